@@ -1,0 +1,109 @@
+"""Postgres array literals, ``{1,NULL,"a b"}``, as text columns of older servers carry them.
+
+The server of today sends arrays as JSON lists; the literal form is still what ``::text``
+casts, replicated text and older self-hosted servers give.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+__all__ = ["MAX_DIMENSIONS", "parse_array"]
+
+MAX_DIMENSIONS: Final = 6
+"""What Postgres allows. It also bounds every recursion over an array."""
+
+# ``[0:1][-3:4]=`` stands before the braces where the lower bounds are not 1.
+_BOUNDS: Final = re.compile(r"\s*(?:(?:\[[+-]?\d+:[+-]?\d+\])+=)?")
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _tokens(delimiter: str) -> re.Pattern[str]:
+    # An unquoted backslash is legal input for Postgres but never its output, so it is no token:
+    # the text then stays as it came.
+    return re.compile(
+        rf"""\s*(?:(?P<brace>[{{}}])
+            |(?P<delimiter>{delimiter})
+            |"(?P<quoted>[^"\\]*(?:\\.[^"\\]*)*)"
+            |(?P<bare>[^\s{{}}"\\{delimiter}][^{{}}"\\{delimiter}]*))""",
+        re.DOTALL | re.VERBOSE,
+    )
+
+
+_TOKENS: Final = {delimiter: _tokens(delimiter) for delimiter in ",;"}
+
+
+class _Builder:
+    """Puts tokens together and refuses those that are out of place."""
+
+    __slots__ = ("done", "open", "wants_value")
+
+    def __init__(self) -> None:
+        self.open: list[list[Any]] = []
+        self.wants_value = True
+        self.done: list[Any] | None = None
+
+    def add(self, value: Any) -> None:
+        if not self.open or not self.wants_value:
+            raise ValueError("array value out of place")
+        self.open[-1].append(value)
+        self.wants_value = False
+
+    def delimit(self) -> None:
+        if self.wants_value:
+            raise ValueError("array delimiter out of place")
+        self.wants_value = True
+
+    def begin(self) -> None:
+        if not self.wants_value or len(self.open) == MAX_DIMENSIONS:
+            raise ValueError("array brace out of place")
+        self.open.append([])
+
+    def end(self) -> None:
+        # After an opening brace nothing is owed; after a delimiter a value is.
+        if not self.open or (self.wants_value and self.open[-1]):
+            raise ValueError("array brace out of place")
+        finished = self.open.pop()
+        self.wants_value = True
+        if self.open:
+            self.add(finished)
+        else:
+            self.done = finished
+
+
+def _feed(builder: _Builder, match: re.Match[str]) -> None:
+    kind, text = match.lastgroup, match[match.lastgroup or 0]
+    if kind == "brace":
+        if text == "{":
+            builder.begin()
+        else:
+            builder.end()
+    elif kind == "delimiter":
+        builder.delimit()
+    elif kind == "quoted":
+        builder.add(_ESCAPE.sub(r"\1", text))
+    else:
+        text = text.rstrip()
+        builder.add(None if text.upper() == "NULL" else text)
+
+
+def parse_array(text: str, delimiter: str = ",") -> list[Any]:
+    """Read an array literal into nested lists of ``str`` and ``None``.
+
+    ``delimiter`` is ``","``, or ``";"`` for arrays of ``box``. Raises ``ValueError`` where the
+    text is no array literal.
+    """
+    tokens = _TOKENS[delimiter]
+    builder = _Builder()
+    start = _BOUNDS.match(text)
+    position = start.end() if start else 0
+    while builder.done is None:
+        match = tokens.match(text, position)
+        if match is None:
+            raise ValueError("not an array literal")
+        _feed(builder, match)
+        position = match.end()
+    if text[position:].strip():
+        raise ValueError("text after the array")
+    return builder.done

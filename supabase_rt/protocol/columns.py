@@ -1,0 +1,322 @@
+"""Rows of the database converted by the types of their columns (JS reference, section 3.3).
+
+A change arrives with ``columns``, a list of ``{"name", "type"}``, and one or two rows. Three
+modes turn a row into a dict:
+
+``"js"``
+    What supabase-js makes of it, except that integers of any size are exact. Only strings are
+    converted: the server of today sends numbers, booleans, JSON and arrays as such.
+``"python"``
+    Python objects: ``Decimal``, ``datetime``, ``UUID``, ``bytes``, nested lists.
+``"raw"``
+    What the JSON gave.
+
+The module-level helpers are the ones supabase-js exports, by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from ..errors import DecodeError
+from .cells import Cell, decode_raw, python_cell
+from .messages import loads, plain
+
+__all__ = [
+    "MODES",
+    "check_mode",
+    "convert_cell",
+    "convert_change_data",
+    "convert_column",
+    "convert_row",
+    "to_array",
+    "to_boolean",
+    "to_json",
+    "to_number",
+    "to_timestamp_string",
+]
+
+MODES: Final = ("js", "python", "raw")
+"""What ``types=`` may be."""
+
+PLANS: Final = 512
+"""How many tables are remembered; a row of a forgotten one costs some microseconds more."""
+
+Convert = Callable[[Any], Any]
+
+
+def check_mode(types: object) -> None:
+    """Raise ``ValueError`` unless ``types`` is ``"js"``, ``"python"`` or ``"raw"``."""
+    if types not in MODES:
+        raise ValueError(f'types must be "js", "python" or "raw", not {types!r}')
+
+
+# -- the helpers of supabase-js ----------------------------------------------------------
+
+# The start of a text that JavaScript's parseFloat reads; what follows is ignored there too.
+_NUMBER: Final = re.compile(
+    "[\\s\ufeff]*([+-]?(?:Infinity|([0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][+-]?[0-9]+)?))"
+)
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+
+
+def to_boolean(value: Any) -> Any:
+    """``"t"`` and ``"f"`` as booleans, anything else unchanged."""
+    if isinstance(value, str):
+        return {"t": True, "f": False}.get(value, value)
+    return value
+
+
+def to_number(value: Any) -> Any:
+    """A text as a number: ``int`` where it has digits only, else ``float``.
+
+    As in JavaScript what follows the number is ignored, and a text that starts with none
+    (``"NaN"`` included) is returned unchanged, as is every value that is no text.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _NUMBER.match(value)
+    if found is None:
+        return value
+    text = found[1]
+    try:
+        return int(text) if _INTEGER.fullmatch(text) else float(text)
+    except ValueError:
+        # Longer than sys.set_int_max_str_digits allows.
+        return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _parse_json(text: str) -> Any:
+    """Strict JSON, as JavaScript reads it; raises ``ValueError`` or ``RecursionError``."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError):
+        # Numbers beyond float and lone surrogates: JavaScript reads them. NaN it does not.
+        return json.loads(text, parse_constant=_refuse)
+
+
+def to_json(value: Any) -> Any:
+    """A text that is a JSON document as what it holds, anything else unchanged."""
+    if isinstance(value, str):
+        try:
+            return _parse_json(value)
+        except (ValueError, RecursionError):
+            pass
+    return value
+
+
+def to_array(value: Any, type: str) -> Any:
+    """``"{a,b}"`` as a list whose elements are converted as ``type``.
+
+    The best effort of supabase-js: quoted elements are understood, ``NULL`` stays a text and
+    nested arrays do not survive. ``types="python"`` reads them properly. Anything else than a
+    text in braces is returned unchanged.
+    """
+    if not isinstance(value, str) or value[:1] != "{" or value[-1:] != "}":
+        return value
+    inner = value[1:-1]
+    try:
+        elements = _parse_json(f"[{inner}]")
+    except (ValueError, RecursionError):
+        elements = inner.split(",")
+    # Postgres has no type "array of arrays": with one underscore off no other is expected,
+    # and a made-up name full of them shall not recurse.
+    convert = None if type[:1] == "_" else _js_convert(type)
+    return elements if convert is None else [convert(element) for element in elements]
+
+
+def to_timestamp_string(value: Any) -> Any:
+    """The first space of a text replaced by ``T``, as ISO 8601 wants it."""
+    return value.replace(" ", "T", 1) if isinstance(value, str) else value
+
+
+_JS_CONVERTS: Final[dict[str, Convert]] = {
+    "bool": to_boolean,
+    **dict.fromkeys(("int2", "int4", "int8", "float4", "float8", "numeric", "oid"), to_number),
+    "json": to_json,
+    "jsonb": to_json,
+    "timestamp": to_timestamp_string,
+}
+
+
+def _js_convert(type_name: str) -> Convert | None:
+    if type_name[:1] == "_":
+        return functools.partial(to_array, type=type_name[1:])
+    return _JS_CONVERTS.get(type_name)
+
+
+def convert_cell(type: str, value: Any) -> Any:
+    """``value`` converted as supabase-js converts a cell of this Postgres type."""
+    convert = _js_convert(type)
+    return value if convert is None else convert(value)
+
+
+def convert_column(
+    name: str,
+    columns: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    skip_types: Container[str] = (),
+) -> Any:
+    """The value of one column of ``record``; ``None`` where the record has none.
+
+    Types in ``skip_types`` are not converted. Raises ``DecodeError`` for malformed columns.
+    """
+    value = record.get(name)
+    type_name = _types(columns).get(name)
+    return value if type_name is None or type_name in skip_types else convert_cell(type_name, value)
+
+
+def convert_change_data(
+    columns: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any] | None,
+    skip_types: Container[str] = (),
+) -> dict[str, Any]:
+    """A whole row; ``{}`` for no row.
+
+    Types in ``skip_types`` are not converted. Raises ``DecodeError`` for malformed columns.
+    """
+    row = dict(record or {})
+    for name, type_name in _types(columns).items():
+        if name in row and type_name not in skip_types:
+            row[name] = convert_cell(type_name, row[name])
+    return row
+
+
+# -- rows --------------------------------------------------------------------------------
+
+
+class _Column(msgspec.Struct, gc=False):
+    name: str
+    type: str | None = None
+
+
+_columns: Final = msgspec.json.Decoder(list[_Column] | None)
+_row: Final = msgspec.json.Decoder(dict[str, Any])
+_raw_row: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+# What a decoder raises for JSON that is not what was asked for, or that only json reads.
+_UNREAD: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+def _types(columns: Any) -> dict[str, str]:
+    """Type by name. Of columns with the same name the first counts, as in supabase-js."""
+    try:
+        found = msgspec.convert(columns, list[_Column] | None) or []
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        problem = str(exc)
+    else:
+        return _by_name(found)
+    raise DecodeError(f"malformed columns: {problem}")
+
+
+def _by_name(columns: list[_Column]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for column in columns:
+        if column.type is not None:
+            found.setdefault(column.name, column.type)
+    return found
+
+
+def _types_raw(columns: bytes) -> dict[str, str]:
+    try:
+        return _by_name(_columns.decode(columns) or [])
+    except _UNREAD:
+        return _types(loads(columns))
+
+
+def _js_plan(types: dict[str, str]) -> list[tuple[str, Convert]]:
+    converts = ((name, _js_convert(type_name)) for name, type_name in types.items())
+    return [(name, convert) for name, convert in converts if convert is not None]
+
+
+def _python_plan(types: dict[str, str]) -> dict[str, Cell]:
+    cells = ((name, python_cell(type_name)) for name, type_name in types.items())
+    return {name: cell for name, cell in cells if cell is not None}
+
+
+# Keyed by the text of the columns: a table's changes repeat it byte for byte.
+@functools.lru_cache(PLANS)
+def _js_plan_cached(columns: bytes) -> list[tuple[str, Convert]]:
+    return _js_plan(_types_raw(columns))
+
+
+@functools.lru_cache(PLANS)
+def _python_plan_cached(columns: bytes) -> dict[str, Cell]:
+    return _python_plan(_types_raw(columns))
+
+
+def _decode_row(record: Any) -> dict[str, Any]:
+    """The row as JSON gave it, in a dict of the caller's own."""
+    if isinstance(record, msgspec.Raw):
+        try:
+            return _row.decode(record)
+        except _UNREAD:
+            record = plain(record)
+    if record is None:
+        return {}
+    if isinstance(record, dict):
+        return dict(record)
+    raise DecodeError(f"a row that is no object but {type(record).__name__}")
+
+
+def _js_row(columns: Any, record: Any) -> dict[str, Any]:
+    row = _decode_row(record)
+    if isinstance(columns, msgspec.Raw):
+        plan = _js_plan_cached(bytes(columns))
+    else:
+        plan = _js_plan(_types(columns))
+    for name, convert in plan:
+        value = row.get(name)
+        if isinstance(value, str):
+            row[name] = convert(value)
+    return row
+
+
+def _python_row(columns: Any, record: Any) -> dict[str, Any]:
+    if isinstance(columns, msgspec.Raw):
+        plan = _python_plan_cached(bytes(columns))
+    else:
+        plan = _python_plan(_types(columns))
+    if isinstance(record, msgspec.Raw):
+        try:
+            undecoded = _raw_row.decode(record)
+        except _UNREAD:
+            pass
+        else:
+            return {
+                name: plan[name].raw(raw) if name in plan else decode_raw(raw)
+                for name, raw in undecoded.items()
+            }
+    return {
+        name: plan[name].plain(value) if name in plan else value
+        for name, value in _decode_row(record).items()
+    }
+
+
+def convert_row(columns: Any, record: Any, mode: str) -> dict[str, Any]:
+    """A row converted by the types of its columns.
+
+    ``columns`` and ``record`` are undecoded JSON (``msgspec.Raw``) or, where only the standard
+    library could read the frame, a list and a dict; ``None`` stands for neither. Columns that
+    are not listed, and types without a conversion, are left as JSON gave them; a record without
+    a listed column stays without it. The dict is new.
+
+    Raises ``DecodeError`` for columns or a record of another shape, ``ValueError`` for an
+    unknown mode. Protocol reference, section 9.2.
+    """
+    if mode == "js":
+        return _js_row(columns, record)
+    if mode == "python":
+        return _python_row(columns, record)
+    check_mode(mode)
+    return _decode_row(record)
