@@ -1,0 +1,182 @@
+"""Every address this client calls, made from the one that the user gave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import SplitResult, quote, urlsplit
+
+__all__ = ["Endpoint", "realtime_endpoint", "redact"]
+
+_SOCKET_SCHEMES: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
+_EXAMPLE: Final = "wss://<project ref>.supabase.co/realtime/v1"
+# supabase-js takes these off one after the other, so that /websocket/socket loses both.
+_SOCKET_PATHS: Final = tuple(
+    re.compile(rf"/{name}\Z", re.IGNORECASE) for name in ("socket/websocket", "socket", "websocket")
+)
+
+
+def encode_component(text: str) -> str:
+    """Percent-encode as ``encodeURIComponent`` of JavaScript does."""
+    return quote(text, safe="!~*'()")
+
+
+def _word(name: str, value: Any) -> str:
+    """A value of the query as JavaScript writes it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float):
+        return str(value)
+    raise TypeError(f"params[{name!r}] is text or a number, not {type(value).__name__}")
+
+
+def _query(params: Mapping[str, Any]) -> str:
+    return "&".join(
+        f"{encode_component(name)}={encode_component(_word(name, value))}"
+        for name, value in params.items()
+    )
+
+
+def _join(url: str, *queries: str) -> str:
+    found = "&".join(query for query in queries if query)
+    return f"{url}?{found}" if found else url
+
+
+def _split(url: Any, example: str) -> SplitResult:
+    """The parts of a usable address; raises ``TypeError`` or ``ValueError`` that helps."""
+    if not isinstance(url, str):
+        raise TypeError(f"the URL is a str such as {example!r}, not {type(url).__name__}")
+    shown = redact(url)
+    # urlsplit drops line breaks and tabs silently; the address called would be another one.
+    if any(character <= " " or character == "\x7f" for character in url):
+        raise ValueError(f"URL {shown!r} holds a blank or a control character; take it out")
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        # Without the cause: its text quotes the host part, which may hold a password.
+        raise ValueError(
+            f"URL {shown!r} has a host or a port that cannot be read; write {example!r}"
+        ) from None
+    if parts.scheme not in _SOCKET_SCHEMES:
+        raise ValueError(
+            f"URL {shown!r} must start with ws://, wss://, http:// or https://, such as {example!r}"
+        )
+    if not host:
+        raise ValueError(f"URL {shown!r} names no host; write {example!r}")
+    return parts
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Endpoint:
+    """The address of a Realtime service, the part before ``/websocket``.
+
+    ``url`` is what the user gave: ``wss://x.supabase.co/realtime/v1``, also ``ws``, ``http`` and
+    ``https``, with any base path and with or without trailing slashes. Raises ``ValueError``
+    or ``TypeError`` that says how to mend it.
+    """
+
+    base: str
+    """Scheme ``ws`` or ``wss``, host and path, without a trailing slash."""
+    query: str = field(default="")
+    """A query that the user's URL had; it goes before our own parameters."""
+
+    def __init__(self, url: str) -> None:
+        parts = _split(url, _EXAMPLE)
+        scheme = _SOCKET_SCHEMES[parts.scheme]
+        object.__setattr__(self, "base", f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}")
+        object.__setattr__(self, "query", parts.query)
+
+    def __repr__(self) -> str:
+        return f"Endpoint({redact(_join(self.base, self.query))!r})"
+
+    def socket_url(self, params: Mapping[str, Any], vsn: str, log_level: str | None = None) -> str:
+        """The URL of the socket: ``params`` in their order, ``log_level``, then ``vsn``.
+
+        Raises ``TypeError`` for a parameter that is neither text nor a number. Protocol
+        reference, section 1.4.
+        """
+        given = {name: value for name, value in params.items() if name != "vsn"}
+        if log_level:
+            given["log_level"] = log_level
+        return _join(f"{self.base}/websocket", self.query, _query({**given, "vsn": vsn}))
+
+    def _http_base(self) -> str:
+        scheme, _, rest = self.base.partition("://")
+        host, slash, path = rest.partition("/")
+        path = slash + path
+        for suffix in _SOCKET_PATHS:
+            path = suffix.sub("", path)
+        return f"{_HTTP_SCHEMES[scheme]}://{host}{path}/api/broadcast"
+
+    @property
+    def http_url(self) -> str:
+        """Where broadcasts are posted in batches (protocol reference, section 7.6)."""
+        return _join(self._http_base(), self.query)
+
+    def broadcast_url(
+        self,
+        sub_topic: str,
+        event: str,
+        private: bool = False,
+        persist: bool | Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Where one broadcast is posted (protocol reference, section 7.7).
+
+        ``sub_topic`` is the topic without ``realtime:``; ``persist`` is True or ``{"ttl": n}``;
+        ``params`` go first in the query (supabase-js sends ``apikey`` and ``vsn`` there).
+        """
+        path = f"{encode_component(sub_topic)}/events/{encode_component(event)}"
+        flags: dict[str, Any] = dict(params or {})
+        if private:
+            flags["private"] = True
+        if isinstance(persist, Mapping):
+            flags.update({f"persist[{name}]": value for name, value in persist.items()})
+        elif persist:
+            flags["persist"] = True
+        return _join(f"{self._http_base()}/{path}", self.query, _query(flags))
+
+
+def realtime_endpoint(supabase_url: str) -> str:
+    """The Realtime endpoint of a Supabase project: ``{url}/realtime/v1``, over ``ws``/``wss``.
+
+    A base path stays; a query is dropped, as in supabase-js. Raises ``ValueError`` or
+    ``TypeError`` that says how to mend the URL.
+    """
+    parts = _split(supabase_url, "https://<project ref>.supabase.co")
+    scheme = _SOCKET_SCHEMES[parts.scheme]
+    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/realtime/v1"
+
+
+_MASK: Final = "***"
+_SECRETS: Final = (
+    # name=value of a query or a repr, "name": "value" of JSON, name: value of a header
+    (
+        re.compile(
+            r"""(?ix) ((?<![a-z]) (?:[a-z]+[_-])* (?:api_?key|token|jwt|secret|password)
+            ["']? \s* (?:=|:|%3D) \s* ["']?) [^\s&"',;})\]#]+"""
+        ),
+        rf"\1{_MASK}",
+    ),
+    (re.compile(r"(?i)(\bbearer\s+)[^\s\"',;]+"), rf"\1{_MASK}"),
+    (re.compile(r"(?<=://)[^/?#\s]*@"), f"{_MASK}@"),
+    # Cut off or whole: the header and the claims of a JWT are JSON objects, which encode to eyJ.
+    (re.compile(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,2}"), _MASK),
+    (re.compile(r"(?:\bsb_|sb_(?:publishable|secret)_)[A-Za-z0-9_-]+"), _MASK),
+)
+
+
+def redact(text: str) -> str:
+    """``text`` without keys, tokens and passwords, for logs and ``repr``."""
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text
