@@ -1,0 +1,176 @@
+"""A change of the database as its handler sees it: protocol reference, section 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+
+from ..errors import DecodeError
+from . import edge
+from .columns import convert_row
+from .messages import plain
+from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys
+
+__all__ = ["PostgresChange", "PostgresData", "PostgresEnvelope", "read_postgres_changes"]
+
+if TYPE_CHECKING:
+    Undecoded = Any
+else:
+    Undecoded = msgspec.Raw
+
+
+class PostgresData(msgspec.Struct, gc=False):
+    """The ``data`` of a change: rows and columns undecoded, or plain data.
+
+    Protocol reference, section 9.2.
+    """
+
+    type: str
+    schema: str | None = None
+    table: str | None = None
+    commit_timestamp: str | None = None
+    columns: Undecoded = None
+    record: Undecoded = None
+    old_record: Undecoded = None
+    errors: Any = None
+
+
+class PostgresEnvelope(msgspec.Struct, gc=False):
+    """The payload of a postgres_changes message: one change and the bindings it is for."""
+
+    ids: list[int | str]
+    data: PostgresData
+
+
+class PostgresChange(Payload):
+    """One change of one row; rows are converted at first sight.
+
+    ``types`` is ``"js"``, ``"python"`` or ``"raw"``: see ``columns.convert_row``. Reading
+    ``new`` or ``old`` raises ``DecodeError`` where the server sent something that is no row.
+    """
+
+    __slots__ = ("_data", "_new", "_old", "_types")
+
+    _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
+
+    def __init__(self, data: PostgresData, types: str = "js") -> None:
+        self._data = data
+        self._types = types
+        self._new: dict[str, Any] | None = None
+        self._old: dict[str, Any] | None = None
+
+    @property
+    def schema(self) -> str | None:
+        """The schema of the table."""
+        return self._data.schema
+
+    @property
+    def table(self) -> str | None:
+        """The table."""
+        return self._data.table
+
+    @property
+    def commit_timestamp(self) -> str | None:
+        """When it was committed, ISO 8601 in UTC; ``None`` beside some ``errors``."""
+        return self._data.commit_timestamp
+
+    @property
+    def event_type(self) -> str:
+        """``"INSERT"``, ``"UPDATE"`` or ``"DELETE"``."""
+        return self._data.type
+
+    @property
+    def new(self) -> dict[str, Any]:
+        """The row after the change; ``{}`` for DELETE."""
+        row = self._new
+        if row is None:
+            row = self._new = self._row_new(self._types)
+        return row
+
+    @property
+    def old(self) -> dict[str, Any]:
+        """What is known of the row before: its key, or all of it with REPLICA IDENTITY FULL.
+
+        ``{}`` for INSERT.
+        """
+        row = self._old
+        if row is None:
+            row = self._old = self._row_old(self._types)
+        return row
+
+    @property
+    def errors(self) -> list[str] | None:
+        """What the server could not deliver: protocol reference, section 9.7."""
+        found: list[str] | None = self._data.errors
+        return found
+
+    def _row_new(self, types: str) -> dict[str, Any]:
+        data = self._data
+        if data.type == "INSERT" or data.type == "UPDATE":
+            return convert_row(data.columns, data.record, types)
+        return {}
+
+    def _row_old(self, types: str) -> dict[str, Any]:
+        data = self._data
+        if data.type == "UPDATE" or data.type == "DELETE":
+            return convert_row(data.columns, data.old_record, types)
+        return {}
+
+    def _plain(self) -> dict[str, Any]:
+        if self._types != "python":
+            return super()._plain()
+        rows = {"new": self._row_new("js"), "old": self._row_old("js")}
+        return {key: edge.json_safe(rows[key] if key in rows else self[key]) for key in self._names}
+
+    @classmethod
+    def _restore(cls, values: dict[str, Any]) -> Self:
+        check_types(values, eventType=str, new=Mapping, old=Mapping, errors=(list, type(None)))
+        check_types(values, **dict.fromkeys(("schema", "table", "commit_timestamp"), TEXT_OR_NONE))
+        data = PostgresData(
+            type=values["eventType"],
+            schema=values["schema"],
+            table=values["table"],
+            commit_timestamp=values["commit_timestamp"],
+            errors=values["errors"],
+        )
+        change = cls(data, "raw")
+        change._new, change._old = dict(values["new"]), dict(values["old"])
+        return change
+
+    def __repr__(self) -> str:
+        where = ".".join(name for name in (self.schema, self.table) if name is not None)
+        errors = f" errors={brief(self.errors)}" if self.errors else ""
+        return f"<PostgresChange {self.event_type:.60} {where:.130}{errors}>"
+
+
+_envelope: Final = msgspec.json.Decoder(PostgresEnvelope)
+
+
+def read_postgres_changes(payload: Any) -> PostgresEnvelope:
+    """Read the payload of a postgres_changes message: ``msgspec.Raw`` or plain data.
+
+    Raises ``DecodeError`` for anything without ids and a type.
+    """
+    if isinstance(payload, msgspec.Raw):
+        try:
+            return _envelope.decode(payload)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            pass
+    return _plain_envelope(plain(payload))
+
+
+def _plain_envelope(found: Any) -> PostgresEnvelope:
+    ids, data = (found.get("ids"), found.get("data")) if isinstance(found, dict) else (None, None)
+    if not isinstance(ids, list) or not isinstance(data, dict):
+        raise DecodeError("postgres_changes without ids or data")
+    if not all(isinstance(one, int | str) and not isinstance(one, bool) for one in ids):
+        raise DecodeError("postgres_changes with an id that is neither text nor a number")
+    if not isinstance(data.get("type"), str):
+        raise DecodeError("postgres_changes without a type")
+    known = {name: data[name] for name in PostgresData.__struct_fields__ if name in data}
+    for name in ("schema", "table", "commit_timestamp"):
+        if not isinstance(known.get(name), TEXT_OR_NONE):
+            raise DecodeError(f"postgres_changes whose {name} is no text")
+    return PostgresEnvelope(ids, PostgresData(**known))

@@ -1,0 +1,122 @@
+"""What all payloads share: a read-only mapping with the keys of supabase-js, and equality by value.
+
+A payload holds what came from the wire and reads it when asked. Every attribute is a property
+without a setter, which is what makes it read-only; what constructors store stands in slots
+behind the properties. (A ``__setattr__`` that refuses would slow every constructor down.)
+"""
+
+from __future__ import annotations
+
+import reprlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final, Self
+
+from . import edge
+from .names import no_attribute, snake_case
+
+__all__ = ["TEXT_OR_NONE", "Payload", "brief", "check_types", "js_keys"]
+
+TEXT_OR_NONE: Final = (str, type(None))
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 60
+brief = _repr.repr
+"""``repr`` cut to a length that a log line bears."""
+
+
+def js_keys(*keys: str) -> dict[str, str]:
+    """Each key of supabase-js with the attribute behind it."""
+    return {key: snake_case(key) for key in keys}
+
+
+def check_types(values: Mapping[str, Any], **expected: Any) -> None:
+    """Raise ``ValueError`` for the first value that is not of the type expected."""
+    for key, kind in expected.items():
+        if not isinstance(values[key], kind):
+            raise ValueError(f"{key!r} cannot be of type {type(values[key]).__name__}")
+
+
+class Payload(Mapping[str, Any]):
+    """Base of the payloads: the mapping, equality by value, and conversion."""
+
+    __slots__ = ()
+
+    _names: ClassVar[dict[str, str]]
+    """The attribute behind each key, in the order of the keys."""
+
+    _optional: ClassVar[str] = ""
+    """The key that is absent, as in supabase-js, while its value is ``None``."""
+
+    def __getitem__(self, key: str) -> Any:
+        name = self._names.get(key)
+        if name is None:
+            raise KeyError(self._no_key(key))
+        value = getattr(self, name)
+        if value is None and key == self._optional:
+            raise KeyError(key)
+        return value
+
+    def _no_key(self, key: str) -> str:
+        for js_key, name in self._names.items():
+            if name == key:
+                return f"{key!r}: the key is {js_key!r}, the attribute {name!r}"
+        return key
+
+    def __iter__(self) -> Iterator[str]:
+        for key, name in self._names.items():
+            if key != self._optional or getattr(self, name) is not None:
+                yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(self, name)
+
+    def __eq__(self, other: object) -> bool:
+        # Plain values are compared as well as those that are seen: a row of Decimals equals
+        # what from_dict makes of it, and the dict itself.
+        if isinstance(other, Payload):
+            return type(self) is type(other) and self._plain() == other._plain()
+        if isinstance(other, Mapping):
+            wanted = dict(other)
+            return dict(self) == wanted or self._plain() == wanted
+        return NotImplemented
+
+    # By value, and some values are lists: there is nothing to hash.
+    __hash__ = None  # type: ignore[assignment]
+
+    def _plain(self) -> dict[str, Any]:
+        """The keys with values that JSON can carry."""
+        return {key: edge.json_safe(value) for key, value in self.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values under the keys of supabase-js, in new containers.
+
+        ``Decimal``, ``datetime`` and the like are given as in ``types="js"``; infinities and
+        NaN are texts; the bytes of a binary broadcast are base64, marked by ``"encoding"``.
+        """
+        return edge.to_dict(type(self).__name__, self._plain())
+
+    def to_json(self) -> str:
+        """The JSON text of ``to_dict()``."""
+        return edge.to_json(type(self).__name__, self._plain())
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The payload that ``data``, in the shape of ``to_dict()``, describes.
+
+        Raises ``ValueError`` for a missing key or a value of the wrong type.
+        """
+        return cls._restore(edge.from_dict(cls.__name__, data))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The payload that a JSON text describes; raises ``ValueError`` as ``from_dict``."""
+        return cls._restore(edge.from_json(cls.__name__, text))
+
+    @classmethod
+    @abstractmethod
+    def _restore(cls, values: dict[str, Any]) -> Self:
+        """The payload of these values under JS keys; raises ``ValueError`` for wrong types."""
