@@ -84,9 +84,6 @@ class Payload(Mapping[str, Any]):
             return dict(self) == wanted or self._plain() == wanted
         return NotImplemented
 
-    # By value, and some values are lists: there is nothing to hash.
-    __hash__ = None  # type: ignore[assignment]
-
     def _plain(self) -> dict[str, Any]:
         """The keys with values that JSON can carry."""
         return {key: edge.json_safe(value) for key, value in self.items()}
