@@ -1,0 +1,121 @@
+"""The aiohttp application: the paths, and the handshake with its refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import urllib.parse
+from http import HTTPStatus
+
+from aiohttp import web
+
+from .auth import TokenError
+from .backend import Backend
+from .http_api import HttpApi, json_response
+from .socket import Socket
+
+__all__ = ["SOCKETS", "make_app"]
+
+SOCKETS = web.AppKey("sockets", dict[int, Socket])
+"""The open sockets, by connection number."""
+
+MAX_BODY = 8_000_000
+
+
+def make_app(backend: Backend) -> web.Application:
+    """The application: as Supabase serves it behind its gateway, and as the bare server does."""
+    app = web.Application(client_max_size=MAX_BODY)
+    app[SOCKETS] = {}
+    handshakes = _Handshakes(backend, app[SOCKETS])
+    app.router.add_get("/socket/websocket", handshakes.handle)
+    app.router.add_get("/realtime/v1/websocket", handshakes.handle)
+    api = HttpApi(backend)
+    app.router.add_get("/healthcheck", api.health)
+    for prefix in ("", "/realtime/v1"):
+        app.router.add_get(f"{prefix}/api/ping", api.ping)
+        for path, handler in (
+            (f"{prefix}/api/broadcast", api.batch),
+            (prefix + "/api/broadcast/{topic}/events/{event}", api.single),
+        ):
+            app.router.add_post(path, handler)
+            app.router.add_options(path, api.preflight)
+    return app
+
+
+def _vsn(text: str) -> str | None:
+    """The serializer for a ``vsn`` parameter, None where there is none (section 1.4)."""
+    found = re.fullmatch(r"([12])\.0\.\d+", text)
+    return f"{found[1]}.0.0" if found else None
+
+
+class _Handshakes:
+    def __init__(self, backend: Backend, sockets: dict[int, Socket]) -> None:
+        self._backend = backend
+        self._sockets = sockets
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Accept a socket and serve it, or refuse it (section 1.6)."""
+        faults = self._backend.faults
+        await faults.handshakes.wait()
+        transport = request.transport
+        if transport is None or faults.refused_status == 0:
+            if transport is not None:
+                transport.abort()
+            return web.Response(status=503)
+        if faults.refused_status is not None:
+            return json_response(_phrase(faults.refused_status), faults.refused_status)
+        vsn = _vsn(request.query.get("vsn", "1.0.0"))
+        if vsn is None:
+            return web.Response(status=403)
+        key = request.headers.get("x-api-key", request.query.get("apikey"))
+        try:
+            token = self._check(key)
+        except TokenError as exc:
+            await asyncio.sleep(self._backend.settings.connect_error_delay)
+            status = 500 if exc.code == "UnknownErrorOnChannel" else 401
+            return json_response({"error": exc.handshake}, status)
+        return await self._serve(request, transport, vsn, token)
+
+    def _check(self, key: str | None) -> str:
+        if key is None:
+            raise TokenError("MissingAPIKey", "API key is missing")
+        token = "".join(urllib.parse.unquote(key).split())
+        self._backend.tokens.verify(token, time.time())
+        return token
+
+    async def _serve(
+        self, request: web.Request, transport: asyncio.Transport, vsn: str, token: str
+    ) -> web.StreamResponse:
+        # autoclose and autoping off: the close code is echoed, and a ping is a sign of life.
+        ws = web.WebSocketResponse(
+            autoping=False,
+            autoclose=False,
+            compress=False,
+            decode_text=False,
+            timeout=self._backend.settings.close_timeout,
+            max_msg_size=self._backend.settings.max_frame_size,
+        )
+        await ws.prepare(request)
+        self._backend.connections += 1
+        number = self._backend.connections
+        socket = Socket(ws, transport, self._backend, vsn, token, number)
+        self._sockets[number] = socket
+        try:
+            await socket.run()
+        finally:
+            del self._sockets[number]
+        return ws
+
+
+def _phrase(status: int) -> dict[str, str]:
+    known = {
+        403: "Realtime was disabled for this tenant",
+        404: "Tenant not found",
+        429: "Too many connected users",
+        500: "Error connecting to Realtime",
+    }
+    try:
+        return {"error": known.get(status) or HTTPStatus(status).phrase}
+    except ValueError:
+        return {"error": "refused"}

@@ -1,0 +1,184 @@
+"""JWT check and minting, and the rights on private topics (protocol reference, section 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+try:
+    import jwt
+except ImportError as exc:  # pragma: no cover - the development environment has it
+    raise ImportError(
+        "the local server checks tokens with PyJWT; install it with: "
+        "pip install 'supabase-rt[server]'"
+    ) from exc
+
+if TYPE_CHECKING:
+    from jwt.types import Options
+
+__all__ = ["DEFAULT_SECRET", "Policy", "Rights", "Token", "TokenError", "Tokens", "default_policy"]
+
+DEFAULT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
+"""The secret of a local Supabase stack, so that its keys open this server too."""
+
+MIN_SECRET = 32
+TEN_YEARS = 315_360_000.0
+CHECKS: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+MISSING_CLAIMS = "Fields `role` and `exp` are required in JWT"
+
+
+class TokenError(Exception):
+    """A token was not accepted; each place of the protocol words it differently.
+
+    ``code`` and the message make the reason of a refused join, ``handshake`` is the text of the
+    HTTP body, ``system`` that of the system message.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, handshake: str | None = None, system: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.handshake = handshake or message
+        self.system = system or message
+
+    @property
+    def reason(self) -> str:
+        """The reason of a refused join."""
+        return f"{self.code}: {self}"
+
+
+def expired(exp: float, now: float) -> TokenError:
+    """The error of a token whose ``exp`` has passed."""
+    ago = max(0, int(now - exp))
+    message = f"Token has expired {ago} seconds ago"
+    return TokenError("InvalidJWTToken", message, handshake="Token has expired")
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A verified token."""
+
+    text: str
+    claims: Mapping[str, Any]
+
+    @property
+    def role(self) -> str:
+        """The Postgres role that the token speaks for."""
+        return str(self.claims["role"])
+
+    @property
+    def exp(self) -> float:
+        """When it expires, in seconds since 1970."""
+        return float(self.claims["exp"])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Tokens:
+    """Signs and verifies the tokens of one server."""
+
+    def __init__(self, secret: str = DEFAULT_SECRET) -> None:
+        if len(secret.encode()) < MIN_SECRET:
+            # PyJWT would warn at every single token instead.
+            raise ValueError(f"jwt_secret must have at least {MIN_SECRET} bytes, as for Supabase")
+        self._secret = secret
+
+    def mint(self, claims: Mapping[str, Any]) -> str:
+        """A token with exactly these claims, signed HS256."""
+        return jwt.encode(dict(claims), self._secret, algorithm="HS256")
+
+    def issue(
+        self,
+        role: str,
+        *,
+        now: float,
+        sub: str | None = None,
+        expires_in: float = 3600.0,
+        **claims: Any,
+    ) -> str:
+        """A token for ``role`` that expires ``expires_in`` seconds after ``now``."""
+        exp = now + expires_in
+        # Whole seconds like everyone's tokens, except where a test counts in fractions.
+        moment = exp if abs(expires_in) < 10 else math.floor(exp)
+        base = {"role": role, "iss": "supabase-rt", "iat": math.floor(now), "exp": moment}
+        if sub is not None:
+            base["sub"] = sub
+        return self.mint(base | claims)
+
+    def verify(self, text: str, now: float) -> Token:
+        """The token, checked by the rules of section 1.5; raises ``TokenError``.
+
+        ``exp`` is compared with its fraction, where the real server rounds it, so that a test
+        can have a token that lives for 0.2 s.
+        """
+        claims = self._claims("".join(text.split()))
+        if claims.get("role") is None or not _is_number(claims.get("exp")):
+            raise TokenError("InvalidJWTToken", MISSING_CLAIMS)
+        if not _is_number(claims.get("iat", 0)):
+            raise TokenError(
+                "UnknownErrorOnChannel",
+                "Unknown Error on Channel",
+                handshake="Error connecting to Realtime",
+            )
+        if claims["exp"] <= now:
+            raise expired(claims["exp"], now)
+        return Token(text, claims)
+
+    def _claims(self, text: str) -> dict[str, Any]:
+        try:
+            # Only the signature: the rules for the claims differ from PyJWT's.
+            return dict(jwt.decode_complete(text, self._secret, ["HS256"], CHECKS)["payload"])
+        except jwt.InvalidSignatureError:
+            problem = TokenError(
+                "JwtSignatureError", "Failed to validate JWT signature", system=":signature_error"
+            )
+        except jwt.InvalidAlgorithmError:
+            problem = TokenError(
+                "JwtSignerError",
+                "Failed to generate JWT signer, check your JWT secret or JWKS configuration",
+            )
+        except jwt.PyJWTError:
+            problem = TokenError("MalformedJWT", "The token provided is not a valid JWT")
+        raise problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Rights:
+    """What one token may do on one private topic (section 5.3)."""
+
+    broadcast_read: bool = True
+    broadcast_write: bool = True
+    presence_read: bool = True
+    presence_write: bool = True
+
+    @classmethod
+    def none(cls) -> Rights:
+        """Nothing at all: the join is refused."""
+        return cls(False, False, False, False)
+
+    @classmethod
+    def read(cls) -> Rights:
+        """Listening only."""
+        return cls(broadcast_write=False, presence_write=False)
+
+
+Policy = Callable[[str, Mapping[str, Any], str], Rights | bool]
+"""``(role, claims, sub_topic)`` to rights; True is everything and False nothing."""
+
+
+def default_policy(role: str, claims: Mapping[str, Any], sub_topic: str) -> Rights:
+    """Signed-in users and the service may do everything on private topics, others nothing."""
+    return Rights() if role in ("authenticated", "service_role") else Rights.none()

@@ -1,0 +1,118 @@
+"""Column types: guessed from Python values, written to the wire, compared in filters."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import uuid
+from typing import Any
+
+import msgspec
+
+__all__ = ["cast", "default_value", "infer", "is_text", "wire"]
+
+INTEGERS = {"int2", "int4", "int8", "oid"}
+NUMBERS = {"float4", "float8", "numeric", "money"}
+TEXTS = {"text", "varchar", "bpchar", "char", "name", "citext"}
+_PLAIN = ((bool, "bool"), (float, "float8"), (decimal.Decimal, "numeric"), (uuid.UUID, "uuid"))
+
+
+def infer(value: Any) -> str:
+    """The column type of a Python value in a table that was not declared."""
+    for kind, name in _PLAIN:
+        if isinstance(value, kind):
+            return name
+    if isinstance(value, int):
+        return "int8" if -(2**63) <= value < 2**63 else "numeric"
+    if isinstance(value, dt.datetime):
+        return "timestamp" if value.tzinfo is None else "timestamptz"
+    if isinstance(value, dt.date):
+        return "date"
+    if isinstance(value, dt.time):
+        return "time"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "bytea"
+    if isinstance(value, dict):
+        return "jsonb"
+    if isinstance(value, list | tuple):
+        return "_" + next((infer(item) for item in value if item is not None), "text")
+    return "text"
+
+
+def wire(value: Any) -> Any:
+    """The value as ``to_jsonb`` of Postgres shows it (section 9.2)."""
+    if isinstance(value, decimal.Decimal):
+        # A number of full precision: as a float it would lose digits, as text it is no number.
+        return msgspec.Raw(str(value).encode()) if value.is_finite() else str(value)
+    if isinstance(value, dt.datetime):
+        return (value if value.tzinfo is None else value.astimezone(dt.UTC)).isoformat()
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, dict):
+        return {str(key): wire(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [wire(item) for item in value]
+    return value
+
+
+def default_value(kind: str, rows: int) -> Any:
+    """What an insert puts into a primary key column that was left out, None where unknown."""
+    if kind in INTEGERS:
+        return rows + 1
+    return uuid.uuid4() if kind == "uuid" else None
+
+
+def is_text(kind: str) -> bool:
+    """Whether patterns may be matched against a column of this type."""
+    return kind in TEXTS
+
+
+def cast(kind: str, value: Any) -> Any:
+    """A value of a column, or the text of one in a filter, as something to compare.
+
+    Raises ``ValueError`` where the text is no such value.
+    """
+    if kind in INTEGERS:
+        return int(value)
+    if kind in NUMBERS:
+        return _number(value)
+    if kind == "bool":
+        return _boolean(value)
+    if kind in ("timestamptz", "timestamp"):
+        return _moment(value)
+    if kind == "date":
+        return value if isinstance(value, dt.date) else dt.date.fromisoformat(value)
+    if kind == "uuid":
+        return str(uuid.UUID(str(value)))
+    if isinstance(value, str):
+        return value
+    return json.dumps(wire(value)) if isinstance(value, dict | list) else str(wire(value))
+
+
+def _number(value: Any) -> decimal.Decimal:
+    try:
+        return decimal.Decimal(str(value))
+    except decimal.InvalidOperation:
+        pass
+    raise ValueError(f"not a number: {value!r}")
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    for found, words in ((True, ("true", "yes", "on", "1")), (False, ("false", "no", "off", "0"))):
+        # Postgres takes any prefix, but "o" could be on or off.
+        if text and text != "o" and any(word.startswith(text) for word in words):
+            return found
+    raise ValueError(f"not a boolean: {value!r}")
+
+
+def _moment(value: Any) -> dt.datetime:
+    found = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
+    return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)

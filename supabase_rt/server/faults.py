@@ -1,0 +1,180 @@
+"""Everything a test may want to go wrong, on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from .outgoing import Frame
+
+__all__ = ["Channel", "Faults", "Link"]
+
+
+class Channel(Protocol):
+    """What the faults know of a channel."""
+
+    topic: str
+
+    def crash(self) -> None:
+        """End it with ``phx_error``."""
+
+    def shut_down(self, message: str | None = None) -> None:
+        """End it with ``phx_close``, after a ``system`` error where a message is given."""
+
+    def system(self, message: str, status: str, extension: str) -> None:
+        """Write a ``system`` message."""
+
+
+class Link(Protocol):
+    """What the faults know of a socket."""
+
+    def cut(self) -> None:
+        """Reset the TCP connection."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake now, ahead of what still waits to be written."""
+
+    def stall(self) -> None:
+        """Neither read nor write until ``resume``."""
+
+    def resume(self) -> None:
+        """Read and write again."""
+
+    def send_raw(self, data: str | bytes) -> None:
+        """Write a frame as it is."""
+
+    def channels(self) -> Iterable[Channel]:
+        """The channels joined on this socket."""
+
+
+class Faults:
+    """The faults of one server. A topic may be given with or without ``realtime:``."""
+
+    def __init__(self) -> None:
+        self.links: dict[int, Link] = {}
+        """The open sockets, by connection number."""
+        self.heartbeat_replies = True
+        """False: heartbeats stay unanswered."""
+        self.postgres_error: str | None = None
+        """The text with which every postgres_changes subscription fails, None for none."""
+        self.latency = 0.0
+        self.refused_status: int | None = None
+        self.handshakes = asyncio.Event()
+        self.handshakes.set()
+        self._refusals: collections.deque[str] = collections.deque()
+        self._drops: list[str | None] = []
+        self._corruptions: list[str | None] = []
+
+    # -- sockets -----------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Reset the TCP connection of every socket, without a close frame."""
+        for link in list(self.links.values()):
+            link.cut()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close every socket with a close frame; the real server gives no reason."""
+        for link in list(self.links.values()):
+            link.close(code, reason)
+
+    def stall(self, *, handshakes: bool = False) -> None:
+        """Half-open: the sockets of this moment stay, but nothing is read and nothing written.
+
+        New sockets work, as after a change of network; with ``handshakes`` they get no answer
+        either, as from a machine that hangs.
+        """
+        if handshakes:
+            self.handshakes.clear()
+        for link in list(self.links.values()):
+            link.stall()
+
+    def resume(self) -> None:
+        """End ``stall``: what arrived meanwhile is read and answered."""
+        self.handshakes.set()
+        for link in list(self.links.values()):
+            link.resume()
+
+    def refuse(self, status: int | None = 503) -> None:
+        """Answer new handshakes with this HTTP status; 0 drops the connection, None ends it."""
+        self.refused_status = status
+
+    def send_raw(self, data: str | bytes) -> None:
+        """Write this frame to every socket, whatever is in it."""
+        for link in list(self.links.values()):
+            link.send_raw(data)
+
+    # -- frames ------------------------------------------------------------------------
+
+    def delay(self, seconds: float) -> None:
+        """Let every frame leave so much later; the order stays. 0 ends it."""
+        self.latency = seconds
+
+    def drop_next(self, event: str | None = None) -> None:
+        """Lose the next frame that is written, or the next one of this event."""
+        self._drops.append(event)
+
+    def corrupt_next(self, event: str | None = None) -> None:
+        """Spoil the next frame that is written, or the next one of this event."""
+        self._corruptions.append(event)
+
+    def apply(self, frame: Frame) -> str | bytes | None:
+        """What is really written in place of a frame, None for nothing."""
+        if _take(self._drops, frame.event):
+            return None
+        if _take(self._corruptions, frame.event):
+            half = len(frame.data) // 2
+            # Cut off in the middle: a text frame is not JSON then, a binary one lacks its body.
+            return frame.data[:half] if isinstance(frame.data, str) else frame.data[:3]
+        return frame.data
+
+    # -- channels ----------------------------------------------------------------------
+
+    def refuse_next_join(self, reason: str, count: int = 1) -> None:
+        """Answer the next joins with this reason, whatever they ask for."""
+        self._refusals.extend([reason] * count)
+
+    def take_refusal(self) -> str | None:
+        """The reason to refuse the present join with, None to decide it as usual."""
+        return self._refusals.popleft() if self._refusals else None
+
+    def phx_error(self, topic: str | None = None) -> int:
+        """Crash the channels of a topic, or all; how many there were."""
+        return self._each(topic, lambda channel: channel.crash())
+
+    def phx_close(self, topic: str | None = None, system_message: str | None = None) -> int:
+        """Shut down the channels of a topic, or all; a message makes a ``system`` error first."""
+        return self._each(topic, lambda channel: channel.shut_down(system_message))
+
+    def system(
+        self,
+        topic: str | None,
+        message: str,
+        *,
+        status: str = "error",
+        extension: str = "system",
+    ) -> int:
+        """Send a ``system`` message on the channels of a topic, or all."""
+        return self._each(topic, lambda channel: channel.system(message, status, extension))
+
+    def _each(self, topic: str | None, action: Callable[[Channel], None]) -> int:
+        wanted = None if topic is None else "realtime:" + topic.removeprefix("realtime:")
+        found = [
+            channel
+            for link in list(self.links.values())
+            for channel in link.channels()
+            if wanted in (None, channel.topic)
+        ]
+        for channel in found:
+            action(channel)
+        return len(found)
+
+
+def _take(wanted: list[str | None], event: str) -> bool:
+    """Whether a frame of this event is asked for; the first that asks is served."""
+    for index, name in enumerate(wanted):
+        if name in (None, event):
+            del wanted[index]
+            return True
+    return False

@@ -1,0 +1,100 @@
+"""Topics and their members: who hears what (protocol reference, sections 7 and 8).
+
+A topic exists twice, as a public and as a private space, and nothing passes between the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .outgoing import Fanout
+from .presence import Diff, PresenceBook
+
+__all__ = ["Hub", "Member", "SpaceKey"]
+
+SpaceKey = tuple[str, bool]
+"""Sub-topic, and whether the space is the private one."""
+
+
+class Member(Protocol):
+    """What the hub knows of a channel."""
+
+    def __hash__(self) -> int:
+        """Members are keys."""
+
+    @property
+    def space(self) -> SpaceKey:
+        """The space that the channel is in."""
+
+    def hears_broadcasts(self, sender: Member | None) -> bool:
+        """Whether a broadcast of ``sender`` is for this member."""
+
+    def hears_presence(self) -> bool:
+        """Whether presence is for this member."""
+
+    def deliver(self, message: Fanout) -> bool:
+        """Take a message; False where there is nothing in it for this member's vsn."""
+
+
+class _Space:
+    def __init__(self) -> None:
+        # A dict, because members hear a message in the order in which they came.
+        self.members: dict[Member, None] = {}
+        self.presence = PresenceBook()
+
+
+class Hub:
+    """All spaces of one server."""
+
+    def __init__(self) -> None:
+        self._spaces: dict[SpaceKey, _Space] = {}
+
+    def enter(self, member: Member) -> None:
+        """Add a member to its space."""
+        self._spaces.setdefault(member.space, _Space()).members[member] = None
+
+    def leave(self, member: Member) -> None:
+        """Remove a member, known or not, and tell the others that it is no longer present."""
+        space = self._spaces.get(member.space)
+        if space is None or member not in space.members:
+            return
+        del space.members[member]
+        self._tell(member.space, space, space.presence.untrack(member))
+        if not space.members:
+            del self._spaces[member.space]
+
+    def members(self, key: SpaceKey) -> list[Member]:
+        """The members of a space."""
+        space = self._spaces.get(key)
+        return list(space.members) if space else []
+
+    def broadcast(self, key: SpaceKey, message: Fanout, sender: Member | None = None) -> int:
+        """Tell the members of a space; how many were told."""
+        return sum(
+            member.deliver(message)
+            for member in self.members(key)
+            if member.hears_broadcasts(sender)
+        )
+
+    def track(self, member: Member, key: str, payload: dict[str, Any]) -> None:
+        """Note and tell that a member is present."""
+        space = self._spaces[member.space]
+        self._tell(member.space, space, space.presence.track(member, key, payload))
+
+    def untrack(self, member: Member) -> None:
+        """Note and tell that a member is no longer present."""
+        space = self._spaces[member.space]
+        self._tell(member.space, space, space.presence.untrack(member))
+
+    def presence_state(self, key: SpaceKey) -> dict[str, Any]:
+        """Who is present in a space."""
+        space = self._spaces.get(key)
+        return space.presence.state() if space else {}
+
+    def _tell(self, key: SpaceKey, space: _Space, diff: Diff | None) -> None:
+        if diff is None:
+            return
+        message = Fanout(f"realtime:{key[0]}", "presence_diff", diff)
+        for member in list(space.members):
+            if member.hears_presence():
+                member.deliver(message)

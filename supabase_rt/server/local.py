@@ -1,0 +1,255 @@
+"""``LocalRealtime``: a Realtime server in this process, for tests and for development."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from .app import SOCKETS, make_app
+from .auth import DEFAULT_SECRET, TEN_YEARS, Policy, Tokens, default_policy
+from .backend import Backend, Received
+from .faults import Faults
+from .publisher import Publisher
+from .settings import Settings
+from .tables import Row, Table
+
+__all__ = ["LocalRealtime", "Reached"]
+
+
+class Reached(int):
+    """How many channels a message went to.
+
+    Awaiting it is optional and gives the server a turn to write, with the same result.
+    """
+
+    def __await__(self) -> Generator[Any, None, int]:
+        yield from asyncio.sleep(0).__await__()
+        return int(self)
+
+
+class LocalRealtime:
+    """A server that speaks the Realtime protocol on both versions, without a database.
+
+    ``port`` 0 takes a free one; ``host`` is the address to listen on. ``jwt_secret`` signs and
+    checks all tokens (at least 32 bytes; by default the one of a local Supabase stack).
+    ``policy`` gives the rights on private topics: ``(role, claims, sub_topic)`` to ``Rights`` or
+    a bool; by default ``authenticated`` and ``service_role`` may do everything there and others
+    nothing. All other keywords are those of ``Settings``.
+
+    Raises ``ValueError`` for a short secret and ``TypeError`` for an unknown setting.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        jwt_secret: str | None = None,
+        *,
+        policy: Policy = default_policy,
+        **settings: Any,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.settings = Settings(**settings)
+        self.faults = Faults()
+        """What is to go wrong."""
+        self.backend = Backend(
+            self.settings,
+            tokens=Tokens(DEFAULT_SECRET if jwt_secret is None else jwt_secret),
+            policy=policy,
+            faults=self.faults,
+        )
+        self._publisher = Publisher(self.backend.feed)
+        self._app: web.Application | None = None
+        self._runner: web.AppRunner | None = None
+        issue = self.backend.tokens.issue
+        self.anon_key = issue("anon", now=time.time(), expires_in=TEN_YEARS)
+        """The key of a client that nobody has signed in to."""
+        self.service_key = issue("service_role", now=time.time(), expires_in=TEN_YEARS)
+        """The key that may do everything."""
+
+    # -- start and stop ----------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Listen; ``port`` is the real one afterwards. Raises ``OSError`` where it is taken."""
+        if self._runner is not None:
+            raise RuntimeError("the server is running already")
+        self._app = make_app(self.backend)
+        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port, reuse_address=True).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+        return self
+
+    async def stop(self) -> None:
+        """Stop listening and close every socket with 1012; nothing is left running."""
+        runner, app = self._runner, self._app
+        if runner is None or app is None:
+            return
+        self._runner = self._app = None
+        for site in list(runner.sites):
+            await site.stop()
+        self.faults.handshakes.set()
+        sockets = list(app[SOCKETS].values())
+        for socket in sockets:
+            socket.close(1012)
+        with contextlib.suppress(TimeoutError):
+            # A little more than the sockets give their clients, so that they end by themselves.
+            async with asyncio.timeout(self.settings.close_timeout + 0.1):
+                for socket in sockets:
+                    await socket.done.wait()
+        for socket in list(app[SOCKETS].values()):
+            socket.cut()
+        await runner.cleanup()
+
+    async def restart(self, downtime: float = 0.0) -> None:
+        """Stop, refuse connections for ``downtime`` seconds, and listen on the same port."""
+        await self.stop()
+        await asyncio.sleep(downtime)
+        await self.start()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # -- how to reach it ---------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """For ``create_client(url, key)``."""
+        return f"http://{self._netloc()}"
+
+    @property
+    def ws_url(self) -> str:
+        """For ``RealtimeClient(url)``."""
+        return f"ws://{self._netloc()}/realtime/v1"
+
+    def _netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def token(
+        self,
+        role: str = "authenticated",
+        sub: str | None = None,
+        expires_in: float = 3600.0,
+        **claims: Any,
+    ) -> str:
+        """A signed token that expires in so many seconds; negative for one that has expired."""
+        now = time.time()
+        return self.backend.tokens.issue(role, now=now, sub=sub, expires_in=expires_in, **claims)
+
+    # -- what it saw -------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """How many sockets were accepted, ever."""
+        return self.backend.connections
+
+    @property
+    def open_connections(self) -> int:
+        """How many sockets are open."""
+        return len(self._app[SOCKETS]) if self._app is not None else 0
+
+    @property
+    def joins(self) -> int:
+        """How many joins were accepted, ever."""
+        return self.backend.joins
+
+    @property
+    def received(self) -> Sequence[Received]:
+        """The messages of all clients in order, the newest 10,000."""
+        return self.backend.received
+
+    # -- what it says ------------------------------------------------------------------
+
+    def broadcast(
+        self,
+        topic: str,
+        event: str,
+        payload: Mapping[str, Any] | bytes,
+        private: bool = False,
+    ) -> Reached:
+        """Send from the database side, as ``realtime.send`` does (section 7.9).
+
+        The topic stands without ``realtime:``. Private messages are kept for replay.
+        """
+        content = payload if isinstance(payload, bytes) else dict(payload)
+        topic = topic.removeprefix("realtime:")
+        now = time.time()
+        return Reached(self.backend.broadcast(topic, event, content, private=private, now=now))
+
+    def table(
+        self,
+        name: str,
+        columns: Mapping[str, str],
+        *,
+        schema: str = "public",
+        primary_key: Sequence[str] = ("id",),
+        replica_identity: str = "default",
+        visible: Callable[[Mapping[str, Any], Row], bool] | None = None,
+    ) -> Table:
+        """Declare a table: columns and their Postgres types, in order.
+
+        ``replica_identity`` is ``"default"`` or ``"full"`` (section 9.6). ``visible`` stands for
+        row level security: called with the claims of a subscriber and a row.
+        """
+        return self._publisher.declare(
+            Table(schema, name, dict(columns), tuple(primary_key), replica_identity, True, visible)
+        )
+
+    def insert(
+        self, table: str, record: Mapping[str, Any], *, schema: str = "public", **about: Any
+    ) -> Reached:
+        """Publish the insert of a row.
+
+        A declared table gets its missing columns as null and its primary key numbered; another
+        one learns columns and types from the Python values. ``about`` may hold
+        ``commit_timestamp`` (a datetime) and ``errors`` (a list of texts, section 9.7).
+        """
+        return Reached(self._publisher.insert(schema, table, record, **about))
+
+    def update(
+        self,
+        table: str,
+        new: Mapping[str, Any],
+        *,
+        where: Mapping[str, Any] | None = None,
+        old: Mapping[str, Any] | None = None,
+        schema: str = "public",
+        **about: Any,
+    ) -> Reached:
+        """Publish the update of rows: those with the values ``where``, the one row that was
+        ``old``, or, with neither, the row with the primary key that ``new`` has."""
+        return Reached(self._publisher.update(schema, table, new, where, old, **about))
+
+    def delete(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        old: Mapping[str, Any] | None = None,
+        schema: str = "public",
+        **about: Any,
+    ) -> Reached:
+        """Publish the deletion of the rows with the values ``where``, or of the one row that was
+        ``old``. Where no such row was inserted here, ``where`` itself is taken for the row."""
+        return Reached(self._publisher.delete(schema, table, where, old, **about))

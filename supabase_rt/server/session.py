@@ -1,0 +1,266 @@
+"""The server's side of one socket: frames in, frames out, and a deadline.
+
+No socket and no clock here. Time comes in as an argument (seconds since 1970, because tokens
+expire by the calendar); what is to be written waits in ``outbox``.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import DecodeError
+from ..protocol.messages import PHOENIX, Message, plain
+from ..protocol.serializer import decode_client_binary, decode_text
+from .auth import Rights, TokenError
+from .backend import Backend, logger
+from .channel import OK, ServerChannel
+from .joins import JoinRefused, Replay, choose_token, read_join
+from .outgoing import Close, Frame, text_frame
+from .timers import Timers
+
+__all__ = ["Session"]
+
+PREFIX = "realtime:"
+UNMATCHED = {"status": "error", "response": {"reason": "unmatched topic"}}
+UNAUTHORIZED = "Unauthorized: You do not have permissions to read from this Channel topic: "
+
+
+@dataclasses.dataclass
+class _Decision:
+    """What became of a join; the channel it replaces is told after the answer."""
+
+    message: Message
+    replaced: ServerChannel | None
+    channel: ServerChannel | None = None
+    replay: Replay | None = None
+    refused: JoinRefused | None = None
+
+
+class Session:
+    """One client."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        vsn: str,
+        token: str,
+        *,
+        now: float,
+        number: int = 0,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.backend = backend
+        self.vsn = vsn
+        self.number = number
+        self.now = now
+        self.timers = Timers()
+        self.outbox: collections.deque[Frame | Close] = collections.deque()
+        self.channels: dict[str, ServerChannel] = {}
+        self._token = token
+        self._wake = wake
+        self._heard = now
+        self._undecided: _Decision | None = None
+        self._unread: collections.deque[str | bytes] = collections.deque()
+        self._unwritten: list[Frame | Close] = []
+        self._watch_silence()
+
+    # -- in ----------------------------------------------------------------------------
+
+    def receive(self, data: str | bytes, now: float) -> None:
+        """Take a frame of the client."""
+        self.touch(now)
+        self._unread.append(data)
+        self._read()
+
+    def touch(self, now: float) -> None:
+        """Any sign of life: a ping counts as one (section 1.7)."""
+        self.now = self._heard = now
+
+    def advance(self, now: float) -> None:
+        """Do what is due at ``now``."""
+        self.now = now
+        self.timers.fire(now)
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``advance`` is to be called."""
+        return self.timers.deadline
+
+    def end(self) -> None:
+        """The socket is gone: every channel leaves."""
+        self.timers.clear()
+        self._unread.clear()
+        for channel in list(self.channels.values()):
+            self.drop(channel)
+
+    def _read(self) -> None:
+        # While one join is undecided nothing else on the socket is looked at (section 1.9).
+        while self._unread and self._undecided is None:
+            self._handle(self._unread.popleft())
+
+    def _handle(self, data: str | bytes) -> None:
+        try:
+            message = self._decode(data)
+        except DecodeError:
+            # Without an answer, and the socket stays open (section 2.4).
+            self.backend.malformed += 1
+            return
+        self.backend.note(self.number, message)
+        self._route(message)
+
+    def _decode(self, data: str | bytes) -> Message:
+        if isinstance(data, bytes) and self.vsn == "2.0.0":
+            return decode_client_binary(data)
+        return decode_text(self.vsn, data)
+
+    def _route(self, message: Message) -> None:
+        channel = self.channels.get(message.topic)
+        if message.topic == PHOENIX and message.event == "heartbeat":
+            if self.backend.faults.heartbeat_replies:
+                self._reply(message, OK)
+        elif message.event == "phx_join" and message.topic.startswith(PREFIX):
+            self._join(message)
+        elif message.event == "phx_leave" and message.topic != PHOENIX:
+            self._leave(message, channel)
+        elif channel is None:
+            self._reply(message, UNMATCHED)
+        else:
+            self._push(message, channel)
+
+    def _push(self, message: Message, channel: ServerChannel) -> None:
+        try:
+            channel.push(message)
+        except DecodeError:
+            self.backend.malformed += 1
+        except Exception:
+            # On the real server the process of this channel would die, and it alone.
+            logger.exception("channel %s failed on %s", channel.topic, message.event)
+            channel.crash()
+
+    def _leave(self, message: Message, channel: ServerChannel | None) -> None:
+        if channel is not None and channel.join_ref not in (None, message.join_ref):
+            return
+        self._reply(message, OK, join_ref=message.join_ref)
+        if channel is not None:
+            channel.shut_down()
+
+    # -- joins -------------------------------------------------------------------------
+
+    def _join(self, message: Message) -> None:
+        replaced = self.channels.get(message.topic)
+        if replaced is not None:
+            self.drop(replaced)
+        decision = _Decision(message, replaced)
+        try:
+            decision.channel, decision.replay = self._decide(message)
+        except JoinRefused as exc:
+            decision.refused = exc
+        delay = self.backend.settings.join_error_delay
+        if decision.refused is not None and delay > 0:
+            self._undecided = decision
+            self.timers.set("join", self.now + delay, self._answer_late)
+        else:
+            self._answer(decision)
+
+    def _decide(self, message: Message) -> tuple[ServerChannel, Replay | None]:
+        """Accept a join, in the order of checks of section 3.5; raises ``JoinRefused``."""
+        backend = self.backend
+        sub_topic = message.topic.removeprefix(PREFIX)
+        forced = backend.faults.take_refusal()
+        if forced is not None:
+            raise JoinRefused(forced)
+        if not sub_topic:
+            raise JoinRefused("TopicNameRequired: You must provide a topic name")
+        try:
+            payload = plain(message.payload)
+            config = read_join(payload, sub_topic)
+            if backend.settings.private_only and not config.private:
+                raise JoinRefused("PrivateOnly: This project only allows private channels")
+            if len(self.channels) >= backend.settings.max_channels_per_client:
+                raise JoinRefused("ChannelRateLimitReached: Too many channels")
+            token = backend.tokens.verify(choose_token(payload, self._token), self.now)
+        except (TokenError, DecodeError) as exc:
+            reason = exc.reason if isinstance(exc, TokenError) else f"UnknownErrorOnChannel: {exc}"
+        else:
+            rights = backend.rights(token, sub_topic) if config.private else Rights()
+            presence = config.presence_enabled or backend.settings.presence_enabled
+            if not rights.broadcast_read and not (presence and rights.presence_read):
+                raise JoinRefused(UNAUTHORIZED + sub_topic)
+            replay = config.read_replay()
+            if replay is not None and not rights.broadcast_read:
+                raise JoinRefused(UNAUTHORIZED + sub_topic)
+            return ServerChannel(self, message, config, token, rights), replay
+        raise JoinRefused(reason)
+
+    def _answer_late(self) -> None:
+        decision, self._undecided = self._undecided, None
+        assert decision is not None
+        self._answer(decision)
+        held, self._unwritten = self._unwritten, []
+        for frame in held:
+            self.write(frame)
+        self._read()
+
+    def _answer(self, decision: _Decision) -> None:
+        message, channel, refused = decision.message, decision.channel, decision.refused
+        if channel is not None:
+            self.channels[channel.topic] = channel
+            self.backend.joins += 1
+            answer: dict[str, Any] = {"status": "ok", "response": channel.join_response()}
+        else:
+            answer = {"status": "error", "response": {"reason": str(refused)}}
+        self._reply(message, answer, join_ref=message.join_ref)
+        if decision.replaced is not None:
+            # Only now: recorded, the close of the old channel follows the answer to the new.
+            decision.replaced.close_frame()
+        if channel is not None:
+            channel.start(decision.replay)
+        elif refused is not None and refused.close is not None:
+            self.write(Close(refused.close))
+
+    # -- out ---------------------------------------------------------------------------
+
+    def write(self, frame: Frame | Close) -> None:
+        """Put a frame into the outbox, or aside while a join is undecided."""
+        if self._undecided is not None:
+            self._unwritten.append(frame)
+            return
+        self.outbox.append(frame)
+        self._wake()
+
+    def send(
+        self,
+        topic: str,
+        event: str,
+        payload: Any,
+        *,
+        join_ref: str | None = None,
+        ref: str | None = None,
+    ) -> None:
+        """Write a text frame."""
+        self.write(text_frame(self.vsn, topic, event, payload, join_ref=join_ref, ref=ref))
+
+    def _reply(self, message: Message, payload: Any, *, join_ref: str | None = None) -> None:
+        self.send(message.topic, "phx_reply", payload, join_ref=join_ref, ref=message.ref)
+
+    # -- ends --------------------------------------------------------------------------
+
+    def drop(self, channel: ServerChannel) -> None:
+        """Forget a channel that has ended."""
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+        channel.terminate()
+
+    def _watch_silence(self) -> None:
+        timeout = self.backend.settings.idle_timeout
+        self.timers.set("silence", self._heard + timeout, self._check_silence)
+
+    def _check_silence(self) -> None:
+        # One deadline that is moved when it comes, instead of one set anew with every frame.
+        if self.now - self._heard >= self.backend.settings.idle_timeout:
+            self.write(Close(1000))
+        else:
+            self._watch_silence()

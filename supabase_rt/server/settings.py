@@ -1,0 +1,47 @@
+"""The knobs of the local server, with the real server's defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["Settings"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the server behaves; times are float seconds, sizes are bytes.
+
+    The penalties of the real server are off, because a test that provokes a refusal should not
+    wait for it: it holds a refused join for 5 s and a refused handshake for 2 s, resubscribes to
+    Postgres 1 to 3 s after a token change, and needs up to 8 s for the first subscription.
+    """
+
+    join_error_delay: float = 0.0
+    """How long a refused join is held; the socket does nothing else meanwhile (section 1.9)."""
+    connect_error_delay: float = 0.0
+    """How long a refused handshake is held (section 1.6)."""
+    postgres_ready_delay: float = 0.0
+    """From the join's reply to "Subscribed to PostgreSQL" (section 9.9)."""
+    resubscribe_delay: float = 0.0
+    """From a new access token to the repeated "Subscribed to PostgreSQL" (section 5.2)."""
+    idle_timeout: float = 60.0
+    """Silence of the client after which the socket is closed with 1000 (section 1.8)."""
+    close_timeout: float = 0.25
+    """How long the client's answer to a close frame is awaited."""
+    presence_limit: tuple[int, float] | None = (5, 30.0)
+    """Presence calls per channel and window; None lifts the limit (section 8.6)."""
+    presence_enabled: bool = False
+    """Presence on for every channel, asked for or not (section 8.1)."""
+    private_only: bool = False
+    """Refuse public channels."""
+    max_channels_per_client: int = 100
+    max_payload_size: int = 3_000_500
+    """A larger broadcast or track payload is not accepted (section 7.5)."""
+    max_frame_size: int = 5_000_000
+    """A larger frame closes the socket with 1009."""
+    max_record_bytes: int = 1_048_576
+    """A larger row change arrives cut down, with an error 413 (section 9.7)."""
+    max_buffer_size: int = 50_000_000
+    """A client that reads so slowly that more than this waits for it is cut off."""
+    strict_tables: bool = False
+    """Only tables declared with ``LocalRealtime.table`` can be subscribed to."""

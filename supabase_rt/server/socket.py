@@ -1,0 +1,225 @@
+"""One WebSocket of the server: moves frames between aiohttp and a session."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+import struct
+import time
+from collections.abc import Iterable
+
+import aiohttp
+from aiohttp import WSMsgType, web
+
+from .backend import Backend, logger
+from .channel import ServerChannel
+from .outgoing import Close, Frame
+from .session import Session
+
+__all__ = ["Socket"]
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes closing a reset instead of an orderly end."""
+
+
+class Socket:
+    """Reads in the task of the request handler, writes in a task of its own.
+
+    Two tasks, because a client that stops reading must not keep the server from hearing it.
+    """
+
+    def __init__(
+        self,
+        ws: web.WebSocketResponse[bool],
+        transport: asyncio.Transport,
+        backend: Backend,
+        vsn: str,
+        token: str,
+        number: int,
+    ) -> None:
+        self.number = number
+        self.done = asyncio.Event()
+        self._ws = ws
+        self._transport = transport
+        self._backend = backend
+        self._loop = asyncio.get_running_loop()
+        self._queue: collections.deque[tuple[float, Frame | Close | str | bytes]]
+        self._queue = collections.deque()
+        self._waiting_bytes = 0
+        self._written = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._session = Session(
+            backend, vsn, token, now=time.time(), number=number, wake=self._collect
+        )
+
+    # -- the life of the socket --------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until the socket is gone."""
+        name = f"supabase_rt server: writer of socket {self.number}"
+        writer = self._loop.create_task(self._write(), name=name)
+        self._backend.faults.links[self.number] = self
+        try:
+            await self._read()
+        finally:
+            self._closing = True
+            self._backend.faults.links.pop(self.number, None)
+            self._session.end()
+            if self._timer is not None:
+                self._timer.cancel()
+            writer.cancel()
+            await asyncio.wait([writer])
+            self.done.set()
+
+    async def _read(self) -> None:
+        self._arm()
+        while True:
+            message = await self._ws.receive()
+            # After the receive: what came while the socket was stalled is not answered yet.
+            await self._flowing.wait()
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                if not self._closing:
+                    self._take(message.type, message.data)
+            elif message.type is WSMsgType.PING:
+                self._session.touch(time.time())
+                await self._ws.pong(message.data)
+            elif message.type is WSMsgType.PONG:
+                self._session.touch(time.time())
+            else:
+                if message.type is WSMsgType.CLOSE and not self._closing:
+                    await self._echo(message.data)
+                return
+
+    def _take(self, kind: WSMsgType, data: bytes) -> None:
+        # Bad UTF-8 costs the client its frame, not its socket: the decoder finds the surrogates.
+        text = data.decode("utf-8", "surrogateescape") if kind is WSMsgType.TEXT else data
+        try:
+            self._session.receive(text, time.time())
+        except Exception:
+            logger.exception("socket %d failed and is closed", self.number)
+            self.close(1011)
+        self._arm()
+
+    async def _echo(self, code: int) -> None:
+        self._closing = True
+        await self._ws.close(code=code or 1000, drain=False)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._session.deadline
+        if deadline is not None and not self._closing:
+            # Not the whole way at once: a token of ten years is more than a timer may hold.
+            delay = min(max(0.0, deadline - time.time()), 3600.0)
+            self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._session.advance(time.time())
+        self._arm()
+
+    # -- writing -----------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """Take over what the session has to say."""
+        outbox = self._session.outbox
+        while outbox:
+            self._put(outbox.popleft())
+
+    def _put(self, item: Frame | Close | str | bytes) -> None:
+        if self._closing:
+            return
+        self._queue.append((self._loop.time(), item))
+        self._waiting_bytes += _size(item)
+        self._written.set()
+        if self._waiting_bytes > self._backend.settings.max_buffer_size:
+            self.cut()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._written.wait()
+                self._written.clear()
+                while self._queue:
+                    await self._write_next()
+        except (ConnectionError, aiohttp.ClientError):
+            self._transport.abort()
+
+    async def _write_next(self) -> None:
+        since, item = self._queue[0]
+        await self._flowing.wait()
+        delay = since + self._backend.faults.latency - self._loop.time()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        if not self._queue or self._queue[0][1] is not item:
+            # Closed while this waited: the queue holds the close frame now.
+            return
+        self._queue.popleft()
+        self._waiting_bytes -= _size(item)
+        if isinstance(item, Close):
+            await self._write_close(item)
+            return
+        data = self._backend.faults.apply(item) if isinstance(item, Frame) else item
+        if isinstance(data, str):
+            await self._ws.send_str(data)
+        elif data is not None:
+            await self._ws.send_bytes(data)
+
+    async def _write_close(self, close: Close) -> None:
+        self._closing = True
+        # Not ws.close(): it ends the transport without waiting for the client's answer, and what
+        # the client sent meanwhile would turn the end into a reset that eats the close frame.
+        content = struct.pack("!H", close.code) + close.reason.encode()
+        await self._ws.send_frame(content, WSMsgType.CLOSE)
+        if self._timer is not None:
+            self._timer.cancel()
+        timeout = self._backend.settings.close_timeout
+        self._timer = self._loop.call_later(timeout, self._transport.abort)
+
+    # -- what the faults do to it ------------------------------------------------------
+
+    def cut(self) -> None:
+        """Reset the TCP connection."""
+        self._closing = True
+        self._queue.clear()
+        found = self._transport.get_extra_info("socket")
+        if found is not None:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._transport.abort()
+        self._flowing.set()
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake, ahead of what still waits to be written."""
+        if self._closing:
+            return
+        self._queue.clear()
+        self._put(Close(code, reason))
+        self._closing = True
+        self._flowing.set()
+
+    def stall(self) -> None:
+        """Neither read nor write until ``resume``."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Read and write again."""
+        self._flowing.set()
+
+    def send_raw(self, data: str | bytes) -> None:
+        """Write a frame as it is."""
+        self._put(data)
+
+    def channels(self) -> Iterable[ServerChannel]:
+        """The channels joined on this socket."""
+        return list(self._session.channels.values())
+
+
+def _size(item: Frame | Close | str | bytes) -> int:
+    if isinstance(item, Close):
+        return 0
+    return len(item.data if isinstance(item, Frame) else item)

@@ -1,0 +1,77 @@
+"""Messages sent from the database side, kept for replay (protocol reference, sections 7.8, 7.9)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import uuid
+from typing import Any
+
+from ..protocol.messages import UserBroadcast, dumps
+from .joins import MAX_REPLAY, Replay
+
+__all__ = ["MessageStore", "StoredMessage"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredMessage:
+    """One row of ``realtime.messages``."""
+
+    id: str
+    event: str
+    payload: Any
+    inserted_at: float
+
+    @classmethod
+    def make(cls, event: str, payload: Any, now: float) -> StoredMessage:
+        """A message with a new id; an object without an ``id`` gets it inside too."""
+        message_id = str(uuid.uuid4())
+        if isinstance(payload, bytes | bytearray | memoryview):
+            payload = bytes(payload)
+        elif isinstance(payload, dict):
+            payload = {"id": message_id} | payload
+        else:
+            raise TypeError(f"a broadcast payload is a dict or bytes, not {type(payload).__name__}")
+        return cls(message_id, event, payload, now)
+
+    def meta(self, *, replayed: bool = False) -> dict[str, Any]:
+        """The metadata that receivers see."""
+        return {"id": self.id, "replayed": True} if replayed else {"id": self.id}
+
+    def user_broadcast(self, *, replayed: bool = False) -> UserBroadcast:
+        """In binary form."""
+        is_json = not isinstance(self.payload, bytes)
+        body = dumps(self.payload) if is_json else self.payload
+        return UserBroadcast(self.event, is_json, dumps(self.meta(replayed=replayed)), body)
+
+    def replayed(self) -> Any:
+        """What a replay sends: JSON goes as text also to vsn 2.0.0 (section 7.4)."""
+        if isinstance(self.payload, bytes):
+            return self.user_broadcast(replayed=True)
+        return {
+            "event": self.event,
+            "meta": self.meta(replayed=True),
+            "payload": self.payload,
+            "type": "broadcast",
+        }
+
+
+class MessageStore:
+    """The private messages of each sub-topic, as many as one replay may ask for."""
+
+    def __init__(self) -> None:
+        self._messages: dict[str, collections.deque[StoredMessage]] = {}
+
+    def add(self, sub_topic: str, message: StoredMessage) -> None:
+        """Keep a message."""
+        fresh: collections.deque[StoredMessage] = collections.deque(maxlen=MAX_REPLAY)
+        self._messages.setdefault(sub_topic, fresh).append(message)
+
+    def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
+        """The newest messages asked for, oldest first."""
+        found = [
+            message
+            for message in self._messages.get(sub_topic, ())
+            if message.inserted_at * 1000 >= wanted.since
+        ]
+        return found[-wanted.limit :]
