@@ -162,7 +162,7 @@ _SECRETS: Final = (
     # name=value of a query or a repr, "name": "value" of JSON, name: value of a header
     (
         re.compile(
-            r"""(?ix) ((?<![a-z]) (?:[a-z]+[_-])* (?:api_?key|token|jwt|secret|password)
+            r"""(?ix) ((?<![a-z]) (?:[a-z]{1,30}[_-]){0,3} (?:api[_-]?key|token|jwt|secret|password)
             ["']? \s* (?:=|:|%3D) \s* ["']?) [^\s&"',;})\]#]+"""
         ),
         rf"\1{_MASK}",
