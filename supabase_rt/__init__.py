@@ -1,1 +1,96 @@
-"""Supabase Realtime for Python."""
+"""Supabase Realtime for Python: the supabase-js chain, on asyncio, that does not go silent.
+
+::
+
+    supabase = create_client(url, key)
+    supabase.channel("room").on(
+        "postgres_changes", {"event": "*", "schema": "public", "table": "messages"}, print
+    ).subscribe()
+    supabase.realtime.run()
+"""
+
+from ._version import __version__
+from .channel import RealtimeChannel
+from .client import RealtimeClient
+from .enums import (
+    REALTIME_CHANNEL_STATES,
+    REALTIME_LISTEN_TYPES,
+    REALTIME_POSTGRES_CHANGES_LISTEN_EVENT,
+    REALTIME_PRESENCE_LISTEN_EVENTS,
+    REALTIME_SUBSCRIBE_STATES,
+    ChannelState,
+    ConnectionState,
+    HeartbeatStatus,
+    ListenType,
+    PostgresChangesEvent,
+    PresenceEvent,
+    SubscribeStatus,
+)
+from .errors import (
+    AuthError,
+    BindingMismatch,
+    ConnectionFailed,
+    ConnectionLost,
+    DecodeError,
+    GaveUp,
+    InvalidState,
+    RealtimeError,
+    Refused,
+    SendError,
+    SubscribeError,
+    TimedOut,
+)
+from .health import Health
+from .protocol.backoff import ReconnectPolicy
+from .protocol.filters import PostgresChangesFilter, postgres_changes_filter
+from .protocol.payloads import (
+    Broadcast,
+    PostgresChange,
+    PresenceJoin,
+    PresenceLeave,
+    PresenceSync,
+    SystemMessage,
+)
+from .supabase import SupabaseClient, create_client
+
+__all__ = [
+    "REALTIME_CHANNEL_STATES",
+    "REALTIME_LISTEN_TYPES",
+    "REALTIME_POSTGRES_CHANGES_LISTEN_EVENT",
+    "REALTIME_PRESENCE_LISTEN_EVENTS",
+    "REALTIME_SUBSCRIBE_STATES",
+    "AuthError",
+    "BindingMismatch",
+    "Broadcast",
+    "ChannelState",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "ConnectionState",
+    "DecodeError",
+    "GaveUp",
+    "Health",
+    "HeartbeatStatus",
+    "InvalidState",
+    "ListenType",
+    "PostgresChange",
+    "PostgresChangesEvent",
+    "PostgresChangesFilter",
+    "PresenceEvent",
+    "PresenceJoin",
+    "PresenceLeave",
+    "PresenceSync",
+    "RealtimeChannel",
+    "RealtimeClient",
+    "RealtimeError",
+    "ReconnectPolicy",
+    "Refused",
+    "SendError",
+    "SubscribeError",
+    "SubscribeStatus",
+    "SupabaseClient",
+    "SystemMessage",
+    "TimedOut",
+    "__version__",
+    "create_client",
+    "postgres_changes_filter",
+]

@@ -6,10 +6,12 @@ import re
 
 __all__ = ["no_attribute", "snake_case"]
 
+_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
 
 def snake_case(name: str) -> str:
-    """``eventType`` as ``event_type``."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+    """``eventType`` as ``event_type``, ``endpointURL`` as ``endpoint_url``."""
+    return _BORDER.sub("_", name).lower()
 
 
 def no_attribute(owner: object, name: str) -> AttributeError:

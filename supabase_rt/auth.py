@@ -1,0 +1,109 @@
+"""Where the access token comes from.
+
+The callback is awaited before every connect and every rejoin. It is asked once at a time, for at
+most ``timeout`` seconds, and whatever it does (raise, hang, return nonsense) the last token that
+worked stays in use: a token service that is down must not take the socket with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .errors import AuthError
+from .protocol.tokens import check_token
+
+__all__ = ["TokenSource"]
+
+log = logging.getLogger("supabase_rt.auth")
+
+
+class TokenSource:
+    """Asks the callback; only the newest answer counts."""
+
+    def __init__(
+        self,
+        callback: Callable[[], Any] | None,
+        timeout: float,
+        use: Callable[[str | None], None],
+        report: Callable[[BaseException], None],
+    ) -> None:
+        self.callback = callback
+        self._timeout = timeout
+        self._use = use
+        self._report = report
+        self._generation = 0
+        self._flight: asyncio.Task[None] | None = None
+
+    def set(self, token: str) -> None:
+        """A token given by hand; answers still under way are out of date from now on."""
+        check_token(token)
+        self._generation += 1
+        self._use(token)
+
+    def refresh(self, *, anew: bool = False) -> asyncio.Task[None] | None:
+        """Ask the callback, or join the asking under way. ``anew`` makes a new asking of it.
+
+        The task never raises; it is None where there is no callback.
+        """
+        if self.callback is None:
+            return None
+        if self._flight is None or self._flight.done() or anew:
+            self._generation += 1
+            previous = self._flight
+            self._flight = asyncio.get_running_loop().create_task(
+                self._ask(self._generation, previous), name="supabase_rt:token"
+            )
+        return self._flight
+
+    async def _ask(self, generation: int, previous: asyncio.Task[None] | None) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                token = await self._call()
+        except TimeoutError:
+            problem = f"the access_token callback did not return within {self._timeout:g} s"
+        except Exception as exc:
+            log.exception("Error fetching access token from callback")
+            problem = f"the access_token callback raised {type(exc).__name__}"
+        else:
+            problem = self._take(token, generation)
+        if problem:
+            error = AuthError(
+                problem,
+                code="TokenCallbackFailed",
+                retryable=True,
+                hint="the last token stays in use; make the callback return a token",
+            )
+            log.error("%s", problem)
+            self._report(error)
+        if previous is not None and not previous.done():
+            # Overtaken by this one; waiting keeps every task of ours owned to its end.
+            await asyncio.wait([previous])
+
+    async def _call(self) -> Any:
+        assert self.callback is not None
+        found = self.callback()
+        return await found if inspect.isawaitable(found) else found
+
+    def _take(self, token: Any, generation: int) -> str:
+        if generation != self._generation:
+            return ""
+        if token is None:
+            self._use(None)
+            return ""
+        try:
+            check_token(token)
+        except (TypeError, ValueError) as exc:
+            return f"the access_token callback returned no token: {exc}"
+        self._use(token)
+        return ""
+
+    async def aclose(self) -> None:
+        """Stop asking and wait until the asking has stopped."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.cancel()
+            await asyncio.wait([flight])

@@ -1,0 +1,480 @@
+"""The public client: one socket, many channels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+
+from .channel import RealtimeChannel
+from .connection import Connection
+from .core import Core
+from .dispatch import Dispatch
+from .enums import ConnectionState, HeartbeatStatus
+from .errors import ConnectionFailed, RealtimeError
+from .health import Health
+from .mainline import run_until_stopped
+from .options import check_key, check_options, check_unknown, codec_function
+from .outcome import Outcome
+from .protocol.backoff import ReconnectPolicy
+from .protocol.config import ChannelConfig
+from .protocol.context import Context
+from .protocol.messages import dumps
+from .protocol.names import no_attribute
+from .protocol.serializer import message_from_object
+from .protocol.session import Session
+from .protocol.urls import Endpoint, redact
+from .rest import Rest
+from .transport import TransportOptions
+from .wire import build_codec, tell_logger
+
+__all__ = ["RealtimeClient"]
+
+log = logging.getLogger("supabase_rt")
+
+PREFIX = "realtime:"
+
+
+class RealtimeClient:
+    """A client of one Realtime service. Creating it does no I/O and needs no event loop.
+
+    Args:
+        endpoint: ``wss://<ref>.supabase.co/realtime/v1``; ``ws``, ``http`` and ``https`` too.
+        params: the query of the socket URL; ``apikey`` is required.
+        timeout: seconds for a connection attempt, a join, a request.
+        heartbeat_interval: seconds between heartbeats.
+        heartbeat_timeout: seconds without an answer after which the link is dead; None for
+            ``heartbeat_interval``.
+        heartbeat_callback: called with ``(status, latency)``.
+        reconnect: when to try again.
+        reconnect_after: ``lambda tries: seconds``, as in supabase-js; wins over ``reconnect``.
+        vsn: ``"2.0.0"`` or ``"1.0.0"``, the serializer.
+        access_token: a function, plain or ``async``, that returns the user's token; asked before
+            every connection and every rejoin.
+        headers: for the handshake and for HTTP requests.
+        session: an ``aiohttp.ClientSession`` of your own, left open at the end.
+        ssl: an ``ssl.SSLContext``, as for aiohttp.
+        proxy: URL of an HTTP proxy.
+        api_key_in: ``"url"``, or ``"header"`` to keep the key out of URLs (``x-api-key``).
+        encode: message (a dict) to frame, instead of the serializer.
+        decode: frame to message, instead of the serializer.
+        logger: called with ``(kind, message, data)``, as in supabase-js.
+        log_level: how much the *server* logs of this socket.
+        types: how database columns are converted: ``"js"``, ``"python"`` or ``"raw"``.
+        max_message_size: bytes; a larger message ends the connection.
+        max_outbound: how many frames may wait to be written.
+        presence_limit: ``(calls, seconds)`` of the server's limit for track and untrack, or None.
+        disconnect_on_empty_channels_after: seconds after the last channel left; None for twice
+            the heartbeat interval.
+
+    Raises:
+        ValueError, TypeError: an option that is unknown or cannot work.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout: float = 10.0,
+        heartbeat_interval: float = 25.0,
+        heartbeat_timeout: float | None = None,
+        heartbeat_callback: Callable[..., Any] | None = None,
+        reconnect: ReconnectPolicy | None = None,
+        reconnect_after: Callable[[int], float] | None = None,
+        vsn: str = "2.0.0",
+        access_token: Callable[[], str | Awaitable[str | None] | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        ssl: Any = None,
+        proxy: str | None = None,
+        api_key_in: str = "url",
+        encode: Callable[..., Any] | None = None,
+        decode: Callable[..., Any] | None = None,
+        logger: Callable[[str, str, Any], Any] | None = None,
+        log_level: str | None = None,
+        types: str = "js",
+        max_message_size: int = 16 * 2**20,
+        max_outbound: int = 10_000,
+        presence_limit: tuple[int, float] | None = (5, 30.0),
+        disconnect_on_empty_channels_after: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        options = {key: value for key, value in locals().items() if key not in _NOT_OPTIONS}
+        options["reconnect"] = reconnect = reconnect if reconnect is not None else ReconnectPolicy()
+        check_unknown(unknown, list(options), "RealtimeClient")
+        check_options(options)
+        self._key = check_key(params)
+        query = dict(params or {})
+        if api_key_in == "header":
+            del query["apikey"]
+            headers = {**(headers or {}), "x-api-key": self._key}
+        self._endpoint = Endpoint(endpoint)
+        self._query, self._vsn, self._log_level = query, vsn, log_level
+        self._logger = logger
+        self.timeout = float(timeout)
+        self.heartbeat_interval = float(heartbeat_interval)
+        transport = TransportOptions(self.timeout, headers, ssl, proxy, max_message_size)
+        self._core = self._build(
+            context=Context(
+                policy=reconnect,
+                reconnect_after=reconnect_after,
+                timeout=self.timeout,
+                presence_limit=presence_limit,
+                has_token_source=access_token is not None,
+            ),
+            transport=transport,
+            options=options,
+        )
+        self._core.dispatch.set_heartbeat(heartbeat_callback)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _build(
+        self, context: Context, transport: TransportOptions, options: dict[str, Any]
+    ) -> Core:
+        """Put the rooms together: session, connection, dispatch, rest."""
+        encode, decode = codec_function(options["encode"]), codec_function(options["decode"])
+        machine = Session(
+            context,
+            heartbeat_interval=options["heartbeat_interval"],
+            heartbeat_timeout=options["heartbeat_timeout"],
+            idle_after=options["disconnect_on_empty_channels_after"],
+        )
+        dispatch = Dispatch()
+        connection = Connection(
+            machine,
+            build_codec(self._vsn, encode, decode, self._logger),
+            self.endpoint_url,
+            redact(self._endpoint.base),
+            transport,
+            tell=dispatch.tell,
+            drain=dispatch.drain,
+            access_token=options["access_token"],
+            http=options["session"],
+            max_outbound=options["max_outbound"],
+        )
+        rest = Rest(
+            self._endpoint,
+            self._key,
+            self._query,
+            self._vsn,
+            transport,
+            lambda: context.token,
+            lambda: connection.http,
+        )
+        return Core(
+            machine,
+            connection,
+            dispatch,
+            rest,
+            timeout=self.timeout,
+            types=options["types"],
+            vsn=self._vsn,
+            snapshots=encode is None,
+            logger=self.log if self._logger is not None else None,
+        )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
+    def __repr__(self) -> str:
+        return f"<RealtimeClient {redact(self._endpoint.base)} {self.connection_state()}>"
+
+    # -- channels ------------------------------------------------------------------------
+
+    def channel(self, topic: str, opts: Mapping[str, Any] | None = None) -> RealtimeChannel:
+        """The channel of ``topic``: the live one, or a new one.
+
+        ``opts`` is ``{"config": {"broadcast": {...}, "presence": {...}, "private": True, ...}}``.
+        Raises ``ValueError`` for an unknown key, for replay on a public channel, and where a
+        live channel of the topic was made with other options than those given.
+        """
+        _check_topic(topic)
+        full = PREFIX + topic
+        config = ChannelConfig.build(opts, full)
+        live = self._core.session.channels.get(full)
+        if live is not None:
+            difference = live.config.difference(config)
+            if difference is not None:
+                raise ValueError(
+                    f"channel {topic!r} is open with other options: {difference}; "
+                    "remove_channel() it first, or leave the options out"
+                )
+            owner: RealtimeChannel = live.owner
+            return owner
+        machine = self._core.session.open_channel(full, config)
+        return RealtimeChannel(full, client=self, _machine=machine)
+
+    @property
+    def channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return [machine.owner for machine in self._core.session.channels.values()]
+
+    def get_channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return self.channels
+
+    def remove_channel(self, channel: RealtimeChannel) -> Outcome[str]:
+        """Leave ``channel``; see ``RealtimeChannel.unsubscribe``. The topic is free at once."""
+        if not isinstance(channel, RealtimeChannel):
+            raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
+        return channel.unsubscribe()
+
+    def remove_all_channels(self) -> Outcome[list[str]]:
+        """Leave every channel, then disconnect; the result is one status for each channel."""
+        self._core.connection.enter_loop(required="remove_all_channels")
+        leaving = [channel.unsubscribe() for channel in self.channels]
+        outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
+
+        async def finish() -> None:
+            try:
+                statuses = [await left for left in leaving]
+                await self.disconnect()
+                outcome.succeed(statuses)
+            except Exception as exc:
+                outcome.fail(exc)
+
+        # Not a helper of the connection: those are waited for by the disconnect it waits for.
+        task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return outcome
+
+    # -- the socket ----------------------------------------------------------------------
+
+    def connect(self) -> Outcome[None]:
+        """Open the socket; starts at the call, and does nothing while it is open or opening.
+
+        Awaited, it raises ``ConnectionFailed`` if the first attempt fails, and nothing keeps
+        running. Un-awaited, or with a channel subscribed, the failure goes to the log and to
+        ``error`` listeners, and the client keeps trying by its policy.
+        """
+        return self._core.connection.connect()
+
+    def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
+        """Close the socket; awaited, nothing is left running.
+
+        Channels stay, ``errored``, and rejoin on the next ``connect``. ``code`` and ``reason``
+        go into the close frame. The result is ``"ok"``.
+        """
+        if isinstance(code, bool) or not (code == 1000 or 3000 <= code <= 4999):
+            raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code!r}")
+        return self._core.connection.disconnect(code, str(reason or ""))
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
+        connection = self._core.connection
+        outcome = connection.connect(patient=True)
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                await outcome
+        except BaseException as exc:
+            cause = connection.last_error
+            await self.disconnect()
+            if isinstance(exc, TimeoutError) and limit.expired():
+                raise self._no_connection(cause) from None
+            raise
+        return self
+
+    def _no_connection(self, cause: BaseException | None) -> BaseException:
+        if isinstance(cause, ConnectionFailed):
+            return cause
+        return ConnectionFailed(
+            f"no connection to {redact(self._endpoint.base)} within {self.timeout:g} s",
+            code="ConnectTimeout",
+            hint="check the URL and the network, or raise timeout=",
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Leave every channel, then disconnect."""
+        leaving = [channel.unsubscribe() for channel in self.channels]
+        for left in leaving:
+            await left
+        await self.disconnect()
+
+    def run(self) -> None:
+        """The main line of a bot: connect and stay until SIGINT, SIGTERM or ``disconnect``.
+
+        At the end every channel is left cleanly. Raises final errors (``ConnectionFailed`` for a
+        wrong key, ``GaveUp``); tries again after all others.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(self.run_forever())
+        else:
+            raise RuntimeError("run() starts an event loop; inside one: await run_forever()")
+
+    async def run_forever(self) -> None:
+        """``run`` inside a loop that is running already."""
+        self._core.connection.connect(patient=True)
+        await run_until_stopped(self._core.connection, self._leave)
+
+    async def wait_closed(self) -> None:
+        """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
+        await self._core.connection.wait_closed()
+
+    def connection_state(self) -> ConnectionState:
+        """``connecting``, ``open``, ``closing`` or ``closed``."""
+        return self._core.session.state
+
+    def is_connected(self) -> bool:
+        """Whether the socket is open."""
+        return self.connection_state() is ConnectionState.OPEN
+
+    def is_connecting(self) -> bool:
+        """Whether a socket is being opened, or waited for between two attempts."""
+        return self.connection_state() is ConnectionState.CONNECTING
+
+    def is_disconnecting(self) -> bool:
+        """Whether the socket is being closed on our side."""
+        return self.connection_state() is ConnectionState.CLOSING
+
+    def endpoint_url(self) -> str:
+        """The URL of the socket, key included: do not log it."""
+        return self._endpoint.socket_url(self._query, self._vsn, self._log_level)
+
+    # -- tokens and heartbeats -----------------------------------------------------------
+
+    @property
+    def access_token_value(self) -> str | None:
+        """The token that joins carry."""
+        return self._core.session.context.token
+
+    def set_auth(self, token: str | None = None) -> Outcome[None]:
+        """Use ``token`` for every joined channel and all joins to come, at once.
+
+        None asks the ``access_token`` callback; without one the present token stays. Raises
+        ``TypeError`` or ``ValueError`` for what is no token. Protocol reference, section 5.
+        """
+        return self._core.connection.set_auth(token)
+
+    def send_heartbeat(self) -> Outcome[None]:
+        """Send a heartbeat now; without a socket the callback is told ``disconnected``."""
+        connection = self._core.connection
+        connection.enter_loop(required="send_heartbeat")
+        if not self._core.session.send_heartbeat(connection.now()):
+            self._core.dispatch.heartbeat(HeartbeatStatus.DISCONNECTED, None)
+        connection.flush()
+        return Outcome.of(None)
+
+    def on_heartbeat(self, callback: Callable[..., Any] | None) -> None:
+        """Call ``callback(status, latency)`` for every heartbeat, instead of the one before."""
+        self._core.dispatch.set_heartbeat(callback)
+
+    # -- the client's own events ---------------------------------------------------------
+
+    def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """Call ``handler`` at each event ``name``; without a handler it is a decorator.
+
+        ``open``; ``close`` (code, reason); ``error`` (exception, event, handler);
+        ``reconnecting`` (attempt, delay, cause); ``reconnected`` (downtime); ``heartbeat``
+        (status, latency); ``gap`` (topic, since, until, reason); ``resumed`` (topic, downtime);
+        ``gave_up`` (exception). A handler gets as many of them as it accepts.
+        Returns the client; raises ``ValueError`` for another name.
+        """
+        return self._listen(name, handler, once=False)
+
+    def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """As ``on``, for the next event only."""
+        return self._listen(name, handler, once=True)
+
+    def _listen(self, name: str, handler: Callable[..., Any] | None, *, once: bool) -> Any:
+        if handler is not None:
+            self._core.dispatch.listen(name, handler, once=once)
+            return self
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._core.dispatch.listen(name, function, once=once)
+            return function
+
+        return decorate
+
+    def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
+        """Remove ``handler`` from the event ``name``, or all handlers of it."""
+        self._core.dispatch.unlisten(name, handler)
+        return self
+
+    # -- the rest ------------------------------------------------------------------------
+
+    def push(self, message: Mapping[str, Any]) -> None:
+        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is.
+
+        Held until the socket is open. Raises ``ValueError`` for what is no message, ``TypeError``
+        for a payload that JSON cannot carry.
+        """
+        try:
+            found = message_from_object({"payload": {}, **message})
+        except RealtimeError as exc:
+            raise ValueError(str(exc)) from None
+        dumps(found.payload)
+        connection = self._core.connection
+        connection.enter_loop(required="push")
+        self._core.session.push_raw(found)
+        connection.flush()
+
+    def log(self, kind: str, message: str, data: Any = None) -> None:
+        """Tell the ``logger`` of the options, if there is one."""
+        if self._logger is not None:
+            tell_logger(self._logger, kind, message, data)
+
+    def has_logger(self) -> bool:
+        """Whether the options had a ``logger``."""
+        return self._logger is not None
+
+    def health(self) -> Health:
+        """How the client is doing; cheap enough to ask every second."""
+        connection, session, dispatch = (
+            self._core.connection,
+            self._core.session,
+            self._core.dispatch,
+        )
+        traffic, counters = connection.traffic, session.context.counters
+        heard = traffic.last_message_at
+        return Health(
+            state=session.state,
+            connected_since=traffic.connected_since,
+            last_message_at=None if heard is None else time.time() - connection.now() + heard,
+            last_heartbeat_latency=dispatch.last_latency,
+            reconnects=traffic.reconnects,
+            frames_in=traffic.frames_in,
+            frames_out=traffic.frames_out,
+            decode_errors=counters.decode_errors,
+            stale_frames=counters.stale,
+            unknown_frames=counters.unknown,
+            handler_errors=dispatch.tally.handler_errors,
+            dropped_events=dispatch.tally.dropped_events,
+            refused_sends=traffic.frames_refused,
+            pending_replies=session.pending_replies,
+            channels=dict(Counter(str(machine.state) for machine in session.channels.values())),
+            last_system_error=session.context.last_system_error,
+        )
+
+
+_NOT_OPTIONS = ("self", "endpoint", "unknown", "__class__")
+
+
+def _check_topic(topic: Any) -> None:
+    if not isinstance(topic, str) or not topic:
+        raise ValueError(f"a topic is a name, not {topic!r}")
+    if not topic.isprintable():
+        raise ValueError("a topic is printable text")
+    if len((PREFIX + topic).encode()) > 255:
+        raise ValueError("a topic is at most 246 bytes long")

@@ -1,0 +1,629 @@
+"""The shell: the only code with a socket, a clock and tasks.
+
+    flush():  collect frames, write them; collect events, tell them; arm one timer
+
+The same three steps follow a frame that arrived, a deadline that passed and a call from the user.
+User code runs inside the second step; what it calls comes back into ``flush``, whose frames go
+out at once and whose events wait for their turn in the outer round, so that events are told in
+the order in which they happened.
+
+One task lives for each link (``_live``): token, connect, read until the end, report. The next link
+is started by the session's ``ConnectDue`` and waits for the end of the one before, so there are
+never two sockets. ``_shut`` is the one place that closes for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from .auth import TokenSource
+from .enums import ConnectionState
+from .errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    DecodeError,
+    GaveUp,
+    InvalidState,
+    RealtimeError,
+)
+from .outcome import Outcome
+from .protocol import events
+from .protocol.messages import Message
+from .protocol.session import Session
+from .transport import Transport, TransportOptions
+
+__all__ = ["Codec", "Connection"]
+
+log = logging.getLogger("supabase_rt.connection")
+
+DRAIN_TIMEOUT = 1.0
+"""Seconds that frames already accepted get to leave before the socket is closed."""
+
+
+@dataclass(slots=True)
+class Codec:
+    """Messages to frames and back."""
+
+    encode: Callable[[Message], str | bytes]
+    decode_text: Callable[[bytes], Message]
+    decode_binary: Callable[[bytes], Message]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the socket, for ``health()``."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_refused: int = 0
+    last_message_at: float | None = None
+    connected_since: float | None = None
+    reconnects: int = 0
+
+
+@dataclass(slots=True)
+class _Link:
+    """One attempt and, if it succeeds, the socket it led to."""
+
+    task: asyncio.Task[None] | None = None
+    transport: Transport | None = None
+    queue: deque[tuple[str | bytes, Any]] = field(default_factory=deque)
+    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Connection:
+    """Runs a ``Session`` over real sockets.
+
+    ``tell`` receives every event that is not about the socket itself and must not raise.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        codec: Codec,
+        url: Callable[[], str],
+        host: str,
+        options: TransportOptions,
+        *,
+        tell: Callable[[Any], None],
+        drain: Callable[[asyncio.Task[Any] | None], Coroutine[Any, Any, None]],
+        access_token: Callable[[], Any] | None = None,
+        http: aiohttp.ClientSession | None = None,
+        max_outbound: int = 10_000,
+    ) -> None:
+        self.session = session
+        self.codec = codec
+        self.traffic = Traffic()
+        self.tokens = TokenSource(access_token, options.timeout, self._use_token, self.report)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.gave_up: GaveUp | None = None
+        self.last_error: BaseException | None = None
+        self.ever_open = False
+        self._url = url
+        self._host = host
+        self._options = options
+        self._tell_owner = tell
+        self._drain_handlers = drain
+        self._given_http = http
+        self._http: aiohttp.ClientSession | None = None
+        self._max_outbound = max_outbound
+        self._warned_of_outbound = False
+        self._link: _Link | None = None
+        self._last_link_task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._is_telling = False
+        self._connecting: list[Outcome[None]] = []
+        self._first_attempt = False
+        self._shutting: asyncio.Task[None] | None = None
+        self._helpers: set[asyncio.Task[Any]] = set()
+        self._is_resting = False
+        self._closed = asyncio.Event()
+        self._closed.set()
+
+    # -- the loop it runs in -------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds by the loop's clock; before there is a loop, by the clock loops use."""
+        return time.monotonic() if self.loop is None else self.loop.time()
+
+    def enter_loop(self, *, required: str | None = None) -> bool:
+        """Adopt the running loop, if there is one.
+
+        Raises ``RuntimeError`` where a loop is ``required`` (the name of the call) and none
+        runs, and ``InvalidState`` where the client is at work in another loop.
+        """
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is None:
+            if required is not None:
+                raise RuntimeError(
+                    f"{required}() needs a running event loop; call it from async code "
+                    "(on, subscribe, connect and set_auth(token) may be called before)"
+                )
+            return False
+        if self.loop is running:
+            return True
+        if self.loop is not None and not self.loop.is_closed() and self.is_running:
+            raise InvalidState(
+                "this client is at work in another event loop",
+                hint="make one client for each loop; from another thread use "
+                "loop.call_soon_threadsafe",
+            )
+        self._forget_loop()
+        self.loop = running
+        return True
+
+    def _forget_loop(self) -> None:
+        """The loop this client ran in is gone, and with it every task and timer."""
+        self._link = self._last_link_task = self._shutting = None
+        self._timer = self._timer_at = None
+        self._http = None
+        self._helpers.clear()
+        is_closed = self._closed.is_set()
+        # An Event belongs to the loop that first waited for it.
+        self._closed = asyncio.Event()
+        if is_closed:
+            self._closed.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anything of this client is alive: a socket, an attempt, a planned attempt."""
+        return self.session.wanted or self._link is not None or self._shutting is not None
+
+    # -- the three steps -----------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what is to be written, tell what has happened, arm the timer."""
+        if self.loop is None:
+            return
+        self._collect_frames()
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while found := self.session.take_events():
+                for event in found:
+                    self._act_on(event)
+        finally:
+            self._is_telling = False
+        self._collect_frames()
+        self._arm()
+
+    def _collect_frames(self) -> None:
+        for frame in self.session.take_frames():
+            self._enqueue(frame.message, frame.outcome)
+
+    def _arm(self) -> None:
+        deadline = self.session.next_deadline()
+        if deadline == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = None
+        if deadline is not None and self.loop is not None:
+            self._timer = self.loop.call_at(deadline, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._timer = self._timer_at = None
+        self.session.on_deadline(self.now())
+        self.flush()
+
+    # -- events about the socket ---------------------------------------------------------
+
+    def _act_on(self, event: Any) -> None:
+        kind = type(event)
+        if kind is events.ConnectDue:
+            self._start_link()
+        elif kind is events.LinkDied:
+            self._abandon_link(event.error)
+        elif kind is events.TokenWanted:
+            self._want_token(event.blocking)
+        elif kind is events.IdleReached:
+            # Not for good: the next channel opens a socket again.
+            self.session.disconnect(self.now())
+            self._shut_soon(1000, "")
+            self._is_resting = True
+        else:
+            if kind is events.GaveUpForGood:
+                self.gave_up = event.error
+                self._settle_connecting(event.error.__cause__ or event.error)
+                self._shut_soon(1000, "")
+            elif kind is events.Reconnected:
+                self.traffic.reconnects += 1
+            self._tell_owner(event)
+
+    def report(self, error: BaseException) -> None:
+        """An error that no call is waiting to hear of."""
+        self._tell_owner(events.ErrorReported(error))
+
+    def help(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A small task of ours, kept and awaited at the end."""
+        assert self.loop is not None
+        task = self.loop.create_task(work, name=f"supabase_rt:{name}")
+        self._helpers.add(task)
+        task.add_done_callback(self._helpers.discard)
+        return task
+
+    # -- tokens --------------------------------------------------------------------------
+
+    def _use_token(self, token: str | None) -> None:
+        self.session.set_token(token, self.now())
+        self.flush()
+
+    def _want_token(self, blocking: bool) -> None:
+        flight = self.tokens.refresh()
+        if flight is None:
+            self.session.token_arrived(self.now())
+        elif blocking:
+            flight.add_done_callback(self._token_asked)
+
+    def _token_asked(self, flight: asyncio.Task[None]) -> None:
+        if not flight.cancelled():
+            self.session.token_arrived(self.now())
+            self.flush()
+
+    def set_auth(self, token: str | None) -> Outcome[None]:
+        """Use ``token``, or ask the callback for one. A token is in use when this returns."""
+        if token is not None and token != "":
+            self.tokens.set(token)
+            return Outcome.of(None)
+        if self.tokens.callback is None:
+            return Outcome.of(None)
+        self.enter_loop(required="set_auth")
+        outcome: Outcome[None] = Outcome()
+        flight = self.tokens.refresh(anew=True)
+        assert flight is not None
+        flight.add_done_callback(lambda _: outcome.succeed(None))
+        return outcome
+
+    # -- connecting ----------------------------------------------------------------------
+
+    def connect(self, *, patient: bool = False) -> Outcome[None]:
+        """Open the socket; the outcome settles with the first link.
+
+        ``patient``: a failed attempt does not fail the outcome while another one follows.
+        """
+        in_loop = self.enter_loop()
+        if self.session.state is ConnectionState.OPEN and self.session.wanted:
+            return Outcome.of(None)
+        outcome: Outcome[None] = Outcome(None if patient else self._connect_unheard)
+        self._connecting.append(outcome)
+        if not self.session.wanted:
+            self.gave_up = None
+            self._is_resting = False
+            self._first_attempt = True
+            self._closed.clear()
+            self.session.connect(self.now())
+        if patient:
+            self._first_attempt = False
+        if in_loop:
+            self.flush()
+        return outcome
+
+    def _connect_unheard(self, error: BaseException) -> None:
+        """Told where it happened: ``_attempt_failed`` and ``gave_up`` report for all."""
+
+    def _settle_connecting(self, error: BaseException | None) -> None:
+        waiting, self._connecting = self._connecting, []
+        for outcome in waiting:
+            if error is None:
+                outcome.succeed(None)
+            else:
+                outcome.fail(error)
+
+    def _start_link(self) -> None:
+        assert self.loop is not None
+        link = _Link()
+        self._link = link
+        previous = (self._last_link_task, self._shutting)
+        link.task = self.loop.create_task(self._live(link, previous), name="supabase_rt:link")
+        self._last_link_task = link.task
+
+    async def _live(self, link: _Link, previous: tuple[asyncio.Task[None] | None, ...]) -> None:
+        """The life of one link, from the first packet to the last."""
+        for task in previous:
+            if task is not None and not task.done():
+                await asyncio.wait([task])
+        if self._link is not link:
+            return
+        try:
+            transport = await self._open(link)
+        except ConnectionFailed as error:
+            self._attempt_failed(link, error)
+            return
+        except Exception as exc:
+            # Our own mistake; it must not end the client in silence.
+            log.exception("the connection attempt failed")
+            self._attempt_failed(link, ConnectionFailed(f"internal error: {type(exc).__name__}"))
+            return
+        if transport is None:
+            return
+        why = await self._serve(link, transport)
+        if self._link is link:
+            self._link = None
+            self.last_error = why
+            self.traffic.connected_since = None
+            log.info("connection to %s lost: %s", self._host, why)
+            self.session.link_lost(why, self.now())
+            self.flush()
+        await transport.close()
+
+    async def _open(self, link: _Link) -> Transport | None:
+        flight = self.tokens.refresh()
+        if flight is not None:
+            await asyncio.wait([flight])
+        if self._link is not link:
+            return None
+        http = self._http_session()
+        transport = await Transport.open(http, self._url(), self._host, self._options)
+        if self._link is not link:
+            await transport.close()
+            return None
+        return transport
+
+    @property
+    def http(self) -> aiohttp.ClientSession | None:
+        """The session to make requests with, where there is one."""
+        return self._http if self._given_http is None else self._given_http
+
+    def _http_session(self) -> aiohttp.ClientSession:
+        if self._given_http is not None:
+            if self._given_http.closed:
+                raise ConnectionFailed(
+                    "the aiohttp session given as session= is closed",
+                    code="SessionClosed",
+                    retryable=False,
+                    hint="close it after the client, or leave session= out",
+                )
+            return self._given_http
+        if self._http is None:
+            self._http = aiohttp.ClientSession()
+        return self._http
+
+    def _attempt_failed(self, link: _Link, error: ConnectionFailed) -> None:
+        if self._link is not link:
+            return
+        self._link = None
+        self.last_error = error
+        first, self._first_attempt = self._first_attempt, False
+        awaited = any(outcome.is_awaited for outcome in self._connecting)
+        subscribed = any(channel.subscribed_once for channel in self.session.channels.values())
+        if first and awaited and not subscribed:
+            self.session.abandon()
+            self._settle_connecting(error)
+            self._shut_soon(1000, "")
+            self.flush()
+            return
+        log.warning("%s", error)
+        self.report(error)
+        self.session.link_lost(error, self.now())
+        self.flush()
+
+    async def _serve(self, link: _Link, transport: Transport) -> RealtimeError:
+        """Read and write until the socket ends; returns why."""
+        link.transport = transport
+        link.drained.set()
+        server_time = transport.server_time
+        self._first_attempt = False
+        self.ever_open = True
+        self.traffic.connected_since = time.time()
+        self.session.link_up(self.now(), time.time() if server_time is None else server_time)
+        writer = asyncio.get_running_loop().create_task(
+            self._write(link, transport), name="supabase_rt:writer"
+        )
+        error: RealtimeError
+        try:
+            self.flush()
+            self._settle_connecting(None)
+            error = await transport.pump(self._on_text, self._on_binary)
+        except Exception:
+            # Our own mistake, or a logger of the user's that raises. Never die silently.
+            log.exception("the reader failed")
+            error = ConnectionLost("the reader failed", code="ReaderFailed")
+        finally:
+            link.transport = None
+            writer.cancel()
+            await asyncio.wait([writer])
+            self._drop_queue(link)
+        return error
+
+    # -- reading -------------------------------------------------------------------------
+
+    def _on_text(self, data: bytes) -> None:
+        self._on_frame(self.codec.decode_text, data)
+
+    def _on_binary(self, data: bytes) -> None:
+        self._on_frame(self.codec.decode_binary, data)
+
+    def _on_frame(self, decode: Callable[[bytes], Message], data: bytes) -> None:
+        traffic = self.traffic
+        traffic.frames_in += 1
+        assert self.loop is not None
+        now = self.loop.time()
+        traffic.last_message_at = now
+        try:
+            self.session.receive(decode(data), now)
+        except DecodeError as exc:
+            self._undecodable(exc, len(data))
+        self.flush()
+
+    def _undecodable(self, error: DecodeError, size: int) -> None:
+        self.session.context.counters.decode_errors += 1
+        log.warning("skipped a frame of %d bytes: %s", size, error)
+        self.report(error)
+
+    # -- writing -------------------------------------------------------------------------
+
+    @property
+    def is_outbound_full(self) -> bool:
+        """Whether frames pile up so high that the user's own are refused."""
+        return self._link is not None and len(self._link.queue) >= self._max_outbound
+
+    def refuse_outbound(self) -> None:
+        """Count a frame that was refused; the log hears of the first."""
+        self.traffic.frames_refused += 1
+        if not self._warned_of_outbound:
+            self._warned_of_outbound = True
+            log.error(
+                "%d frames wait to be written; further sends resolve 'error' until the "
+                "server takes them (await your sends to go at its pace)",
+                self._max_outbound,
+            )
+
+    def _enqueue(self, message: Message, outcome: Any) -> None:
+        link = self._link
+        if link is None or link.transport is None:
+            _settle(outcome, "error")
+            return
+        try:
+            data = self.codec.encode(message)
+        except Exception:
+            # The user's payload was tried at the call; what fails here is a custom encoder.
+            log.exception("cannot encode a %s frame", message.event)
+            _settle(outcome, "error")
+            return
+        link.queue.append((data, outcome))
+        link.drained.clear()
+        link.wakeup.set()
+
+    async def _write(self, link: _Link, transport: Transport) -> None:
+        """The one writer: frames leave in the order of the calls."""
+        queue = link.queue
+        try:
+            while True:
+                while queue:
+                    data, outcome = queue[0]
+                    await transport.send(data)
+                    queue.popleft()
+                    self.traffic.frames_out += 1
+                    if outcome is not None:
+                        _settle(outcome, "ok")
+                self._warned_of_outbound = False
+                link.drained.set()
+                link.wakeup.clear()
+                await link.wakeup.wait()
+        except ConnectionLost:
+            # The reader sees the same end and reports it.
+            return
+        except Exception:
+            log.exception("the writer failed")
+            self._abandon_link(ConnectionLost("the writer failed", code="WriterFailed"))
+
+    def _drop_queue(self, link: _Link) -> None:
+        """What was not written will not be: the rejoin goes first on the next link."""
+        while link.queue:
+            _settle(link.queue.popleft()[1], "error")
+        link.drained.set()
+
+    # -- closing -------------------------------------------------------------------------
+
+    def _abandon_link(self, error: ConnectionLost) -> None:
+        """The heartbeat says that the link is dead: end the reader without waiting."""
+        link = self._link
+        if link is not None and link.transport is not None:
+            link.transport.give_up_on(error)
+            self.help(link.transport.close(1000, str(error)), "abort")
+
+    def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
+        """Close for good; the outcome settles when nothing is left running."""
+        if not self.enter_loop():
+            raise RuntimeError("disconnect() needs a running event loop")
+        outcome: Outcome[str] = Outcome()
+        self._is_resting = False
+        self.session.disconnect(self.now(), code, reason)
+        self._settle_connecting(
+            ConnectionFailed(
+                "disconnect() was called before the connection was open", retryable=False
+            )
+        )
+        task = self._shut_soon(code, reason)
+        self.flush()
+        task.add_done_callback(lambda _: outcome.succeed("ok"))
+        return outcome
+
+    def _shut_soon(self, code: int, reason: str) -> asyncio.Task[None]:
+        assert self.loop is not None
+        link, self._link = self._link, None
+        previous = self._shutting
+        task = self.loop.create_task(
+            self._shut(link, previous, code, reason, asyncio.current_task()),
+            name="supabase_rt:close",
+        )
+        self._shutting = task
+        return task
+
+    async def _shut(
+        self,
+        link: _Link | None,
+        previous: asyncio.Task[None] | None,
+        code: int,
+        reason: str,
+        caller: asyncio.Task[Any] | None,
+    ) -> None:
+        """End the link and everything that belongs to it. The one place that closes."""
+        link_task = self._last_link_task
+        if previous is not None and not previous.done():
+            await asyncio.wait([previous])
+        if link is not None and link.transport is not None:
+            await self._drain(link)
+            if link.transport is not None:
+                await link.transport.close(code, reason)
+        elif link is not None and link.task is not None:
+            link.task.cancel()
+        if link_task is not None and link_task is not asyncio.current_task():
+            await asyncio.wait([link_task])
+        await self.tokens.aclose()
+        while self._helpers:
+            await asyncio.wait(list(self._helpers))
+        await self._drain_handlers(caller)
+        if self._shutting is asyncio.current_task():
+            self._shutting = None
+            self.traffic.connected_since = None
+            await self._finish_closing()
+
+    async def _drain(self, link: _Link) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await link.drained.wait()
+        except TimeoutError:
+            log.debug("frames were left unwritten at the close")
+
+    async def _finish_closing(self) -> None:
+        if self.session.wanted:
+            return
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+        self.session.link_closed()
+        self.flush()
+        if not self._is_resting:
+            self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
+        self.enter_loop(required="wait_closed")
+        while True:
+            await self._closed.wait()
+            if not self.is_running:
+                break
+            await asyncio.sleep(0)
+        if self.gave_up is not None:
+            raise self.gave_up
+
+
+def _settle(outcome: Any, result: str) -> None:
+    if isinstance(outcome, Outcome):
+        outcome.succeed(result)

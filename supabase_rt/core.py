@@ -1,0 +1,52 @@
+"""What a client and its channels share, so that neither imports the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .connection import Connection
+from .dispatch import Dispatch
+from .outcome import Outcome
+from .protocol.session import Session
+from .rest import Rest
+
+__all__ = ["Core", "Reply"]
+
+
+@dataclass(slots=True)
+class Core:
+    """The parts of one client."""
+
+    session: Session
+    connection: Connection
+    dispatch: Dispatch
+    rest: Rest
+    timeout: float
+    types: str
+    vsn: str
+    snapshots: bool
+    """Whether payloads are encoded at the call: not with an ``encode`` of the user's."""
+    logger: Any = None
+
+    def log(self, kind: str, message: str, data: Any = None) -> None:
+        """Tell the user's ``logger``, if any, in the form of supabase-js."""
+        if self.logger is not None:
+            self.logger(kind, message, data)
+
+
+class Reply(Outcome[str]):
+    """The result of a request that the server answers: ``ok``, ``error`` or ``timed out``."""
+
+    __slots__ = ("persisted",)
+
+    def __init__(self, persisted: bool = False) -> None:
+        super().__init__()
+        self.persisted = persisted
+
+    def push_ended(self, result: str, response: Any) -> None:
+        """Called with the machine's verdict."""
+        if self.persisted and result == "error" and isinstance(response, dict):
+            reason = response.get("error")
+            result = reason if isinstance(reason, str) else result
+        self.succeed(result)

@@ -1,0 +1,240 @@
+"""From what happened to who is told: the boundary between the machines and user code.
+
+Nothing that user code does gets past this file: an exception is logged with the handler's name,
+counted, told to ``error`` listeners, and the next handler runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .emitter import Emitter
+from .enums import HeartbeatStatus
+from .protocol import events
+from .registration import Registration, accepted_arguments, handler_name
+
+__all__ = ["CLIENT_EVENTS", "Dispatch"]
+
+log = logging.getLogger("supabase_rt")
+handlers_log = logging.getLogger("supabase_rt.handlers")
+
+CLIENT_EVENTS: dict[str, int] = {
+    "open": 0,
+    "close": 2,
+    "error": 3,
+    "reconnecting": 3,
+    "reconnected": 1,
+    "heartbeat": 2,
+    "gap": 4,
+    "resumed": 2,
+    "gave_up": 1,
+}
+"""The client's own events and how many arguments each carries."""
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that handlers get to finish what they have begun when the client stops."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What went wrong in user code, for ``health()``."""
+
+    handler_errors: int = 0
+    dropped_events: int = 0
+
+
+class Dispatch:
+    """Tells channels, client listeners and callers what the machines report."""
+
+    def __init__(self) -> None:
+        self.emitter = Emitter()
+        self.tally = Tally()
+        self.last_latency: float | None = None
+        self.heartbeat_registration: Registration | None = None
+        self._workers: dict[asyncio.Task[None], Registration] = {}
+        self._in_error = False
+        self._tellers: dict[type, Callable[[Any], None]] = {
+            events.Delivered: self._delivered,
+            events.PresenceDelivered: self._presence,
+            events.StatusChanged: lambda event: event.channel.owner._status(event),
+            events.ReadyChanged: lambda event: event.channel.owner._ready_changed(event.error),
+            events.ChannelRemoved: lambda event: event.channel.owner._removed(),
+            events.ChannelResumed: self._resumed,
+            events.GapFound: lambda event: self.client_event(
+                "gap", event.topic, event.since, event.until, event.reason
+            ),
+            events.PushEnded: self._push_ended,
+            events.HeartbeatReported: self._heartbeat,
+            events.LinkOpened: lambda event: self.client_event("open"),
+            events.LinkClosed: lambda event: self.client_event("close", event.code, event.reason),
+            events.ReconnectScheduled: self._reconnecting,
+            events.Reconnected: lambda event: self.client_event("reconnected", event.downtime),
+            events.ErrorReported: lambda event: self.error(event.error),
+            events.GaveUpForGood: self._gave_up,
+        }
+
+    def tell(self, event: Any) -> None:
+        """Tell one event. Raises nothing that user code raised."""
+        try:
+            self._tellers[type(event)](event)
+        except Exception:
+            # Our own mistake: an event lost is bad, a reader lost is worse.
+            log.exception("could not tell %s", type(event).__name__)
+
+    # -- the machines' events ------------------------------------------------------------
+
+    def _delivered(self, event: events.Delivered) -> None:
+        event.channel.owner._deliver(event.ids, event.payload)
+
+    def _presence(self, event: events.PresenceDelivered) -> None:
+        event.channel.owner._deliver_presence(event)
+
+    def _resumed(self, event: events.ChannelResumed) -> None:
+        self.client_event("resumed", event.channel.topic, event.downtime)
+
+    def _push_ended(self, event: events.PushEnded) -> None:
+        settle = getattr(event.outcome, "push_ended", None)
+        if settle is not None:
+            settle(event.result, event.response)
+
+    def _heartbeat(self, event: events.HeartbeatReported) -> None:
+        if event.latency is not None:
+            self.last_latency = event.latency
+        self.heartbeat(event.status, event.latency)
+
+    def heartbeat(self, status: HeartbeatStatus, latency: float | None) -> None:
+        """The one heartbeat callback, then the listeners."""
+        if self.heartbeat_registration is not None:
+            self.heartbeat_registration(status, latency)
+        self.client_event("heartbeat", status, latency)
+
+    def _reconnecting(self, event: events.ReconnectScheduled) -> None:
+        log.info("reconnecting in %.2f s (attempt %d)", event.delay, event.attempt)
+        self.client_event("reconnecting", event.attempt, event.delay, event.cause)
+
+    def _gave_up(self, event: events.GaveUpForGood) -> None:
+        log.error("%s", event.error)
+        self.client_event("gave_up", event.error)
+
+    # -- the client's own events ---------------------------------------------------------
+
+    def client_event(self, name: str, *args: Any) -> None:
+        """Tell the listeners of ``client.on(name, ...)``."""
+        self.emitter.deliver((name,), *args)
+
+    def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None:
+        """Tell the ``error`` listeners; one that raises is only logged."""
+        if self._in_error:
+            return
+        self._in_error = True
+        try:
+            self.client_event("error", error, event, handler)
+        finally:
+            self._in_error = False
+
+    # -- Reports -------------------------------------------------------------------------
+
+    def handler_failed(self, error: BaseException, event: Any, handler: Any) -> None:
+        """A handler raised: logged with its name, counted, told."""
+        self.tally.handler_errors += 1
+        name = handler_name(handler)
+        handlers_log.error(
+            "handler %s failed: %s",
+            name,
+            type(error).__name__,
+            exc_info=error,
+            extra={"handler": name},
+        )
+        self.error(error, event, handler)
+
+    def events_dropped(self, source: str, count: int, since: float, until: float) -> None:
+        """A handler was slower than its events for longer than its queue lasts."""
+        self.tally.dropped_events += count
+        handlers_log.warning("dropped %d events of %s: the handler is too slow", count, source)
+        self.client_event("gap", source, since, until, "overflow")
+
+    def unheard(self, error: BaseException) -> None:
+        """A call failed and nobody awaits it."""
+        log.error("a call that nobody awaits failed: %s", error)
+        self.error(error)
+
+    def start_worker(self, registration: Registration) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(
+            registration.work(), name=f"supabase_rt:handler:{registration.name}"
+        )
+        self._workers[task] = registration
+        task.add_done_callback(self._worker_ended)
+        return task
+
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+        self._workers.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a handler's worker failed", exc_info=task.exception())
+
+    async def drain(self, keep: asyncio.Task[Any] | None) -> None:
+        """Let every worker finish what is queued; cut off what takes too long.
+
+        ``keep`` is the task that asked for the end: it may be a worker itself, whose handler
+        waits for us.
+        """
+        waiting = set()
+        for task, registration in list(self._workers.items()):
+            registration.stop()
+            if task is not keep:
+                waiting.add(task)
+        if not waiting:
+            return
+        _, late = await asyncio.wait(waiting, timeout=DRAIN_TIMEOUT)
+        for task in late:
+            registration = self._workers[task]
+            lost = registration.discard_queue()
+            handlers_log.warning(
+                "handler %s did not end in time; cancelled, %d events unhandled",
+                registration.name,
+                lost,
+            )
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    # -- registering for the client's events ---------------------------------------------
+
+    def listen(self, name: str, handler: Any, *, once: bool = False) -> None:
+        """Register for one of the client's events; raises ``ValueError`` for another name."""
+        limit = self._check_name(name)
+        registration = Registration(
+            handler,
+            self,
+            source=f"client event {name}",
+            limit=limit,
+            maxsize=None,
+            once=once,
+            on_end=lambda ended: self.emitter.detach(name, ended),
+        )
+        self.emitter.attach(name, registration)
+
+    def unlisten(self, name: str, handler: Any) -> None:
+        """Remove a handler of ``name``, or all of them; an unknown one is ignored."""
+        self._check_name(name)
+        for registration in self.emitter.listeners(name):
+            if isinstance(registration, Registration) and handler in (None, registration.handler):
+                registration.end()
+
+    def _check_name(self, name: str) -> int:
+        if name not in CLIENT_EVENTS:
+            raise ValueError(f"unknown client event {name!r}; known: {', '.join(CLIENT_EVENTS)}")
+        return CLIENT_EVENTS[name]
+
+    def set_heartbeat(self, callback: Any) -> None:
+        """The one heartbeat callback of supabase-js; a new one takes the place of the old."""
+        if callback is None:
+            self.heartbeat_registration = None
+            return
+        accepted_arguments(callback, 2)
+        self.heartbeat_registration = Registration(
+            callback, self, source="heartbeat callback", limit=2, maxsize=None
+        )

@@ -1,0 +1,70 @@
+"""The main line of a bot: stay until told to stop, then leave cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from .connection import Connection
+from .errors import ConnectionFailed
+
+__all__ = ["run_until_stopped"]
+
+log = logging.getLogger("supabase_rt")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set ``stop`` at SIGINT or SIGTERM. A second signal does what it always did."""
+    loop = asyncio.get_running_loop()
+    installed: list[signal.Signals] = []
+
+    def remove() -> None:
+        while installed:
+            loop.remove_signal_handler(installed.pop())
+
+    def told(number: signal.Signals) -> None:
+        log.info("%s: leaving", number.name)
+        stop.set()
+        remove()
+
+    for number in SIGNALS:
+        try:
+            loop.add_signal_handler(number, told, number)
+        except (NotImplementedError, RuntimeError, ValueError):
+            # Windows, or not the main thread: Ctrl+C then cancels the task that runs us.
+            continue
+        installed.append(number)
+    try:
+        yield
+    finally:
+        remove()
+
+
+async def run_until_stopped(connection: Connection, leave: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a signal or the end of the client; raises the final error if one ended it."""
+    stop = asyncio.Event()
+    ends = [
+        asyncio.ensure_future(connection.wait_closed()),
+        asyncio.ensure_future(stop.wait()),
+    ]
+    with _signals(stop):
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+            gave_up = connection.gave_up
+            await leave()
+    if gave_up is None:
+        return
+    cause = gave_up.__cause__
+    if isinstance(cause, ConnectionFailed) and not cause.retryable and not connection.ever_open:
+        raise cause
+    raise gave_up

@@ -1,0 +1,121 @@
+"""The keyword options of ``RealtimeClient``, checked before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .protocol.backoff import ReconnectPolicy
+from .protocol.columns import check_mode
+from .protocol.config import check_seconds
+from .protocol.names import snake_case
+from .protocol.serializer import SUPPORTED_VSNS
+from .protocol.tokens import check_token
+
+__all__ = ["UnknownOption", "check_options", "check_unknown"]
+
+
+class UnknownOption(TypeError, ValueError):
+    """An option that the client does not know: a wrong keyword, or a wrong key of a dict."""
+
+
+def check_unknown(unknown: Mapping[str, Any], known: list[str], what: str) -> None:
+    """Raise ``UnknownOption`` with the nearest name, or the Python one of a JavaScript name."""
+    for name in unknown:
+        snake = snake_case(name)
+        python = snake.removesuffix("_ms")
+        if python in known and python != name:
+            unit = " and takes seconds" if snake.endswith("_ms") else ""
+            raise UnknownOption(f"{what} has no option {name!r}; in Python it is {python!r}{unit}")
+        near = difflib.get_close_matches(python, known, 1, 0.6)
+        advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise UnknownOption(f"{what} has no option {name!r}; {advice}")
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise ``ValueError`` or ``TypeError`` for a value that cannot work."""
+    for name in ("timeout", "heartbeat_interval"):
+        check_seconds(name, options[name])
+    if options["heartbeat_timeout"] is not None:
+        check_seconds("heartbeat_timeout", options["heartbeat_timeout"])
+    idle = options["disconnect_on_empty_channels_after"]
+    if idle is not None and idle != 0:
+        check_seconds("disconnect_on_empty_channels_after", idle)
+    if options["vsn"] not in SUPPORTED_VSNS:
+        known = " and ".join(repr(vsn) for vsn in SUPPORTED_VSNS)
+        raise ValueError(f"Unsupported serializer version: {options['vsn']}; known: {known}")
+    if not isinstance(options["reconnect"], ReconnectPolicy):
+        raise TypeError("reconnect is a ReconnectPolicy, such as ReconnectPolicy(max_backoff=60)")
+    if options["api_key_in"] not in ("url", "header"):
+        raise ValueError(f"api_key_in is 'url' or 'header', not {options['api_key_in']!r}")
+    check_mode(options["types"])
+    for name in ("reconnect_after", "heartbeat_callback", "access_token", "logger"):
+        _check_callable(name, options[name])
+    for name in ("max_message_size", "max_outbound"):
+        _check_count(name, options[name])
+    _check_presence_limit(options["presence_limit"])
+    _check_headers(options["headers"])
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is a function, not {type(value).__name__}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is a whole number, 1 or more, not {value!r}")
+
+
+def _check_presence_limit(limit: Any) -> None:
+    if limit is None:
+        return
+    if not isinstance(limit, tuple | list) or len(limit) != 2:
+        raise ValueError("presence_limit is (calls, seconds) or None")
+    _check_count("presence_limit[0]", limit[0])
+    check_seconds("presence_limit[1]", limit[1])
+
+
+def _check_headers(headers: Any) -> None:
+    if headers is None:
+        return
+    if not isinstance(headers, Mapping):
+        raise TypeError("headers is a dict of names and values")
+    for name, value in headers.items():
+        for text in (name, value):
+            if not isinstance(text, str) or not text.isprintable():
+                raise ValueError(f"header {name!r} and its value are printable text")
+
+
+def check_key(params: Any) -> str:
+    """The API key of ``params``; raises ``ValueError`` where there is none."""
+    key = params.get("apikey") if isinstance(params, Mapping) else None
+    if not key:
+        raise ValueError(
+            "API key is required to connect to Realtime: "
+            "RealtimeClient(url, params={'apikey': key})"
+        )
+    check_token(key)
+    return str(key)
+
+
+def codec_function(function: Callable[..., Any] | None) -> Callable[[Any], Any] | None:
+    """A user's ``encode`` or ``decode``: returns its result, or calls back as in supabase-js."""
+    if function is None:
+        return None
+    _check_callable("encode and decode", function)
+    try:
+        count = len(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        count = 1
+    if count < 2:
+        return function
+
+    def collect(value: Any) -> Any:
+        found: list[Any] = []
+        function(value, found.append)
+        return found[0] if found else None
+
+    return collect

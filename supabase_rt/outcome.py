@@ -1,0 +1,92 @@
+"""The result of work that has already begun.
+
+``send``, ``connect`` and the like start at the call and return an ``Outcome``: it may be awaited
+many times, by several tasks, through ``gather`` and ``wait_for``, or never. It is no coroutine
+and no future: an un-awaited coroutine would do nothing and warn, and cancelling an await of a
+future cancels the future, while here the work goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Outcome"]
+
+T = TypeVar("T")
+
+
+class Outcome(Generic[T]):
+    """A result that is settled once, by whoever does the work.
+
+    ``unheard`` is called with a failure that nobody is waiting for when it happens.
+    """
+
+    __slots__ = ("__weakref__", "_error", "_result", "_settled", "_unheard", "_waiters")
+
+    def __init__(self, unheard: Callable[[BaseException], None] | None = None) -> None:
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._settled = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._unheard = unheard
+
+    @classmethod
+    def of(cls, result: T) -> Outcome[T]:
+        """An outcome that is settled already."""
+        outcome: Outcome[T] = cls()
+        outcome.succeed(result)
+        return outcome
+
+    def done(self) -> bool:
+        """Whether the work is over."""
+        return self._settled
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody is waiting right now."""
+        return any(not waiter.done() for waiter in self._waiters)
+
+    def succeed(self, result: T) -> None:
+        """Settle with a result; the first settling counts."""
+        if not self._settled:
+            self._settled = True
+            self._result = result
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Settle with an exception, which every await raises; the first settling counts."""
+        if self._settled:
+            return
+        self._settled = True
+        self._error = error
+        heard = self.is_awaited
+        self._wake()
+        if not heard and self._unheard is not None:
+            self._unheard(error)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self._settled:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                yield from waiter
+            finally:
+                # Cancelled, or woken: a cancelled waiter must not count as somebody waiting.
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        if not self._settled:
+            return "<Outcome pending>"
+        return f"<Outcome {self._error!r}>" if self._error else f"<Outcome {self._result!r}>"

@@ -1,0 +1,528 @@
+"""The life of one channel: what each transition of the table sends and tells.
+
+The table itself is in transitions.py; no other file moves a channel.
+
+Rules that the table alone does not show:
+
+* ``joining`` means wanted and not answered yet; the frame may still wait for a link, for a token
+  or for its turn. ``join_ref`` is set only while the server has been asked or has said yes, so a
+  frame of an older join never matches.
+* Leaving waits for the server (bounded by the timeout), unlike supabase-js, so that CLOSED
+  means closed. The topic is free from the moment of the call: the session moves the channel out
+  of its registry first.
+* A loss is told once. While a channel is errored, further failures of the link are silent.
+* ``rest`` holds the error after which no rejoin follows by itself: for ever, or until the token
+  changes (``rest_until_token``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..enums import SubscribeStatus
+from ..errors import BindingMismatch, InvalidState, RealtimeError, SubscribeError, TimedOut
+from .config import ChannelConfig
+from .context import CLIENT_VERSION, Context
+from .events import (
+    ChannelRemoved,
+    ChannelResumed,
+    ErrorReported,
+    GapFound,
+    PushEnded,
+    StatusChanged,
+)
+from .messages import Message
+from .pushes import Push, PushBuffer
+from .reception import Reception
+from .tracker import Tracker
+from .transitions import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
+from .verdicts import Verdict, close_error, join_refusal
+
+__all__ = ["ChannelMachine"]
+
+RATE_LIMIT_PAUSE = 30.0
+TOKEN_REFUSALS = 3
+"""After this many refusals of one cause in a row a fresh token is no remedy."""
+JOIN_PATIENCE = 30.0
+"""How long other joins, which the server decides one at a time, may hold up this one."""
+
+
+class ChannelMachine:
+    """One channel of one client. ``owner`` is the public object, never looked into here."""
+
+    def __init__(self, topic: str, config: ChannelConfig, context: Context) -> None:
+        self.topic = topic
+        self.config = config
+        self.owner: Any = None
+        self.state = CLOSED
+        self.join_ref: str | None = None
+        self.subscribed_once = False
+        self.removed = False
+        self.rest: RealtimeError | None = None
+        self.rest_until_token = False
+        self.refusals = 0
+        self.timeout = context.timeout
+        self.last_downtime: float | None = None
+        self.reception = Reception(self, context)
+        self.bindings = self.reception.bindings
+        self.tracker = Tracker(self, context)
+        self.join_payload_extra: dict[str, Any] = {}
+        self._context = context
+        self._outbox = context.outbox
+        self._buffer = PushBuffer(context.outbox)
+        self._join: Push | None = None
+        self._leave: Push | None = None
+        self._sent_entries: list[dict[str, Any]] = []
+        self._token_generation = context.token_generation
+        self._token_refusals = 0
+        self._failures = 0
+        self._paused_until = 0.0
+        self._joined_with: str | None = None
+        self._joined_at: float | None = None
+        self._lost_at: float | None = None
+        self._heard_until = 0.0
+
+    # -- state ---------------------------------------------------------------------------
+
+    def _move(self, what: Input) -> None:
+        try:
+            self.state = TRANSITIONS[self.state][what]
+        except KeyError:
+            raise InvalidState(f"{what.name} does not fit a {self.state} channel") from None
+
+    @property
+    def sub_topic(self) -> str:
+        prefix = "realtime:"
+        if self.topic.lower().startswith(prefix):
+            return self.topic[len(prefix) :]
+        return self.topic
+
+    @property
+    def can_push(self) -> bool:
+        return self.state is JOINED and self._context.is_open
+
+    @property
+    def wants_join(self) -> bool:
+        """Whether a link that comes up should join this channel."""
+        if self.state is JOINING:
+            return self._join is None
+        return self.state is ERRORED and self.rest is None and not self.removed
+
+    def _status(self, status: SubscribeStatus, error: BaseException | None = None) -> None:
+        self._outbox.tell(StatusChanged(self, status, error))
+
+    # -- joining -------------------------------------------------------------------------
+
+    def subscribe(self, timeout: float, now: float) -> None:
+        """The user wants the channel. Does nothing while it is wanted already."""
+        if self.state is CLOSED and (self.subscribed_once or self.removed):
+            raise InvalidState(
+                "tried to join multiple times. 'join' can only be called a single time per "
+                "channel instance",
+                hint=f"make a new one: client.channel({self.sub_topic!r})",
+            )
+        if self.state is not CLOSED and not (self.state is ERRORED and self.rest is not None):
+            return
+        if self.removed:
+            raise InvalidState(
+                f"{self.topic} left the client after an error",
+                hint=f"make a new one: client.channel({self.sub_topic!r})",
+            )
+        self._move(Input.SUBSCRIBE)
+        self.subscribed_once = True
+        self.rest = None
+        self.rest_until_token = False
+        self.timeout = max(timeout, self.config.join_patience)
+        if self._context.is_open:
+            self._context.wait_for_join(self, False)
+        else:
+            self._outbox.timers.set((self, "unsent"), now + self.timeout)
+
+    def write_join(self, now: float) -> None:
+        """It is this channel's turn on an open link."""
+        self._outbox.timers.cancel((self, "unsent"))
+        self._outbox.timers.cancel((self, "rejoin"))
+        self._move(Input.REJOIN)
+        self._sent_entries = self.bindings.postgres_changes()
+        payload = self._join_payload()
+        self._join = Push(self, "join", "phx_join", payload, self.timeout)
+        self._context.replies.write(self._join, None, self.topic, now)
+        self.join_ref = self._join.ref
+
+    def _join_payload(self) -> dict[str, Any]:
+        config = self.config.join_payload(
+            presence=self.reception.listens_to_presence,
+            postgres_changes=self._sent_entries,
+            since=self.reception.replay_since(self._heard_until),
+        )
+        payload: dict[str, Any] = {"config": config}
+        self._joined_with = self._context.token
+        if self._context.token:
+            payload["access_token"] = self._context.token
+        if self._context.token_generation != self._token_generation:
+            payload["version"] = CLIENT_VERSION
+        payload.update(self.join_payload_extra)
+        return payload
+
+    def join_deadline(self, push: Push) -> float:
+        """When the join has been waited for long enough.
+
+        The server decides joins one at a time and answers nothing else meanwhile, so time runs
+        from the last frame of the link, but not for ever.
+        """
+        heard = max(push.sent_at, self._context.last_frame_at)
+        limit = push.sent_at + max(push.timeout, JOIN_PATIENCE)
+        return min(heard + push.timeout, limit)
+
+    def _join_replied(self, status: str, response: Any, now: float) -> None:
+        self._join = None
+        if status != "ok":
+            self._join_refused(response, now)
+            return
+        entries = response.get("postgres_changes") if isinstance(response, dict) else None
+        if isinstance(entries, list):
+            difference = self.bindings.reconcile(self._sent_entries, entries)
+            if difference is not None:
+                self._mismatched(difference)
+                return
+        self._joined(now)
+
+    def _joined(self, now: float) -> None:
+        self._move(Input.JOIN_OK)
+        self._joined_at = now
+        self.refusals = self._token_refusals = 0
+        self.rest = None
+        self.reception.joined(self.join_ref)
+        if self._context.token != self._joined_with:
+            # Changed while the join was under way; nothing else would tell the server.
+            self.token_changed(now)
+        for push in self._buffer.take_all():
+            self._context.replies.write(push, self.join_ref, self.topic, now)
+        self.tracker.joined(now)
+        if self._lost_at is not None:
+            self._tell_resumed(now)
+        self._status(SubscribeStatus.SUBSCRIBED)
+
+    def _tell_resumed(self, now: float) -> None:
+        lost_at, self._lost_at = self._lost_at or now, None
+        self.last_downtime = now - lost_at
+        epoch = self._context.epoch
+        gap = GapFound(self.topic, epoch(self._heard_until), epoch(now), "lost")
+        self._outbox.tell(gap)
+        self._outbox.tell(ChannelResumed(self, self.last_downtime))
+
+    def _join_refused(self, response: Any, now: float) -> None:
+        error, verdict = join_refusal(response, self.topic)
+        self.join_ref = None
+        self.refusals += 1
+        self._move(Input.JOIN_REFUSED)
+        self._follow(error, verdict, now)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def _mismatched(self, difference: str) -> None:
+        error = BindingMismatch(
+            "mismatch between server and client bindings for postgres changes",
+            topic=self.topic,
+            hint=f"the server joined something else than was asked for: {difference}",
+        )
+        self._tell_server_of_leaving()
+        self._move(Input.JOIN_MISMATCH)
+        self.rest = error
+        self._end_requests()
+        self.remove()
+        self._status(SubscribeStatus.CLOSED)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def _join_timed_out(self, now: float) -> None:
+        self._join = None
+        self._tell_server_of_leaving()
+        self._move(Input.JOIN_TIMEOUT)
+        self._schedule_rejoin(now)
+        error = TimedOut(f"no answer to the join of {self.topic}", topic=self.topic)
+        self._status(SubscribeStatus.TIMED_OUT, error)
+
+    def _tell_server_of_leaving(self) -> None:
+        """A leave whose reply nobody waits for: the server may still decide the join late."""
+        if self.join_ref is not None and self._context.is_open:
+            ref = self._outbox.next_ref()
+            self._outbox.send(Message(self.join_ref, ref, self.topic, "phx_leave", {}))
+        self.join_ref = None
+
+    # -- losing --------------------------------------------------------------------------
+
+    def link_lost(self, error: BaseException, now: float) -> None:
+        """The socket is gone, and with it all that this channel was to the server."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+        elif self.state in (JOINING, JOINED):
+            self._lose(now)
+            self._status(SubscribeStatus.CHANNEL_ERROR, error)
+        self._outbox.timers.cancel((self, "rejoin"))
+
+    def crashed(self, payload: Any, now: float) -> None:
+        """``phx_error``: the channel's process on the server died (section 3.8)."""
+        if self.state not in (JOINING, JOINED):
+            return
+        reason = payload.get("reason") if isinstance(payload, dict) else None
+        error = SubscribeError(
+            "channel error: " + (str(reason) if reason else "transport failure"),
+            topic=self.topic,
+            code="channel_crash",
+            retryable=True,
+            hint="the server dropped the channel; it is joined again by itself",
+        )
+        self._lose(now)
+        self._schedule_rejoin(now)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def closed_by_server(self, now: float) -> None:
+        """``phx_close``: the answer to our leave, or a loss that nobody asked for."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+            return
+        if self.state not in (JOINING, JOINED):
+            return
+        message = self.reception.system_error
+        error, verdict = close_error(message, self.topic)
+        if message is not None and message.startswith("Track message size"):
+            self.tracker.forget()
+        if not self._context.policy.rejoin_closed:
+            self._move(Input.CLOSE)
+            self._end(error)
+            return
+        self._lose(now)
+        self._follow(error, verdict, now)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def _lose(self, now: float) -> None:
+        if self.state is JOINED:
+            self._lost_at = now
+            self._heard_until = self._context.last_frame_at
+            lived = now - (self._joined_at if self._joined_at is not None else now)
+            if lived >= self._context.policy.stable_after:
+                self._failures = 0
+        self._move(Input.LOST)
+        self._join = None
+        self.join_ref = None
+        self._outbox.timers.cancel((self, "unsent"))
+        for push in self._context.replies:
+            if push.channel is self:
+                self._context.replies.take(push.ref)
+                self._finish(push, "error", None)
+        self.reception.lost()
+
+    def _follow(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
+        """Do what the table of refusals says: again, later, after a token, or not at all."""
+        if verdict is Verdict.AFTER_TOKEN:
+            self._token_refusals += 1
+            if self._token_refusals < TOKEN_REFUSALS and self._context.has_token_source:
+                self._schedule_rejoin(now)
+            else:
+                self._rest(error, until_token=True)
+        elif verdict is Verdict.FINAL_UNTIL_TOKEN:
+            self._rest(error, until_token=True)
+        elif verdict is Verdict.FINAL:
+            self._rest(error, until_token=False)
+        else:
+            pause = RATE_LIMIT_PAUSE if verdict is Verdict.RETRY_LATER else 0.0
+            self._schedule_rejoin(now, at_least=pause)
+
+    def _rest(self, error: RealtimeError, *, until_token: bool) -> None:
+        self.rest = error
+        self.rest_until_token = until_token
+        self._outbox.tell(ErrorReported(error, self))
+
+    def _schedule_rejoin(self, now: float, *, at_least: float = 0.0) -> None:
+        """Attempt numbers start at 1: something was wrong, so at once would be too soon."""
+        if not self._context.policy.enabled:
+            return
+        self._failures += 1
+        self._paused_until = now + at_least
+        delay = max(self._context.delay(self._failures), at_least)
+        self._outbox.timers.set((self, "rejoin"), now + delay)
+
+    def link_up(self, now: float) -> None:
+        """A link is there. A channel that was lost with the last one joins again at once.
+
+        Except under a rate limit: the server cuts the socket after refusing a join for its
+        rate, and joining at once on the next one would meet the same limit.
+        """
+        self._outbox.timers.cancel((self, "unsent"))
+        if not self.wants_join:
+            return
+        if self._paused_until > now:
+            self._outbox.timers.set((self, "rejoin"), self._paused_until)
+        else:
+            self._context.wait_for_join(self, False)
+
+    def token_changed(self, now: float) -> None:
+        """A new token: tell the server, or wake up if the old one was the reason to rest."""
+        if self.state is JOINED and self._context.is_open:
+            payload = {"access_token": self._context.token}
+            ref = self._outbox.next_ref()
+            self._outbox.send(Message(self.join_ref, ref, self.topic, "access_token", payload))
+        elif self.state is ERRORED and self.rest_until_token:
+            self.rest = None
+            self.rest_until_token = False
+            self._token_refusals = 0
+            if self._context.is_open:
+                self._context.wait_for_join(self, False)
+
+    # -- leaving -------------------------------------------------------------------------
+
+    def unsubscribe(self, timeout: float, outcome: object | None, now: float) -> None:
+        """The user leaves. The session has freed the topic already."""
+        if self.state is LEAVING:
+            self._join_the_leaving(outcome)
+            return
+        if self.state is CLOSED and self.removed:
+            self._outbox.tell(PushEnded(outcome, "ok"))
+            return
+        told = self.join_ref is not None and self._context.is_open
+        self._drop_join()
+        if not told:
+            self._move(Input.LEAVE_NOW)
+            self._end(None)
+            self._outbox.tell(PushEnded(outcome, "ok"))
+            return
+        self._move(Input.LEAVE)
+        self._leave = Push(self, "leave", "phx_leave", {}, timeout, [outcome])
+        self._context.replies.write(self._leave, self.join_ref, self.topic, now)
+
+    def _join_the_leaving(self, outcome: object | None) -> None:
+        if self._leave is not None and isinstance(self._leave.outcome, list):
+            self._leave.outcome.append(outcome)
+
+    def _drop_join(self) -> None:
+        if self._join is not None:
+            self._context.replies.take(self._join.ref)
+            self._join = None
+        for name in ("unsent", "rejoin"):
+            self._outbox.timers.cancel((self, name))
+
+    def _left(self, result: str, response: Any) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            self._context.replies.take(leave.ref)
+        self._move(Input.LEFT)
+        self._end(None)
+        outcomes = leave.outcome if leave is not None else None
+        for outcome in outcomes if isinstance(outcomes, list) else ():
+            self._outbox.tell(PushEnded(outcome, result, response))
+
+    def teardown(self) -> None:
+        """Local end: the server is not told."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+        elif not (self.state is CLOSED and self.removed):
+            self._drop_join()
+            self._move(Input.LEAVE_NOW)
+            self._end(None)
+
+    def give_up(self, error: BaseException) -> None:
+        """The client stops for good."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+            return
+        self._drop_join()
+        self._move(Input.GIVE_UP)
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The common end of every way to ``closed``: nobody is left waiting, CLOSED once."""
+        told_already = self.removed
+        self.join_ref = None
+        self.rest = None
+        self._end_requests()
+        self.remove()
+        if self.subscribed_once and not told_already:
+            self._status(SubscribeStatus.CLOSED, error)
+
+    def remove(self) -> None:
+        """Out of the registry, told once."""
+        if not self.removed:
+            self.removed = True
+            self._outbox.tell(ChannelRemoved(self))
+
+    def _end_requests(self) -> None:
+        for push in (*self._buffer.take_all(), *self._context.replies):
+            if push.channel is self:
+                self._context.replies.take(push.ref)
+                self._finish(push, "error", None)
+        self.tracker.closed()
+        for name in ("unsent", "rejoin", "track"):
+            self._outbox.timers.cancel((self, name))
+
+    # -- requests ------------------------------------------------------------------------
+
+    def require_subscribed(self, event: str) -> None:
+        """Raise unless ``subscribe`` was called and the channel is not closed."""
+        if not self.subscribed_once or self.state is CLOSED:
+            raise InvalidState(
+                f"tried to push '{event}' to '{self.topic}' before joining. "
+                "Use channel.subscribe() before pushing events"
+            )
+
+    def push(self, push: Push, now: float) -> None:
+        """Send a request that the server answers, or hold it until the channel is joined."""
+        self.require_subscribed(push.event)
+        if push.kind == "track":
+            self.tracker.call(push, now)
+        elif self.can_push:
+            self._context.replies.write(push, self.join_ref, self.topic, now)
+        else:
+            dropped = self._buffer.add(push, now)
+            if dropped is not None:
+                self._finish(dropped, "error", None)
+
+    def cast(self, event: str, payload: Any, outcome: object | None) -> None:
+        """Send what the server does not answer; ``outcome`` settles when it is written."""
+        ref = self._outbox.next_ref()
+        self._outbox.send(Message(self.join_ref, ref, self.topic, event, payload), outcome)
+
+    def replied(self, push: Push, status: str, response: Any, now: float) -> None:
+        """The reply to a request of this channel."""
+        if push is self._join:
+            self._join_replied(status, response, now)
+        elif push is self._leave:
+            self._left("ok" if status == "ok" else "error", response)
+        else:
+            if push.kind == "track" and status != "ok":
+                self.tracker.refused(push)
+            self._finish(push, "ok" if status == "ok" else "error", response)
+
+    def timed_out(self, push: Push, now: float) -> None:
+        """The deadline of a request of this channel passed."""
+        if push is self._join:
+            deadline = self.join_deadline(push)
+            if deadline > now:
+                self._outbox.timers.set(push, deadline)
+                return
+            self._context.replies.take(push.ref)
+            self._join_timed_out(now)
+            return
+        self._context.replies.take(push.ref)
+        if push is self._leave:
+            self._left("timed out", None)
+            return
+        self._buffer.remove(push)
+        self._finish(push, "timed out", None)
+
+    def dropped(self, push: Push) -> None:
+        """The link of a request that was sent is gone. A join is told of by ``link_lost``."""
+        self._finish(push, "error", None)
+
+    def _finish(self, push: Push, result: str, response: Any) -> None:
+        if push.kind == "track":
+            self.tracker.ended(push, result, response)
+        elif push is not self._leave and push.kind != "join":
+            self._outbox.tell(PushEnded(push.outcome, result, response))
+
+    def woken(self, name: str, now: float) -> None:
+        """One of this channel's own timers fell due."""
+        if name == "track":
+            self.tracker.woken(now)
+        elif name == "unsent" and self.state is JOINING and self._join is None:
+            self._join_timed_out(now)
+        elif name == "rejoin" and self.wants_join and self._context.is_open:
+            self._context.wait_for_join(self, self._context.has_token_source)

@@ -1,0 +1,123 @@
+"""Requests that wait for a reply, and the token bucket that paces joins."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .messages import Message
+from .outbox import Outbox
+
+__all__ = ["PUSH_BUFFER_LIMIT", "Push", "PushBuffer", "Replies", "TokenBucket"]
+
+PUSH_BUFFER_LIMIT = 100
+"""Requests held for a channel that is not joined; as many as supabase-js holds."""
+
+
+@dataclass(slots=True, eq=False)
+class Push:
+    """One request. ``kind`` tells its owner what the reply is for; ``outcome`` is the caller's."""
+
+    channel: Any
+    kind: str
+    event: str
+    payload: Any
+    timeout: float
+    outcome: object | None = None
+    ref: str | None = None
+    sent_at: float = 0.0
+
+
+class Replies:
+    """Pending requests by ref. Each ends exactly once: reply, deadline, or taken away."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._pending: dict[str, Push] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __iter__(self) -> Iterator[Push]:
+        return iter(list(self._pending.values()))
+
+    def write(self, push: Push, join_ref: str | None, topic: str, now: float) -> None:
+        """Give the request a ref and send it. A join's own ref is its join_ref."""
+        push.ref = self._outbox.next_ref()
+        push.sent_at = now
+        if push.kind == "join":
+            join_ref = push.ref
+        self._pending[push.ref] = push
+        self._outbox.timers.set(push, now + push.timeout)
+        self._outbox.send(Message(join_ref, push.ref, topic, push.event, push.payload))
+
+    def take(self, ref: Any) -> Push | None:
+        """The request that a reply with this ref answers; it is pending no longer."""
+        push = self._pending.pop(ref, None)
+        if push is not None:
+            self._outbox.timers.cancel(push)
+        return push
+
+    def is_pending(self, push: Push) -> bool:
+        return push.ref is not None and self._pending.get(push.ref) is push
+
+
+class PushBuffer:
+    """Requests of one channel that wait for its join; the oldest falls out when it is full."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._waiting: deque[Push] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, push: Push, now: float) -> Push | None:
+        """Hold the request; its time runs already. Returns the one that fell out, if any."""
+        dropped = None
+        if len(self._waiting) >= PUSH_BUFFER_LIMIT:
+            dropped = self._waiting.popleft()
+            self._outbox.timers.cancel(dropped)
+        self._waiting.append(push)
+        self._outbox.timers.set(push, now + push.timeout)
+        return dropped
+
+    def remove(self, push: Push) -> None:
+        if push in self._waiting:
+            self._waiting.remove(push)
+            self._outbox.timers.cancel(push)
+
+    def take_all(self) -> list[Push]:
+        taken, self._waiting = list(self._waiting), deque()
+        for push in taken:
+            self._outbox.timers.cancel(push)
+        return taken
+
+
+class TokenBucket:
+    """``burst`` at once, then ``rate`` a second. Time is an argument."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._level = burst
+        self._at = 0.0
+
+    def _fill(self, now: float) -> None:
+        if now > self._at:
+            self._level = min(self.burst, self._level + (now - self._at) * self.rate)
+            self._at = now
+
+    def take(self, now: float) -> bool:
+        self._fill(now)
+        if self._level < 1.0:
+            return False
+        self._level -= 1.0
+        return True
+
+    def ready_at(self, now: float) -> float:
+        """When the next one may go."""
+        self._fill(now)
+        return now + max(0.0, 1.0 - self._level) / self.rate

@@ -1,0 +1,163 @@
+"""What arrives on a joined channel, and whom it is for.
+
+A payload that cannot be read raises ``DecodeError`` to the session, which counts and skips the
+frame; nothing has changed by then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from ..enums import ListenType
+from ..errors import RealtimeError
+from .bindings import Bindings
+from .context import Context
+from .events import Delivered, ErrorReported, PresenceDelivered, ReadyChanged
+from .messages import Message, plain
+from .payloads import (
+    PresenceJoin,
+    PresenceLeave,
+    PresenceSync,
+    SystemMessage,
+    read_broadcast,
+    read_postgres_changes,
+    read_system,
+)
+from .presence import PresenceState
+from .verdicts import system_error
+
+__all__ = ["Reception"]
+
+REPLAY_OVERLAP = 30.0
+"""Seconds that a replay reaches back beyond the last frame heard: clocks and queues differ."""
+REPLAY_MEMORY = 4096
+"""Ids of broadcasts remembered, to drop those that a replay brings again."""
+
+
+class Reception:
+    """The inbound half of one channel."""
+
+    def __init__(self, channel: Any, context: Context) -> None:
+        self.bindings = Bindings()
+        self.presence = PresenceState()
+        self.system_error: str | None = None
+        self.ready = False
+        self.ready_error: RealtimeError | None = None
+        self._channel = channel
+        self._context = context
+        self._tell = context.outbox.tell
+        self._join_ref: str | None = None
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._readers: dict[str, Callable[[Message], None]] = {
+            "broadcast": self._broadcast,
+            "postgres_changes": self._postgres_changes,
+            "presence_diff": self._presence_diff,
+            "presence_state": self._presence_state,
+            "system": self._system,
+        }
+
+    @property
+    def listens_to_presence(self) -> bool:
+        return bool(self.bindings.of_type(ListenType.PRESENCE))
+
+    def joined(self, join_ref: str | None) -> None:
+        """A new join: what the server said of the last one is history."""
+        self._join_ref = join_ref
+        self.system_error = None
+        self.ready = False
+        self.ready_error = None
+
+    def lost(self) -> None:
+        """The join is over; the presence state stays to be seen, as in supabase-js."""
+        self.ready = False
+
+    def replay_since(self, heard_until: float) -> int | None:
+        """The replay's ``since`` for the next join, in milliseconds of Unix time.
+
+        It moves with what was heard, so that a rejoin does not bring everything again.
+        """
+        replay = self._channel.config.replay
+        if replay is None:
+            return None
+        asked = int(replay["since"])
+        if not heard_until:
+            return asked
+        return max(asked, int((self._context.epoch(heard_until) - REPLAY_OVERLAP) * 1000))
+
+    def receive(self, message: Message) -> bool:
+        """Act on a frame of the present join; False where its event is unknown."""
+        reader = self._readers.get(message.event)
+        if reader is None:
+            return False
+        reader(message)
+        return True
+
+    def _broadcast(self, message: Message) -> None:
+        payload = read_broadcast(message.payload)
+        if self._channel.config.replay is not None and self._is_known(payload.meta):
+            return
+        ids = self.bindings.named(ListenType.BROADCAST, payload.event)
+        if ids:
+            self._tell(Delivered(self._channel, ids, payload))
+
+    def _is_known(self, meta: Any) -> bool:
+        """Whether a replay (or the live feed after it) brought this broadcast before."""
+        found = meta.get("id") if isinstance(meta, dict) else None
+        if not isinstance(found, str):
+            return False
+        if found in self._seen:
+            return True
+        self._seen[found] = None
+        if len(self._seen) > REPLAY_MEMORY:
+            self._seen.popitem(last=False)
+        return False
+
+    def _postgres_changes(self, message: Message) -> None:
+        envelope = read_postgres_changes(message.payload)
+        ids = self.bindings.changed(envelope.ids, envelope.data.type)
+        if ids:
+            self._tell(Delivered(self._channel, ids, envelope.data))
+
+    def _presence_state(self, message: Message) -> None:
+        events = self.presence.receive_state(plain(message.payload), self._join_ref)
+        self._tell_presence(events)
+
+    def _presence_diff(self, message: Message) -> None:
+        events = self.presence.receive_diff(plain(message.payload), self._join_ref)
+        self._tell_presence(events)
+
+    def _tell_presence(self, events: Any) -> None:
+        for event in events:
+            ids = self.bindings.named(ListenType.PRESENCE, event.kind)
+            payload: Any
+            if event.kind == "join":
+                payload = PresenceJoin(event.key, event.current, event.changed)
+            elif event.kind == "leave":
+                payload = PresenceLeave(event.key, event.current, event.changed)
+            else:
+                payload = PresenceSync()
+            self._tell(PresenceDelivered(self._channel, ids, payload, event.state))
+
+    def _system(self, message: Message) -> None:
+        payload = read_system(message.payload)
+        if payload.status == "error":
+            self._context.last_system_error = payload.message
+        if payload.extension == "postgres_changes":
+            self._database(payload)
+        elif payload.status == "error":
+            self.system_error = payload.message
+        ids = self.bindings.named(ListenType.SYSTEM, None)
+        if ids:
+            self._tell(Delivered(self._channel, ids, payload))
+
+    def _database(self, payload: SystemMessage) -> None:
+        """The change feed is up, or is not: the join itself says nothing of it (section 9.9)."""
+        if payload.status == "ok":
+            self.ready, self.ready_error = True, None
+        else:
+            self.ready = False
+            self.ready_error = system_error(str(payload.message), self._channel.topic)
+            self._tell(ErrorReported(self.ready_error, self._channel))
+        self._tell(ReadyChanged(self._channel, self.ready_error))

@@ -1,0 +1,418 @@
+"""One client's conversation with the server, without the socket and without a clock.
+
+The shell calls in (``connect``, ``link_up``, ``receive``, ``on_deadline``, ...), always with the
+time, and after each call collects frames and events and arms one timer for ``next_deadline``.
+
+What is stale is decided here and in ``_route``: pending requests are dropped with their link and
+refs are never used twice, so a reply of an older connection finds nothing; a frame with another
+``join_ref``, or a ``phx_close``/``phx_error`` with another ``ref``, belongs to an older join; a
+frame with neither belongs to the channel that is joined on its topic, if one is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..enums import ConnectionState
+from ..errors import ConnectionLost, DecodeError
+from .channel import ChannelMachine
+from .config import ChannelConfig
+from .context import Context
+from .events import (
+    ConnectDue,
+    GaveUpForGood,
+    IdleReached,
+    LinkClosed,
+    LinkOpened,
+    Reconnected,
+    TokenWanted,
+)
+from .heartbeat import Heartbeat
+from .joins import JoinQueue
+from .messages import Message, plain
+from .outbox import Frame
+from .pushes import Push
+from .reconnect import Reconnector
+from .tokens import expires_at
+from .transitions import JOINED
+
+__all__ = ["Session"]
+
+RAW_BUFFER_LIMIT = 1000
+
+
+class Session:
+    """Refs, routing, heartbeat, token, joins and reconnection of one client."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        heartbeat_interval: float = 25.0,
+        heartbeat_timeout: float | None = None,
+        idle_after: float | None = None,
+    ) -> None:
+        self.context = context
+        self.channels: dict[str, ChannelMachine] = {}
+        self.state = ConnectionState.CLOSED
+        self.wanted = False
+        """Whether a link is wanted: our intent, which alone decides about reconnecting."""
+        self.connection = 0
+        """The number of the link; frames of an older one are not the session's."""
+        self.heartbeat = Heartbeat(
+            context, heartbeat_interval, heartbeat_timeout or heartbeat_interval
+        )
+        self._idle_after = 2 * heartbeat_interval if idle_after is None else idle_after
+        self._outbox = context.outbox
+        self._replies = context.replies
+        self._joins = JoinQueue(context)
+        self._reconnector = Reconnector(context)
+        self._leaving: dict[str, ChannelMachine] = {}
+        self._raw: list[Message] = []
+        self._lost_at: float | None = None
+        self._token_asked = False
+        context.wait_for_join = self._joins.add
+
+    # -- collecting ----------------------------------------------------------------------
+
+    def take_frames(self) -> list[Frame]:
+        """The frames to write, in order. A second call returns none."""
+        return self._outbox.take_frames()
+
+    def take_events(self) -> list[Any]:
+        """What happened, in order. A second call returns nothing."""
+        return self._outbox.take_events()
+
+    def next_deadline(self) -> float | None:
+        """When ``on_deadline`` wants to be called, or None."""
+        return self._outbox.timers.next()
+
+    # -- the link ------------------------------------------------------------------------
+
+    def connect(self, now: float) -> None:
+        """The user wants a link. Does nothing while one is wanted already."""
+        if self.wanted:
+            return
+        self.wanted = True
+        self.state = ConnectionState.CONNECTING
+        self._outbox.timers.cancel("idle")
+        self._reconnector.start()
+
+    def link_up(self, now: float, epoch: float | None = None) -> int:
+        """A socket is open; ``epoch`` is Unix time now, by the server's clock if it told.
+
+        Returns the number of this link.
+        """
+        context = self.context
+        self.state = ConnectionState.OPEN
+        self.connection += 1
+        context.is_open = True
+        context.last_frame_at = now
+        if epoch is not None:
+            context.epoch_offset = epoch - now
+        self._token_asked = False
+        self._reconnector.link_up(now)
+        self.heartbeat.start(now)
+        self._outbox.tell(LinkOpened())
+        if self._lost_at is not None:
+            self._outbox.tell(Reconnected(now - self._lost_at))
+            self._lost_at = None
+        for channel in list(self.channels.values()):
+            channel.link_up(now)
+        self._pump(now)
+        raw, self._raw = self._raw, []
+        for message in raw:
+            self._outbox.send(message)
+        return self.connection
+
+    def link_lost(self, error: BaseException, now: float) -> None:
+        """The socket is gone, or could not be opened."""
+        was_open = self.context.is_open
+        self._drop_link(error, now)
+        if not self.wanted:
+            return
+        if was_open:
+            self._lost_at = now
+        gave_up = self._reconnector.next_attempt(error, now)
+        if gave_up is None:
+            self.state = ConnectionState.CONNECTING
+        else:
+            self.give_up(gave_up)
+
+    def _drop_link(self, error: BaseException, now: float) -> None:
+        if self.context.is_open and isinstance(error, ConnectionLost):
+            self._outbox.tell(LinkClosed(error.close_code or 1006, error.reason))
+        self.context.is_open = False
+        self.state = ConnectionState.CLOSED
+        self.heartbeat.stop()
+        self._joins.clear()
+        self._outbox.timers.cancel("joins")
+        # All at once: asking each channel to find its own would be quadratic.
+        for push in self._replies:
+            if push.kind != "leave":
+                self._replies.take(push.ref)
+                push.channel.dropped(push)
+        for channel in list(self._leaving.values()):
+            channel.link_lost(error, now)
+        self._leaving.clear()
+        for channel in list(self.channels.values()):
+            channel.link_lost(error, now)
+
+    def disconnect(self, now: float, code: int = 1000, reason: str = "") -> None:
+        """The user wants no link. Channels stay, errored, for the next ``connect``."""
+        if not self.wanted:
+            return
+        self.wanted = False
+        self._reconnector.stop()
+        self._outbox.timers.cancel("idle")
+        self._lost_at = None
+        text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
+        error = ConnectionLost(text, close_code=code, reason=reason, retryable=False)
+        self._drop_link(error, now)
+        self.state = ConnectionState.CLOSING
+
+    def link_closed(self) -> None:
+        """The shell has closed the socket that ``disconnect`` gave up."""
+        if not self.wanted:
+            self.state = ConnectionState.CLOSED
+
+    def give_up(self, error: Any) -> None:
+        """Stop for good: every channel is closed with the reason."""
+        self.wanted = False
+        self._reconnector.stop()
+        self.state = ConnectionState.CLOSED
+        for channel in list(self.channels.values()):
+            channel.give_up(error)
+            self._forget(channel)
+        self._outbox.tell(GaveUpForGood(error))
+
+    def abandon(self) -> None:
+        """A first attempt failed and its caller has been told: nothing keeps running."""
+        self.wanted = False
+        self._reconnector.stop()
+        self.state = ConnectionState.CLOSED
+
+    # -- receiving -----------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> None:
+        """Apply one message. A payload that cannot be read is counted and skipped.
+
+        Raises ``DecodeError`` for it, after which the session is as it was before.
+        """
+        context = self.context
+        context.last_frame_at = now
+        event = message.event
+        if event == "phx_reply":
+            self._reply(message, now)
+        elif event in ("phx_close", "phx_error"):
+            self._ended_by_server(message, now)
+        else:
+            channel = self.channels.get(message.topic)
+            if channel is None:
+                context.counters.unknown += 1
+                return
+            join_ref = message.join_ref
+            if channel.state is not JOINED or (
+                join_ref is not None and join_ref != channel.join_ref
+            ):
+                context.counters.stale += 1
+                return
+            if not channel.reception.receive(message):
+                context.counters.unknown += 1
+                return
+        if self._joins:
+            self._pump(now)
+
+    def _reply(self, message: Message, now: float) -> None:
+        payload = plain(message.payload)
+        if not isinstance(payload, dict) or not isinstance(payload.get("status"), str):
+            raise DecodeError("a reply without a status")
+        status, response = payload["status"], payload.get("response")
+        if self.heartbeat.replied(message.ref, status, now):
+            return
+        push = self._replies.take(message.ref)
+        if push is None:
+            self.context.counters.stale += 1
+            return
+        push.channel.replied(push, status, response, now)
+        self._settle(push.channel, now)
+
+    def _ended_by_server(self, message: Message, now: float) -> None:
+        channel = self._addressee(message)
+        if channel is None:
+            self.context.counters.stale += 1
+            return
+        if message.event == "phx_error":
+            channel.crashed(plain(message.payload), now)
+        else:
+            channel.closed_by_server(now)
+        self._settle(channel, now)
+
+    def _addressee(self, message: Message) -> ChannelMachine | None:
+        """Whom a ``phx_close`` or ``phx_error`` is for: both carry the join's ref twice."""
+        ref = message.join_ref if message.join_ref is not None else message.ref
+        if ref is not None:
+            leaving = self._leaving.get(str(ref))
+            if leaving is not None and leaving.topic == message.topic:
+                return leaving
+        channel = self.channels.get(message.topic)
+        if channel is None:
+            return None
+        if ref is None:
+            return channel if channel.state is JOINED else None
+        return channel if ref == channel.join_ref else None
+
+    def _settle(self, channel: ChannelMachine, now: float) -> None:
+        """Let go of a channel that is over."""
+        if channel.removed:
+            self._forget(channel)
+            self.watch_idle(now)
+
+    def _forget(self, channel: ChannelMachine) -> None:
+        for ref, found in list(self._leaving.items()):
+            if found is channel:
+                del self._leaving[ref]
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+
+    # -- time ----------------------------------------------------------------------------
+
+    def on_deadline(self, now: float) -> None:
+        """Do what is due at ``now``."""
+        timers = self._outbox.timers
+        while (key := timers.pop_due(now)) is not None:
+            if isinstance(key, Push):
+                key.channel.timed_out(key, now)
+                self._settle(key.channel, now)
+            elif isinstance(key, tuple):
+                channel, name = key
+                channel.woken(name, now)
+                self._settle(channel, now)
+            else:
+                self._due(str(key), now)
+        self._pump(now)
+
+    def _due(self, name: str, now: float) -> None:
+        if name == "beat":
+            self.send_heartbeat(now)
+        elif name == "beat-ack":
+            self.heartbeat.overdue(now, self._is_joining)
+        elif name == "connect":
+            self._outbox.tell(ConnectDue())
+        elif name == "idle" and not self.channels and self.wanted:
+            self._outbox.tell(IdleReached())
+
+    def _is_joining(self) -> bool:
+        return any(push.kind == "join" for push in self._replies)
+
+    def send_heartbeat(self, now: float) -> bool:
+        """Beat now; False where there is no link. Also the moment to look for a new token."""
+        if not self.context.is_open:
+            return False
+        self.heartbeat.beat(now)
+        if self.context.has_token_source:
+            self._outbox.tell(TokenWanted(blocking=False))
+        return True
+
+    def _pump(self, now: float) -> None:
+        """Write the joins whose turn it is; ask for a token if one of them needs it."""
+        if not self.context.is_open or not self._joins:
+            return
+        if self._joins.wants_token and not self._token_asked:
+            self._token_asked = True
+            self._outbox.tell(TokenWanted(blocking=True))
+        self._joins.pump(now)
+
+    # -- tokens --------------------------------------------------------------------------
+
+    def set_token(self, token: str | None, now: float) -> bool:
+        """Use ``token`` from now on; True where it differs. Tells every joined channel."""
+        changed = token != self.context.token
+        if changed:
+            self.context.token = token
+            self.context.token_generation += 1
+            for channel in list(self.channels.values()):
+                channel.token_changed(now)
+        self.token_arrived(now)
+        return changed
+
+    def token_arrived(self, now: float) -> None:
+        """The token source has been asked; joins that waited for it may go."""
+        self._token_asked = False
+        self._joins.token_arrived()
+        self._pump(now)
+
+    def _is_token_expired(self, now: float) -> bool:
+        expiry = None if self.context.token is None else expires_at(self.context.token)
+        return expiry is not None and expiry <= self.context.epoch(now)
+
+    # -- channels ------------------------------------------------------------------------
+
+    def open_channel(self, topic: str, config: ChannelConfig) -> ChannelMachine:
+        """A new channel in the registry; the caller has looked for a live one."""
+        channel = ChannelMachine(topic, config, self.context)
+        self.channels[topic] = channel
+        self._outbox.timers.cancel("idle")
+        return channel
+
+    def subscribe(self, channel: ChannelMachine, timeout: float, now: float) -> None:
+        """Join the channel as soon as there is a link, a token and a turn.
+
+        A channel made by hand enters the registry here; the server has one channel for a topic
+        on each socket, so another one that is there leaves first.
+        """
+        channel.subscribe(timeout, now)
+        other = self.channels.get(channel.topic)
+        if other is not channel:
+            if other is not None:
+                self.unsubscribe(other, timeout, None, now)
+            self.channels[channel.topic] = channel
+            self._outbox.timers.cancel("idle")
+        stale = self.context.token is None or self._is_token_expired(now)
+        if stale and self.context.has_token_source and channel in self._joins:
+            self._joins.add(channel, True)
+        self._pump(now)
+
+    def unsubscribe(
+        self, channel: ChannelMachine, timeout: float, outcome: object | None, now: float
+    ) -> None:
+        """Leave. The topic is free when this returns."""
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+        self._joins.discard(channel)
+        join_ref = channel.join_ref
+        if join_ref is not None:
+            self._leaving[join_ref] = channel
+        channel.unsubscribe(timeout, outcome, now)
+        self._settle(channel, now)
+        self.watch_idle(now)
+
+    def teardown(self, channel: ChannelMachine, now: float) -> None:
+        """Drop the channel here without a word to the server."""
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+        self._joins.discard(channel)
+        channel.teardown()
+        self._forget(channel)
+        self.watch_idle(now)
+
+    def watch_idle(self, now: float) -> None:
+        """With no channel left, the socket may go after a while."""
+        if not self.channels and self.wanted:
+            self._outbox.timers.set("idle", now + self._idle_after)
+
+    def push(self, push: Push, now: float) -> None:
+        """Send a request of a channel, or hold it until the channel is joined."""
+        push.channel.push(push, now)
+
+    def push_raw(self, message: Message) -> None:
+        """Send any message; held until there is a link, the oldest falling out."""
+        if self.context.is_open:
+            self._outbox.send(message)
+            return
+        self._raw.append(message)
+        del self._raw[:-RAW_BUFFER_LIMIT]
+
+    @property
+    def pending_replies(self) -> int:
+        return len(self._replies)

@@ -1,0 +1,254 @@
+"""One handler and its events: in order, one at a time, and harmless to everybody else.
+
+A plain function runs on the reader's stack behind a boundary. A coroutine function (or a plain
+one that turns out to return coroutines, or ``thread=True``) gets a bounded queue and one worker;
+a task for every event would run them in any order and without limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .errors import RealtimeError
+
+__all__ = ["OVERFLOWS", "Registration", "Reports", "accepted_arguments", "handler_name"]
+
+log = logging.getLogger("supabase_rt.handlers")
+
+OVERFLOWS = ("drop_oldest", "drop_newest", "close")
+
+
+class Reports(Protocol):
+    """Where registrations tell of what goes wrong, and who owns their workers."""
+
+    def handler_failed(self, error: BaseException, event: Any, handler: Any) -> None: ...
+    def events_dropped(self, source: str, count: int, since: float, until: float) -> None: ...
+    def start_worker(self, registration: Registration) -> asyncio.Task[None]: ...
+
+
+def handler_name(handler: Any) -> str:
+    """A name to find the handler by: module and qualified name."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+    module = getattr(handler, "__module__", None)
+    return f"{module}.{name}" if module else str(name)
+
+
+def accepted_arguments(handler: Any, limit: int) -> int:
+    """How many positional arguments to pass: at most ``limit``, decided once.
+
+    Raises ``TypeError`` for what cannot be called with that many; where the signature cannot be
+    read, ``limit`` is assumed.
+    """
+    if not callable(handler):
+        raise TypeError(f"a handler is a function, not {type(handler).__name__}")
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (ValueError, TypeError):
+        return limit
+    count = required = 0
+    for parameter in parameters:
+        needed = parameter.default is parameter.empty
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            count = limit
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            count += 1
+            required += needed
+        elif parameter.kind is parameter.KEYWORD_ONLY and needed:
+            raise TypeError(
+                f"{handler_name(handler)} needs the keyword argument {parameter.name!r}, "
+                "which no event carries"
+            )
+    if required > limit:
+        raise TypeError(
+            f"{handler_name(handler)} needs {required} arguments, an event carries {limit}"
+        )
+    return min(count, limit)
+
+
+def is_coroutine_function(handler: Any) -> bool:
+    """Whether calling it only makes a coroutine, so that it can be called later."""
+    if inspect.iscoroutinefunction(handler):
+        return True
+    return inspect.iscoroutinefunction(getattr(type(handler), "__call__", None))  # noqa: B004
+
+
+class Registration:
+    """A handler with the promise of order; called with the arguments of each event."""
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        reports: Reports,
+        *,
+        source: str,
+        limit: int = 1,
+        maxsize: int | None = 1000,
+        overflow: str = "drop_oldest",
+        thread: bool = False,
+        types: str = "js",
+        on_end: Callable[[Registration], None] | None = None,
+        once: bool = False,
+    ) -> None:
+        self.handler = handler
+        self.source = source
+        self.types = types
+        self.name = handler_name(handler)
+        self.accepts = accepted_arguments(handler, limit)
+        self._reports = reports
+        self._maxsize = maxsize
+        self._overflow = overflow
+        self._thread = thread
+        self._on_end = on_end
+        self._once = once
+        self._ended = False
+        self._queue: deque[Any] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._dropped = 0
+        self._dropped_since = 0.0
+        if thread or is_coroutine_function(handler):
+            self._queue = deque()
+
+    # -- on the reader's stack -----------------------------------------------------------
+
+    def __call__(self, *args: Any) -> None:
+        """Take one event. Never raises what the handler raised."""
+        if self._ended:
+            return
+        if self._once:
+            self.end()
+        if self._queue is not None:
+            self._enqueue(args)
+            return
+        try:
+            result = self.handler(*args[: self.accepts])
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self._reports.handler_failed(exc, _event(args), self.handler)
+        else:
+            if result is not None and inspect.iscoroutine(result):
+                self._queue = deque([result])
+                self._wake()
+
+    def end(self) -> None:
+        """No further events; what is queued already is still handled."""
+        if not self._ended:
+            self._ended = True
+            if self._on_end is not None:
+                self._on_end(self)
+
+    def _enqueue(self, args: tuple[Any, ...]) -> None:
+        queue = self._queue
+        assert queue is not None
+        if self._maxsize is not None and len(queue) >= self._maxsize:
+            self._count_dropped()
+            if self._overflow == "drop_newest":
+                return
+            if self._overflow == "close":
+                self._end_overflowing()
+                return
+            dropped = queue.popleft()
+            if inspect.iscoroutine(dropped):
+                dropped.close()
+        queue.append(args)
+        self._wake()
+
+    def _end_overflowing(self) -> None:
+        error = RealtimeError(
+            f"{self.name} fell {self._maxsize} events behind and was ended",
+            code="Overflow",
+            hint="make the handler faster, raise maxsize=, or choose overflow='drop_oldest'",
+        )
+        self.end()
+        self._reports.handler_failed(error, None, self.handler)
+
+    def _count_dropped(self) -> None:
+        """Told once for each turn of the loop, so that a flood does not make another one."""
+        now = time.time()
+        if not self._dropped:
+            self._dropped_since = now
+            asyncio.get_running_loop().call_soon(self._tell_dropped)
+        self._dropped += 1
+
+    def _tell_dropped(self) -> None:
+        count, self._dropped = self._dropped, 0
+        self._reports.events_dropped(self.source, count, self._dropped_since, time.time())
+
+    def _wake(self) -> None:
+        if self._worker is None or self._worker.done():
+            self._stopping = False
+            self._worker = self._reports.start_worker(self)
+        elif self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    # -- in the worker -------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Handle what is queued, one at a time, until told to stop and nothing is left."""
+        queue = self._queue
+        assert queue is not None
+        while True:
+            while queue:
+                await self._handle(queue.popleft())
+            if self._stopping or self._ended:
+                return
+            self._wakeup = asyncio.get_running_loop().create_future()
+            await self._wakeup
+
+    async def _handle(self, item: Any) -> None:
+        args = () if inspect.iscoroutine(item) else item
+        try:
+            if inspect.iscoroutine(item):
+                await item
+                return
+            result: Any
+            if self._thread:
+                result = await asyncio.to_thread(self.handler, *args[: self.accepts])
+            else:
+                result = self.handler(*args[: self.accepts])
+            if inspect.iscoroutine(result):
+                await result
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            task = asyncio.current_task()
+            if isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            self._reports.handler_failed(exc, _event(args), self.handler)
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Let the worker finish what is queued and end; returns it while it is alive."""
+        self._stopping = True
+        worker = self._worker
+        if worker is None or worker.done():
+            return None
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+        return worker
+
+    def discard_queue(self) -> int:
+        """Forget what is queued; returns how many events that were."""
+        queue = self._queue
+        if queue is None:
+            return 0
+        count = len(queue)
+        for item in queue:
+            if inspect.iscoroutine(item):
+                item.close()
+        queue.clear()
+        return count
+
+
+def _event(args: tuple[Any, ...]) -> Any:
+    return args[0] if args else None

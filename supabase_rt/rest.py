@@ -1,0 +1,170 @@
+"""Broadcast over HTTP (protocol reference, sections 7.6 and 7.7).
+
+``post_batch`` is what ``send`` falls back to while the channel is not joined and never raises, as
+in supabase-js; ``post_event`` is ``http_send`` and raises ``SendError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from .errors import DecodeError, SendError, TimedOut
+from .protocol.messages import dumps, loads
+from .protocol.serializer import is_binary
+from .protocol.urls import Endpoint
+from .transport import TransportOptions
+
+__all__ = ["Rest"]
+
+log = logging.getLogger("supabase_rt.rest")
+
+_HINTS = {
+    401: "the token or the key was not accepted: is it expired, or of another project?",
+    403: "the policies on realtime.messages do not let this token write to the topic",
+    404: "self-hosted servers need Realtime 2.97.0 or newer for this; or use send()",
+    413: "the payload is larger than the server allows",
+    422: "the server found the message wrong; its text says where",
+    429: "too many messages for the project's limit: send fewer, or later",
+}
+
+
+@dataclass(slots=True)
+class Rest:
+    """Where and as whom to post. ``token`` is asked for at every request."""
+
+    endpoint: Endpoint
+    api_key: str
+    params: dict[str, Any]
+    vsn: str
+    options: TransportOptions
+    token: Callable[[], str | None]
+    http: Callable[[], aiohttp.ClientSession | None]
+
+    def _headers(self, content_type: str) -> dict[str, str]:
+        headers = {**(self.options.headers or {}), "apikey": self.api_key}
+        headers["Content-Type"] = content_type
+        token = self.token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """The connection's session; without one, a session for this request alone.
+
+        Keeping one of our own open for a client that never connects would leave something
+        running that nobody is told to close.
+        """
+        http = self.http()
+        if http is not None:
+            yield http
+            return
+        async with aiohttp.ClientSession() as own:
+            yield own
+
+    async def _post(
+        self, url: str, body: bytes, content_type: str, timeout: float
+    ) -> tuple[int, str, bytes]:
+        async with asyncio.timeout(timeout), self._session() as http:
+            headers = self._headers(content_type)
+            kwargs = self.options.request_kwargs()
+            async with http.post(url, data=body, headers=headers, **kwargs) as response:
+                return response.status, response.reason or "", await response.read()
+
+    async def post_batch(
+        self, sub_topic: str, event: Any, payload: Any, private: bool, timeout: float
+    ) -> str:
+        """Post one message to the batch endpoint: ``ok``, ``error`` or ``timed out``."""
+        message = {"topic": sub_topic, "event": event, "payload": payload, "private": private}
+        url = self.endpoint.http_url
+        body = dumps({"messages": [message]})
+        try:
+            status, _, text = await self._post(self._with_params(url), body, _JSON, timeout)
+        except TimeoutError:
+            return "timed out"
+        except (aiohttp.ClientError, OSError) as exc:
+            log.warning("broadcast over HTTP failed: %s", type(exc).__name__)
+            return "error"
+        if 200 <= status < 300:
+            return "ok"
+        log.warning("broadcast over HTTP failed: HTTP %d %s", status, _reason(text, ""))
+        return "error"
+
+    def _with_params(self, url: str) -> str:
+        """supabase-js keeps the query of the socket URL here, and so do we."""
+        query = self.endpoint.socket_url(self.params, self.vsn).partition("?")[2]
+        return f"{url.partition('?')[0]}?{query}"
+
+    async def post_event(
+        self,
+        sub_topic: str,
+        event: str,
+        payload: Any,
+        *,
+        private: bool,
+        persist: Any,
+        timeout: float,
+    ) -> dict[str, bool]:
+        """Post one message to the endpoint of its event; raises ``SendError`` or ``TimedOut``."""
+        url = self.endpoint.broadcast_url(
+            sub_topic, event, private, persist, params={**self.params, "vsn": self.vsn}
+        )
+        binary = is_binary(payload)
+        body = bytes(payload) if binary else dumps(payload)
+        try:
+            status, reason, text = await self._post(url, body, _BYTES if binary else _JSON, timeout)
+        except TimeoutError:
+            error: SendError | TimedOut = TimedOut(f"no answer within {timeout:g} s")
+        except (aiohttp.ClientError, OSError) as exc:
+            error = SendError(
+                f"cannot reach the server: {type(exc).__name__}",
+                retryable=True,
+                hint="check the URL and the network",
+            )
+        else:
+            if status == 202:
+                return {"success": True}
+            error = _refusal(status, reason, text)
+        # Outside the except blocks: aiohttp's exceptions quote the URL, key included.
+        raise error
+
+
+_JSON = "application/json"
+_BYTES = "application/octet-stream"
+
+
+def _refusal(status: int, reason: str, text: bytes) -> SendError:
+    found = _reason(text, reason or f"HTTP {status}")
+    if status == 404:
+        found = (
+            "httpSend() requires Realtime server v2.97.0 or newer; the endpoint returned 404. "
+            f"({found})"
+        )
+    return SendError(
+        found,
+        status=status,
+        code=f"HTTP{status}",
+        retryable=status in (408, 425, 429) or status >= 500,
+        hint=_HINTS.get(status, "the server could not take the message"),
+    )
+
+
+def _reason(text: bytes, otherwise: str) -> str:
+    """What the body says: ``error`` or ``message``, as in supabase-js."""
+    try:
+        found = loads(text) if text else None
+    except DecodeError:
+        return otherwise
+    if not isinstance(found, dict):
+        return otherwise
+    for key in ("error", "message"):
+        if isinstance(found.get(key), str):
+            return str(found[key])
+    return dumps(found["errors"]).decode() if "errors" in found else otherwise

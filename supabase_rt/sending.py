@@ -1,0 +1,263 @@
+"""The sending half of a channel: ``send``, ``http_send``, ``track``, ``untrack``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+import msgspec
+
+from .core import Core, Reply
+from .errors import SendError, TimedOut
+from .outcome import Outcome
+from .protocol.channel import ChannelMachine
+from .protocol.config import send_options
+from .protocol.messages import dumps, loads
+from .protocol.pushes import Push
+from .protocol.serializer import is_binary
+
+__all__ = ["Sending"]
+
+log = logging.getLogger("supabase_rt.channel")
+
+REST_WARNING = (
+    "Realtime send() is automatically falling back to REST API. This behavior will be deprecated "
+    "in the future. Please use httpSend() explicitly for REST delivery."
+)
+SENDABLE = ("broadcast", "presence", "postgres_changes")
+
+
+class Sending:
+    """Messages of one channel to the server."""
+
+    _core: Core
+    _machine: ChannelMachine
+
+    def send(
+        self,
+        args: Mapping[str, Any],
+        opts: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        persist: Any = None,
+    ) -> Outcome[str]:
+        """Send ``{"type": "broadcast", "event": ..., "payload": ...}``; starts at the call.
+
+        The result is ``"ok"``, ``"error"`` or ``"timed out"``. Without ``broadcast.ack`` it is
+        ``"ok"`` when the frame is written; awaiting it keeps the sender at the server's pace.
+        While the channel is not joined a broadcast goes over HTTP, with a warning in the log.
+
+        Args:
+            args: the message; ``payload`` is any JSON value, or ``bytes`` (vsn 2.0.0).
+            opts: ``{"timeout": seconds, "persist": True or {"ttl": seconds}}``, each also a
+                keyword.
+
+        Raises:
+            ValueError, TypeError: the message cannot be sent, or an option is unknown.
+            InvalidState: a presence message before ``subscribe``.
+            RuntimeError: no event loop is running.
+
+        Protocol reference, section 7.
+        """
+        seconds, keep = send_options(opts, timeout, persist)
+        self._core.connection.enter_loop(required="send")
+        message = self._checked_message(args)
+        if keep is None:
+            keep = message.pop("persist", None)
+        if keep is not None and message["type"] == "broadcast":
+            message["persist"] = keep
+        seconds = seconds or self._core.timeout
+        if message["type"] != "broadcast":
+            return self._push(message, seconds)
+        return self._broadcast(message, seconds, bool(keep))
+
+    def _checked_message(self, args: Any) -> dict[str, Any]:
+        """A copy that nobody else can change any more, tried for what JSON cannot carry."""
+        if not isinstance(args, Mapping):
+            raise TypeError(f"send() takes a dict, not {type(args).__name__}")
+        message = dict(args)
+        kind = message.get("type")
+        if kind not in SENDABLE:
+            known = ", ".join(repr(name) for name in SENDABLE)
+            raise ValueError(f"'type' is one of {known}, not {kind!r}")
+        message["type"] = str(kind)
+        if kind == "broadcast" and not isinstance(message.get("event"), str):
+            raise ValueError("a broadcast needs an 'event', as in {'type': 'broadcast', ...}")
+        event = message.get("event")
+        if isinstance(event, str) and len(event.encode()) > 255:
+            raise ValueError(f"'event' is at most 255 bytes, not {len(event.encode())}")
+        payload: Any = message.get("payload")
+        if is_binary(payload):
+            self._check_binary(kind)
+            message["payload"] = bytes(payload)
+        else:
+            if "payload" in message:
+                message["payload"] = self._snapshot(payload)
+            if len(message) > 3:
+                dumps(message)
+        return message
+
+    def _check_binary(self, kind: Any) -> None:
+        if kind != "broadcast":
+            raise TypeError("bytes can be sent in a broadcast only")
+        if self._core.vsn == "1.0.0":
+            raise ValueError("protocol 1.0.0 cannot carry a binary payload; use vsn='2.0.0'")
+
+    def _snapshot(self, payload: Any) -> Any:
+        encoded = dumps(payload)
+        return msgspec.Raw(encoded) if self._core.snapshots else loads(encoded)
+
+    def _broadcast(self, message: dict[str, Any], timeout: float, persist: bool) -> Outcome[str]:
+        if persist and not self._can_persist():
+            return Outcome.of("error")
+        if not self._machine.can_push:
+            return self._over_rest(message, timeout, persist)
+        if self._core.connection.is_outbound_full:
+            self._core.connection.refuse_outbound()
+            return Outcome.of("error")
+        if self._machine.config.ack:
+            return self._push(message, timeout, persist)
+        outcome: Outcome[str] = Outcome()
+        self._machine.cast("broadcast", message, outcome)
+        self._core.connection.flush()
+        return outcome
+
+    def _can_persist(self) -> bool:
+        if not self._machine.config.private:
+            problem = "Realtime send() cannot store a message on a public channel."
+        elif self._core.vsn == "1.0.0":
+            problem = (
+                "Realtime send() cannot store a message with protocol 1.0.0. Use httpSend() or "
+                "connect with vsn 2.0.0."
+            )
+        else:
+            return True
+        log.error("%s", problem)
+        self._core.log("channel", problem)
+        return False
+
+    def _over_rest(self, message: dict[str, Any], timeout: float, persist: bool) -> Outcome[str]:
+        if persist:
+            problem = "the batch endpoint cannot store a message; join first or use http_send()"
+            log.error("%s", problem)
+            self._core.log("channel", problem)
+            return Outcome.of("error")
+        log.warning(REST_WARNING)
+        self._core.log("channel", REST_WARNING)
+        machine, rest = self._machine, self._core.rest
+        payload, private = message.get("payload"), machine.config.private
+        if isinstance(payload, bytes):
+            work = self._bytes_over_rest(message["event"], payload, timeout)
+        else:
+            work = rest.post_batch(machine.sub_topic, message["event"], payload, private, timeout)
+        return self._begin(work, "send")
+
+    async def _bytes_over_rest(self, event: str, payload: bytes, timeout: float) -> str:
+        """The batch endpoint carries JSON only; the endpoint of the event takes bytes."""
+        machine = self._machine
+        try:
+            await self._core.rest.post_event(
+                machine.sub_topic,
+                event,
+                payload,
+                private=machine.config.private,
+                persist=None,
+                timeout=timeout,
+            )
+        except TimedOut:
+            return "timed out"
+        except SendError as exc:
+            log.warning("broadcast over HTTP failed: %s", exc)
+            return "error"
+        return "ok"
+
+    def _push(self, message: dict[str, Any], timeout: float, persist: bool = False) -> Outcome[str]:
+        """Send what the server answers."""
+        if self._core.connection.is_outbound_full:
+            self._core.connection.refuse_outbound()
+            return Outcome.of("error")
+        outcome = Reply(persist)
+        event = message["type"]
+        tracking = event == "presence" and message.get("event") in ("track", "untrack")
+        push = Push(
+            self._machine, "track" if tracking else "push", event, message, timeout, outcome
+        )
+        connection = self._core.connection
+        self._core.session.push(push, connection.now())
+        connection.flush()
+        return outcome
+
+    def _begin(self, work: Coroutine[Any, Any, Any], name: str) -> Outcome[Any]:
+        """Start ``work`` now; its result or failure settles the outcome."""
+        outcome: Outcome[Any] = Outcome(self._core.dispatch.unheard)
+
+        async def run() -> None:
+            try:
+                outcome.succeed(await work)
+            except Exception as exc:
+                outcome.fail(exc)
+
+        self._core.connection.help(run(), name)
+        return outcome
+
+    def http_send(
+        self,
+        event: str,
+        payload: Any,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        persist: Any = None,
+    ) -> Outcome[dict[str, bool]]:
+        """Broadcast over HTTP, whether the channel is joined or not; starts at the call.
+
+        ``payload`` is any JSON value but None, or ``bytes``. The result is
+        ``{"success": True}``; awaiting raises ``SendError`` (with the HTTP ``status`` and the
+        server's words) or ``TimedOut``. Bad arguments raise ``ValueError`` or ``TypeError`` at
+        the call. Protocol reference, section 7.7.
+        """
+        seconds, keep = send_options(opts, timeout, persist)
+        if not isinstance(event, str) or not event:
+            raise ValueError(f"event is a name, not {event!r}")
+        if payload is None:
+            raise ValueError("Payload is required for httpSend()")
+        if keep and not self._machine.config.private:
+            raise ValueError("Realtime httpSend() cannot store a message on a public channel.")
+        body = bytes(payload) if is_binary(payload) else msgspec.Raw(dumps(payload))
+        self._core.connection.enter_loop(required="http_send")
+        machine = self._machine
+        work = self._core.rest.post_event(
+            machine.sub_topic,
+            event,
+            body,
+            private=machine.config.private,
+            persist=keep,
+            timeout=seconds or self._core.timeout,
+        )
+        return self._begin(work, "http_send")
+
+    def track(
+        self,
+        payload: Mapping[str, Any],
+        opts: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Outcome[str]:
+        """Show ``payload`` as this client's presence; starts at the call, result as ``send``.
+
+        It is tracked again after every rejoin until ``untrack``. Calls beyond the client's
+        ``presence_limit`` wait, and the latest wins. Raises ``InvalidState`` before
+        ``subscribe``, ``TypeError`` for a payload that is no dict. Protocol reference,
+        section 8.2.
+        """
+        if not isinstance(payload, Mapping):
+            raise TypeError(f"the payload of track() is a dict, not {type(payload).__name__}")
+        message = {"type": "presence", "event": "track", "payload": dict(payload)}
+        return self.send(message, opts, timeout=timeout)
+
+    def untrack(
+        self, opts: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Outcome[str]:
+        """Take this client's presence back; starts at the call, result as ``send``."""
+        return self.send({"type": "presence", "event": "untrack"}, opts, timeout=timeout)

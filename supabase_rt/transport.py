@@ -1,0 +1,221 @@
+"""One aiohttp websocket: the only file that knows aiohttp's message types and exceptions.
+
+Frames come in as bytes (``decode_text=False``): the JSON decoder wants bytes anyway. There is
+one reader and no receive timeout, because a cancelled receive leaves a wrong close code behind
+in aiohttp for good.
+
+An aiohttp exception may quote the whole URL, key included. So none of them is kept as a cause
+or a context of ours: the text is made here, the cause is kept only where it is an OSError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import ssl as ssl_module
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import ClientWSTimeout, WSMsgType
+
+from .errors import ConnectionFailed, ConnectionLost
+from .protocol.verdicts import http_failure
+
+__all__ = ["Transport", "TransportOptions"]
+
+log = logging.getLogger("supabase_rt.transport")
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a peer gets to answer a close frame before the connection is dropped."""
+
+
+@dataclass(slots=True)
+class TransportOptions:
+    """What every connection attempt needs, beside the URL."""
+
+    timeout: float = 10.0
+    headers: Mapping[str, str] | None = None
+    ssl: Any = None
+    proxy: str | None = None
+    max_message_size: int = 16 * 2**20
+
+    def request_kwargs(self) -> dict[str, Any]:
+        """The options that a websocket and a plain request share."""
+        kwargs: dict[str, Any] = {}
+        if self.ssl is not None:
+            kwargs["ssl"] = self.ssl
+        if self.proxy is not None:
+            kwargs["proxy"] = self.proxy
+        return kwargs
+
+
+class Transport:
+    """An open websocket. ``host`` is for messages: scheme, host and port, never the query."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse[Any], host: str) -> None:
+        self._ws = ws
+        self._host = host
+        self._cause: ConnectionLost | None = None
+
+    @classmethod
+    async def open(
+        cls, http: aiohttp.ClientSession, url: str, host: str, options: TransportOptions
+    ) -> Transport:
+        """Open a websocket within ``options.timeout`` seconds; raises ``ConnectionFailed``."""
+        failure: ConnectionFailed
+        try:
+            async with asyncio.timeout(options.timeout):
+                ws = await http.ws_connect(
+                    url,
+                    headers=options.headers,
+                    timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
+                    max_msg_size=options.max_message_size,
+                    decode_text=False,
+                    **options.request_kwargs(),
+                )
+            return cls(ws, host)
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            failure = connection_failed(exc, host, options.timeout)
+        raise failure
+
+    @property
+    def server_time(self) -> float | None:
+        """Unix time by the ``Date`` header of the handshake, or None."""
+        # aiohttp offers the handshake's headers under no public name.
+        response = getattr(self._ws, "_response", None)
+        header = response.headers.get("Date") if response is not None else None
+        if not header:
+            return None
+        try:
+            return email.utils.parsedate_to_datetime(header).timestamp()
+        except (ValueError, TypeError):
+            return None
+
+    async def pump(
+        self, on_text: Callable[[bytes], None], on_binary: Callable[[bytes], None]
+    ) -> ConnectionLost:
+        """Hand every frame over until the socket ends; returns why it ended."""
+        receive = self._ws.receive
+        while True:
+            message = await receive()
+            kind = message.type
+            if kind is WSMsgType.TEXT:
+                on_text(message.data)
+            elif kind is WSMsgType.BINARY:
+                on_binary(message.data)
+            elif kind is WSMsgType.CLOSE:
+                return self._cause or _lost(message.data, message.extra or "")
+            elif kind is WSMsgType.ERROR:
+                return self._cause or self._broken(message.data)
+            elif kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+                return self._cause or _lost(self._ws.close_code, "")
+
+    def _broken(self, error: Any) -> ConnectionLost:
+        """The WebSocket layer itself failed: an oversized message, a bad opcode, a reset."""
+        code = getattr(error, "code", None) or self._ws.close_code
+        hint = None
+        if code == 1009:
+            hint = "a message was larger than max_message_size; raise it"
+        log.warning("websocket to %s broke: %s", self._host, type(error).__name__)
+        return _lost(code if isinstance(code, int) else None, "", hint)
+
+    async def send(self, frame: str | bytes) -> None:
+        """Write one frame; waits while the peer does not take what was written before.
+
+        Raises ``ConnectionLost`` where the socket is closed.
+        """
+        try:
+            if isinstance(frame, str):
+                await self._ws.send_str(frame)
+            else:
+                await self._ws.send_bytes(frame)
+            return
+        except (aiohttp.ClientError, OSError):
+            pass
+        raise _lost(self._ws.close_code, "")
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close and wait for the peer, for ``CLOSE_TIMEOUT`` seconds at most."""
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT):
+                await self._ws.close(code=code, message=reason.encode()[:123])
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            log.debug("closing the websocket to %s did not end in time", self._host)
+
+    def give_up_on(self, cause: ConnectionLost) -> None:
+        """The link is dead though the socket does not say so: ``pump`` will return ``cause``."""
+        self._cause = cause
+
+
+def _lost(code: int | None, reason: str, hint: str | None = None) -> ConnectionLost:
+    # An int, not aiohttp's enum: it is shown to users and compared by them.
+    code = int(code or 1006)
+    text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
+    return ConnectionLost(text, close_code=code, reason=reason, hint=hint)
+
+
+def connection_failed(exc: BaseException, host: str, timeout: float) -> ConnectionFailed:
+    """The one place where a failed attempt becomes an error of ours."""
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return _refused_by_server(exc, host)
+    if isinstance(exc, TimeoutError):
+        return ConnectionFailed(
+            f"no connection to {host} within {timeout:g} s",
+            code="ConnectTimeout",
+            hint="check the URL and the network, or raise timeout=",
+        )
+    if isinstance(exc, aiohttp.InvalidURL):
+        return ConnectionFailed(
+            f"not a usable URL: {host}", code="InvalidURL", retryable=False, hint="mend the URL"
+        )
+    found = _unreachable(exc, host)
+    cause = getattr(exc, "os_error", exc)
+    if isinstance(cause, OSError) and not isinstance(cause, aiohttp.ClientError):
+        found.__cause__ = cause
+    return found
+
+
+def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> ConnectionFailed:
+    retryable, hint, code = http_failure(exc.status)
+    who = f"the proxy before {host}" if isinstance(exc, aiohttp.ClientHttpProxyError) else host
+    return ConnectionFailed(
+        f"{who} refused the connection: HTTP {exc.status}",
+        status=exc.status,
+        code=code,
+        retryable=retryable,
+        hint=hint,
+    )
+
+
+def _unreachable(exc: BaseException, host: str) -> ConnectionFailed:
+    cause = getattr(exc, "os_error", exc)
+    reason = getattr(cause, "strerror", None) or type(cause).__name__
+    certificate = isinstance(exc, aiohttp.ClientConnectorCertificateError) or isinstance(
+        cause, ssl_module.SSLCertVerificationError
+    )
+    if certificate:
+        return ConnectionFailed(
+            f"cannot trust the certificate of {host}: {reason}",
+            code="CertificateError",
+            retryable=False,
+            hint="pass ssl=, an ssl.SSLContext that knows the issuer of the certificate",
+        )
+    if isinstance(exc, aiohttp.ClientSSLError):
+        return ConnectionFailed(
+            f"cannot speak TLS with {host}: {reason}",
+            code="TLSError",
+            hint="is the port a TLS port? use ws:// or http:// for one that is not",
+        )
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return ConnectionFailed(
+            f"cannot find the host of {host}: {reason}",
+            code="DNSError",
+            hint="check the spelling of the URL, and the network",
+        )
+    return ConnectionFailed(
+        f"cannot connect to {host}: {reason}",
+        hint="is the server running there, and does no firewall stand between?",
+    )

@@ -1,0 +1,116 @@
+"""How this client's messages become frames: the serializer, or what the user gave instead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .connection import Codec
+from .errors import DecodeError
+from .protocol.messages import Message
+from .protocol.serializer import (
+    decode_server_binary,
+    decode_text,
+    encode_client,
+    message_from_object,
+    message_to_object,
+    payload_object,
+)
+
+__all__ = ["build_codec"]
+
+log = logging.getLogger("supabase_rt")
+
+Function = Callable[[Any], Any]
+Logger = Callable[[str, str, Any], Any]
+
+
+def build_codec(
+    vsn: str, encode: Function | None, decode: Function | None, logger: Logger | None
+) -> Codec:
+    """The codec for a vsn; ``encode``/``decode`` of the user win over it, whatever the vsn."""
+
+    def to_frame(message: Message) -> str | bytes:
+        if encode is None:
+            return encode_client(vsn, message)
+        frame: str | bytes = encode(message_to_object(message))
+        return frame
+
+    def from_text(data: bytes) -> Message:
+        if decode is None:
+            return decode_text(vsn, data)
+        return _decoded(decode, _text(data))
+
+    def from_binary(data: bytes) -> Message:
+        if decode is None:
+            return decode_server_binary(data)
+        return _decoded(decode, data)
+
+    if logger is None:
+        return Codec(to_frame, from_text, from_binary)
+    return Codec(
+        _logging_encoder(to_frame, logger),
+        _logging_decoder(from_text, logger),
+        _logging_decoder(from_binary, logger),
+    )
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    raise DecodeError("text frame is not valid UTF-8")
+
+
+def _decoded(decode: Function, data: Any) -> Message:
+    try:
+        found = decode(data)
+    except DecodeError:
+        raise
+    except Exception as exc:
+        problem = type(exc).__name__
+    else:
+        return message_from_object(found)
+    raise DecodeError(f"decode= raised {problem}")
+
+
+def tell_logger(logger: Logger, kind: str, message: str, data: Any) -> None:
+    """Call the user's logger; one that raises must not cost a frame."""
+    try:
+        logger(kind, message, data)
+    except Exception:
+        log.exception("logger= raised")
+
+
+def _without_token(payload: Any) -> Any:
+    if isinstance(payload, dict) and "access_token" in payload:
+        return {**payload, "access_token": "***"}
+    return payload
+
+
+def _logging_encoder(
+    encode: Callable[[Message], str | bytes], logger: Logger
+) -> Callable[[Message], str | bytes]:
+    def logged(message: Message) -> str | bytes:
+        text = f"{message.topic} {message.event} ({message.join_ref}, {message.ref})"
+        tell_logger(logger, "push", text, _without_token(message.payload))
+        return encode(message)
+
+    return logged
+
+
+def _logging_decoder(
+    decode: Callable[[bytes], Message], logger: Logger
+) -> Callable[[bytes], Message]:
+    def logged(data: bytes) -> Message:
+        message = decode(data)
+        payload = payload_object(message)
+        status = payload.get("status", "") if isinstance(payload, dict) else ""
+        ref = f" ({message.ref})" if message.ref is not None else ""
+        text = f"{status} {message.topic} {message.event}{ref}".strip()
+        tell_logger(logger, "receive", text, payload)
+        return message
+
+    return logged
