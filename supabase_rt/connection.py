@@ -17,9 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -31,56 +29,23 @@ from .errors import (
     ConnectionLost,
     DecodeError,
     GaveUp,
-    InvalidState,
     RealtimeError,
 )
+from .http import HttpOwner
+from .link import Codec, Link, Traffic, settle
+from .loopbound import Alarm, LoopBound
 from .outcome import Outcome
 from .protocol import events
 from .protocol.messages import Message
 from .protocol.session import Session
 from .transport import Transport, TransportOptions
 
-__all__ = ["Codec", "Connection"]
+__all__ = ["Connection"]
 
 log = logging.getLogger("supabase_rt.connection")
 
-DRAIN_TIMEOUT = 1.0
-"""Seconds that frames already accepted get to leave before the socket is closed."""
 
-
-@dataclass(slots=True)
-class Codec:
-    """Messages to frames and back."""
-
-    encode: Callable[[Message], str | bytes]
-    decode_text: Callable[[bytes], Message]
-    decode_binary: Callable[[bytes], Message]
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the socket, for ``health()``."""
-
-    frames_in: int = 0
-    frames_out: int = 0
-    frames_refused: int = 0
-    last_message_at: float | None = None
-    connected_since: float | None = None
-    reconnects: int = 0
-
-
-@dataclass(slots=True)
-class _Link:
-    """One attempt and, if it succeeds, the socket it led to."""
-
-    task: asyncio.Task[None] | None = None
-    transport: Transport | None = None
-    queue: deque[tuple[str | bytes, Any]] = field(default_factory=deque)
-    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
-    drained: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class Connection:
+class Connection(LoopBound):
     """Runs a ``Session`` over real sockets.
 
     ``tell`` receives every event that is not about the socket itself and must not raise.
@@ -104,7 +69,6 @@ class Connection:
         self.codec = codec
         self.traffic = Traffic()
         self.tokens = TokenSource(access_token, options.timeout, self._use_token, self.report)
-        self.loop: asyncio.AbstractEventLoop | None = None
         self.gave_up: GaveUp | None = None
         self.last_error: BaseException | None = None
         self.ever_open = False
@@ -113,14 +77,12 @@ class Connection:
         self._options = options
         self._tell_owner = tell
         self._drain_handlers = drain
-        self._given_http = http
-        self._http: aiohttp.ClientSession | None = None
+        self._http = HttpOwner(http)
         self._max_outbound = max_outbound
         self._warned_of_outbound = False
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._last_link_task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+        self._alarm = Alarm(self._on_deadline)
         self._is_telling = False
         self._connecting: list[Outcome[None]] = []
         self._first_attempt = False
@@ -130,46 +92,11 @@ class Connection:
         self._closed = asyncio.Event()
         self._closed.set()
 
-    # -- the loop it runs in -------------------------------------------------------------
-
-    def now(self) -> float:
-        """Seconds by the loop's clock; before there is a loop, by the clock loops use."""
-        return time.monotonic() if self.loop is None else self.loop.time()
-
-    def enter_loop(self, *, required: str | None = None) -> bool:
-        """Adopt the running loop, if there is one.
-
-        Raises ``RuntimeError`` where a loop is ``required`` (the name of the call) and none
-        runs, and ``InvalidState`` where the client is at work in another loop.
-        """
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is None:
-            if required is not None:
-                raise RuntimeError(
-                    f"{required}() needs a running event loop; call it from async code "
-                    "(on, subscribe, connect and set_auth(token) may be called before)"
-                )
-            return False
-        if self.loop is running:
-            return True
-        if self.loop is not None and not self.loop.is_closed() and self.is_running:
-            raise InvalidState(
-                "this client is at work in another event loop",
-                hint="make one client for each loop; from another thread use "
-                "loop.call_soon_threadsafe",
-            )
-        self._forget_loop()
-        self.loop = running
-        return True
-
-    def _forget_loop(self) -> None:
+    def forget_loop(self) -> None:
         """The loop this client ran in is gone, and with it every task and timer."""
         self._link = self._last_link_task = self._shutting = None
-        self._timer = self._timer_at = None
-        self._http = None
+        self._alarm.forget()
+        self._http.forget()
         self._helpers.clear()
         is_closed = self._closed.is_set()
         # An Event belongs to the loop that first waited for it.
@@ -199,25 +126,13 @@ class Connection:
         finally:
             self._is_telling = False
         self._collect_frames()
-        self._arm()
+        self._alarm.set(self.loop, self.session.next_deadline())
 
     def _collect_frames(self) -> None:
         for frame in self.session.take_frames():
             self._enqueue(frame.message, frame.outcome)
 
-    def _arm(self) -> None:
-        deadline = self.session.next_deadline()
-        if deadline == self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = None
-        if deadline is not None and self.loop is not None:
-            self._timer = self.loop.call_at(deadline, self._on_deadline)
-
     def _on_deadline(self) -> None:
-        self._timer = self._timer_at = None
         self.session.on_deadline(self.now())
         self.flush()
 
@@ -326,13 +241,13 @@ class Connection:
 
     def _start_link(self) -> None:
         assert self.loop is not None
-        link = _Link()
+        link = Link()
         self._link = link
         previous = (self._last_link_task, self._shutting)
         link.task = self.loop.create_task(self._live(link, previous), name="supabase_rt:link")
         self._last_link_task = link.task
 
-    async def _live(self, link: _Link, previous: tuple[asyncio.Task[None] | None, ...]) -> None:
+    async def _live(self, link: Link, previous: tuple[asyncio.Task[None] | None, ...]) -> None:
         """The life of one link, from the first packet to the last."""
         for task in previous:
             if task is not None and not task.done():
@@ -361,13 +276,13 @@ class Connection:
             self.flush()
         await transport.close()
 
-    async def _open(self, link: _Link) -> Transport | None:
+    async def _open(self, link: Link) -> Transport | None:
         flight = self.tokens.refresh()
         if flight is not None:
             await asyncio.wait([flight])
         if self._link is not link:
             return None
-        http = self._http_session()
+        http = self._http.get()
         transport = await Transport.open(http, self._url(), self._host, self._options)
         if self._link is not link:
             await transport.close()
@@ -377,23 +292,9 @@ class Connection:
     @property
     def http(self) -> aiohttp.ClientSession | None:
         """The session to make requests with, where there is one."""
-        return self._http if self._given_http is None else self._given_http
+        return self._http.current
 
-    def _http_session(self) -> aiohttp.ClientSession:
-        if self._given_http is not None:
-            if self._given_http.closed:
-                raise ConnectionFailed(
-                    "the aiohttp session given as session= is closed",
-                    code="SessionClosed",
-                    retryable=False,
-                    hint="close it after the client, or leave session= out",
-                )
-            return self._given_http
-        if self._http is None:
-            self._http = aiohttp.ClientSession()
-        return self._http
-
-    def _attempt_failed(self, link: _Link, error: ConnectionFailed) -> None:
+    def _attempt_failed(self, link: Link, error: ConnectionFailed) -> None:
         if self._link is not link:
             return
         self._link = None
@@ -412,17 +313,16 @@ class Connection:
         self.session.link_lost(error, self.now())
         self.flush()
 
-    async def _serve(self, link: _Link, transport: Transport) -> RealtimeError:
+    async def _serve(self, link: Link, transport: Transport) -> RealtimeError:
         """Read and write until the socket ends; returns why."""
         link.transport = transport
-        link.drained.set()
         server_time = transport.server_time
         self._first_attempt = False
         self.ever_open = True
         self.traffic.connected_since = time.time()
         self.session.link_up(self.now(), time.time() if server_time is None else server_time)
         writer = asyncio.get_running_loop().create_task(
-            self._write(link, transport), name="supabase_rt:writer"
+            self._write(link), name="supabase_rt:writer"
         )
         error: RealtimeError
         try:
@@ -437,7 +337,7 @@ class Connection:
             link.transport = None
             writer.cancel()
             await asyncio.wait([writer])
-            self._drop_queue(link)
+            link.drop()
         return error
 
     # -- reading -------------------------------------------------------------------------
@@ -470,7 +370,7 @@ class Connection:
     @property
     def is_outbound_full(self) -> bool:
         """Whether frames pile up so high that the user's own are refused."""
-        return self._link is not None and len(self._link.queue) >= self._max_outbound
+        return self._link is not None and len(self._link) >= self._max_outbound
 
     def refuse_outbound(self) -> None:
         """Count a frame that was refused; the log hears of the first."""
@@ -486,47 +386,26 @@ class Connection:
     def _enqueue(self, message: Message, outcome: Any) -> None:
         link = self._link
         if link is None or link.transport is None:
-            _settle(outcome, "error")
+            settle(outcome, "error")
             return
         try:
             data = self.codec.encode(message)
         except Exception:
             # The user's payload was tried at the call; what fails here is a custom encoder.
             log.exception("cannot encode a %s frame", message.event)
-            _settle(outcome, "error")
+            settle(outcome, "error")
             return
-        link.queue.append((data, outcome))
-        link.drained.clear()
-        link.wakeup.set()
+        link.put(data, outcome)
 
-    async def _write(self, link: _Link, transport: Transport) -> None:
-        """The one writer: frames leave in the order of the calls."""
-        queue = link.queue
+    async def _write(self, link: Link) -> None:
         try:
-            while True:
-                while queue:
-                    data, outcome = queue[0]
-                    await transport.send(data)
-                    queue.popleft()
-                    self.traffic.frames_out += 1
-                    if outcome is not None:
-                        _settle(outcome, "ok")
-                self._warned_of_outbound = False
-                link.drained.set()
-                link.wakeup.clear()
-                await link.wakeup.wait()
-        except ConnectionLost:
-            # The reader sees the same end and reports it.
-            return
+            await link.write(self.traffic, self._drained)
         except Exception:
             log.exception("the writer failed")
             self._abandon_link(ConnectionLost("the writer failed", code="WriterFailed"))
 
-    def _drop_queue(self, link: _Link) -> None:
-        """What was not written will not be: the rejoin goes first on the next link."""
-        while link.queue:
-            _settle(link.queue.popleft()[1], "error")
-        link.drained.set()
+    def _drained(self) -> None:
+        self._warned_of_outbound = False
 
     # -- closing -------------------------------------------------------------------------
 
@@ -567,7 +446,7 @@ class Connection:
 
     async def _shut(
         self,
-        link: _Link | None,
+        link: Link | None,
         previous: asyncio.Task[None] | None,
         code: int,
         reason: str,
@@ -578,7 +457,7 @@ class Connection:
         if previous is not None and not previous.done():
             await asyncio.wait([previous])
         if link is not None and link.transport is not None:
-            await self._drain(link)
+            await link.drain()
             if link.transport is not None:
                 await link.transport.close(code, reason)
         elif link is not None and link.task is not None:
@@ -594,19 +473,10 @@ class Connection:
             self.traffic.connected_since = None
             await self._finish_closing()
 
-    async def _drain(self, link: _Link) -> None:
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                await link.drained.wait()
-        except TimeoutError:
-            log.debug("frames were left unwritten at the close")
-
     async def _finish_closing(self) -> None:
         if self.session.wanted:
             return
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
+        await self._http.aclose()
         self.session.link_closed()
         self.flush()
         if not self._is_resting:
@@ -622,8 +492,3 @@ class Connection:
             await asyncio.sleep(0)
         if self.gave_up is not None:
             raise self.gave_up
-
-
-def _settle(outcome: Any, result: str) -> None:
-    if isinstance(outcome, Outcome):
-        outcome.succeed(result)

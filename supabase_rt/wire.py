@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .connection import Codec
 from .errors import DecodeError
+from .link import Codec
 from .protocol.messages import Message
 from .protocol.serializer import (
     decode_server_binary,

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..enums import SubscribeStatus
-from ..errors import BindingMismatch, InvalidState, RealtimeError, SubscribeError, TimedOut
+from ..errors import InvalidState, RealtimeError
 from .config import ChannelConfig
 from .context import CLIENT_VERSION, Context
 from .events import (
@@ -31,7 +31,9 @@ from .events import (
     PushEnded,
     StatusChanged,
 )
+from .losses import crash_error, join_timeout, mismatch_error, over_error
 from .messages import Message
+from .patience import join_deadline
 from .pushes import Push, PushBuffer
 from .reception import Reception
 from .tracker import Tracker
@@ -43,8 +45,6 @@ __all__ = ["ChannelMachine"]
 RATE_LIMIT_PAUSE = 30.0
 TOKEN_REFUSALS = 3
 """After this many refusals of one cause in a row a fresh token is no remedy."""
-JOIN_PATIENCE = 30.0
-"""How long other joins, which the server decides one at a time, may hold up this one."""
 
 
 class ChannelMachine:
@@ -116,18 +116,15 @@ class ChannelMachine:
     def subscribe(self, timeout: float, now: float) -> None:
         """The user wants the channel. Does nothing while it is wanted already."""
         if self.state is CLOSED and (self.subscribed_once or self.removed):
-            raise InvalidState(
+            raise over_error(
                 "tried to join multiple times. 'join' can only be called a single time per "
                 "channel instance",
-                hint=f"make a new one: client.channel({self.sub_topic!r})",
+                self.sub_topic,
             )
         if self.state is not CLOSED and not (self.state is ERRORED and self.rest is not None):
             return
         if self.removed:
-            raise InvalidState(
-                f"{self.topic} left the client after an error",
-                hint=f"make a new one: client.channel({self.sub_topic!r})",
-            )
+            raise over_error(f"{self.topic} left the client after an error", self.sub_topic)
         self._move(Input.SUBSCRIBE)
         self.subscribed_once = True
         self.rest = None
@@ -163,16 +160,6 @@ class ChannelMachine:
             payload["version"] = CLIENT_VERSION
         payload.update(self.join_payload_extra)
         return payload
-
-    def join_deadline(self, push: Push) -> float:
-        """When the join has been waited for long enough.
-
-        The server decides joins one at a time and answers nothing else meanwhile, so time runs
-        from the last frame of the link, but not for ever.
-        """
-        heard = max(push.sent_at, self._context.last_frame_at)
-        limit = push.sent_at + max(push.timeout, JOIN_PATIENCE)
-        return min(heard + push.timeout, limit)
 
     def _join_replied(self, status: str, response: Any, now: float) -> None:
         self._join = None
@@ -220,11 +207,7 @@ class ChannelMachine:
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def _mismatched(self, difference: str) -> None:
-        error = BindingMismatch(
-            "mismatch between server and client bindings for postgres changes",
-            topic=self.topic,
-            hint=f"the server joined something else than was asked for: {difference}",
-        )
+        error = mismatch_error(difference, self.topic)
         self._tell_server_of_leaving()
         self._move(Input.JOIN_MISMATCH)
         self.rest = error
@@ -238,8 +221,7 @@ class ChannelMachine:
         self._tell_server_of_leaving()
         self._move(Input.JOIN_TIMEOUT)
         self._schedule_rejoin(now)
-        error = TimedOut(f"no answer to the join of {self.topic}", topic=self.topic)
-        self._status(SubscribeStatus.TIMED_OUT, error)
+        self._status(SubscribeStatus.TIMED_OUT, join_timeout(self.topic))
 
     def _tell_server_of_leaving(self) -> None:
         """A leave whose reply nobody waits for: the server may still decide the join late."""
@@ -263,14 +245,7 @@ class ChannelMachine:
         """``phx_error``: the channel's process on the server died (section 3.8)."""
         if self.state not in (JOINING, JOINED):
             return
-        reason = payload.get("reason") if isinstance(payload, dict) else None
-        error = SubscribeError(
-            "channel error: " + (str(reason) if reason else "transport failure"),
-            topic=self.topic,
-            code="channel_crash",
-            retryable=True,
-            hint="the server dropped the channel; it is joined again by itself",
-        )
+        error = crash_error(payload, self.topic)
         self._lose(now)
         self._schedule_rejoin(now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
@@ -494,7 +469,7 @@ class ChannelMachine:
     def timed_out(self, push: Push, now: float) -> None:
         """The deadline of a request of this channel passed."""
         if push is self._join:
-            deadline = self.join_deadline(push)
+            deadline = join_deadline(push, self._context)
             if deadline > now:
                 self._outbox.timers.set(push, deadline)
                 return

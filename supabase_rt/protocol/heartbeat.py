@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from ..enums import HeartbeatStatus
 from ..errors import ConnectionLost
-from .channel import JOIN_PATIENCE
 from .context import Context
 from .events import HeartbeatReported, LinkDied
 from .messages import PHOENIX, Message
+from .patience import JOIN_PATIENCE
 
 __all__ = ["Heartbeat"]
 

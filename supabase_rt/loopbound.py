@@ -1,0 +1,91 @@
+"""Which event loop an object belongs to, and its one timer there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from .errors import InvalidState
+
+__all__ = ["Alarm", "LoopBound"]
+
+
+class LoopBound:
+    """Adopts the loop it is first used in; nothing captures a loop before.
+
+    The owner says whether it ``is_running``, and what to drop in ``forget_loop``.
+    """
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a task or a timer of this object is alive in its loop."""
+        return False
+
+    def forget_loop(self) -> None:
+        """Drop what belonged to a loop that is gone."""
+
+    def now(self) -> float:
+        """Seconds by the loop's clock; before there is a loop, by the clock loops use."""
+        return time.monotonic() if self.loop is None else self.loop.time()
+
+    def enter_loop(self, *, required: str | None = None) -> bool:
+        """Adopt the running loop; False where none runs.
+
+        Raises ``RuntimeError`` where a loop is ``required`` (the name of the call) and none
+        runs, and ``InvalidState`` where the client is at work in another loop.
+        """
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is None:
+            if required is not None:
+                raise RuntimeError(
+                    f"{required}() needs a running event loop; call it from async code "
+                    "(on, subscribe, connect and set_auth(token) may be called before)"
+                )
+            return False
+        if self.loop is running:
+            return True
+        if self.loop is not None:
+            self._leave_loop(self.loop)
+        self.loop = running
+        return True
+
+    def _leave_loop(self, old: asyncio.AbstractEventLoop) -> None:
+        if self.is_running and not old.is_closed():
+            raise InvalidState(
+                "this client is at work in another event loop",
+                hint="make one client for each loop; from another thread use "
+                "loop.call_soon_threadsafe",
+            )
+        self.forget_loop()
+
+
+class Alarm:
+    """One timer, moved only when the moment changes."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._at: float | None = None
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, loop: asyncio.AbstractEventLoop, at: float | None) -> None:
+        """Ring at ``at`` by the loop's clock, or not at all."""
+        if at == self._at:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._at = at
+        self._handle = None if at is None else loop.call_at(at, self._rang)
+
+    def _rang(self) -> None:
+        self.forget()
+        self._ring()
+
+    def forget(self) -> None:
+        """The timer rang, or its loop is gone."""
+        self._at = self._handle = None

@@ -1,0 +1,45 @@
+"""The errors that a channel's own losses are told with.
+
+What the server refuses is sorted in verdicts.py; these need no sorting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import BindingMismatch, InvalidState, SubscribeError, TimedOut
+
+__all__ = ["crash_error", "join_timeout", "mismatch_error", "over_error"]
+
+
+def crash_error(payload: Any, topic: str) -> SubscribeError:
+    """For a ``phx_error`` (protocol reference, section 3.8)."""
+    reason = payload.get("reason") if isinstance(payload, dict) else None
+    return SubscribeError(
+        f"channel error: {reason or 'transport failure'}",
+        topic=topic,
+        code="channel_crash",
+        retryable=True,
+        hint="the server dropped the channel; it is joined again by itself",
+    )
+
+
+def mismatch_error(difference: str, topic: str) -> BindingMismatch:
+    """For a join whose reply lists other postgres_changes than were asked for."""
+    return BindingMismatch(
+        "mismatch between server and client bindings for postgres changes",
+        topic=topic,
+        hint=f"the server joined something else than was asked for: {difference}",
+    )
+
+
+def join_timeout(topic: str) -> TimedOut:
+    """For a join without an answer."""
+    return TimedOut(
+        f"no answer to the join of {topic}", topic=topic, hint="it is joined again by itself"
+    )
+
+
+def over_error(text: str, sub_topic: str) -> InvalidState:
+    """For a channel object that cannot be joined any more."""
+    return InvalidState(text, hint=f"make a new one: client.channel({sub_topic!r})")
