@@ -85,7 +85,11 @@ def dumps(value: Any) -> bytes:
     be heard at the call.
     """
     try:
-        return _encoder.encode(value)
-    except (OverflowError, UnicodeError):
-        # Lone surrogates: legal in a Python str and, escaped, in JSON.
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        try:
+            return _encoder.encode(value)
+        except (OverflowError, UnicodeError):
+            # Lone surrogates: legal in a Python str and, escaped, in JSON.
+            return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except RecursionError:
+        pass
+    raise ValueError("a value that contains itself, or is nested too deeply, is not JSON")

@@ -136,31 +136,29 @@ def _field(name: str, value: str | None) -> bytes:
     return encoded
 
 
-def _pack(kind: int, fields: list[bytes], body: bytes, encoding: int | None = None) -> bytes:
-    header = bytes([kind, *map(len, fields)])
-    if encoding is not None:
-        header += bytes([encoding])
+def _pack(kind: int, fields: list[bytes], body: bytes, encoding: int) -> bytes:
+    header = bytes([kind, *map(len, fields), encoding])
     return b"".join([header, *fields, body])
 
 
-def _unpack(data: bytes, count: int, *, encoding: bool = False) -> tuple[list[str | bytes], int]:
-    """The header's fields as text, and where the body starts."""
+def _unpack(data: bytes, count: int, *, encoding: bool = False) -> tuple[list[bytes], int]:
+    """The header's fields, and where the body starts."""
     start = 1 + count + encoding
     if len(data) < start:
         raise DecodeError("binary frame is shorter than its header")
     end = start + sum(data[1 : 1 + count])
     if len(data) < end:
         raise DecodeError("binary frame is shorter than its fields")
-    fields: list[str | bytes] = []
+    fields: list[bytes] = []
     for length in data[1 : 1 + count]:
         fields.append(data[start : start + length])
         start += length
     return fields, end
 
 
-def _texts(fields: list[str | bytes]) -> list[str]:
+def _texts(fields: list[bytes]) -> list[str]:
     try:
-        return [str(field, "utf-8") for field in fields]  # type: ignore[arg-type]
+        return [str(field, "utf-8") for field in fields]
     except UnicodeDecodeError:
         pass
     raise DecodeError("binary frame with a field that is not UTF-8")
@@ -183,7 +181,7 @@ def encode_client(vsn: str, message: Message) -> str | bytes:
     if vsn == "2.0.0" and isinstance(payload.get("event"), str):
         return encode_client_binary(message)
     if is_binary(payload.get("payload")):
-        raise ValueError("protocol 1.0.0 cannot carry a binary payload; use vsn='2.0.0'")
+        raise ValueError("a binary payload needs vsn='2.0.0' and a broadcast with an event name")
     return encode_text(vsn, message)
 
 
@@ -272,7 +270,6 @@ def decode_client_binary(data: bytes) -> Message:
         fields, body = _unpack(data, 5, encoding=True)
         join_ref, ref, topic, event = _texts(fields[:4])
         metadata = fields[4]
-        assert isinstance(metadata, bytes)
         frame = UserBroadcast(event, data[6] != 0, metadata, data[body:])
         if metadata:
             _check_json(metadata)
