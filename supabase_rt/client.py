@@ -25,7 +25,7 @@ from .outcome import Outcome
 from .protocol.backoff import ReconnectPolicy
 from .protocol.config import ChannelConfig
 from .protocol.context import Context
-from .protocol.messages import dumps
+from .protocol.messages import TOPIC_PREFIX, dumps
 from .protocol.names import no_attribute
 from .protocol.serializer import message_from_object
 from .protocol.session import Session
@@ -37,8 +37,6 @@ from .wire import build_codec, tell_logger
 __all__ = ["RealtimeClient"]
 
 log = logging.getLogger("supabase_rt")
-
-PREFIX = "realtime:"
 
 
 class RealtimeClient:
@@ -198,7 +196,7 @@ class RealtimeClient:
         live channel of the topic was made with other options than those given.
         """
         _check_topic(topic)
-        full = PREFIX + topic
+        full = TOPIC_PREFIX + topic
         config = ChannelConfig.build(opts, full)
         live = self._core.session.channels.get(full)
         if live is not None:
@@ -476,5 +474,5 @@ def _check_topic(topic: Any) -> None:
         raise ValueError(f"a topic is a name, not {topic!r}")
     if not topic.isprintable():
         raise ValueError("a topic is printable text")
-    if len((PREFIX + topic).encode()) > 255:
+    if len((TOPIC_PREFIX + topic).encode()) > 255:
         raise ValueError("a topic is at most 246 bytes long")

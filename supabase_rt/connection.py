@@ -95,6 +95,9 @@ class Connection(LoopBound):
     def forget_loop(self) -> None:
         """The loop this client ran in is gone, and with it every task and timer."""
         self._link = self._last_link_task = self._shutting = None
+        if self.session.wanted:
+            error = ConnectionLost("the event loop of the last connection is gone")
+            self.session.link_lost(error, self.now())
         self._alarm.forget()
         self._http.forget()
         self._helpers.clear()
@@ -316,11 +319,10 @@ class Connection(LoopBound):
     async def _serve(self, link: Link, transport: Transport) -> RealtimeError:
         """Read and write until the socket ends; returns why."""
         link.transport = transport
-        server_time = transport.server_time
         self._first_attempt = False
         self.ever_open = True
         self.traffic.connected_since = time.time()
-        self.session.link_up(self.now(), time.time() if server_time is None else server_time)
+        self.session.link_up(self.now(), _unix_time(transport.server_time))
         writer = asyncio.get_running_loop().create_task(
             self._write(link), name="supabase_rt:writer"
         )
@@ -492,3 +494,13 @@ class Connection(LoopBound):
             await asyncio.sleep(0)
         if self.gave_up is not None:
             raise self.gave_up
+
+
+def _unix_time(server_time: float | None) -> float:
+    """Unix time by the server's clock where ours is clearly wrong.
+
+    The header counts whole seconds and is as old as the network is slow, so two clocks that are
+    this close agree, and ours is the finer one.
+    """
+    ours = time.time()
+    return ours if server_time is None or abs(server_time - ours) < 2.0 else server_time

@@ -32,7 +32,7 @@ from .events import (
     StatusChanged,
 )
 from .losses import crash_error, join_timeout, mismatch_error, over_error
-from .messages import Message
+from .messages import Message, sub_topic
 from .patience import join_deadline
 from .pushes import Push, PushBuffer
 from .reception import Reception
@@ -92,10 +92,7 @@ class ChannelMachine:
 
     @property
     def sub_topic(self) -> str:
-        prefix = "realtime:"
-        if self.topic.lower().startswith(prefix):
-            return self.topic[len(prefix) :]
-        return self.topic
+        return sub_topic(self.topic)
 
     @property
     def can_push(self) -> bool:

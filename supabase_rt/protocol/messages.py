@@ -16,10 +16,22 @@ import msgspec
 
 from ..errors import DecodeError
 
-__all__ = ["PHOENIX", "Message", "UserBroadcast", "dumps", "loads", "plain"]
+__all__ = [
+    "PHOENIX",
+    "TOPIC_PREFIX",
+    "Message",
+    "UserBroadcast",
+    "dumps",
+    "loads",
+    "plain",
+    "sub_topic",
+]
 
 PHOENIX = "phoenix"
 """The topic of heartbeats."""
+
+TOPIC_PREFIX = "realtime:"
+"""What every channel's topic starts with on the wire; users leave it out."""
 
 if TYPE_CHECKING:
     Undecoded = Any
@@ -51,6 +63,13 @@ class UserBroadcast(msgspec.Struct, gc=False):
     is_json: bool
     metadata: bytes
     body: bytes
+
+
+def sub_topic(topic: str) -> str:
+    """The topic as users write it, and as the HTTP and SQL interfaces do."""
+    if topic.lower().startswith(TOPIC_PREFIX):
+        return topic[len(TOPIC_PREFIX) :]
+    return topic
 
 
 _decoder = msgspec.json.Decoder()

@@ -72,6 +72,7 @@ class Reception:
     def lost(self) -> None:
         """The join is over; the presence state stays to be seen, as in supabase-js."""
         self.ready = False
+        self.system_error = None
 
     def replay_since(self, heard_until: float) -> int | None:
         """The replay's ``since`` for the next join, in milliseconds of Unix time.

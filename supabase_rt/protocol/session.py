@@ -182,8 +182,9 @@ class Session:
         self._reconnector.stop()
         self.state = ConnectionState.CLOSED
         for channel in list(self.channels.values()):
-            channel.give_up(error)
-            self._forget(channel)
+            if channel.subscribed_once:
+                channel.give_up(error)
+                self._forget(channel)
         self._outbox.tell(GaveUpForGood(error))
 
     def abandon(self) -> None:
