@@ -5,8 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from supabase_rt.errors import DecodeError
 from supabase_rt.protocol.messages import Message, UserBroadcast, plain
@@ -455,93 +453,3 @@ def test_metadata_over_255_bytes_is_refused() -> None:
 def test_a_broadcast_that_the_server_did_not_check_is_a_decode_error_when_read() -> None:
     with pytest.raises(DecodeError):
         broadcast_object(UserBroadcast("e", True, b"", b"{"))
-
-
-# -- both ways ---------------------------------------------------------------------------
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-REFS = st.none() | st.text(min_size=1)
-SHORT = st.text(max_size=60)
-SHORT_REFS = st.none() | st.text(min_size=1, max_size=60)
-METADATA = st.just(b"") | st.dictionaries(SHORT, st.integers(0, 9), max_size=1).map(
-    lambda found: json.dumps(found, ensure_ascii=False).encode()
-)
-BODIES = st.tuples(st.just(False), st.binary()) | st.tuples(
-    st.just(True), JSON.map(lambda value: json.dumps(value).encode())
-)
-
-
-@given(st.sampled_from(VSNS), REFS, REFS, st.text(), st.text(), JSON)
-def test_decoding_a_text_frame_undoes_encoding(
-    vsn: str, join_ref: Any, ref: Any, topic: str, event: str, payload: Any
-) -> None:
-    message = Message(join_ref, ref, topic, event, payload)
-    text = encode_text(vsn, message)
-    assert told(decode_text(vsn, text)) == told(message)
-    assert told(decode_text(vsn, text.encode())) == told(message)
-
-
-@given(SHORT_REFS, st.text(max_size=60), SHORT, SHORT, BODIES)
-def test_decoding_a_clients_broadcast_undoes_encoding(
-    join_ref: Any, ref: str, topic: str, event: str, body: tuple[bool, bytes]
-) -> None:
-    is_json, data = body
-    payload = json.loads(data) if is_json else data
-    content = {"event": event, "payload": payload}
-    message = Message(join_ref, ref, topic, "broadcast", content)
-    found = decode_client_binary(encode_client_binary(message))
-    expected: dict[str, Any] = {
-        "type": "broadcast",
-        **content,
-        "payload": {} if payload is None else payload,
-    }
-    assert told(found) == (join_ref, ref, topic, "broadcast", expected)
-
-
-@given(st.text(min_size=1, max_size=60), SHORT, METADATA, BODIES)
-def test_decoding_a_servers_broadcast_undoes_encoding(
-    topic: str, event: str, metadata: bytes, body: tuple[bool, bytes]
-) -> None:
-    frame = UserBroadcast(event, body[0], metadata, body[1])
-    found = decode_server_binary(encode_user_broadcast(topic, frame))
-    assert found == Message(None, None, topic, "broadcast", frame)
-
-
-HEADERS = st.lists(st.integers(0, 6), min_size=1, max_size=8).map(bytes)
-
-
-@given(st.binary() | st.tuples(HEADERS, st.binary(max_size=40)).map(b"".join))
-def test_any_binary_frame_is_a_message_that_can_be_read_or_a_decode_error(data: bytes) -> None:
-    try:
-        found = decode_server_binary(data)
-    except DecodeError:
-        pass
-    else:
-        payload_object(found)
-    try:
-        assert isinstance(decode_client_binary(data), Message)
-    except DecodeError:
-        pass
-
-
-FRAMES = st.text(alphabet='[]{}",:\\u0d8nultrefas1.e-+ \n\x01é\ud800', max_size=40)
-
-
-@given(
-    st.sampled_from(VSNS),
-    st.binary()
-    | st.text()
-    | FRAMES.map('[null,"1","t","e",%s]'.__mod__)
-    | FRAMES.map('{"topic":"t","event":"e","payload":%s,"ref":null}'.__mod__),
-)
-def test_any_text_frame_is_a_message_that_can_be_read_or_a_decode_error(
-    vsn: str, data: str | bytes
-) -> None:
-    try:
-        found = decode_text(vsn, data)
-    except DecodeError:
-        return
-    plain(found.payload)
