@@ -89,6 +89,12 @@ def test_elements_beyond_the_fifth_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("vsn", VSNS)
+def test_letters_beyond_ascii_are_read(vsn: str) -> None:
+    message = Message(None, None, "tä", "e", {"ö": "🙂"})
+    assert told(decode_text(vsn, encode_text(vsn, message))) == told(message)
+
+
+@pytest.mark.parametrize("vsn", VSNS)
 def test_a_payload_stays_undecoded_until_it_is_read(vsn: str) -> None:
     text = encode_text(vsn, Message(None, None, "t", "e", {"n": 2**70}))
     found = decode_text(vsn, text)
