@@ -19,7 +19,7 @@ from .dispatch import Dispatch
 from .enums import ConnectionState, HeartbeatStatus
 from .errors import ConnectionFailed, RealtimeError
 from .health import Health
-from .mainline import run_until_stopped
+from .mainline import is_in_loop, run_until_stopped
 from .options import check_key, check_options, check_unknown, codec_function
 from .outcome import Outcome
 from .protocol.backoff import ReconnectPolicy
@@ -313,12 +313,9 @@ class RealtimeClient:
         At the end every channel is left cleanly. Raises final errors (``ConnectionFailed`` for a
         wrong key, ``GaveUp``); tries again after all others.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            asyncio.run(self.run_forever())
-        else:
+        if is_in_loop():
             raise RuntimeError("run() starts an event loop; inside one: await run_forever()")
+        asyncio.run(self.run_forever())
 
     async def run_forever(self) -> None:
         """``run`` inside a loop that is running already."""

@@ -322,7 +322,7 @@ class Connection(LoopBound):
         self._first_attempt = False
         self.ever_open = True
         self.traffic.connected_since = time.time()
-        self.session.link_up(self.now(), _unix_time(transport.server_time))
+        self.session.link_up(self.now(), transport.unix_time())
         writer = asyncio.get_running_loop().create_task(
             self._write(link), name="supabase_rt:writer"
         )
@@ -494,13 +494,3 @@ class Connection(LoopBound):
             await asyncio.sleep(0)
         if self.gave_up is not None:
             raise self.gave_up
-
-
-def _unix_time(server_time: float | None) -> float:
-    """Unix time by the server's clock where ours is clearly wrong.
-
-    The header counts whole seconds and is as old as the network is slow, so two clocks that are
-    this close agree, and ours is the finer one.
-    """
-    ours = time.time()
-    return ours if server_time is None or abs(server_time - ours) < 2.0 else server_time

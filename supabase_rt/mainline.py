@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from .connection import Connection
 from .errors import ConnectionFailed
 
-__all__ = ["run_until_stopped"]
+__all__ = ["is_in_loop", "run_until_stopped"]
 
 log = logging.getLogger("supabase_rt")
 
@@ -46,6 +46,15 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
         remove()
 
 
+def is_in_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def run_until_stopped(connection: Connection, leave: Callable[[], Awaitable[None]]) -> None:
     """Wait for a signal or the end of the client; raises the final error if one ended it."""
     stop = asyncio.Event()
@@ -66,5 +75,6 @@ async def run_until_stopped(connection: Connection, leave: Callable[[], Awaitabl
         return
     cause = gave_up.__cause__
     if isinstance(cause, ConnectionFailed) and not cause.retryable and not connection.ever_open:
-        raise cause
-    raise gave_up
+        # Without the trace of the attempt: what the user reads is what to mend, and that is told.
+        raise cause.with_traceback(None)
+    raise gave_up.with_traceback(None)

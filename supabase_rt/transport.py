@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import logging
+import os
 import ssl as ssl_module
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +33,8 @@ log = logging.getLogger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a peer gets to answer a close frame before the connection is dropped."""
+CLOCK_TOLERANCE = 2.0
+"""Seconds by which two clocks may differ and still be the same."""
 
 
 @dataclass(slots=True)
@@ -81,9 +86,16 @@ class Transport:
             failure = connection_failed(exc, host, options.timeout)
         raise failure
 
-    @property
-    def server_time(self) -> float | None:
-        """Unix time by the ``Date`` header of the handshake, or None."""
+    def unix_time(self) -> float:
+        """Unix time: by the server's clock, from the handshake, where ours is clearly wrong.
+
+        The header counts whole seconds and is as old as the network is slow, so two clocks that
+        are close agree, and ours is the finer one.
+        """
+        ours, theirs = time.time(), self._server_time()
+        return ours if theirs is None or abs(theirs - ours) < CLOCK_TOLERANCE else theirs
+
+    def _server_time(self) -> float | None:
         # aiohttp offers the handshake's headers under no public name.
         response = getattr(self._ws, "_response", None)
         header = response.headers.get("Date") if response is not None else None
@@ -192,7 +204,12 @@ def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> Connectio
 
 def _unreachable(exc: BaseException, host: str) -> ConnectionFailed:
     cause = getattr(exc, "os_error", exc)
-    reason = getattr(cause, "strerror", None) or type(cause).__name__
+    number = getattr(cause, "errno", None)
+    # asyncio puts its own words and the address into strerror; the number has the plain reason.
+    if isinstance(number, int) and number in errno.errorcode:
+        reason = os.strerror(number)
+    else:
+        reason = getattr(cause, "strerror", None) or type(cause).__name__
     certificate = isinstance(exc, aiohttp.ClientConnectorCertificateError) or isinstance(
         cause, ssl_module.SSLCertVerificationError
     )
