@@ -24,6 +24,7 @@ DEFAULT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 """The secret of a local Supabase stack, so that its keys open this server too."""
 
 MIN_SECRET = 32
+FAR_FUTURE = 1e12
 TEN_YEARS = 315_360_000.0
 CHECKS: Options = {
     "verify_exp": False,
@@ -80,11 +81,12 @@ class Token:
     @property
     def exp(self) -> float:
         """When it expires, in seconds since 1970."""
-        return float(self.claims["exp"])
+        return float(min(self.claims["exp"], FAR_FUTURE))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # PyJWT reads NaN, which no comparison would ever find expired.
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 class Tokens:

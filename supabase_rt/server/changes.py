@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..protocol.messages import dumps
+from .columns import exact
 from .filters import Condition, FilterError, check, like, parse, passes, quoted
 from .tables import Row, Table, Tables
 
@@ -281,7 +282,7 @@ class ChangeFeed:
 
 
 def _pick(row: Row, names: Sequence[str]) -> Row:
-    return {name: row[name] for name in names if name in row}
+    return {name: exact(row[name]) for name in names if name in row}
 
 
 def _is_small(value: Any) -> bool:

@@ -290,6 +290,12 @@ class ServerChannel:
         payload = {"message": message, "status": status, "extension": extension}
         self._push("system", payload | {"channel": self.sub_topic})
 
+    def announce_disconnect(self) -> None:
+        """Write what precedes a forced disconnect: the only ``system`` without ``channel``."""
+        text = "Server requested disconnect"
+        payload = {"message": text, "status": "ok", "extension": "system"}
+        self.session.send(self.topic, "system", payload)
+
     def shut_down(self, message: str | None = None) -> None:
         """End the channel on the server's account, after a ``system`` error where one is given."""
         if message is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import math
 import uuid
 from typing import Any
 
 import msgspec
 
-__all__ = ["cast", "default_value", "infer", "is_text", "wire"]
+__all__ = ["cast", "default_value", "exact", "infer", "is_text", "wire"]
 
 INTEGERS = {"int2", "int4", "int8", "oid"}
 NUMBERS = {"float4", "float8", "numeric", "money"}
@@ -42,9 +43,9 @@ def infer(value: Any) -> str:
 
 def wire(value: Any) -> Any:
     """The value as ``to_jsonb`` of Postgres shows it (section 9.2)."""
-    if isinstance(value, decimal.Decimal):
-        # A number of full precision: as a float it would lose digits, as text it is no number.
-        return msgspec.Raw(str(value).encode()) if value.is_finite() else str(value)
+    if isinstance(value, float | decimal.Decimal):
+        # JSON has no NaN; finite decimals stay what they are, see exact().
+        return value if math.isfinite(value) else str(decimal.Decimal(value))
     if isinstance(value, dt.datetime):
         return (value if value.tzinfo is None else value.astimezone(dt.UTC)).isoformat()
     if isinstance(value, dt.date | dt.time):
@@ -57,6 +58,23 @@ def wire(value: Any) -> Any:
         return {str(key): wire(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [wire(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"no column holds a {type(value).__name__}")
+
+
+def exact(value: Any) -> Any:
+    """A value of ``wire``, ready to encode.
+
+    Decimals become numbers of full precision: as floats they would lose digits, and the JSON
+    encoder writes them as text.
+    """
+    if isinstance(value, decimal.Decimal):
+        return msgspec.Raw(format(value, "f").encode())
+    if isinstance(value, dict):
+        return {key: exact(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [exact(item) for item in value]
     return value
 
 
@@ -91,7 +109,7 @@ def cast(kind: str, value: Any) -> Any:
         return str(uuid.UUID(str(value)))
     if isinstance(value, str):
         return value
-    return json.dumps(wire(value)) if isinstance(value, dict | list) else str(wire(value))
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 def _number(value: Any) -> decimal.Decimal:

@@ -26,6 +26,9 @@ class Channel(Protocol):
     def system(self, message: str, status: str, extension: str) -> None:
         """Write a ``system`` message."""
 
+    def announce_disconnect(self) -> None:
+        """Write that the server is about to close the socket."""
+
 
 class Link(Protocol):
     """What the faults know of a socket."""
@@ -33,8 +36,8 @@ class Link(Protocol):
     def cut(self) -> None:
         """Reset the TCP connection."""
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake now, ahead of what still waits to be written."""
+    def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
+        """Begin the closing handshake, ahead of what waits to be written, or after it."""
 
     def stall(self) -> None:
         """Neither read nor write until ``resume``."""
@@ -55,17 +58,21 @@ class Faults:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
         """The open sockets, by connection number."""
+        self.handshakes = asyncio.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing goes wrong any more; what has happened stays."""
         self.heartbeat_replies = True
         """False: heartbeats stay unanswered."""
         self.postgres_error: str | None = None
         """The text with which every postgres_changes subscription fails, None for none."""
         self.latency = 0.0
         self.refused_status: int | None = None
-        self.handshakes = asyncio.Event()
-        self.handshakes.set()
-        self._refusals: collections.deque[str] = collections.deque()
+        self._refusals: collections.deque[tuple[str, int | None]] = collections.deque()
         self._drops: list[str | None] = []
         self._corruptions: list[str | None] = []
+        self.resume()
 
     # -- sockets -----------------------------------------------------------------------
 
@@ -78,6 +85,12 @@ class Faults:
         """Close every socket with a close frame; the real server gives no reason."""
         for link in list(self.links.values()):
             link.close(code, reason)
+
+    def disconnect(self) -> None:
+        """As after a change of the JWT secret: ``system`` on every channel, then close 1012."""
+        self._each(None, lambda channel: channel.announce_disconnect())
+        for link in list(self.links.values()):
+            link.close(1012, flush=True)
 
     def stall(self, *, handshakes: bool = False) -> None:
         """Half-open: the sockets of this moment stay, but nothing is read and nothing written.
@@ -131,12 +144,16 @@ class Faults:
 
     # -- channels ----------------------------------------------------------------------
 
-    def refuse_next_join(self, reason: str, count: int = 1) -> None:
-        """Answer the next joins with this reason, whatever they ask for."""
-        self._refusals.extend([reason] * count)
+    def refuse_next_join(self, reason: str, count: int = 1, *, close: int | None = None) -> None:
+        """Answer the next joins with this reason, whatever they ask for.
 
-    def take_refusal(self) -> str | None:
-        """The reason to refuse the present join with, None to decide it as usual."""
+        ``close`` is a code to close the socket with afterwards, as the real server does with
+        1001 after ``ClientJoinRateLimitReached`` and ``TenantNotFound``.
+        """
+        self._refusals.extend([(reason, close)] * count)
+
+    def take_refusal(self) -> tuple[str, int | None] | None:
+        """The reason and close code to refuse the present join with, None to decide it."""
         return self._refusals.popleft() if self._refusals else None
 
     def phx_error(self, topic: str | None = None) -> int:

@@ -56,8 +56,11 @@ def _bad(problem: str) -> FilterError:
     return FilterError(f"Error parsing `filter` params: {problem}")
 
 
-def _segments(text: str) -> Iterator[str]:
-    """Split at the commas that stand neither in parentheses nor in double quotes."""
+def _segments(text: str, *, array: bool = False) -> Iterator[str]:
+    """Split at the commas that stand neither in parentheses nor in double quotes.
+
+    In an array literal parentheses mean nothing, and a quote opens wherever it stands.
+    """
     start = depth = 0
     quote = escaped = False
     for index, char in enumerate(text):
@@ -67,11 +70,9 @@ def _segments(text: str) -> Iterator[str]:
             escaped = char == "\\"
             quote = char != '"'
         elif char == '"':
-            quote = text[index - 1 : index] in (".", "(", ",")
-        elif char == "(":
-            depth += 1
-        elif char == ")":
-            depth -= 1
+            quote = array or text[:index].endswith((".", "(", ","))
+        elif char in "()":
+            depth += 0 if array else (1 if char == "(" else -1)
         elif char == "," and depth <= 0:
             yield text[start:index]
             start = index + 1
@@ -104,7 +105,7 @@ def _condition(segment: str) -> Condition:
     if op == "in":
         if not (value.startswith("(") and value.endswith(")")):
             raise _bad("`in` filter value must be wrapped by parentheses")
-        items = [] if value == "()" else list(_segments(value[1:-1]))
+        items = [] if value == "()" else list(_segments(value[1:-1], array=True))
         values = tuple(_unquoted(item.strip()) for item in items)
         return Condition(column, op, value, negated, values)
     return Condition(column, op, _unquoted(value), negated)

@@ -175,6 +175,11 @@ class LocalRealtime:
         return self.backend.joins
 
     @property
+    def malformed(self) -> int:
+        """How many frames could not be read and were dropped."""
+        return self.backend.malformed
+
+    @property
     def received(self) -> Sequence[Received]:
         """The messages of all clients in order, the newest 10,000."""
         return self.backend.received

@@ -19,6 +19,10 @@ def _wired(row: Mapping[str, Any]) -> Row:
     return {name: wire(value) for name, value in row.items()}
 
 
+def _picked(row: Row, names: Sequence[str]) -> Row:
+    return {name: row[name] for name in names if name in row}
+
+
 class Publisher:
     """Insert, update and delete, as a database would tell of them."""
 
@@ -66,11 +70,12 @@ class Publisher:
             rows = table.find(where)
         else:
             known = table.known(new)
-            rows = [known if known is not None else changed]
+            # Of a row that was never inserted here only the key is known.
+            rows = [known or _picked(changed, table.primary_key)]
         reached = 0
         for row in rows:
             table.forget(row)
-            record = row | changed
+            record = dict.fromkeys(table.columns) | row | changed
             table.keep(record)
             reached += self._publish(table, "UPDATE", record, row, **about)
         return reached

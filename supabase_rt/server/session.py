@@ -171,7 +171,7 @@ class Session:
         sub_topic = message.topic.removeprefix(PREFIX)
         forced = backend.faults.take_refusal()
         if forced is not None:
-            raise JoinRefused(forced)
+            raise JoinRefused(forced[0], close=forced[1])
         if not sub_topic:
             raise JoinRefused("TopicNameRequired: You must provide a topic name")
         try:

@@ -7,7 +7,7 @@ import collections
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import aiohttp
 from aiohttp import WSMsgType, web
@@ -97,8 +97,12 @@ class Socket:
     def _take(self, kind: WSMsgType, data: bytes) -> None:
         # Bad UTF-8 costs the client its frame, not its socket: the decoder finds the surrogates.
         text = data.decode("utf-8", "surrogateescape") if kind is WSMsgType.TEXT else data
+        self._guarded(lambda: self._session.receive(text, time.time()))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Whatever goes wrong costs this socket, and no other."""
         try:
-            self._session.receive(text, time.time())
+            action()
         except Exception:
             logger.exception("socket %d failed and is closed", self.number)
             self.close(1011)
@@ -120,8 +124,7 @@ class Socket:
 
     def _tick(self) -> None:
         self._timer = None
-        self._session.advance(time.time())
-        self._arm()
+        self._guarded(lambda: self._session.advance(time.time()))
 
     # -- writing -----------------------------------------------------------------------
 
@@ -148,6 +151,9 @@ class Socket:
                 while self._queue:
                     await self._write_next()
         except (ConnectionError, aiohttp.ClientError):
+            self._transport.abort()
+        except Exception:
+            logger.exception("socket %d cannot be written to and is cut", self.number)
             self._transport.abort()
 
     async def _write_next(self) -> None:
@@ -193,11 +199,12 @@ class Socket:
         self._transport.abort()
         self._flowing.set()
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake, ahead of what still waits to be written."""
+    def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
+        """Begin the closing handshake, ahead of what waits to be written, or after it."""
         if self._closing:
             return
-        self._queue.clear()
+        if not flush:
+            self._queue.clear()
         self._put(Close(code, reason))
         self._closing = True
         self._flowing.set()
