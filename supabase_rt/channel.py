@@ -11,7 +11,7 @@ from .core import Core, Reply
 from .enums import ChannelState, ListenType, SubscribeStatus
 from .errors import BindingMismatch, InvalidState, RealtimeError, Refused, SubscribeError, TimedOut
 from .listening import Listening
-from .outcome import Outcome
+from .outcome import Outcome, Waiting
 from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.events import StatusChanged
@@ -61,8 +61,8 @@ class RealtimeChannel(Listening, Sending):
         self._machine.owner = self
         self._callback: Registration | None = None
         self._deadline: float | None = None
-        self._joining: list[Outcome[None]] = []
-        self._readying: list[Outcome[None]] = []
+        self._joining = Waiting()
+        self._readying = Waiting()
         self._end_reason: BaseException | None = None
         self._init_listening()
 
@@ -207,9 +207,8 @@ class RealtimeChannel(Listening, Sending):
             hint=f"make a new channel: client.channel({self.sub_topic!r})",
         )
 
-    async def _within(self, seconds: float | None, waiting: list[Outcome[None]], what: str) -> None:
-        outcome: Outcome[None] = Outcome()
-        waiting.append(outcome)
+    async def _within(self, seconds: float | None, waiting: Waiting, what: str) -> None:
+        outcome = waiting.add()
         limit = asyncio.timeout(None if seconds is None else max(0.0, seconds))
         try:
             async with limit:
@@ -219,8 +218,7 @@ class RealtimeChannel(Listening, Sending):
                 raise
             raise self._timed_out(what) from self._core.connection.last_error
         finally:
-            if outcome in waiting:
-                waiting.remove(outcome)
+            waiting.remove(outcome)
 
     def _timed_out(self, what: str) -> TimedOut:
         return TimedOut(
@@ -304,9 +302,9 @@ class RealtimeChannel(Listening, Sending):
         log.debug("%s: %s", self.topic, status)
         if status is SubscribeStatus.SUBSCRIBED:
             self._deadline = None
-            self._settle(self._joining, None)
+            self._joining.succeed()
             if self._is_ready():
-                self._settle(self._readying, None)
+                self._readying.succeed()
         elif status is SubscribeStatus.CLOSED:
             self._ended(error)
         elif isinstance(error, Refused | BindingMismatch) or self._machine.rest is not None:
@@ -317,29 +315,26 @@ class RealtimeChannel(Listening, Sending):
                 self._callback.stop()
 
     def _ended(self, error: BaseException | None) -> None:
-        self._end_reason = error
-        self._settle(self._joining, self._closed_error())
-        self._settle(self._readying, self._closed_error())
+        # A binding mismatch is told as CLOSED first and as CHANNEL_ERROR after, as in JS.
+        self._end_reason = error = error or self._machine.rest
+        self._joining.fail(self._closed_error())
+        self._readying.fail(self._closed_error())
         self._end_listening(error)
         self._stop_workers()
 
     def _failed(self, error: BaseException | None) -> None:
-        self._settle(self._joining, error)
+        error = error or self._closed_error()
+        self._joining.fail(error)
         if self._machine.rest is not None:
-            self._settle(self._readying, error)
+            self._readying.fail(error)
             self._end_listening(error)
 
     def _ready_changed(self, error: RealtimeError | None) -> None:
-        if error is not None:
-            log.error("%s receives no database changes: %s (%s)", self.topic, error, error.hint)
-        self._settle(self._readying, error)
+        if error is None:
+            self._readying.succeed()
+            return
+        log.error("%s receives no database changes: %s (%s)", self.topic, error, error.hint)
+        self._readying.fail(error)
 
     def _removed(self) -> None:
         log.debug("%s left the client", self.topic)
-
-    def _settle(self, waiting: list[Outcome[None]], error: BaseException | None) -> None:
-        for outcome in list(waiting):
-            if error is None:
-                outcome.succeed(None)
-            else:
-                outcome.fail(error)

@@ -34,7 +34,7 @@ from .errors import (
 from .http import HttpOwner
 from .link import Codec, Link, Traffic, settle
 from .loopbound import Alarm, LoopBound
-from .outcome import Outcome
+from .outcome import Outcome, Waiting
 from .protocol import events
 from .protocol.messages import Message
 from .protocol.session import Session
@@ -84,7 +84,7 @@ class Connection(LoopBound):
         self._last_link_task: asyncio.Task[None] | None = None
         self._alarm = Alarm(self._on_deadline)
         self._is_telling = False
-        self._connecting: list[Outcome[None]] = []
+        self._waiting = Waiting()
         self._first_attempt = False
         self._shutting: asyncio.Task[None] | None = None
         self._helpers: set[asyncio.Task[Any]] = set()
@@ -157,8 +157,7 @@ class Connection(LoopBound):
         else:
             if kind is events.GaveUpForGood:
                 self.gave_up = event.error
-                self._settle_connecting(event.error.__cause__ or event.error)
-                self._shut_soon(1000, "")
+                self._fail_connecting(event.error.__cause__ or event.error)
             elif kind is events.Reconnected:
                 self.traffic.reconnects += 1
             self._tell_owner(event)
@@ -217,8 +216,7 @@ class Connection(LoopBound):
         in_loop = self.enter_loop()
         if self.session.state is ConnectionState.OPEN and self.session.wanted:
             return Outcome.of(None)
-        outcome: Outcome[None] = Outcome(None if patient else self._connect_unheard)
-        self._connecting.append(outcome)
+        outcome = self._waiting.add()
         if not self.session.wanted:
             self.gave_up = None
             self._is_resting = False
@@ -231,16 +229,10 @@ class Connection(LoopBound):
             self.flush()
         return outcome
 
-    def _connect_unheard(self, error: BaseException) -> None:
-        """Told where it happened: ``_attempt_failed`` and ``gave_up`` report for all."""
-
-    def _settle_connecting(self, error: BaseException | None) -> None:
-        waiting, self._connecting = self._connecting, []
-        for outcome in waiting:
-            if error is None:
-                outcome.succeed(None)
-            else:
-                outcome.fail(error)
+    def _fail_connecting(self, error: BaseException) -> None:
+        """Close, then tell those who wait: when they hear of it, nothing keeps running."""
+        waiting = self._waiting.take()
+        self._shut_soon(1000, "").add_done_callback(lambda _: waiting.fail(error))
 
     def _start_link(self) -> None:
         assert self.loop is not None
@@ -303,12 +295,10 @@ class Connection(LoopBound):
         self._link = None
         self.last_error = error
         first, self._first_attempt = self._first_attempt, False
-        awaited = any(outcome.is_awaited for outcome in self._connecting)
         subscribed = any(channel.subscribed_once for channel in self.session.channels.values())
-        if first and awaited and not subscribed:
+        if first and self._waiting.is_awaited and not subscribed:
             self.session.abandon()
-            self._settle_connecting(error)
-            self._shut_soon(1000, "")
+            self._fail_connecting(error)
             self.flush()
             return
         log.warning("%s", error)
@@ -329,7 +319,7 @@ class Connection(LoopBound):
         error: RealtimeError
         try:
             self.flush()
-            self._settle_connecting(None)
+            self._waiting.take().succeed()
             error = await transport.pump(self._on_text, self._on_binary)
         except Exception:
             # Our own mistake, or a logger of the user's that raises. Never die silently.
@@ -425,11 +415,7 @@ class Connection(LoopBound):
         outcome: Outcome[str] = Outcome()
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)
-        self._settle_connecting(
-            ConnectionFailed(
-                "disconnect() was called before the connection was open", retryable=False
-            )
-        )
+        self._waiting.take().fail(_disconnected())
         task = self._shut_soon(code, reason)
         self.flush()
         task.add_done_callback(lambda _: outcome.succeed("ok"))
@@ -440,7 +426,7 @@ class Connection(LoopBound):
         link, self._link = self._link, None
         previous = self._shutting
         task = self.loop.create_task(
-            self._shut(link, previous, code, reason, asyncio.current_task()),
+            self._shut(link, self._last_link_task, previous, code, reason, asyncio.current_task()),
             name="supabase_rt:close",
         )
         self._shutting = task
@@ -449,13 +435,13 @@ class Connection(LoopBound):
     async def _shut(
         self,
         link: Link | None,
+        link_task: asyncio.Task[None] | None,
         previous: asyncio.Task[None] | None,
         code: int,
         reason: str,
         caller: asyncio.Task[Any] | None,
     ) -> None:
         """End the link and everything that belongs to it. The one place that closes."""
-        link_task = self._last_link_task
         if previous is not None and not previous.done():
             await asyncio.wait([previous])
         if link is not None and link.transport is not None:
@@ -494,3 +480,9 @@ class Connection(LoopBound):
             await asyncio.sleep(0)
         if self.gave_up is not None:
             raise self.gave_up
+
+
+def _disconnected() -> ConnectionFailed:
+    return ConnectionFailed(
+        "disconnect() was called before the connection was open", retryable=False
+    )

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "Waiting"]
 
 T = TypeVar("T")
 
@@ -90,3 +90,42 @@ class Outcome(Generic[T]):
         if not self._settled:
             return "<Outcome pending>"
         return f"<Outcome {self._error!r}>" if self._error else f"<Outcome {self._result!r}>"
+
+
+class Waiting:
+    """The outcomes of everybody who waits for one and the same thing."""
+
+    def __init__(self) -> None:
+        self._outcomes: list[Outcome[None]] = []
+
+    def add(self) -> Outcome[None]:
+        """One more who waits. A failure is told where it happens, so none is ``unheard``."""
+        outcome: Outcome[None] = Outcome()
+        self._outcomes.append(outcome)
+        return outcome
+
+    def remove(self, outcome: Outcome[None]) -> None:
+        """Somebody gave up waiting."""
+        if outcome in self._outcomes:
+            self._outcomes.remove(outcome)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody is waiting right now."""
+        return any(outcome.is_awaited for outcome in self._outcomes)
+
+    def take(self) -> Waiting:
+        """Those who wait now; who comes later waits for the next time."""
+        taken = Waiting()
+        taken._outcomes, self._outcomes = self._outcomes, []
+        return taken
+
+    def succeed(self) -> None:
+        """It has happened."""
+        for outcome in self.take()._outcomes:
+            outcome.succeed(None)
+
+    def fail(self, error: BaseException) -> None:
+        """It will not happen."""
+        for outcome in self.take()._outcomes:
+            outcome.fail(error)

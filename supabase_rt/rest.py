@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import yarl
 
 from .errors import DecodeError, SendError, TimedOut
 from .protocol.messages import dumps, loads
@@ -75,7 +76,9 @@ class Rest:
         async with asyncio.timeout(timeout), self._session() as http:
             headers = self._headers(content_type)
             kwargs = self.options.request_kwargs()
-            async with http.post(url, data=body, headers=headers, **kwargs) as response:
+            # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
+            target = yarl.URL(url, encoded=True)
+            async with http.post(target, data=body, headers=headers, **kwargs) as response:
                 return response.status, response.reason or "", await response.read()
 
     async def post_batch(

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import yarl
 from aiohttp import ClientWSTimeout, WSMsgType
 
 from .errors import ConnectionFailed, ConnectionLost
@@ -74,7 +75,7 @@ class Transport:
         try:
             async with asyncio.timeout(options.timeout):
                 ws = await http.ws_connect(
-                    url,
+                    yarl.URL(url, encoded=True),
                     headers=options.headers,
                     timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
                     max_msg_size=options.max_message_size,

@@ -288,6 +288,7 @@ class ChannelMachine:
         if verdict is Verdict.AFTER_TOKEN:
             self._token_refusals += 1
             if self._token_refusals < TOKEN_REFUSALS and self._context.has_token_source:
+                error.retryable = True
                 self._schedule_rejoin(now)
             else:
                 self._rest(error, until_token=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
 from .context import Context
 from .events import ConnectDue, ReconnectScheduled
-from .verdicts import close_code, http_failure
+from .verdicts import close_code, http_failure, http_starts_slow
 
 __all__ = ["Reconnector"]
 
@@ -19,7 +19,7 @@ def starts_slow(error: BaseException) -> bool:
     if isinstance(error, ConnectionLost):
         return close_code(error.close_code)[1]
     status = error.status if isinstance(error, ConnectionFailed) else None
-    return status is not None and (status == 429 or status >= 500)
+    return status is not None and http_starts_slow(status)
 
 
 def is_final(error: BaseException) -> bool:
