@@ -311,7 +311,7 @@ class RealtimeChannel(Listening, Sending):
             self._failed(self._machine.rest or error)
         if self._callback is not None:
             self._callback(status, error)
-            if status is SubscribeStatus.CLOSED:
+            if self._machine.removed:
                 self._callback.stop()
 
     def _ended(self, error: BaseException | None) -> None:

@@ -38,6 +38,9 @@ __all__ = ["RealtimeClient"]
 
 log = logging.getLogger("supabase_rt")
 
+LEAVE_TIMEOUT = 3.0
+"""Seconds that the server gets to answer the leaves at the end of a program."""
+
 
 class RealtimeClient:
     """A client of one Realtime service. Creating it does no I/O and needs no event loop.
@@ -302,7 +305,8 @@ class RealtimeClient:
 
     async def _leave(self) -> None:
         """Leave every channel, then disconnect."""
-        leaving = [channel.unsubscribe() for channel in self.channels]
+        timeout = min(self.timeout, LEAVE_TIMEOUT)
+        leaving = [channel.unsubscribe(timeout) for channel in self.channels]
         for left in leaving:
             await left
         await self.disconnect()

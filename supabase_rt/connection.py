@@ -44,6 +44,9 @@ __all__ = ["Connection"]
 
 log = logging.getLogger("supabase_rt.connection")
 
+HELPER_TIMEOUT = 3.0
+"""Seconds that HTTP requests under way get when the client closes."""
+
 
 class Connection(LoopBound):
     """Runs a ``Session`` over real sockets.
@@ -453,13 +456,21 @@ class Connection(LoopBound):
         if link_task is not None and link_task is not asyncio.current_task():
             await asyncio.wait([link_task])
         await self.tokens.aclose()
-        while self._helpers:
-            await asyncio.wait(list(self._helpers))
+        await self._end_helpers()
         await self._drain_handlers(caller)
         if self._shutting is asyncio.current_task():
             self._shutting = None
             self.traffic.connected_since = None
             await self._finish_closing()
+
+    async def _end_helpers(self) -> None:
+        """Requests under way get a little time; nothing is left running after that."""
+        if self._helpers:
+            _, late = await asyncio.wait(list(self._helpers), timeout=HELPER_TIMEOUT)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     async def _finish_closing(self) -> None:
         if self.session.wanted:

@@ -150,6 +150,14 @@ class Listening:
                 hint="call on() before subscribe(); the join tells the server what to send",
             )
 
+    def _require_live(self) -> None:
+        """Nothing will ever come over a channel that is over; waiting would be for ever."""
+        if self._machine.removed and self._machine.rest is None:
+            raise InvalidState(
+                f"{self._machine.topic} was closed",
+                hint=f"make a new one: client.channel({self._machine.sub_topic!r})",
+            )
+
     def _require_bound(self, type: ListenType, filter: dict[str, Any]) -> None:
         """As ``_require_unjoined``, but what the join asked for already may be heard again."""
         if type is ListenType.PRESENCE and (
@@ -195,6 +203,7 @@ class Listening:
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
         self._check_options(maxsize, "drop_oldest", None)
+        self._require_live()
         self._require_bound(listen_type, checked)
         found: Stream[Any] = Stream(self._core.dispatch, self._machine.topic, maxsize)
         registration = self._register(
@@ -202,6 +211,8 @@ class Listening:
         )
         found._attach(registration)
         self._streams.add(found)
+        if self._machine.rest is not None:
+            found._end(self._machine.rest)
         return found
 
     def wait_for(
@@ -219,6 +230,7 @@ class Listening:
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
         seconds = None if timeout is None else check_seconds("timeout", timeout)
+        self._require_live()
         self._require_bound(listen_type, checked)
         self._core.connection.enter_loop(required="wait_for")
         outcome: Outcome[Any] = _Wait()
@@ -235,6 +247,8 @@ class Listening:
             )
         assert isinstance(outcome, _Wait)
         outcome.release = lambda: self._waited(outcome, registration, timer)
+        if self._machine.rest is not None:
+            outcome.fail(self._machine.rest)
         return outcome
 
     def _waited(

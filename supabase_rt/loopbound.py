@@ -47,6 +47,11 @@ class LoopBound:
                     f"{required}() needs a running event loop; call it from async code "
                     "(on, subscribe, connect and set_auth(token) may be called before)"
                 )
+            if self.loop is not None and self.loop.is_running():
+                raise InvalidState(
+                    "this client is at work in another thread",
+                    hint="call it through loop.call_soon_threadsafe",
+                )
             return False
         if self.loop is running:
             return True

@@ -145,6 +145,7 @@ class Registration:
         """No further events; what is queued already is still handled."""
         if not self._ended:
             self._ended = True
+            self._wake_worker()
             if self._on_end is not None:
                 self._on_end(self)
 
@@ -189,7 +190,11 @@ class Registration:
         if self._worker is None or self._worker.done():
             self._stopping = False
             self._worker = self._reports.start_worker(self)
-        elif self._wakeup is not None and not self._wakeup.done():
+        else:
+            self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
     # -- in the worker -------------------------------------------------------------------
@@ -233,8 +238,7 @@ class Registration:
         worker = self._worker
         if worker is None or worker.done():
             return None
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+        self._wake_worker()
         return worker
 
     def discard_queue(self) -> int:

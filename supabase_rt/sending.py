@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -195,6 +196,9 @@ class Sending:
         async def run() -> None:
             try:
                 outcome.succeed(await work)
+            except asyncio.CancelledError:
+                outcome.fail(SendError("the client was closed before the message was sent"))
+                raise
             except Exception as exc:
                 outcome.fail(exc)
 

@@ -34,7 +34,9 @@ def build_codec(
     def to_frame(message: Message) -> str | bytes:
         if encode is None:
             return encode_client(vsn, message)
-        frame: str | bytes = encode(message_to_object(message))
+        frame = encode(message_to_object(message))
+        if not isinstance(frame, str | bytes):
+            raise TypeError(f"encode= returns str or bytes, not {type(frame).__name__}")
         return frame
 
     def from_text(data: bytes) -> Message:
