@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .core import Core, Reply
 from .enums import ChannelState, ListenType, SubscribeStatus
-from .errors import BindingMismatch, InvalidState, RealtimeError, Refused, SubscribeError, TimedOut
+from .errors import (
+    AuthError,
+    BindingMismatch,
+    InvalidState,
+    RealtimeError,
+    Refused,
+    SubscribeError,
+    TimedOut,
+)
 from .listening import Listening
 from .outcome import Outcome, Waiting
 from .protocol.channel import ChannelMachine
@@ -299,7 +307,7 @@ class RealtimeChannel(Listening, Sending):
 
     def _status(self, event: StatusChanged) -> None:
         status, error = event.status, event.error
-        log.debug("%s: %s", self.topic, status)
+        self._log(status, error)
         if status is SubscribeStatus.SUBSCRIBED:
             self._deadline = None
             self._joining.succeed()
@@ -313,6 +321,16 @@ class RealtimeChannel(Listening, Sending):
             self._callback(status, error)
             if self._machine.removed:
                 self._callback.stop()
+
+    def _log(self, status: SubscribeStatus, error: BaseException | None) -> None:
+        """Loud where nothing follows by itself; a lost link was told of by the connection."""
+        if self._machine.rest is not None and error is not None:
+            hint = self._machine.rest.hint
+            log.error("%s: %s: %s; no rejoin follows (%s)", self.topic, status, error, hint)
+        elif isinstance(error, SubscribeError | AuthError):
+            log.warning("%s: %s: %s", self.topic, status, error)
+        else:
+            log.debug("%s: %s", self.topic, status)
 
     def _ended(self, error: BaseException | None) -> None:
         # A binding mismatch is told as CLOSED first and as CHANNEL_ERROR after, as in JS.

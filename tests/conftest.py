@@ -1,0 +1,70 @@
+"""A server, clients that are quick to notice, and the rule that no task is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from supabase_rt import RealtimeClient
+from supabase_rt.server import LocalRealtime
+
+from .support.clients import QUICK, MakeClient
+
+
+@pytest.fixture(autouse=True)
+def no_task_left_behind(request: pytest.FixtureRequest) -> None:
+    """For tests that run in a loop; the others have nowhere to leave one."""
+    function = getattr(request.node, "function", None)
+    if function is not None and inspect.iscoroutinefunction(function):
+        request.getfixturevalue("task_watch")
+
+
+@pytest.fixture
+async def task_watch() -> AsyncIterator[None]:
+    """Fails the test if a task is alive when everything of the test is over."""
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(3):
+        await asyncio.sleep(0)
+    left = [
+        task
+        for task in asyncio.all_tasks() - before
+        if task is not asyncio.current_task() and not task.done()
+    ]
+    assert not left, f"left running: {left}"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LocalRealtime]:
+    async with LocalRealtime() as found:
+        yield found
+
+
+@pytest.fixture
+async def make_client(server: LocalRealtime) -> AsyncIterator[MakeClient]:
+    """Makes clients of the server; whatever they are doing at the end, they are disconnected."""
+    made: list[RealtimeClient] = []
+
+    def make(url: str | None = None, **options: Any) -> RealtimeClient:
+        options = {
+            "params": {"apikey": server.anon_key},
+            "timeout": 2.0,
+            "heartbeat_interval": 5.0,
+            "reconnect": QUICK,
+            **options,
+        }
+        made.append(RealtimeClient(server.ws_url if url is None else url, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.disconnect()
+
+
+@pytest.fixture
+async def client(make_client: MakeClient) -> RealtimeClient:
+    return make_client()

@@ -1,0 +1,1 @@
+"""What several test files need: waiting, recording, and peers that misbehave."""
