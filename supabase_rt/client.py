@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import aiohttp
 
@@ -19,6 +19,7 @@ from .dispatch import Dispatch
 from .enums import ConnectionState, HeartbeatStatus
 from .errors import ConnectionFailed, RealtimeError
 from .health import Health
+from .listening import Handler
 from .mainline import is_in_loop, run_until_stopped
 from .options import check_key, check_options, check_unknown, codec_function
 from .outcome import Outcome
@@ -380,6 +381,12 @@ class RealtimeClient:
 
     # -- the client's own events ---------------------------------------------------------
 
+    @overload
+    def on(self, name: str, handler: Callable[..., Any]) -> Self: ...
+
+    @overload
+    def on(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
+
     def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
         """Call ``handler`` at each event ``name``; without a handler it is a decorator.
 
@@ -391,6 +398,12 @@ class RealtimeClient:
         """
         return self._listen(name, handler, once=False)
 
+    @overload
+    def once(self, name: str, handler: Callable[..., Any]) -> Self: ...
+
+    @overload
+    def once(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
+
     def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
         """As ``on``, for the next event only."""
         return self._listen(name, handler, once=True)
@@ -400,7 +413,7 @@ class RealtimeClient:
             self._core.dispatch.listen(name, handler, once=once)
             return self
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def decorate(function: Handler) -> Handler:
             self._core.dispatch.listen(name, function, once=once)
             return function
 

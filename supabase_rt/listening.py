@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from .core import Core
 from .emitter import Emitter
@@ -23,6 +23,8 @@ from .registration import OVERFLOWS, Registration
 from .stream import Stream, wait_for_event, weak_handler
 
 __all__ = ["Listening"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 FIXED_BY_THE_JOIN = (ListenType.PRESENCE, ListenType.POSTGRES_CHANGES)
 """What the join payload says; a later wish would not reach the server."""
@@ -42,6 +44,32 @@ class Listening:
         self._presence_view: Any = None
 
     # -- registering ---------------------------------------------------------------------
+
+    @overload
+    def on(
+        self,
+        type: str,
+        filter: Any,
+        handler: Callable[..., Any],
+        *,
+        maxsize: int = ...,
+        overflow: str = ...,
+        types: str | None = ...,
+        thread: bool = ...,
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: str,
+        filter: Any,
+        handler: None = None,
+        *,
+        maxsize: int = ...,
+        overflow: str = ...,
+        types: str | None = ...,
+        thread: bool = ...,
+    ) -> Callable[[Handler], Handler]: ...
 
     def on(
         self,
@@ -95,7 +123,7 @@ class Listening:
             register(handler)
             return self
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def decorate(function: Handler) -> Handler:
             register(function)
             return function
 
