@@ -1,0 +1,1 @@
+"""Programs to run, to read and to copy: ``python -m supabase_rt.examples.demo``."""
