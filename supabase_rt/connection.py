@@ -304,7 +304,6 @@ class Connection(LoopBound):
             self._fail_connecting(error)
             self.flush()
             return
-        log.warning("%s", error)
         self.report(error)
         self.session.link_lost(error, self.now())
         self.flush()

@@ -14,6 +14,7 @@ from typing import Any
 
 from .emitter import Emitter
 from .enums import HeartbeatStatus
+from .errors import ConnectionFailed
 from .protocol import events
 from .registration import Registration, accepted_arguments, handler_name
 
@@ -113,7 +114,10 @@ class Dispatch:
         self.client_event("heartbeat", status, latency)
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
-        log.info("reconnecting in %.2f s (attempt %d)", event.delay, event.attempt)
+        # A lost link is everyday; one that cannot be made is what somebody should look at.
+        level = logging.WARNING if isinstance(event.cause, ConnectionFailed) else logging.INFO
+        words = "%s; trying again in %.1f s (attempt %d)"
+        log.log(level, words, event.cause, event.delay, event.attempt)
         self.client_event("reconnecting", event.attempt, event.delay, event.cause)
 
     def _gave_up(self, event: events.GaveUpForGood) -> None:
