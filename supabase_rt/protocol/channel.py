@@ -11,8 +11,7 @@ Rules that the table alone does not show:
   means closed. The topic is free from the moment of the call: the session moves the channel out
   of its registry first.
 * A loss is told once. While a channel is errored, further failures of the link are silent.
-* ``rest`` holds the error after which no rejoin follows by itself: for ever, or until the token
-  changes (``rest_until_token``).
+* When and whether a lost or refused channel comes back is decided in recovery.py.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from .context import CLIENT_VERSION, Context
 from .events import (
     ChannelRemoved,
     ChannelResumed,
-    ErrorReported,
     GapFound,
     PushEnded,
     StatusChanged,
@@ -36,15 +34,12 @@ from .messages import Message, sub_topic
 from .patience import join_deadline
 from .pushes import Push, PushBuffer
 from .reception import Reception
+from .recovery import Recovery
 from .tracker import Tracker
 from .transitions import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
-from .verdicts import Verdict, close_error, join_refusal
+from .verdicts import close_error, join_refusal
 
 __all__ = ["ChannelMachine"]
-
-RATE_LIMIT_PAUSE = 30.0
-TOKEN_REFUSALS = 3
-"""After this many refusals of one cause in a row a fresh token is no remedy."""
 
 
 class ChannelMachine:
@@ -58,27 +53,22 @@ class ChannelMachine:
         self.join_ref: str | None = None
         self.subscribed_once = False
         self.removed = False
-        self.rest: RealtimeError | None = None
-        self.rest_until_token = False
-        self.refusals = 0
         self.timeout = context.timeout
         self.last_downtime: float | None = None
         self.reception = Reception(self, context)
         self.bindings = self.reception.bindings
         self.tracker = Tracker(self, context)
+        self.recovery = Recovery(self, context)
         self.join_payload_extra: dict[str, Any] = {}
         self._context = context
         self._outbox = context.outbox
         self._buffer = PushBuffer(context.outbox)
         self._join: Push | None = None
         self._leave: Push | None = None
+        self._leavers: list[object | None] = []
         self._sent_entries: list[dict[str, Any]] = []
         self._token_generation = context.token_generation
-        self._token_refusals = 0
-        self._failures = 0
-        self._paused_until = 0.0
-        self._joined_with: str | None = None
-        self._joined_at: float | None = None
+        self._joined_at = 0.0
         self._lost_at: float | None = None
         self._heard_until = 0.0
 
@@ -99,6 +89,11 @@ class ChannelMachine:
         return self.state is JOINED and self._context.is_open
 
     @property
+    def rest(self) -> RealtimeError | None:
+        """The error after which no join follows by itself."""
+        return self.recovery.rest
+
+    @property
     def wants_join(self) -> bool:
         """Whether a link that comes up should join this channel."""
         if self.state is JOINING:
@@ -112,20 +107,19 @@ class ChannelMachine:
 
     def subscribe(self, timeout: float, now: float) -> None:
         """The user wants the channel. Does nothing while it is wanted already."""
-        if self.state is CLOSED and (self.subscribed_once or self.removed):
+        if self.removed or self.state is LEAVING:
             raise over_error(
                 "tried to join multiple times. 'join' can only be called a single time per "
                 "channel instance",
                 self.sub_topic,
             )
-        if self.state is not CLOSED and not (self.state is ERRORED and self.rest is not None):
+        # Without a policy to join it again, an errored channel waits for its user.
+        waits = self.rest is not None or not self._context.policy.enabled
+        if self.state is not CLOSED and not (self.state is ERRORED and waits):
             return
-        if self.removed:
-            raise over_error(f"{self.topic} left the client after an error", self.sub_topic)
         self._move(Input.SUBSCRIBE)
         self.subscribed_once = True
-        self.rest = None
-        self.rest_until_token = False
+        self.recovery.wanted()
         self.timeout = max(timeout, self.config.join_patience)
         if self._context.is_open:
             self._context.wait_for_join(self, False)
@@ -150,7 +144,7 @@ class ChannelMachine:
             since=self.reception.replay_since(self._heard_until),
         )
         payload: dict[str, Any] = {"config": config}
-        self._joined_with = self._context.token
+        self.recovery.told(self._context.token)
         if self._context.token:
             payload["access_token"] = self._context.token
         if self._context.token_generation != self._token_generation:
@@ -174,21 +168,20 @@ class ChannelMachine:
     def _joined(self, now: float) -> None:
         self._move(Input.JOIN_OK)
         self._joined_at = now
-        self.refusals = self._token_refusals = 0
-        self.rest = None
+        self.recovery.joined()
         self.reception.joined(self.join_ref)
-        if self._context.token != self._joined_with:
+        if self._context.token != self.recovery.told_token:
             # Changed while the join was under way; nothing else would tell the server.
             self.token_changed(now)
         for push in self._buffer.take_all():
             self._context.replies.write(push, self.join_ref, self.topic, now)
         self.tracker.joined(now)
         if self._lost_at is not None:
-            self._tell_resumed(now)
+            self._tell_resumed(self._lost_at, now)
         self._status(SubscribeStatus.SUBSCRIBED)
 
-    def _tell_resumed(self, now: float) -> None:
-        lost_at, self._lost_at = self._lost_at or now, None
+    def _tell_resumed(self, lost_at: float, now: float) -> None:
+        self._lost_at = None
         self.last_downtime = now - lost_at
         epoch = self._context.epoch
         gap = GapFound(self.topic, epoch(self._heard_until), epoch(now), "lost")
@@ -198,16 +191,16 @@ class ChannelMachine:
     def _join_refused(self, response: Any, now: float) -> None:
         error, verdict = join_refusal(response, self.topic)
         self.join_ref = None
-        self.refusals += 1
+        self.recovery.refusals += 1
         self._move(Input.JOIN_REFUSED)
-        self._follow(error, verdict, now)
+        self.recovery.follow(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def _mismatched(self, difference: str) -> None:
         error = mismatch_error(difference, self.topic)
         self._tell_server_of_leaving()
         self._move(Input.JOIN_MISMATCH)
-        self.rest = error
+        self.recovery.rest = error
         self._end_requests()
         self.remove()
         self._status(SubscribeStatus.CLOSED)
@@ -217,7 +210,7 @@ class ChannelMachine:
         self._join = None
         self._tell_server_of_leaving()
         self._move(Input.JOIN_TIMEOUT)
-        self._schedule_rejoin(now)
+        self.recovery.schedule(now)
         self._status(SubscribeStatus.TIMED_OUT, join_timeout(self.topic))
 
     def _tell_server_of_leaving(self) -> None:
@@ -244,7 +237,7 @@ class ChannelMachine:
             return
         error = crash_error(payload, self.topic)
         self._lose(now)
-        self._schedule_rejoin(now)
+        self.recovery.schedule(now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def closed_by_server(self, now: float) -> None:
@@ -263,90 +256,54 @@ class ChannelMachine:
             self._end(error)
             return
         self._lose(now)
-        self._follow(error, verdict, now)
+        self.recovery.follow(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def _lose(self, now: float) -> None:
         if self.state is JOINED:
             self._lost_at = now
             self._heard_until = self._context.last_frame_at
-            lived = now - (self._joined_at if self._joined_at is not None else now)
-            if lived >= self._context.policy.stable_after:
-                self._failures = 0
+            self.recovery.lost(lived=now - self._joined_at)
         self._move(Input.LOST)
         self._join = None
         self.join_ref = None
         self._outbox.timers.cancel((self, "unsent"))
+        self._end_pending()
+        self.reception.lost()
+
+    def _end_pending(self) -> None:
         for push in self._context.replies:
             if push.channel is self:
                 self._context.replies.take(push.ref)
                 self._finish(push, "error", None)
-        self.reception.lost()
-
-    def _follow(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
-        """Do what the table of refusals says: again, later, after a token, or not at all."""
-        if verdict is Verdict.AFTER_TOKEN:
-            self._token_refusals += 1
-            if self._token_refusals < TOKEN_REFUSALS and self._context.has_token_source:
-                error.retryable = True
-                self._schedule_rejoin(now)
-            else:
-                self._rest(error, until_token=True)
-        elif verdict is Verdict.FINAL_UNTIL_TOKEN:
-            self._rest(error, until_token=True)
-        elif verdict is Verdict.FINAL:
-            self._rest(error, until_token=False)
-        else:
-            pause = RATE_LIMIT_PAUSE if verdict is Verdict.RETRY_LATER else 0.0
-            self._schedule_rejoin(now, at_least=pause)
-
-    def _rest(self, error: RealtimeError, *, until_token: bool) -> None:
-        self.rest = error
-        self.rest_until_token = until_token
-        self._outbox.tell(ErrorReported(error, self))
-
-    def _schedule_rejoin(self, now: float, *, at_least: float = 0.0) -> None:
-        """Attempt numbers start at 1: something was wrong, so at once would be too soon."""
-        if not self._context.policy.enabled:
-            return
-        self._failures += 1
-        self._paused_until = now + at_least
-        delay = max(self._context.delay(self._failures), at_least)
-        self._outbox.timers.set((self, "rejoin"), now + delay)
 
     def link_up(self, now: float) -> None:
-        """A link is there. A channel that was lost with the last one joins again at once.
-
-        Except under a rate limit: the server cuts the socket after refusing a join for its
-        rate, and joining at once on the next one would meet the same limit.
-        """
+        """A link is there. A channel that was lost with the last one joins again at once."""
         self._outbox.timers.cancel((self, "unsent"))
         if not self.wants_join:
             return
-        if self._paused_until > now:
-            self._outbox.timers.set((self, "rejoin"), self._paused_until)
-        else:
+        paused_until = self.recovery.paused_until(now)
+        if paused_until is None:
             self._context.wait_for_join(self, False)
+        else:
+            self._outbox.timers.set((self, "rejoin"), paused_until)
 
     def token_changed(self, now: float) -> None:
         """A new token: tell the server, or wake up if the old one was the reason to rest."""
-        if self.state is JOINED and self._context.is_open:
+        if self.can_push:
             payload = {"access_token": self._context.token}
             ref = self._outbox.next_ref()
             self._outbox.send(Message(self.join_ref, ref, self.topic, "access_token", payload))
-        elif self.state is ERRORED and self.rest_until_token:
-            self.rest = None
-            self.rest_until_token = False
-            self._token_refusals = 0
-            if self._context.is_open:
-                self._context.wait_for_join(self, False)
+            self.recovery.told(self._context.token, pushed_at=now)
+        elif self.state is ERRORED and self.recovery.token_changed() and self._context.is_open:
+            self._context.wait_for_join(self, False)
 
     # -- leaving -------------------------------------------------------------------------
 
     def unsubscribe(self, timeout: float, outcome: object | None, now: float) -> None:
         """The user leaves. The session has freed the topic already."""
         if self.state is LEAVING:
-            self._join_the_leaving(outcome)
+            self._leavers.append(outcome)
             return
         if self.state is CLOSED and self.removed:
             self._outbox.tell(PushEnded(outcome, "ok"))
@@ -359,12 +316,9 @@ class ChannelMachine:
             self._outbox.tell(PushEnded(outcome, "ok"))
             return
         self._move(Input.LEAVE)
-        self._leave = Push(self, "leave", "phx_leave", {}, timeout, [outcome])
+        self._leave = Push(self, "leave", "phx_leave", {}, timeout)
+        self._leavers.append(outcome)
         self._context.replies.write(self._leave, self.join_ref, self.topic, now)
-
-    def _join_the_leaving(self, outcome: object | None) -> None:
-        if self._leave is not None and isinstance(self._leave.outcome, list):
-            self._leave.outcome.append(outcome)
 
     def _drop_join(self) -> None:
         if self._join is not None:
@@ -374,13 +328,13 @@ class ChannelMachine:
             self._outbox.timers.cancel((self, name))
 
     def _left(self, result: str, response: Any) -> None:
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            self._context.replies.take(leave.ref)
+        if self._leave is not None:
+            self._context.replies.take(self._leave.ref)
+            self._leave = None
         self._move(Input.LEFT)
         self._end(None)
-        outcomes = leave.outcome if leave is not None else None
-        for outcome in outcomes if isinstance(outcomes, list) else ():
+        leavers, self._leavers = self._leavers, []
+        for outcome in leavers:
             self._outbox.tell(PushEnded(outcome, result, response))
 
     def teardown(self) -> None:
@@ -394,9 +348,6 @@ class ChannelMachine:
 
     def give_up(self, error: BaseException) -> None:
         """The client stops for good."""
-        if self.state is LEAVING:
-            self._left("ok", None)
-            return
         self._drop_join()
         self._move(Input.GIVE_UP)
         self._end(error)
@@ -405,7 +356,7 @@ class ChannelMachine:
         """The common end of every way to ``closed``: nobody is left waiting, CLOSED once."""
         told_already = self.removed
         self.join_ref = None
-        self.rest = None
+        self.recovery.wanted()
         self._end_requests()
         self.remove()
         if self.subscribed_once and not told_already:
@@ -418,10 +369,9 @@ class ChannelMachine:
             self._outbox.tell(ChannelRemoved(self))
 
     def _end_requests(self) -> None:
-        for push in (*self._buffer.take_all(), *self._context.replies):
-            if push.channel is self:
-                self._context.replies.take(push.ref)
-                self._finish(push, "error", None)
+        for push in self._buffer.take_all():
+            self._finish(push, "error", None)
+        self._end_pending()
         self.tracker.closed()
         for name in ("unsent", "rejoin", "track"):
             self._outbox.timers.cancel((self, name))
@@ -488,14 +438,14 @@ class ChannelMachine:
     def _finish(self, push: Push, result: str, response: Any) -> None:
         if push.kind == "track":
             self.tracker.ended(push, result, response)
-        elif push is not self._leave and push.kind != "join":
+        elif push.kind != "join":
             self._outbox.tell(PushEnded(push.outcome, result, response))
 
     def woken(self, name: str, now: float) -> None:
         """One of this channel's own timers fell due."""
         if name == "track":
             self.tracker.woken(now)
-        elif name == "unsent" and self.state is JOINING and self._join is None:
+        elif name == "unsent":
             self._join_timed_out(now)
-        elif name == "rejoin" and self.wants_join and self._context.is_open:
+        elif self._context.is_open:
             self._context.wait_for_join(self, self._context.has_token_source)

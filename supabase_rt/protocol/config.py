@@ -7,6 +7,7 @@ ignores unknown keys, and a misspelt option is the most silent of failures.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -210,12 +211,13 @@ def _check_replay(value: Any) -> dict[str, Any]:
     check_keys("config.broadcast.replay", replay, ("since", "limit"))
     if "since" not in replay:
         raise ValueError("config.broadcast.replay needs 'since': Unix time in milliseconds")
-    if isinstance(replay["since"], float):
-        replay["since"] = int(replay["since"])
+    since = replay["since"]
+    if isinstance(since, float) and math.isfinite(since):
+        replay["since"] = int(since)
     _check_whole(replay, "since", "milliseconds since 1970")
+    _check_whole(replay, "limit", "messages")
     if not 1 <= replay.get("limit", 25) <= 25:
         raise ValueError(f"config.broadcast.replay.limit is 1 to 25, not {replay['limit']!r}")
-    _check_whole(replay, "limit", "messages")
     return replay
 
 

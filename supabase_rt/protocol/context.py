@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._version import __version__
 from .backoff import ReconnectPolicy
+from .events import ErrorReported
 from .outbox import Outbox
 from .pushes import Replies
+from .tokens import expires_at
 
 __all__ = ["Context", "Counters"]
 
@@ -56,12 +59,30 @@ class Context:
         self.replies = Replies(self.outbox)
 
     def delay(self, attempt: int) -> float:
-        """Seconds to wait before ``attempt``, by ``reconnect_after`` where there is one."""
+        """Seconds to wait before ``attempt``, by ``reconnect_after`` where there is one.
+
+        A ``reconnect_after`` that fails must not end the attempts; the policy steps in.
+        """
         if self.reconnect_after is not None:
-            return max(0.0, float(self.reconnect_after(max(1, attempt))))
+            try:
+                return _seconds(self.reconnect_after(max(1, attempt)))
+            except Exception as exc:
+                self.outbox.tell(ErrorReported(exc))
         if self.random is None:
             return self.policy.delay(attempt)
         return self.policy.delay(attempt, self.random)
 
     def epoch(self, now: float) -> float:
         return now + self.epoch_offset
+
+    def token_lifetime(self, now: float) -> float:
+        """Seconds until the token expires; endless where that cannot be told."""
+        expiry = expires_at(self.token)
+        return math.inf if expiry is None else expiry - self.epoch(now)
+
+
+def _seconds(value: float) -> float:
+    seconds = float(value)
+    if math.isnan(seconds):
+        raise ValueError("reconnect_after returned no number of seconds: nan")
+    return max(0.0, seconds)

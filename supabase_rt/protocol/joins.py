@@ -54,7 +54,7 @@ class JoinQueue:
     def pump(self, now: float) -> None:
         """Write as many joins as the bucket allows; wake again when it allows the next."""
         ready = [channel for channel, needs_token in self._waiting.items() if not needs_token]
-        ready.sort(key=lambda channel: channel.refusals)
+        ready.sort(key=lambda channel: channel.recovery.refusals)
         for channel in ready:
             if not channel.wants_join:
                 self.discard(channel)

@@ -101,7 +101,3 @@ class Outbox:
     def take_events(self) -> list[Any]:
         events, self._events = self._events, []
         return events
-
-    @property
-    def has_frames(self) -> bool:
-        return bool(self._frames)

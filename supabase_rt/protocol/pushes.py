@@ -60,9 +60,6 @@ class Replies:
             self._outbox.timers.cancel(push)
         return push
 
-    def is_pending(self, push: Push) -> bool:
-        return push.ref is not None and self._pending.get(push.ref) is push
-
 
 class PushBuffer:
     """Requests of one channel that wait for its join; the oldest falls out when it is full."""
@@ -96,6 +93,11 @@ class PushBuffer:
         return taken
 
 
+_ROUNDING = 1e-6
+"""What arithmetic with a large clock may lose; else the moment of ``ready_at`` could come and
+not be ready, in the same moment over and over."""
+
+
 class TokenBucket:
     """``burst`` at once, then ``rate`` a second. Time is an argument."""
 
@@ -112,7 +114,7 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         self._fill(now)
-        if self._level < 1.0:
+        if self._level < 1.0 - _ROUNDING:
             return False
         self._level -= 1.0
         return True

@@ -33,7 +33,6 @@ from .messages import Message, plain
 from .outbox import Frame
 from .pushes import Push
 from .reconnect import Reconnector
-from .tokens import expires_at
 from .transitions import JOINED
 
 __all__ = ["Session"]
@@ -162,10 +161,7 @@ class Session:
         """The user wants no link. Channels stay, errored, for the next ``connect``."""
         if not self.wanted:
             return
-        self.wanted = False
-        self._reconnector.stop()
-        self._outbox.timers.cancel("idle")
-        self._lost_at = None
+        self._want_no_link()
         text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
         error = ConnectionLost(text, close_code=code, reason=reason, retryable=False)
         self._drop_link(error, now)
@@ -178,8 +174,7 @@ class Session:
 
     def give_up(self, error: Any) -> None:
         """Stop for good: every channel is closed with the reason."""
-        self.wanted = False
-        self._reconnector.stop()
+        self._want_no_link()
         self.state = ConnectionState.CLOSED
         for channel in list(self.channels.values()):
             if channel.subscribed_once:
@@ -189,9 +184,14 @@ class Session:
 
     def abandon(self) -> None:
         """A first attempt failed and its caller has been told: nothing keeps running."""
+        self._want_no_link()
+        self.state = ConnectionState.CLOSED
+
+    def _want_no_link(self) -> None:
         self.wanted = False
         self._reconnector.stop()
-        self.state = ConnectionState.CLOSED
+        self._outbox.timers.cancel("idle")
+        self._lost_at = None
 
     # -- receiving -----------------------------------------------------------------------
 
@@ -251,17 +251,17 @@ class Session:
 
     def _addressee(self, message: Message) -> ChannelMachine | None:
         """Whom a ``phx_close`` or ``phx_error`` is for: both carry the join's ref twice."""
-        ref = message.join_ref if message.join_ref is not None else message.ref
-        if ref is not None:
-            leaving = self._leaving.get(str(ref))
-            if leaving is not None and leaving.topic == message.topic:
-                return leaving
+        given = {ref for ref in (message.join_ref, message.ref) if ref is not None}
         channel = self.channels.get(message.topic)
-        if channel is None:
+        if not given:
+            return channel if channel is not None and channel.state is JOINED else None
+        ref = str(given.pop())
+        if given:
             return None
-        if ref is None:
-            return channel if channel.state is JOINED else None
-        return channel if ref == channel.join_ref else None
+        leaving = self._leaving.get(ref)
+        if leaving is not None and leaving.topic == message.topic:
+            return leaving
+        return channel if channel is not None and channel.join_ref == ref else None
 
     def _settle(self, channel: ChannelMachine, now: float) -> None:
         """Let go of a channel that is over."""
@@ -343,10 +343,6 @@ class Session:
         self._joins.token_arrived()
         self._pump(now)
 
-    def _is_token_expired(self, now: float) -> bool:
-        expiry = None if self.context.token is None else expires_at(self.context.token)
-        return expiry is not None and expiry <= self.context.epoch(now)
-
     # -- channels ------------------------------------------------------------------------
 
     def open_channel(self, topic: str, config: ChannelConfig) -> ChannelMachine:
@@ -369,7 +365,7 @@ class Session:
                 self.unsubscribe(other, timeout, None, now)
             self.channels[channel.topic] = channel
             self._outbox.timers.cancel("idle")
-        stale = self.context.token is None or self._is_token_expired(now)
+        stale = self.context.token is None or self.context.token_lifetime(now) <= 0
         if stale and self.context.has_token_source and channel in self._joins:
             self._joins.add(channel, True)
         self._pump(now)

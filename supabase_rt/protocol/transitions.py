@@ -9,6 +9,7 @@ The inputs:
     LEFT        the server answered, or never will   LOST          link lost, phx_error, phx_close
     CLOSE       phx_close with rejoin_closed off     GIVE_UP       the client stops for good
 
+A client that gives up has lost its link before, which ends every leaving: the two never meet.
 A pair that is not in the table is a mistake of ours: it raises and changes nothing.
 """
 
@@ -74,6 +75,5 @@ TRANSITIONS: dict[ChannelState, dict[Input, ChannelState]] = {
     },
     LEAVING: {
         Input.LEFT: CLOSED,
-        Input.GIVE_UP: CLOSED,
     },
 }

@@ -1,0 +1,1 @@
+"""Tests of the pure layers: values and machines, without sockets and without a clock."""

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supabase_rt.protocol.outbox import Outbox
+from supabase_rt.protocol.pushes import PUSH_BUFFER_LIMIT, Push, PushBuffer, Replies, TokenBucket
+
+
+def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Push:
+    return Push("channel", kind, event, {"n": 1}, timeout, outcome=object())
+
+
+# -- replies -----------------------------------------------------------------------------
+
+
+def test_a_written_request_has_a_frame_a_ref_and_a_deadline() -> None:
+    outbox = Outbox()
+    replies, request = Replies(outbox), push()
+    replies.write(request, "7", "realtime:room", 100.0)
+    (frame,) = outbox.take_frames()
+    found = frame.message
+    assert (found.join_ref, found.ref, found.topic) == ("7", request.ref, "realtime:room")
+    assert (found.event, found.payload, frame.outcome) == ("custom", {"n": 1}, None)
+    assert outbox.timers.get(request) == 110.0
+    assert (request.sent_at, list(replies), len(replies)) == (100.0, [request], 1)
+
+
+def test_the_join_ref_of_a_join_is_its_own_ref() -> None:
+    outbox = Outbox()
+    replies, join = Replies(outbox), push("join", "phx_join")
+    outbox.next_ref()
+    replies.write(join, None, "realtime:room", 0.0)
+    (frame,) = outbox.take_frames()
+    assert frame.message.join_ref == frame.message.ref == join.ref == "2"
+
+
+def test_a_reply_takes_its_request_once() -> None:
+    outbox = Outbox()
+    replies, request = Replies(outbox), push()
+    replies.write(request, None, "realtime:room", 0.0)
+    assert replies.take(request.ref) is request
+    assert replies.take(request.ref) is None
+    assert (len(replies), outbox.timers.next()) == (0, None)
+
+
+@pytest.mark.parametrize("ref", [None, "999", 1], ids=["no ref", "foreign", "a number"])
+def test_a_reply_with_another_ref_takes_nothing(ref: object) -> None:
+    outbox = Outbox()
+    replies = Replies(outbox)
+    replies.write(push(), None, "realtime:room", 0.0)
+    assert replies.take(ref) is None
+    assert len(replies) == 1
+
+
+def test_requests_may_be_taken_while_going_through_them() -> None:
+    replies = Replies(Outbox())
+    for _ in range(3):
+        replies.write(push(), None, "realtime:room", 0.0)
+    for request in replies:
+        replies.take(request.ref)
+    assert len(replies) == 0
+
+
+# -- the buffer --------------------------------------------------------------------------
+
+
+def test_the_buffer_gives_requests_back_in_their_order_without_deadlines() -> None:
+    outbox = Outbox()
+    buffer, requests = PushBuffer(outbox), [push() for _ in range(3)]
+    for request in requests:
+        assert buffer.add(request, 5.0) is None
+    assert outbox.timers.get(requests[0]) == 15.0
+    assert len(buffer) == 3
+    assert buffer.take_all() == requests
+    assert (buffer.take_all(), len(buffer), outbox.timers.next()) == ([], 0, None)
+
+
+def test_of_150_requests_the_newest_100_are_kept_and_the_oldest_fall_out() -> None:
+    outbox = Outbox()
+    buffer, requests = PushBuffer(outbox), [push() for _ in range(150)]
+    dropped = [buffer.add(request, 0.0) for request in requests]
+    assert PUSH_BUFFER_LIMIT == len(buffer) == 100
+    assert dropped == [None] * 100 + requests[:50]
+    assert all(outbox.timers.get(request) is None for request in requests[:50])
+    assert buffer.take_all() == requests[50:]
+
+
+def test_a_request_can_be_taken_out_of_the_buffer() -> None:
+    outbox = Outbox()
+    buffer, first, second = PushBuffer(outbox), push(), push()
+    buffer.add(first, 0.0)
+    buffer.add(second, 0.0)
+    buffer.remove(first)
+    buffer.remove(first)
+    assert outbox.timers.get(first) is None
+    assert buffer.take_all() == [second]
+
+
+# -- the token bucket --------------------------------------------------------------------
+
+
+def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
+    bucket = TokenBucket(rate=50.0, burst=100.0)
+    assert [bucket.take(10.0) for _ in range(101)] == [True] * 100 + [False]
+    assert bucket.ready_at(10.0) == pytest.approx(10.02)
+    assert bucket.take(10.019) is False
+    assert [bucket.take(10.041) for _ in range(3)] == [True, True, False]
+
+
+def test_a_bucket_never_holds_more_than_its_burst() -> None:
+    bucket = TokenBucket(rate=1.0, burst=2.0)
+    assert [bucket.take(1e6) for _ in range(3)] == [True, True, False]
+
+
+def test_a_full_bucket_is_ready_at_once() -> None:
+    assert TokenBucket(1.0, 1.0).ready_at(5.0) == 5.0
+
+
+def test_time_going_backwards_gives_a_bucket_nothing() -> None:
+    bucket = TokenBucket(rate=1.0, burst=1.0)
+    assert bucket.take(100.0)
+    assert not bucket.take(50.0)
+    assert not bucket.take(100.5)
+
+
+@given(st.floats(0, 1e7), st.lists(st.floats(0, 0.1), max_size=50))
+def test_one_who_waits_until_the_bucket_says_ready_gets_a_token(
+    start: float, steps: list[float]
+) -> None:
+    """Or the alarm would ring for nothing, again and again in the same moment."""
+    bucket, now = TokenBucket(rate=50.0, burst=3.0), start
+    for step in steps:
+        while bucket.take(now):
+            pass
+        now = bucket.ready_at(now + step)
+        assert bucket.take(now)
