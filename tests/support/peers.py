@@ -39,7 +39,7 @@ class HttpPeer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests.append(
             {
                 "method": request.method,
@@ -59,9 +59,7 @@ class HttpPeer:
 async def http_peer(**about: Any) -> AsyncIterator[HttpPeer]:
     """An HTTP server that answers everything in the same way."""
     peer = HttpPeer(**about)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", peer.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.ServerRunner(web.Server(peer.handle, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     peer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -116,12 +114,24 @@ class RawPeer:
         self.writer.write(head + data)
 
     async def eof(self) -> None:
-        """Wait until the client is gone."""
+        """Wait until the client is gone; a close frame of its is answered."""
         try:
-            while await self.reader.read(65536):
+            while (await self.receive())[0] != 0x88:
                 pass
-        except ConnectionError:
+            self.frame(0x88, b"")
+            await self.writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
+
+    async def receive(self) -> tuple[int, bytes]:
+        """The next frame of the client: first byte and content."""
+        first, size = await self.reader.readexactly(2)
+        size &= 0x7F
+        if size > 125:
+            size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
+        mask = await self.reader.readexactly(4)
+        data = await self.reader.readexactly(size)
+        return first, bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
 
 
 @asynccontextmanager
