@@ -1,0 +1,1 @@
+"""Conversations recorded with a real server, played against the client."""
