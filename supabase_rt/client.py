@@ -156,6 +156,7 @@ class RealtimeClient:
             redact(self._endpoint.base),
             transport,
             tell=dispatch.tell,
+            deliver=dispatch.deliver,
             drain=dispatch.drain,
             access_token=options["access_token"],
             http=options["session"],
@@ -267,7 +268,8 @@ class RealtimeClient:
         Channels stay, ``errored``, and rejoin on the next ``connect``. ``code`` and ``reason``
         go into the close frame. The result is ``"ok"``.
         """
-        if isinstance(code, bool) or not (code == 1000 or 3000 <= code <= 4999):
+        whole = isinstance(code, int) and not isinstance(code, bool)
+        if not whole or not (code == 1000 or 3000 <= code <= 4999):
             raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code!r}")
         return self._core.connection.disconnect(code, str(reason or ""))
 
@@ -459,7 +461,7 @@ class RealtimeClient:
             self._core.dispatch,
         )
         traffic, counters = connection.traffic, session.context.counters
-        heard = traffic.last_message_at
+        heard = session.context.last_frame_at if traffic.frames_in else None
         return Health(
             state=session.state,
             connected_since=traffic.connected_since,

@@ -131,7 +131,9 @@ class RawPeer:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         mask = await self.reader.readexactly(4)
         data = await self.reader.readexactly(size)
-        return first, bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+        key = (mask * (size // 4 + 1))[:size]
+        unmasked = int.from_bytes(data, "big") ^ int.from_bytes(key, "big")
+        return first, unmasked.to_bytes(size, "big")
 
 
 @asynccontextmanager
