@@ -106,11 +106,7 @@ def codec_function(function: Callable[..., Any] | None) -> Callable[[Any], Any] 
     if function is None:
         return None
     _check_callable("encode and decode", function)
-    try:
-        count = len(inspect.signature(function).parameters)
-    except (ValueError, TypeError):
-        count = 1
-    if count < 2:
+    if _required_arguments(function) < 2:
         return function
 
     def collect(value: Any) -> Any:
@@ -119,3 +115,16 @@ def codec_function(function: Callable[..., Any] | None) -> Callable[[Any], Any] 
         return found[0] if found else None
 
     return collect
+
+
+def _required_arguments(function: Callable[..., Any]) -> int:
+    """How many positional arguments it insists on: ``json.dumps`` takes many and needs one."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(
+        parameter.kind in positional and parameter.default is parameter.empty
+        for parameter in parameters
+    )
