@@ -27,7 +27,6 @@ from .enums import ConnectionState
 from .errors import (
     ConnectionFailed,
     ConnectionLost,
-    DecodeError,
     GaveUp,
     RealtimeError,
 )
@@ -36,8 +35,10 @@ from .link import Codec, Link, Traffic, settle
 from .loopbound import Alarm, LoopBound
 from .outcome import Outcome, Waiting
 from .protocol import events
+from .protocol.events import Delivery
 from .protocol.messages import Message
 from .protocol.session import Session
+from .reader import Reader
 from .transport import Transport, TransportOptions
 
 __all__ = ["Connection"]
@@ -63,6 +64,7 @@ class Connection(LoopBound):
         options: TransportOptions,
         *,
         tell: Callable[[Any], None],
+        deliver: Callable[[Delivery], None],
         drain: Callable[[asyncio.Task[Any] | None], Coroutine[Any, Any, None]],
         access_token: Callable[[], Any] | None = None,
         http: aiohttp.ClientSession | None = None,
@@ -79,6 +81,7 @@ class Connection(LoopBound):
         self._host = host
         self._options = options
         self._tell_owner = tell
+        self._deliver = deliver
         self._drain_handlers = drain
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
@@ -86,7 +89,9 @@ class Connection(LoopBound):
         self._link: Link | None = None
         self._last_link_task: asyncio.Task[None] | None = None
         self._alarm = Alarm(self._on_deadline)
-        self._is_telling = False
+        self.is_telling = False
+        self.is_dirty = False
+        """Whether flush was called while events were told: by a handler, then."""
         self._waiting = Waiting()
         self._first_attempt = False
         self._shutting: asyncio.Task[None] | None = None
@@ -122,15 +127,16 @@ class Connection(LoopBound):
         if self.loop is None:
             return
         self._collect_frames()
-        if self._is_telling:
+        if self.is_telling:
+            self.is_dirty = True
             return
-        self._is_telling = True
+        self.is_telling = True
         try:
             while found := self.session.take_events():
                 for event in found:
                     self._act_on(event)
         finally:
-            self._is_telling = False
+            self.is_telling = False
         self._collect_frames()
         self._alarm.set(self.loop, self.session.next_deadline())
 
@@ -308,6 +314,12 @@ class Connection(LoopBound):
         self.session.link_lost(error, self.now())
         self.flush()
 
+    async def _read(self, transport: Transport) -> ConnectionLost:
+        """Take every frame until the socket ends; returns why."""
+        assert self.loop is not None
+        reader = Reader(self, self.codec, self._deliver, self.loop.time)
+        return await transport.pump(reader.on_text, reader.on_binary)
+
     async def _serve(self, link: Link, transport: Transport) -> RealtimeError:
         """Read and write until the socket ends; returns why."""
         link.transport = transport
@@ -322,7 +334,7 @@ class Connection(LoopBound):
         try:
             self.flush()
             self._waiting.take().succeed()
-            error = await transport.pump(self._on_text, self._on_binary)
+            error = await self._read(transport)
         except Exception:
             # Our own mistake, or a logger of the user's that raises. Never die silently.
             log.exception("the reader failed")
@@ -333,31 +345,6 @@ class Connection(LoopBound):
             await asyncio.wait([writer])
             link.drop()
         return error
-
-    # -- reading -------------------------------------------------------------------------
-
-    def _on_text(self, data: bytes) -> None:
-        self._on_frame(self.codec.decode_text, data)
-
-    def _on_binary(self, data: bytes) -> None:
-        self._on_frame(self.codec.decode_binary, data)
-
-    def _on_frame(self, decode: Callable[[bytes], Message], data: bytes) -> None:
-        traffic = self.traffic
-        traffic.frames_in += 1
-        assert self.loop is not None
-        now = self.loop.time()
-        traffic.last_message_at = now
-        try:
-            self.session.receive(decode(data), now)
-        except DecodeError as exc:
-            self._undecodable(exc, len(data))
-        self.flush()
-
-    def _undecodable(self, error: DecodeError, size: int) -> None:
-        self.session.context.counters.decode_errors += 1
-        log.warning("skipped a frame of %d bytes: %s", size, error)
-        self.report(error)
 
     # -- writing -------------------------------------------------------------------------
 

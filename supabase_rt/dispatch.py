@@ -59,7 +59,7 @@ class Dispatch:
         self._workers: dict[asyncio.Task[None], Registration] = {}
         self._in_error = False
         self._tellers: dict[type, Callable[[Any], None]] = {
-            events.Delivered: self._delivered,
+            events.Delivered: self.deliver,
             events.PresenceDelivered: self._presence,
             events.StatusChanged: lambda event: event.channel.owner._status(event),
             events.ReadyChanged: lambda event: event.channel.owner._ready_changed(event.error),
@@ -88,8 +88,10 @@ class Dispatch:
 
     # -- the machines' events ------------------------------------------------------------
 
-    def _delivered(self, event: events.Delivered) -> None:
-        event.channel.owner._deliver(event.ids, event.payload)
+    def deliver(self, delivery: events.Delivery) -> None:
+        """Tell the handlers of a channel one payload."""
+        channel, ids, payload = delivery
+        channel.owner._emitter.deliver(ids, payload)
 
     def _presence(self, event: events.PresenceDelivered) -> None:
         event.channel.owner._deliver_presence(event)
@@ -128,7 +130,7 @@ class Dispatch:
 
     def client_event(self, name: str, *args: Any) -> None:
         """Tell the listeners of ``client.on(name, ...)``."""
-        self.emitter.deliver((name,), *args)
+        self.emitter.tell(name, *args)
 
     def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None:
         """Tell the ``error`` listeners; one that raises is only logged."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
-from .protocol.changes import PostgresChange
+from .protocol.changes import PostgresChange, PostgresData
 from .registration import Registration
 
 __all__ = ["Emitter"]
@@ -70,24 +70,37 @@ class Emitter(EventEmitter):
         self._listeners_of[keys] = found
         return found
 
-    def deliver(self, keys: tuple[int | str, ...], *args: Any) -> None:
-        """Tell every listener of ``keys``, in order of registration."""
+    def deliver(self, keys: tuple[int | str, ...], payload: Any) -> None:
+        """Tell every listener of ``keys`` one payload, in order of registration."""
         listeners = self._listeners_of.get(keys)
         if listeners is None:
             listeners = self._listeners(keys)
+        if type(payload) is PostgresData:
+            self._deliver_change(listeners, payload)
+            return
         started = perf_counter()
         for listener in listeners:
-            listener(*args)
+            handler = listener.direct
+            if handler is None:
+                listener(payload)
+            else:
+                # Registration.__call__, written out: one call fewer for most events there are.
+                try:
+                    result = handler(payload)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as exc:
+                    listener.failed(exc, payload)
+                else:
+                    if result is not None:
+                        listener.returned(result)
             ended = perf_counter()
             if ended - started > BLOCKING_AFTER:
                 warn_of_blocking(listener, ended - started)
             started = ended
 
-    def deliver_change(self, keys: tuple[int, ...], data: Any) -> None:
-        """Tell a database change: one payload for each way of converting its columns."""
-        listeners = self._listeners_of.get(keys)
-        if listeners is None:
-            listeners = self._listeners(keys)
+    def _deliver_change(self, listeners: tuple[Registration, ...], data: PostgresData) -> None:
+        """A database change: one payload for each way of converting its columns."""
         payloads: dict[str, PostgresChange] = {}
         started = perf_counter()
         for listener in listeners:
@@ -99,6 +112,11 @@ class Emitter(EventEmitter):
             if ended - started > BLOCKING_AFTER:
                 warn_of_blocking(listener, ended - started)
             started = ended
+
+    def tell(self, key: str, *args: Any) -> None:
+        """Tell the listeners of one key any number of arguments."""
+        for listener in self._listeners_of.get((key,)) or self._listeners((key,)):
+            listener(*args)
 
 
 def warn_of_blocking(listener: Registration, seconds: float) -> None:

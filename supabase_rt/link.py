@@ -38,7 +38,6 @@ class Traffic:
     frames_in: int = 0
     frames_out: int = 0
     frames_refused: int = 0
-    last_message_at: float | None = None
     connected_since: float | None = None
     reconnects: int = 0
 

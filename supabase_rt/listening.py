@@ -13,7 +13,6 @@ from .enums import ListenType
 from .errors import InvalidState, TimedOut
 from .outcome import Outcome
 from .protocol.bindings import Binding
-from .protocol.changes import PostgresData
 from .protocol.channel import ChannelMachine
 from .protocol.columns import check_mode
 from .protocol.config import check_filter, check_listen_type, check_seconds
@@ -305,15 +304,7 @@ class Listening:
 
     # -- telling -------------------------------------------------------------------------
 
-    def _deliver(self, ids: tuple[int, ...], payload: Any) -> None:
-        if type(payload) is PostgresData:
-            self._emitter.deliver_change(ids, payload)
-        else:
-            self._emitter.deliver(ids, payload)
-
     def _deliver_presence(self, event: PresenceDelivered) -> None:
-        if not event.ids:
-            return
         self._presence_view = event.state
         try:
             self._emitter.deliver(event.ids, event.payload)

@@ -116,8 +116,12 @@ class Registration:
         self._stopping = False
         self._dropped = 0
         self._dropped_since = 0.0
+        self.direct: Callable[[Any], Any] | None = None
+        """The handler, while it can be called with the payload and nothing else to be done."""
         if thread or is_coroutine_function(handler):
             self._queue = deque()
+        elif self.accepts == 1 and not once:
+            self.direct = handler
 
     # -- on the reader's stack -----------------------------------------------------------
 
@@ -135,16 +139,27 @@ class Registration:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
-            self._reports.handler_failed(exc, _event(args), self.handler)
+            self.failed(exc, _event(args))
         else:
-            if result is not None and inspect.iscoroutine(result):
-                self._queue = deque([result])
-                self._wake()
+            if result is not None:
+                self.returned(result)
+
+    def failed(self, error: BaseException, event: Any) -> None:
+        """The handler raised."""
+        self._reports.handler_failed(error, event, self.handler)
+
+    def returned(self, result: Any) -> None:
+        """The handler returned something: nothing to us, unless it is a coroutine."""
+        if inspect.iscoroutine(result):
+            self.direct = None
+            self._queue = deque([result])
+            self._wake()
 
     def end(self) -> None:
         """No further events; what is queued already is still handled."""
         if not self._ended:
             self._ended = True
+            self.direct = None
             self._wake_worker()
             if self._on_end is not None:
                 self._on_end(self)

@@ -10,6 +10,7 @@ from .errors import DecodeError
 from .link import Codec
 from .protocol.messages import Message
 from .protocol.serializer import (
+    decode_array,
     decode_server_binary,
     decode_text,
     encode_client,
@@ -49,6 +50,9 @@ def build_codec(
             return decode_server_binary(data)
         return _decoded(decode, data)
 
+    if logger is None and decode is None:
+        fast = decode_array if vsn == "2.0.0" else from_text
+        return Codec(to_frame, fast, decode_server_binary)
     if logger is None:
         return Codec(to_frame, from_text, from_binary)
     return Codec(

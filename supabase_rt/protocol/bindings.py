@@ -55,18 +55,23 @@ class Bindings:
         self._count = 0
         self._server_ids: dict[tuple[Any, ...], Any] = {}
         self._routes: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        self._broadcasts: dict[str | None, tuple[int, ...]] = {}
 
     def add(self, type: ListenType, filter: dict[str, Any]) -> Binding:
         self._count += 1
         event = filter.get("event")
         binding = Binding(self._count, type, None if event is None else event.lower(), filter)
         self._all[binding.id] = binding
-        self._routes.clear()
+        self._forget_routes()
         return binding
 
     def remove(self, binding_id: int) -> None:
         if self._all.pop(binding_id, None) is not None:
-            self._routes.clear()
+            self._forget_routes()
+
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        self._broadcasts.clear()
 
     def __iter__(self) -> Any:
         return iter(list(self._all.values()))
@@ -114,6 +119,15 @@ class Bindings:
         found = self._routes.get(route)
         if found is None:
             found = self._remember(route, self._match_named(type, event))
+        return found
+
+    def broadcast(self, event: str | None) -> tuple[int, ...]:
+        """``named`` for broadcasts, by a table of their own: this is asked for every frame."""
+        found = self._broadcasts.get(event)
+        if found is None:
+            if len(self._broadcasts) >= _TABLE_LIMIT:
+                self._broadcasts.clear()
+            found = self._broadcasts[event] = self._match_named(ListenType.BROADCAST, event)
         return found
 
     def _match_named(self, type: ListenType, event: str | None) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ __all__ = [
     "ChannelResumed",
     "ConnectDue",
     "Delivered",
+    "Delivery",
     "ErrorReported",
     "GapFound",
     "GaveUpForGood",
@@ -38,8 +39,12 @@ __all__ = [
 ]
 
 
+Delivery = tuple[Any, tuple[int, ...], Any]
+"""A channel, the bindings it concerns, the payload. A plain tuple: one is made for every frame."""
+
+
 class Delivered(NamedTuple):
-    """A payload for the bindings ``ids``. A tuple: one is made for every event received."""
+    """A delivery that had to wait for its turn behind other events."""
 
     channel: Machine
     ids: tuple[int, ...]

@@ -94,6 +94,11 @@ class Outbox:
     def tell(self, event: object) -> None:
         self._events.append(event)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be written or told."""
+        return not self._events and not self._frames
+
     def take_frames(self) -> list[Frame]:
         frames, self._frames = self._frames, []
         return frames

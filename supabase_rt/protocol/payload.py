@@ -8,9 +8,8 @@ behind the properties. (A ``__setattr__`` that refuses would slow every construc
 from __future__ import annotations
 
 import reprlib
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from . import edge
 from .names import no_attribute, snake_case
@@ -37,7 +36,30 @@ def check_types(values: Mapping[str, Any], **expected: Any) -> None:
             raise ValueError(f"{key!r} cannot be of type {type(values[key]).__name__}")
 
 
-class Payload(Mapping[str, Any]):
+if TYPE_CHECKING:
+    _Mapping = Mapping
+else:
+
+    class _Mapping:
+        """The mixin methods of ``Mapping`` without its metaclass.
+
+        A broadcast is a msgspec struct, which has one of its own; ``Payload`` is registered as a
+        ``Mapping`` instead, for ``isinstance`` and for ``match``.
+        """
+
+        __slots__ = ()
+        __hash__ = None
+        __contains__ = Mapping.__contains__
+        get = Mapping.get
+        keys = Mapping.keys
+        items = Mapping.items
+        values = Mapping.values
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+
+class Payload(_Mapping[str, Any]):
     """Base of the payloads: the mapping, equality by value, and conversion."""
 
     __slots__ = ()
@@ -114,6 +136,9 @@ class Payload(Mapping[str, Any]):
         return cls._restore(edge.from_json(cls.__name__, text))
 
     @classmethod
-    @abstractmethod
     def _restore(cls, values: dict[str, Any]) -> Self:
         """The payload of these values under JS keys; raises ``ValueError`` for wrong types."""
+        raise AssertionError(f"{cls.__name__} does not restore itself")
+
+
+Mapping.register(Payload)

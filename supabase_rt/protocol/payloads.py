@@ -41,50 +41,39 @@ else:
     Undecoded = msgspec.Raw
 
 
+_WIRE_NAMES: Final = {"_payload": "payload", "_meta": "meta"}
+
+
 # -- broadcast ---------------------------------------------------------------------------
 
 
-class _BroadcastFrame(msgspec.Struct, gc=False):
-    type: str = "broadcast"
-    event: str | None = None
-    payload: Undecoded = None
-    meta: Undecoded = None
-
-
-class Broadcast(Payload):
+class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename=_WIRE_NAMES.get):
     """A broadcast: protocol reference, section 7.4.
 
     ``payload`` is any JSON value, or ``bytes`` of a binary broadcast; ``meta`` is given by the
     database and replay (``{"id", "replayed"}``). The key ``"meta"`` is absent without one.
+
+    It is the struct that the decoder makes of a text frame: one object for each event received,
+    made in C, with the payload still undecoded.
     """
 
-    __slots__ = ("_event", "_meta", "_payload", "_type")
+    type: str = "broadcast"
+    """``"broadcast"``."""
+    event: str | None = None
+    """The name given by the sender; ``None`` where it gave none."""
+    _payload: Undecoded = None
+    _meta: Undecoded = None
 
-    _names = js_keys("type", "event", "payload", "meta")
-    _optional = "meta"
-
-    def __init__(self, type: str, event: str | None, payload: Any, meta: Any = None) -> None:
-        self._type = type
-        self._event = event
-        self._payload = payload
-        self._meta = meta
-
-    @property
-    def type(self) -> str:
-        """``"broadcast"``."""
-        return self._type
-
-    @property
-    def event(self) -> str | None:
-        """The name given by the sender; ``None`` where it gave none."""
-        return self._event
+    _names: ClassVar[dict[str, str]] = js_keys("type", "event", "payload", "meta")
+    _optional: ClassVar[str] = "meta"
 
     @property
     def payload(self) -> Any:
         """What was sent: JSON, decoded at first sight, or ``bytes``."""
         value = self._payload
         if isinstance(value, msgspec.Raw):
-            value = self._payload = plain(value)
+            value = plain(value)
+            msgspec.structs.force_setattr(self, "_payload", value)
         return value
 
     @property
@@ -92,8 +81,12 @@ class Broadcast(Payload):
         """What the server added, or ``None``."""
         value = self._meta
         if isinstance(value, msgspec.Raw):
-            value = self._meta = plain(value)
+            value = plain(value)
+            msgspec.structs.force_setattr(self, "_meta", value)
         return value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Broadcast, (self.type, self.event, self.payload, self.meta)
 
     def _plain(self) -> dict[str, Any]:
         values = super()._plain()
@@ -124,7 +117,7 @@ def _decode_bytes(encoding: object, text: object) -> bytes:
         raise ValueError("the payload is not base64") from exc
 
 
-_broadcast: Final = msgspec.json.Decoder(_BroadcastFrame)
+_broadcast: Final = msgspec.json.Decoder(Broadcast)
 
 
 def read_broadcast(payload: Any) -> Broadcast:
@@ -135,10 +128,9 @@ def read_broadcast(payload: Any) -> Broadcast:
     """
     if isinstance(payload, msgspec.Raw):
         try:
-            found = _broadcast.decode(payload)
+            return _broadcast.decode(payload)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return _plain_broadcast(plain(payload))
-        return Broadcast(found.type, found.event, found.payload, found.meta)
     if isinstance(payload, UserBroadcast):
         body = msgspec.Raw(payload.body) if payload.is_json else payload.body
         meta = msgspec.Raw(payload.metadata) if payload.metadata else None

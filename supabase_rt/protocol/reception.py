@@ -14,8 +14,8 @@ from ..enums import ListenType
 from ..errors import RealtimeError
 from .bindings import Bindings
 from .context import Context
-from .events import Delivered, ErrorReported, PresenceDelivered, ReadyChanged
-from .messages import Message, plain
+from .events import Delivery, ErrorReported, PresenceDelivered, ReadyChanged
+from .messages import plain
 from .payloads import (
     PresenceJoin,
     PresenceLeave,
@@ -50,7 +50,8 @@ class Reception:
         self._tell = context.outbox.tell
         self._join_ref: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._readers: dict[str, Callable[[Message], None]] = {
+        self._replays = channel.config.replay is not None
+        self.readers: dict[str, Callable[[Any], Delivery | None]] = {
             "broadcast": self._broadcast,
             "postgres_changes": self._postgres_changes,
             "presence_diff": self._presence_diff,
@@ -87,21 +88,16 @@ class Reception:
             return asked
         return max(asked, int((self._context.epoch(heard_until) - REPLAY_OVERLAP) * 1000))
 
-    def receive(self, message: Message) -> bool:
-        """Act on a frame of the present join; False where its event is unknown."""
-        reader = self._readers.get(message.event)
-        if reader is None:
-            return False
-        reader(message)
-        return True
+    # Each reader acts on a payload of the present join and returns the delivery it leads to. It
+    # is returned, not put into the outbox, because most frames lead to one delivery and nothing
+    # else: the shell can then tell it at once.
 
-    def _broadcast(self, message: Message) -> None:
-        payload = read_broadcast(message.payload)
-        if self._channel.config.replay is not None and self._is_known(payload.meta):
-            return
-        ids = self.bindings.named(ListenType.BROADCAST, payload.event)
-        if ids:
-            self._tell(Delivered(self._channel, ids, payload))
+    def _broadcast(self, payload: Any) -> Delivery | None:
+        found = read_broadcast(payload)
+        if self._replays and self._is_known(found.meta):
+            return None
+        ids = self.bindings.broadcast(found.event)
+        return (self._channel, ids, found) if ids else None
 
     def _is_known(self, meta: Any) -> bool:
         """Whether a replay (or the live feed after it) brought this broadcast before."""
@@ -115,23 +111,23 @@ class Reception:
             self._seen.popitem(last=False)
         return False
 
-    def _postgres_changes(self, message: Message) -> None:
-        envelope = read_postgres_changes(message.payload)
-        ids = self.bindings.changed(envelope.ids, envelope.data.type)
-        if ids:
-            self._tell(Delivered(self._channel, ids, envelope.data))
+    def _postgres_changes(self, payload: Any) -> Delivery | None:
+        envelope = read_postgres_changes(payload)
+        data = envelope.data
+        ids = self.bindings.changed(envelope.ids, data.type)
+        return (self._channel, ids, data) if ids else None
 
-    def _presence_state(self, message: Message) -> None:
-        events = self.presence.receive_state(plain(message.payload), self._join_ref)
-        self._tell_presence(events)
+    def _presence_state(self, payload: Any) -> None:
+        self._tell_presence(self.presence.receive_state(plain(payload), self._join_ref))
 
-    def _presence_diff(self, message: Message) -> None:
-        events = self.presence.receive_diff(plain(message.payload), self._join_ref)
-        self._tell_presence(events)
+    def _presence_diff(self, payload: Any) -> None:
+        self._tell_presence(self.presence.receive_diff(plain(payload), self._join_ref))
 
     def _tell_presence(self, events: Any) -> None:
         for event in events:
             ids = self.bindings.named(ListenType.PRESENCE, event.kind)
+            if not ids:
+                continue
             payload: Any
             if event.kind == "join":
                 payload = PresenceJoin(event.key, event.current, event.changed)
@@ -141,17 +137,16 @@ class Reception:
                 payload = PresenceSync()
             self._tell(PresenceDelivered(self._channel, ids, payload, event.state))
 
-    def _system(self, message: Message) -> None:
-        payload = read_system(message.payload)
-        if payload.status == "error":
-            self._context.last_system_error = payload.message
-        if payload.extension == "postgres_changes":
-            self._database(payload)
-        elif payload.status == "error":
-            self.system_error = payload.message
+    def _system(self, payload: Any) -> Delivery | None:
+        found = read_system(payload)
+        if found.status == "error":
+            self._context.last_system_error = found.message
+        if found.extension == "postgres_changes":
+            self._database(found)
+        elif found.status == "error":
+            self.system_error = found.message
         ids = self.bindings.named(ListenType.SYSTEM, None)
-        if ids:
-            self._tell(Delivered(self._channel, ids, payload))
+        return (self._channel, ids, found) if ids else None
 
     def _database(self, payload: SystemMessage) -> None:
         """The change feed is up, or is not: the join itself says nothing of it (section 9.9)."""

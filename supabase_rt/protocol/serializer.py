@@ -25,6 +25,7 @@ from .messages import Message, UserBroadcast, dumps, loads, plain
 
 __all__ = [
     "SUPPORTED_VSNS",
+    "decode_array",
     "decode_client_binary",
     "decode_server_binary",
     "decode_text",
@@ -69,6 +70,16 @@ def _check_utf8(data: bytes) -> None:
             problem = False
         if problem:
             raise DecodeError("text frame is not valid UTF-8")
+
+
+def decode_array(data: bytes) -> Message:
+    """``decode_text`` of vsn 2.0.0, for the reader: most frames come through here."""
+    if data.isascii():
+        try:
+            return _array.decode(data)
+        except (msgspec.MsgspecError, RecursionError):
+            pass
+    return decode_text("2.0.0", data)
 
 
 def decode_text(vsn: str, data: bytes | str) -> Message:

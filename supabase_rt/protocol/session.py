@@ -20,6 +20,8 @@ from .config import ChannelConfig
 from .context import Context
 from .events import (
     ConnectDue,
+    Delivered,
+    Delivery,
     GaveUpForGood,
     IdleReached,
     LinkClosed,
@@ -195,34 +197,41 @@ class Session:
 
     # -- receiving -----------------------------------------------------------------------
 
-    def receive(self, message: Message, now: float) -> None:
-        """Apply one message. A payload that cannot be read is counted and skipped.
+    def receive(self, message: Message, now: float) -> Delivery | None:
+        """Apply one message.
 
-        Raises ``DecodeError`` for it, after which the session is as it was before.
+        Returns the delivery it leads to where nothing else waits to be told before it; all
+        other results are collected as after every call. Raises ``DecodeError`` for a payload
+        that cannot be read, and is then as it was before.
         """
-        context = self.context
-        context.last_frame_at = now
+        self.context.last_frame_at = now
+        channel = self.channels.get(message.topic)
+        if channel is not None and channel.state is JOINED:
+            join_ref = message.join_ref
+            reader = channel.reception.readers.get(message.event)
+            if reader is not None and (join_ref is None or join_ref == channel.join_ref):
+                delivery = reader(message.payload)
+                if delivery is None or self._outbox.is_quiet:
+                    return delivery
+                self._outbox.tell(Delivered(*delivery))
+                return None
+        self._receive_other(message, channel, now)
+        return None
+
+    def _receive_other(self, message: Message, channel: ChannelMachine | None, now: float) -> None:
+        """What is not for the handlers of a joined channel, or for nobody any more."""
         event = message.event
         if event == "phx_reply":
             self._reply(message, now)
         elif event in ("phx_close", "phx_error"):
             self._ended_by_server(message, now)
+        elif channel is None or (
+            channel.state is JOINED and event not in channel.reception.readers
+        ):
+            self.context.counters.unknown += 1
         else:
-            channel = self.channels.get(message.topic)
-            if channel is None:
-                context.counters.unknown += 1
-                return
-            join_ref = message.join_ref
-            if channel.state is not JOINED or (
-                join_ref is not None and join_ref != channel.join_ref
-            ):
-                context.counters.stale += 1
-                return
-            if not channel.reception.receive(message):
-                context.counters.unknown += 1
-                return
-        if self._joins:
-            self._pump(now)
+            self.context.counters.stale += 1
+        self._pump(now)
 
     def _reply(self, message: Message, now: float) -> None:
         payload = plain(message.payload)
