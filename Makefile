@@ -1,49 +1,78 @@
-# The only entry point: every target makes .venv by itself from a bare python3.
+# The only entry point. Every target makes .venv by itself from a bare Python 3.11 or newer.
 
-PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+# The first of these that is new enough; `make PYTHON=/path/to/python` overrides the search.
+PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+# A package is at home where its folder is: a .venv that was copied or moved is made anew.
+HOME_MARK := $(CURDIR)
+
+MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
+NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench clean
+.PHONY: help demo test check lint format types cov bench clean venv
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-$(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "supabase_rt needs Python 3.11 or newer; call: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@
+# Only a .venv that works, belongs to this folder and is as new as pyproject.toml is kept. The
+# stamp is written last, so that one half-made by Ctrl+C or a dead network does not count.
+venv:
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(HOME_MARK)" ] && [ ! pyproject.toml -nt $(STAMP) ] \
+	    && $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then exit 0; fi; \
+	rm -f $(STAMP); \
+	python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then for found in $(PYTHONS); do \
+	    if "$$found" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then python=$$found; break; fi; \
+	done; fi; \
+	if [ -z "$$python" ] || ! "$$python" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then \
+	    echo "supabase_rt needs Python 3.11 or newer and found none;" \
+	        "install it, or call: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; \
+	fi; \
+	echo "making $(VENV) (once; needs the network)" >&2; \
+	if ! said=$$("$$python" -m venv --clear $(VENV) 2>&1); then \
+	    rm -rf $(VENV); echo "$$said" >&2; \
+	    echo "could not make $(VENV) with $$python; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	    exit 1; \
+	fi; \
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' && echo "$(HOME_MARK)" >$(STAMP)
 
-demo: $(VENV)/.installed ## start a local server and watch a bot receive live events
-	$(BIN)/python -m supabase_rt.examples.demo
+demo: venv ## start a local server and watch a bot receive live events
+	@$(BIN)/python -m supabase_rt.examples.demo
 
-test: $(VENV)/.installed ## run the test suite
-	$(BIN)/python -X dev -m pytest
+test: venv ## run the test suite
+	@$(BIN)/python -X dev -m pytest
 
-lint: $(VENV)/.installed ## style and common mistakes (ruff)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+check: lint types test ## all that CI runs
 
-format: $(VENV)/.installed ## rewrite the code in the project's style
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+lint: venv ## style and common mistakes (ruff)
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m ruff format --check --quiet .
 
-types: $(VENV)/.installed ## mypy --strict over package and tests
-	$(BIN)/mypy
+format: venv ## rewrite the code in the project's style
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
 
-cov: $(VENV)/.installed ## coverage, held to 100 % for the machines and 95 % for the shell
-	$(BIN)/python -m pytest --cov --cov-report=
-	$(BIN)/coverage report --include='supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*' --fail-under=100
-	$(BIN)/coverage report --fail-under=95
+types: venv ## mypy --strict over package, tests and benchmarks
+	@$(BIN)/python -m mypy
 
-check: lint types test ## everything CI runs
+cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
+	@$(BIN)/python -m pytest -q --cov --cov-report=
+	@$(BIN)/python -m coverage report --include='$(MACHINES)' --fail-under=100
+	@$(BIN)/python -m coverage report --omit='$(NOT_SHELL)' --fail-under=95
+	@$(BIN)/python -m coverage report --include='supabase_rt/server/*' --format=total \
+	    | sed 's/$$/ % of the local server/'
 
-bench: $(VENV)/.installed ## speed of the decode and dispatch path beside a bare loop
-	$(BIN)/python benchmarks/run.py
+bench: venv ## speed of decoding and dispatch beside a bare loop
+	@$(BIN)/python benchmarks/run.py
 
-clean: ## remove everything that was made
-	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove all that was made
+	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
