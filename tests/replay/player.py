@@ -25,7 +25,7 @@ from aiohttp import web
 from supabase_rt import RealtimeClient, ReconnectPolicy
 
 from ..support.waiting import until
-from .frames import CUT_OFF, Frame, contains, read
+from .frames import CUT_OFF, Frame, contains, placeholders, read
 from .link import Link
 from .recordings import Step, load
 
@@ -132,11 +132,11 @@ class Player:
         return list(self.links[conn].arrived)
 
     def extra(self) -> dict[str, list[tuple[str, str]]]:
-        """What our clients wrote beyond the recording: topics and events by socket."""
+        """What our clients wrote to recorded sockets beyond the recording: topics and events."""
         return {
             conn: [frame.kind for frame in link.waiting]
             for conn, link in self.links.items()
-            if link.waiting
+            if link.waiting and not conn.endswith("+")
         }
 
     def unlike(self) -> list[str]:
@@ -144,9 +144,10 @@ class Player:
         found = []
         for link in self.links.values():
             for recorded, ours in link.matched:
-                if recorded.payload is CUT_OFF or recorded.payload == ours.payload:
+                payload = placeholders(ours.payload)
+                if recorded.payload is CUT_OFF or recorded.payload == payload:
                     continue
-                if ours.event == "phx_join" and contains(ours.payload, recorded.payload):
+                if ours.event == "phx_join" and contains(payload, recorded.payload):
                     continue
                 found.append(f"{link.conn}: {recorded.raw!r:.300} but ours: {ours.raw!r:.300}")
         return found
@@ -177,7 +178,7 @@ class Player:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         found = Request(request, await request.read())
-        conn = self._conn_for(found)
+        conn = self._conn_for(found) if request.method == "GET" else None
         if conn is not None:
             self.handshakes[conn] = request.rel_url.raw_path_qs
             link = self.links[conn] = Link(conn, found.tag, self._news.set)
@@ -187,12 +188,17 @@ class Player:
         return await found.answer
 
     def _conn_for(self, found: Request) -> str | None:
-        """The next recorded socket of a client that says by a header which it is."""
+        """The next recorded socket of a client that says by a header which it is.
+
+        A client that comes back more often than was recorded gets a silent one, ``A+``.
+        """
+        if not found.tag:
+            return None
         for step in self.recording.of("open"):
             tags = (step.conn, step.conn.rstrip("0123456789"))
             if found.tag in tags and step.conn not in self.links:
                 return step.conn
-        return None
+        return f"{found.tag}+"
 
     async def _until(self, find: Callable[[], T | None], what: object) -> T:
         """What ``find`` finds, as soon as it does."""
