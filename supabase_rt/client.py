@@ -158,6 +158,7 @@ class RealtimeClient:
             tell=dispatch.tell,
             deliver=dispatch.deliver,
             drain=dispatch.drain,
+            leaves=dispatch.leaves,
             access_token=options["access_token"],
             http=options["session"],
             max_outbound=options["max_outbound"],
@@ -234,6 +235,7 @@ class RealtimeClient:
     def remove_all_channels(self) -> Outcome[list[str]]:
         """Leave every channel, then disconnect; the result is one status for each channel."""
         self._core.connection.enter_loop(required="remove_all_channels")
+        self._core.connection.leaves(asyncio.current_task())
         leaving = [channel.unsubscribe() for channel in self.channels]
         outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
 

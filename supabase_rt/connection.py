@@ -65,7 +65,8 @@ class Connection(LoopBound):
         *,
         tell: Callable[[Any], None],
         deliver: Callable[[Delivery], None],
-        drain: Callable[[asyncio.Task[Any] | None], Coroutine[Any, Any, None]],
+        drain: Callable[[], Coroutine[Any, Any, None]],
+        leaves: Callable[[asyncio.Task[Any] | None], None],
         access_token: Callable[[], Any] | None = None,
         http: aiohttp.ClientSession | None = None,
         max_outbound: int = 10_000,
@@ -83,6 +84,7 @@ class Connection(LoopBound):
         self._tell_owner = tell
         self._deliver = deliver
         self._drain_handlers = drain
+        self.leaves = leaves
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
         self._warned_of_outbound = False
@@ -401,6 +403,7 @@ class Connection(LoopBound):
         """Close for good; the outcome settles when nothing is left running."""
         if not self.enter_loop():
             raise RuntimeError("disconnect() needs a running event loop")
+        self.leaves(asyncio.current_task())
         outcome: Outcome[str] = Outcome()
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)
@@ -415,7 +418,7 @@ class Connection(LoopBound):
         link, self._link = self._link, None
         previous = self._shutting
         task = self.loop.create_task(
-            self._shut(link, self._last_link_task, previous, code, reason, asyncio.current_task()),
+            self._shut(link, self._last_link_task, previous, code, reason),
             name="supabase_rt:close",
         )
         self._shutting = task
@@ -428,7 +431,6 @@ class Connection(LoopBound):
         previous: asyncio.Task[None] | None,
         code: int,
         reason: str,
-        caller: asyncio.Task[Any] | None,
     ) -> None:
         """End the link and everything that belongs to it. The one place that closes."""
         if previous is not None and not previous.done():
@@ -443,7 +445,7 @@ class Connection(LoopBound):
             await asyncio.wait([link_task])
         await self.tokens.aclose()
         await self._end_helpers()
-        await self._drain_handlers(caller)
+        await self._drain_handlers()
         if self._shutting is asyncio.current_task():
             self._shutting = None
             self.traffic.connected_since = None

@@ -56,7 +56,9 @@ class Dispatch:
         self.tally = Tally()
         self.last_latency: float | None = None
         self.heartbeat_registration: Registration | None = None
-        self._workers: dict[asyncio.Task[None], Registration] = {}
+        self._workers: dict[asyncio.Task[Any], Registration] = {}
+        self._leavers: set[asyncio.Task[Any]] = set()
+        self._ends: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         self._in_error = False
         self._tellers: dict[type, Callable[[Any], None]] = {
             events.Delivered: self.deliver,
@@ -178,23 +180,33 @@ class Dispatch:
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self._workers.pop(task, None)
+        self._leavers.discard(task)
+        self._release(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a handler's worker failed", exc_info=task.exception())
 
-    async def drain(self, keep: asyncio.Task[Any] | None) -> None:
-        """Let every worker finish what is queued; cut off what takes too long.
+    def leaves(self, task: asyncio.Task[Any] | None) -> None:
+        """``task`` asked for the end and may wait for it, so the end does not wait for it."""
+        if task in self._workers:
+            self._leavers.add(task)
+            self._release(task)
 
-        ``keep`` is the task that asked for the end: it may be a worker itself, whose handler
-        waits for us.
-        """
-        waiting = set()
+    def _release(self, task: asyncio.Task[Any]) -> None:
+        end = self._ends.pop(task, None)
+        if end is not None and not end.done():
+            end.set_result(None)
+
+    async def drain(self) -> None:
+        """Let every worker finish what is queued; cut off what takes too long."""
+        loop = asyncio.get_running_loop()
         for task, registration in list(self._workers.items()):
             registration.stop()
-            if task is not keep:
-                waiting.add(task)
-        if not waiting:
+            if task not in self._leavers:
+                self._ends[task] = loop.create_future()
+        if not self._ends:
             return
-        _, late = await asyncio.wait(waiting, timeout=DRAIN_TIMEOUT)
+        await asyncio.wait(list(self._ends.values()), timeout=DRAIN_TIMEOUT)
+        late, self._ends = list(self._ends), {}
         for task in late:
             registration = self._workers[task]
             lost = registration.discard_queue()

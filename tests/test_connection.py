@@ -305,6 +305,27 @@ async def test_disconnect_from_inside_handlers(
     assert ended == ["ok"]
 
 
+async def test_disconnect_from_two_handlers_that_both_wait_for_it(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    ended: list[int] = []
+
+    def leaver(number: int) -> Any:
+        async def leave() -> None:
+            await client.disconnect()
+            ended.append(number)
+
+        return leave
+
+    channel = client.channel("room")
+    for number in range(2):
+        channel.on("broadcast", {"event": "*"}, leaver(number))
+    await channel.subscribe()
+    server.broadcast("room", "x", {})
+    await until(lambda: len(ended) == 2, timeout=2)
+    await until(lambda: our_tasks() == [])
+
+
 async def test_disconnect_from_inside_a_status_callback(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:

@@ -1,0 +1,57 @@
+"""Programs of users, run as they run them: in a process of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from dataclasses import dataclass
+
+__all__ = ["Program", "run_program"]
+
+TIMEOUT = 20.0
+
+
+@dataclass
+class Program:
+    """How a program ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def run_program(
+    text: str, *arguments: str, until: str | None = None, send: signal.Signals | None = None
+) -> Program:
+    """Run ``text`` as a script; once it has printed the line ``until``, send it a signal."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-X",
+        "dev",
+        "-W",
+        "error",
+        "-c",
+        text,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    seen = b""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            while until is not None:
+                line = await process.stdout.readline()
+                seen += line
+                if not line or line.decode().strip() == until:
+                    break
+            if send is not None:
+                process.send_signal(send)
+            out, err = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Program(process.returncode, (seen + out).decode(), err.decode())
