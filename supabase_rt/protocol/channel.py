@@ -29,7 +29,7 @@ from .events import (
     PushEnded,
     StatusChanged,
 )
-from .losses import crash_error, join_timeout, mismatch_error, over_error
+from .losses import crash_error, mismatch_error, over_error
 from .messages import Message, sub_topic
 from .patience import join_deadline
 from .pushes import Push, PushBuffer
@@ -211,7 +211,7 @@ class ChannelMachine:
         self._tell_server_of_leaving()
         self._move(Input.JOIN_TIMEOUT)
         self.recovery.schedule(now)
-        self._status(SubscribeStatus.TIMED_OUT, join_timeout(self.topic))
+        self._status(SubscribeStatus.TIMED_OUT)
 
     def _tell_server_of_leaving(self) -> None:
         """A leave whose reply nobody waits for: the server may still decide the join late."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import BindingMismatch, InvalidState, SubscribeError, TimedOut
+from ..errors import BindingMismatch, InvalidState, SubscribeError
 
-__all__ = ["crash_error", "join_timeout", "mismatch_error", "over_error"]
+__all__ = ["crash_error", "mismatch_error", "over_error"]
 
 
 def crash_error(payload: Any, topic: str) -> SubscribeError:
@@ -30,13 +30,6 @@ def mismatch_error(difference: str, topic: str) -> BindingMismatch:
         "mismatch between server and client bindings for postgres changes",
         topic=topic,
         hint=f"the server joined something else than was asked for: {difference}",
-    )
-
-
-def join_timeout(topic: str) -> TimedOut:
-    """For a join without an answer."""
-    return TimedOut(
-        f"no answer to the join of {topic}", topic=topic, hint="it is joined again by itself"
     )
 
 
