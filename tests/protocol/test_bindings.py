@@ -60,6 +60,7 @@ def test_bindings_may_be_removed_while_going_through_them() -> None:
 @pytest.mark.parametrize(
     ("event", "arriving", "matches"),
     [
+        ("", "", True),
         ("shout", "shout", True),
         ("Shout", "SHOUT", True),
         ("shout", "whisper", False),
@@ -73,7 +74,7 @@ def test_broadcasts_are_matched_by_name_without_regard_to_case(
 ) -> None:
     bindings = Bindings()
     binding = bindings.add(BROADCAST, {"event": event})
-    assert bindings.named(BROADCAST, arriving) == ((binding.id,) if matches else ())
+    assert bindings.broadcast(arriving) == ((binding.id,) if matches else ())
 
 
 def test_every_system_binding_gets_every_system_message() -> None:
@@ -84,25 +85,39 @@ def test_every_system_binding_gets_every_system_message() -> None:
 
 def test_a_binding_of_one_type_gets_nothing_of_another() -> None:
     bindings = Bindings()
-    bindings.add(PRESENCE, {"event": "sync"})
-    assert bindings.named(BROADCAST, "sync") == ()
+    presence = bindings.add(PRESENCE, {"event": "sync"})
+    broadcast = bindings.add(BROADCAST, {"event": "sync"})
+    assert bindings.broadcast("sync") == (broadcast.id,)
+    assert bindings.named(PRESENCE, "sync") == (presence.id,)
 
 
 def test_a_new_and_a_removed_binding_are_seen_at_once() -> None:
     bindings = Bindings()
     first = bindings.add(BROADCAST, {"event": "a"})
-    assert bindings.named(BROADCAST, "a") == (first.id,)
+    assert bindings.broadcast("a") == (first.id,)
     second = bindings.add(BROADCAST, {"event": "a"})
-    assert bindings.named(BROADCAST, "a") == (first.id, second.id)
+    assert bindings.broadcast("a") == (first.id, second.id)
     bindings.remove(first.id)
-    assert bindings.named(BROADCAST, "a") == (second.id,)
+    assert bindings.broadcast("a") == (second.id,)
+
+
+def test_what_was_matched_once_is_matched_again_in_the_same_way() -> None:
+    bindings, (binding,) = bound(TODOS)
+    broadcast = bindings.add(BROADCAST, {"event": "a"})
+    presence = bindings.add(PRESENCE, {"event": "*"})
+    for _ in range(2):
+        assert bindings.broadcast("A") == (broadcast.id,)
+        assert bindings.named(PRESENCE, "join") == (presence.id,)
+        assert bindings.changed([100], "INSERT") == (binding.id,)
 
 
 def test_a_peer_that_invents_names_does_not_fill_the_memory() -> None:
     bindings = Bindings()
     binding = bindings.add(BROADCAST, {"event": "*"})
     for count in range(5000):
-        assert bindings.named(BROADCAST, f"name {count}") == (binding.id,)
+        assert bindings.broadcast(f"name {count}") == (binding.id,)
+        assert bindings.changed([count], "INSERT") == ()
+    assert len(bindings._broadcasts) <= 1024
     assert len(bindings._routes) <= 1024
 
 

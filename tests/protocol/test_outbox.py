@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,6 +137,24 @@ def test_frames_and_events_are_taken_once_and_in_order() -> None:
     assert outbox.take_frames() == [Frame(first), Frame(second, "outcome")]
     assert outbox.take_events() == ["one", "two"]
     assert (outbox.take_frames(), outbox.take_events()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fill", "quiet"),
+    [
+        (lambda outbox: None, True),
+        (lambda outbox: outbox.tell("event"), False),
+        (lambda outbox: outbox.send(message("a")), False),
+        (lambda outbox: outbox.timers.set("key", 1.0), True),
+    ],
+    ids=["empty", "event", "frame", "timer"],
+)
+def test_an_outbox_is_quiet_while_nothing_waits_in_it(
+    fill: Callable[[Outbox], None], quiet: bool
+) -> None:
+    outbox = Outbox()
+    fill(outbox)
+    assert outbox.is_quiet is quiet
 
 
 def test_what_was_taken_is_not_changed_by_what_follows() -> None:

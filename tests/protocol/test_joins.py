@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import pytest
+
+from supabase_rt.protocol.channel import ChannelMachine
+from supabase_rt.protocol.events import TokenWanted
+from supabase_rt.protocol.joins import JOIN_BURST, JOIN_RATE, JoinQueue
+
+from .support import DATABASE_DOWN, EXPIRED, World
+
+
+def topics(world: World) -> list[str]:
+    return [message.topic for message in world.frames("phx_join")]
+
+
+def waiting(world: World, *names: str) -> tuple[JoinQueue, list[ChannelMachine]]:
+    """A queue of its own over channels that want a join."""
+    queue, channels = JoinQueue(world.context), []
+    for name in names:
+        channel = world.channel(name)
+        channel.subscribe(10.0, world.now)
+        queue.add(channel, False)
+        channels.append(channel)
+    return queue, channels
+
+
+def context_is_open_by_hand(world: World) -> None:
+    """A link of which the session's own queue knows nothing."""
+    world.context.is_open = True
+
+
+# -- the queue ---------------------------------------------------------------------------
+
+
+def wants_token(queue: JoinQueue) -> bool:
+    return queue.wants_token
+
+
+def test_channels_join_in_the_order_of_their_asking() -> None:
+    world = World()
+    queue, _ = waiting(world, "realtime:b", "realtime:a")
+    world.open()
+    queue.pump(world.now)
+    world.collect()
+    assert topics(world) == ["realtime:b", "realtime:a"]
+    assert len(queue) == 0
+
+
+def test_a_channel_that_was_refused_goes_behind_those_that_were_not() -> None:
+    world = World()
+    queue, (first, second, third) = waiting(world, "realtime:1", "realtime:2", "realtime:3")
+    first.recovery.refusals, second.recovery.refusals = 2, 1
+    context_is_open_by_hand(world)
+    queue.pump(world.now)
+    world.collect()
+    assert topics(world) == [third.topic, second.topic, first.topic]
+
+
+def test_a_channel_that_wants_a_token_waits_and_lets_others_pass() -> None:
+    world = World()
+    queue, (first, second) = waiting(world, "realtime:1", "realtime:2")
+    queue.add(first, True)
+    queue.add(first, False)
+    assert wants_token(queue)
+    context_is_open_by_hand(world)
+    queue.pump(world.now)
+    world.collect()
+    assert topics(world) == [second.topic]
+    assert first in queue
+    queue.token_arrived()
+    assert not wants_token(queue)
+    queue.pump(world.now)
+    world.collect()
+    assert topics(world) == [second.topic, first.topic]
+
+
+def test_a_channel_that_wants_no_join_any_more_is_let_go() -> None:
+    world = World()
+    queue, (channel,) = waiting(world, "realtime:1")
+    channel.unsubscribe(10.0, None, world.now)
+    queue.pump(world.now)
+    world.collect()
+    assert (len(queue), topics(world)) == (0, [])
+
+
+def test_channels_can_be_taken_out_one_by_one_or_all() -> None:
+    queue, (first, second, third) = waiting(World(), "realtime:1", "realtime:2", "realtime:3")
+    queue.discard(first)
+    queue.discard(first)
+    assert first not in queue
+    assert second in queue
+    queue.clear()
+    assert third not in queue
+
+
+# -- in a session ------------------------------------------------------------------------
+
+
+def test_500_channels_join_at_the_pace_of_the_bucket() -> None:
+    """Beyond its rate the server cuts the socket (protocol reference, section 10)."""
+    world = World()
+    for count in range(500):
+        world.joining(f"realtime:{count}")
+    world.open()
+    assert len(world.frames("phx_join")) == JOIN_BURST == 100
+    world.advance(1.0)
+    assert len(world.frames("phx_join")) == pytest.approx(100 + JOIN_RATE, abs=1)
+    world.advance(6.9)
+    assert len(world.frames("phx_join")) < 500
+    world.advance(0.2)
+    assert topics(world) == [f"realtime:{count}" for count in range(500)]
+
+
+def test_the_pace_holds_across_a_reconnect() -> None:
+    world = World()
+    for count in range(100):
+        world.joining(f"realtime:{count}")
+    world.open()
+    world.take_written()
+    world.flap(1.0)
+    assert len(world.frames("phx_join")) == 50
+    world.advance(1.1)
+    assert len(world.frames("phx_join")) == 100
+
+
+def test_the_queue_is_empty_after_a_loss_and_nothing_wakes_for_it() -> None:
+    world = World()
+    for count in range(150):
+        world.joining(f"realtime:{count}")
+    world.open()
+    world.link_lost()
+    assert "joins" not in world.timers()
+
+
+def test_after_a_reconnect_refused_channels_join_after_the_healthy_ones() -> None:
+    world = World()
+    world.open()
+    refused = world.joining("realtime:refused")
+    world.refuse(refused, DATABASE_DOWN)
+    healthy = world.joined("realtime:healthy")
+    world.take_written()
+    world.flap()
+    assert topics(world) == [healthy.topic, refused.topic]
+
+
+def test_a_rejoin_for_an_expired_token_asks_for_a_fresh_one_first() -> None:
+    world = World(token="old", token_source=True)
+    world.open()
+    channel = world.joining()
+    world.refuse(channel, EXPIRED)
+    world.take_written()
+    world.told.clear()
+    world.advance(0.5)
+    assert world.take_written() == []
+    assert world.take_told(TokenWanted) == [TokenWanted(blocking=True)]
+    world.set_token("fresh")
+    assert world.last_join(channel).payload["access_token"] == "fresh"
+
+
+def test_a_rejoin_goes_out_with_the_old_token_where_asking_failed() -> None:
+    world = World(token="old", token_source=True)
+    world.open()
+    channel = world.joining()
+    world.refuse(channel, EXPIRED)
+    world.advance(0.5)
+    world.token_arrived()
+    assert len(world.frames("phx_join")) == 2
+    assert world.last_join(channel).payload["access_token"] == "old"
