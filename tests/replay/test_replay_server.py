@@ -137,6 +137,8 @@ async def test_a_restart_is_survived_with_one_loss_told_and_changes_flowing_agai
         # The port is shut now: attempt after attempt fails, and only the log hears of it.
         await events.some("reconnecting", 3)
         assert lost_a.names == lost_b.names == ["SUBSCRIBED", "CHANNEL_ERROR"]
+        # 1012 asks for distance: no attempt at once.
+        assert events.of("reconnecting")[0][0] == 1
         causes = [args[2] for args in events.of("reconnecting")]
         assert causes[0].close_code == 1012
         assert all(isinstance(cause, ConnectionFailed) for cause in causes[1:])
