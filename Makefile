@@ -70,8 +70,8 @@ cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
 	@$(BIN)/python -m coverage report --include='supabase_rt/server/*' --format=total \
 	    | sed 's/$$/ % of the local server/'
 
-bench: venv ## speed of decoding and dispatch beside a bare loop
-	@$(BIN)/python benchmarks/run.py
+bench: venv ## speed beside the peers and a bare loop (BENCH='--quick' for a look)
+	@$(BIN)/python -m benchmarks.run $(BENCH)
 
 clean: ## remove all that was made
 	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info

@@ -1,0 +1,1 @@
+"""One process for each client; all speak the protocol of ``driver`` over stdin and stdout."""

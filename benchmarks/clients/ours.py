@@ -1,0 +1,118 @@
+"""supabase_rt through its public API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from supabase_rt import RealtimeChannel, RealtimeClient
+
+from ..work import Work, topic
+from .driver import Counter, load_spec, serve
+
+CHANGES = {"event": "*", "schema": "public", "table": "todos"}
+FILTERS: dict[str, dict[str, str]] = {
+    "broadcast": {"event": "cursor"},
+    "postgres_changes": CHANGES,
+    "presence": {"event": "sync"},
+}
+
+
+def make_handler(work: Work, counter: Counter) -> Callable[[Any], Any]:
+    def unread(payload: Any) -> None:
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    def read_x(payload: Any) -> None:
+        payload["payload"]["x"]
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    def read_new(payload: Any) -> None:
+        payload.new["id"]
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    def read_type(payload: Any) -> None:
+        _ = payload.event_type
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    async def slow(payload: Any) -> None:
+        read_x(payload)
+
+    if work.asynchronous:
+        return slow
+    return {"nothing": unread, "x": read_x, "new": read_new, "event_type": read_type}[work.read]
+
+
+async def open_channels(
+    client: RealtimeClient, work: Work, handler: Callable[[Any], Any]
+) -> list[RealtimeChannel]:
+    """Subscribe to all channels of the work, ``handler`` bound as often as it says."""
+    channels = []
+    for number in range(work.channels):
+        options = {"config": {"broadcast": {"ack": work.ack}}} if work.ack else None
+        channel = client.channel(topic(number).removeprefix("realtime:"), options)
+        for _ in range(work.handlers):
+            # So many may wait that none is dropped: the work is to handle them all.
+            channel.on(work.event, FILTERS[work.event], handler, maxsize=2 * work.count)
+        channels.append(channel.subscribe())
+    for channel in channels:
+        await channel
+    return channels
+
+
+class Sender:
+    """The sending half: plain broadcasts, and broadcasts that await their reply."""
+
+    def __init__(self, channel: RealtimeChannel, counter: Counter) -> None:
+        self._channel = channel
+        self._counter = counter
+
+    async def send(self, count: int) -> dict[str, Any]:
+        send = self._channel.send
+
+        async def act() -> None:
+            for number in range(count):
+                content = {"x": number, "y": 34, "user": "anna"}
+                await send({"type": "broadcast", "event": "cursor", "payload": content})
+
+        return await self._counter.during(1, act)
+
+    async def acked(self, count: int) -> dict[str, Any]:
+        taken = []
+        started = time.process_time()
+        for number in range(count):
+            before = time.perf_counter()
+            content = {"x": number, "y": 34, "user": "anna"}
+            told = await self._channel.send(
+                {"type": "broadcast", "event": "cursor", "payload": content}
+            )
+            if told != "ok":
+                raise RuntimeError(told)
+            taken.append(time.perf_counter() - before)
+        return {"cpu": time.process_time() - started, "latencies": taken}
+
+
+async def main() -> None:
+    spec = load_spec()
+    work = Work(**spec["work"])
+    counter = Counter()
+    async with RealtimeClient(spec["url"], params={"apikey": spec["who"]}) as client:
+        channels = await open_channels(client, work, make_handler(work, counter))
+        sender = Sender(channels[0], counter)
+        await serve({"round": counter.round, "send": sender.send, "acked": sender.acked})
+        dropped = client.health().dropped_events
+        if dropped:
+            raise RuntimeError(f"{dropped} events were dropped")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,78 @@
+"""PyPI ``realtime``: text frames of vsn 1.0.0, plain handlers only."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from ..work import Work, topic
+from .driver import Counter, load_spec, serve
+
+realtime: Any = importlib.import_module("realtime")
+
+
+def make_handler(work: Work, counter: Counter) -> Callable[..., None]:
+    def unread(*payload: Any) -> None:
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    def read_x(payload: Any) -> None:
+        payload["payload"]["x"]
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    def read_new(payload: Any) -> None:
+        payload["data"]["record"]["id"]
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    def read_type(payload: Any) -> None:
+        payload["data"]["type"]
+        counter.left -= 1
+        if not counter.left:
+            counter.finish()
+
+    return {"nothing": unread, "x": read_x, "new": read_new, "event_type": read_type}[work.read]
+
+
+async def open_channel(client: Any, work: Work, number: int, handler: Callable[..., None]) -> Any:
+    channel = client.channel(topic(number).removeprefix("realtime:"))
+    if work.event == "broadcast":
+        channel.on_broadcast("cursor", handler)
+    elif work.event == "postgres_changes":
+        channel.on_postgres_changes("*", handler, table="todos", schema="public")
+    else:
+        channel.on_presence_sync(handler)
+    await channel.subscribe()
+    return channel
+
+
+async def main() -> None:
+    spec = load_spec()
+    work = Work(**spec["work"])
+    counter = Counter()
+    handler = make_handler(work, counter)
+    client = realtime.AsyncRealtimeClient(spec["url"], spec["who"])
+    await client.connect()
+    channels = [
+        await open_channel(client, work, number, handler) for number in range(work.channels)
+    ]
+
+    async def send(count: int) -> dict[str, Any]:
+        async def act() -> None:
+            for number in range(count):
+                await channels[0].send_broadcast("cursor", {"x": number, "y": 34, "user": "anna"})
+
+        return await counter.during(1, act)
+
+    await serve({"round": counter.round, "send": send})
+    await client.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
