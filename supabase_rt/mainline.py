@@ -58,9 +58,10 @@ def is_in_loop() -> bool:
 async def run_until_stopped(connection: Connection, leave: Callable[[], Awaitable[None]]) -> None:
     """Wait for a signal or the end of the client; raises the final error if one ended it."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     ends = [
-        asyncio.ensure_future(connection.wait_closed()),
-        asyncio.ensure_future(stop.wait()),
+        loop.create_task(connection.wait_closed(), name="supabase_rt:wait_closed"),
+        loop.create_task(stop.wait(), name="supabase_rt:signals"),
     ]
     with _signals(stop):
         try:
