@@ -16,7 +16,7 @@ from .emitter import Emitter
 from .enums import HeartbeatStatus
 from .errors import ConnectionFailed
 from .protocol import events
-from .registration import Registration, accepted_arguments, handler_name
+from .registration import Registration, accepted_arguments
 
 __all__ = ["CLIENT_EVENTS", "Dispatch"]
 
@@ -35,6 +35,9 @@ CLIENT_EVENTS: dict[str, int] = {
     "gave_up": 1,
 }
 """The client's own events and how many arguments each carries."""
+
+_SOURCE = "client event "
+ERROR_SOURCE = f"{_SOURCE}error"
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that handlers get to finish what they have begun when the client stops."""
@@ -146,18 +149,19 @@ class Dispatch:
 
     # -- Reports -------------------------------------------------------------------------
 
-    def handler_failed(self, error: BaseException, event: Any, handler: Any) -> None:
+    def handler_failed(self, error: BaseException, event: Any, registration: Registration) -> None:
         """A handler raised: logged with its name, counted, told."""
         self.tally.handler_errors += 1
-        name = handler_name(handler)
         handlers_log.error(
             "handler %s failed: %s",
-            name,
+            registration.name,
             type(error).__name__,
             exc_info=error,
-            extra={"handler": name},
+            extra={"handler": registration.name},
         )
-        self.error(error, event, handler)
+        if registration.source != ERROR_SOURCE:
+            # An error listener that always raises would be told of itself for ever.
+            self.error(error, event, registration.handler)
 
     def events_dropped(self, source: str, count: int, since: float, until: float) -> None:
         """A handler was slower than its events for longer than its queue lasts."""
@@ -227,7 +231,7 @@ class Dispatch:
         registration = Registration(
             handler,
             self,
-            source=f"client event {name}",
+            source=_SOURCE + name,
             limit=limit,
             maxsize=None,
             once=once,

@@ -28,7 +28,9 @@ OVERFLOWS = ("drop_oldest", "drop_newest", "close")
 class Reports(Protocol):
     """Where registrations tell of what goes wrong, and who owns their workers."""
 
-    def handler_failed(self, error: BaseException, event: Any, handler: Any) -> None: ...
+    def handler_failed(
+        self, error: BaseException, event: Any, registration: Registration
+    ) -> None: ...
     def events_dropped(self, source: str, count: int, since: float, until: float) -> None: ...
     def start_worker(self, registration: Registration) -> asyncio.Task[None]: ...
 
@@ -146,7 +148,7 @@ class Registration:
 
     def failed(self, error: BaseException, event: Any) -> None:
         """The handler raised."""
-        self._reports.handler_failed(error, event, self.handler)
+        self._reports.handler_failed(error, event, self)
 
     def returned(self, result: Any) -> None:
         """The handler returned something: nothing to us, unless it is a coroutine."""
@@ -187,7 +189,7 @@ class Registration:
             hint="make the handler faster, raise maxsize=, or choose overflow='drop_oldest'",
         )
         self.end()
-        self._reports.handler_failed(error, None, self.handler)
+        self._reports.handler_failed(error, None, self)
 
     def _count_dropped(self) -> None:
         """Told once for each turn of the loop, so that a flood does not make another one."""
@@ -245,7 +247,7 @@ class Registration:
             task = asyncio.current_task()
             if isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
-            self._reports.handler_failed(exc, _event(args), self.handler)
+            self.failed(exc, _event(args))
 
     def stop(self) -> asyncio.Task[None] | None:
         """Let the worker finish what is queued and end; returns it while it is alive."""
