@@ -5,15 +5,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..errors import DecodeError
 from ..protocol.messages import Message
 from ..protocol.serializer import payload_object
 from .auth import Policy, Rights, Token, Tokens, default_policy
-from .changes import ChangeFeed
+from .changes import ChangeFeed, Feed
 from .faults import Faults
 from .hub import Hub
+from .joins import Replay
 from .outgoing import Fanout
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
@@ -44,6 +46,21 @@ class Received:
             return self.undecoded
 
 
+class AskedDatabase(Protocol):
+    """What is asked of a database; the answers come through callbacks."""
+
+    def ask_rights(self, token: Token, sub_topic: str, done: Callable[[Rights], None]) -> None:
+        """The rights of a token on a private topic."""
+
+    async def rights(self, token: Token, sub_topic: str) -> Rights:
+        """The same, awaited."""
+
+    def ask_replay(
+        self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
+    ) -> None:
+        """Stored messages, oldest first; None where the database cannot say."""
+
+
 class Backend:
     """The state behind the sockets."""
 
@@ -60,9 +77,11 @@ class Backend:
         self.policy = policy
         self.faults = faults or Faults()
         self.hub = Hub()
-        self.feed = ChangeFeed(
+        self.tables = ChangeFeed(
             strict=self.settings.strict_tables, max_record_bytes=self.settings.max_record_bytes
         )
+        self.feed: Feed = self.tables
+        self.database: AskedDatabase | None = None
         self.messages = MessageStore()
         self.received: collections.deque[Received] = collections.deque(maxlen=10_000)
         self.connections = 0
@@ -99,5 +118,48 @@ class Backend:
         message = StoredMessage.make(event, payload, now)
         if private:
             self.messages.add(sub_topic, message)
-        fanout = Fanout(f"realtime:{sub_topic}", "broadcast", message.user_broadcast())
+        return self.send_stored(sub_topic, private, message)
+
+    def send_stored(self, sub_topic: str, private: bool, message: StoredMessage) -> int:
+        """Tell the members of a space of a message from the database side."""
+        topic, content = f"realtime:{sub_topic}", message.user_broadcast()
+        fanout = Fanout(topic, "broadcast", content, message_id=message.id)
         return self.hub.broadcast((sub_topic, private), fanout)
+
+    # -- what a database may be asked --------------------------------------------------
+
+    def _asked(self) -> AskedDatabase | None:
+        """The database, where it decides: a policy written in Python comes first."""
+        return self.database if self.policy is default_policy else None
+
+    def authorize(self, token: Token, sub_topic: str, done: Callable[[Rights], None]) -> None:
+        """Find the rights on a private topic; ``done`` is called now or later."""
+        database = self._asked()
+        if database is None:
+            done(self.rights(token, sub_topic))
+        else:
+            database.ask_rights(token, sub_topic, done)
+
+    async def rights_of(self, token: Token, sub_topic: str) -> Rights:
+        """The rights on a private topic."""
+        database = self._asked()
+        if database is None:
+            return self.rights(token, sub_topic)
+        return await database.rights(token, sub_topic)
+
+    def replay(
+        self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
+    ) -> None:
+        """Find stored messages, oldest first; ``done`` gets None where the database fails."""
+        mine = self.messages.replay(sub_topic, wanted)
+        if self.database is None:
+            done(mine)
+            return
+
+        def merge(found: list[StoredMessage] | None) -> None:
+            if found is not None:
+                found = sorted([*found, *mine], key=lambda message: message.inserted_at)
+                found = found[-wanted.limit :]
+            done(found)
+
+        self.database.ask_replay(sub_topic, wanted, merge)

@@ -20,7 +20,16 @@ from .columns import exact
 from .filters import Condition, FilterError, check, like, parse, passes, quoted
 from .tables import Row, Table, Tables
 
-__all__ = ["Binding", "Change", "ChangeFeed", "Subscriber", "entry_id", "timestamp"]
+__all__ = [
+    "Binding",
+    "Change",
+    "ChangeFeed",
+    "Feed",
+    "SubscribeFailed",
+    "Subscriber",
+    "entry_id",
+    "timestamp",
+]
 
 WILDCARD_SELECT = (
     "Column selection is not supported for wildcard subscriptions. "
@@ -106,9 +115,13 @@ class Binding:
 
     def covers(self, table: Table) -> bool:
         """Whether the schema and table of this binding match, by LIKE as on the server."""
+        return self.names(table.schema, table.name)
+
+    def names(self, schema: str, table: str) -> bool:
+        """The same, by the names alone."""
         return all(
             wanted == "*" or re.fullmatch(like(wanted, escapes=False), name)
-            for wanted, name in ((self.schema, table.schema), (self.table, table.name))
+            for wanted, name in ((self.schema, schema), (self.table, table))
         )
 
     def shown(self) -> str:
@@ -158,6 +171,21 @@ class Subscriber(Protocol):
 
     def deliver_change(self, kind: str, ids: Sequence[int], data: msgspec.Raw) -> None:
         """One change, encoded, with the ids of the bindings that match."""
+
+
+class Feed(Protocol):
+    """What the channels know of a feed."""
+
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        entries: Sequence[Mapping[str, Any]],
+        done: Callable[[str | None], None],
+    ) -> None:
+        """Subscribe to all entries or none; ``done`` gets the error text, or None."""
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Forget a channel, known or not."""
 
 
 class ChangeFeed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -13,9 +14,10 @@ from .auth import Rights, Token, TokenError, expired
 from .backend import Backend
 from .changes import entry_id
 from .hub import Member, SpaceKey
-from .joins import JoinConfig, Replay
+from .joins import JoinConfig
 from .outgoing import Fanout, Frame
 from .presence import Window
+from .stored import StoredMessage
 from .timers import Timers
 
 __all__ = ["ServerChannel"]
@@ -74,6 +76,7 @@ class ServerChannel:
         self._presence = config.presence_enabled or self.backend.settings.presence_enabled
         self._window = Window(self.backend.settings.presence_limit)
         self._started = False
+        self._replayed: set[str] = set()
 
     # -- what the hub and the feed ask -------------------------------------------------
 
@@ -92,6 +95,8 @@ class ServerChannel:
 
     def deliver(self, message: Fanout) -> bool:
         """Write a message that was fanned out: its join_ref is null."""
+        if message.message_id is not None and message.message_id in self._replayed:
+            return False
         frame = message.frame(self.session.vsn)
         if frame is None:
             return False
@@ -116,13 +121,13 @@ class ServerChannel:
         entries = self.config.postgres_changes
         return {"postgres_changes": [{"id": entry_id(entry), **entry} for entry in entries]}
 
-    def start(self, replay: Replay | None) -> None:
+    def start(self, stored: Sequence[StoredMessage] = ()) -> None:
         """What follows the join's reply, in the order of section 3.3."""
         self.backend.hub.enter(self)
         self._watch_expiry()
-        if replay is not None:
-            for stored in self.backend.messages.replay(self.sub_topic, replay):
-                self._push_replayed(stored.replayed())
+        for message in stored:
+            self._replayed.add(message.id)
+            self._push_replayed(message.replayed())
         if self.config.postgres_changes:
             self._subscribe_after(self.backend.settings.postgres_ready_delay)
         else:
@@ -261,23 +266,31 @@ class ServerChannel:
         except TokenError as exc:
             self.shut_down(exc.system)
             return
-        if not self.config.private or self._regrant(token):
-            self._token = token
-            self._watch_expiry()
-            if self.config.postgres_changes:
-                self._subscribe_after(self.backend.settings.resubscribe_delay)
+        if self.config.private:
+            regrant = functools.partial(self._regrant, token)
+            self.backend.authorize(token, self.sub_topic, regrant)
+        else:
+            self._take_over(token)
 
-    def _regrant(self, token: Token) -> bool:
-        """Take over the rights of a new token; False where they end the channel."""
-        before, after = self._rights, self.backend.rights(token, self.sub_topic)
-        self._rights = after
+    def _take_over(self, token: Token) -> None:
+        self._token = token
+        self._watch_expiry()
+        if self.config.postgres_changes:
+            self._subscribe_after(self.backend.settings.resubscribe_delay)
+
+    def _regrant(self, token: Token, after: Rights) -> None:
+        """Take over a new token with its rights, unless they end the channel."""
+        if not self.alive:
+            return
+        before, self._rights = self._rights, after
         if not after.broadcast_read and not (after.presence_read and self._presence):
             self.shut_down(NO_READ + self.sub_topic)
         elif before.broadcast_read > after.broadcast_read or (
             self._presence and before.presence_read > after.presence_read
         ):
             self.shut_down(NO_LONGER + self.sub_topic)
-        return self.alive
+        else:
+            self._take_over(token)
 
     # -- the end -----------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class HttpApi:
         if any(problems):
             return json_response({"errors": {"messages": problems}}, 422)
         for message in messages:
-            self._send(message, token)
+            await self._send(message, token)
         return web.Response(status=202)
 
     def _problems(self, message: Any) -> dict[str, list[str]]:
@@ -100,12 +100,12 @@ class HttpApi:
             found["payload"] = [TOO_LARGE]
         return found
 
-    def _may_send(self, sub_topic: str, private: bool, token: Token) -> bool:
-        return not private or self._backend.rights(token, sub_topic).broadcast_write
+    async def _may_send(self, sub_topic: str, private: bool, token: Token) -> bool:
+        return not private or (await self._backend.rights_of(token, sub_topic)).broadcast_write
 
-    def _send(self, message: dict[str, Any], token: Token) -> None:
+    async def _send(self, message: dict[str, Any], token: Token) -> None:
         topic, private = message["topic"], message.get("private") is True
-        if not self._may_send(topic, private, token):
+        if not await self._may_send(topic, private, token):
             # Skipped, and the caller is not told.
             return
         payload = {"event": message["event"], "payload": message["payload"], "type": "broadcast"}
@@ -133,13 +133,15 @@ class HttpApi:
             # The parameters are merged, and those of the body win over those of the query.
             private = content["private"] is True if "private" in content else private
             body = dumps(content)
-        return self._send_single(request, UserBroadcast("", is_json, b"", body), private, token)
+        return await self._send_single(
+            request, UserBroadcast("", is_json, b"", body), private, token
+        )
 
-    def _send_single(
+    async def _send_single(
         self, request: web.Request, frame: UserBroadcast, private: bool, token: Token
     ) -> web.Response:
         topic, frame.event = request.match_info["topic"], request.match_info["event"]
-        if not self._may_send(topic, private, token):
+        if not await self._may_send(topic, private, token):
             return json_response({"message": "Unauthorized"}, 403)
         if len(frame.body) > self._backend.settings.max_payload_size:
             return json_response({"errors": {"payload": [TOO_LARGE]}}, 422)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
@@ -18,6 +19,9 @@ from .faults import Faults
 from .publisher import Publisher
 from .settings import Settings
 from .tables import Row, Table
+
+if TYPE_CHECKING:
+    from .postgres.database import Database
 
 __all__ = ["LocalRealtime", "Reached"]
 
@@ -34,15 +38,25 @@ class Reached(int):
 
 
 class LocalRealtime:
-    """A server that speaks the Realtime protocol on both versions, without a database.
+    """A server that speaks the Realtime protocol on both versions.
+
+    Without a database, row changes are published from Python with ``insert``, ``update`` and
+    ``delete``. ``db`` is the URL of a PostgreSQL with ``wal_level = logical`` to follow instead;
+    ``embedded_db=True`` starts one for as long as the server runs, and a path instead of True
+    keeps its data there. What such a database lacks (roles, the schemas ``auth`` and
+    ``realtime``, the publication ``supabase_realtime``) is created; nothing in it is changed.
+    ``slot`` names a replication slot that is found again after a crash; by default the slot is
+    temporary.
 
     ``port`` 0 takes a free one; ``host`` is the address to listen on. ``jwt_secret`` signs and
     checks all tokens (at least 32 bytes; by default the one of a local Supabase stack).
     ``policy`` gives the rights on private topics: ``(role, claims, sub_topic)`` to ``Rights`` or
-    a bool; by default ``authenticated`` and ``service_role`` may do everything there and others
-    nothing. All other keywords are those of ``Settings``.
+    a bool; by default the policies on ``realtime.messages`` decide, and without a database
+    ``authenticated`` and ``service_role`` may do everything there and others nothing. All other
+    keywords are those of ``Settings``.
 
-    Raises ``ValueError`` for a short secret and ``TypeError`` for an unknown setting.
+    Raises ``ValueError`` for a short secret, ``TypeError`` for an unknown setting, and, with a
+    database, ``DatabaseProblem`` (a ``RuntimeError``) from ``start`` where it cannot be followed.
     """
 
     def __init__(
@@ -52,8 +66,13 @@ class LocalRealtime:
         jwt_secret: str | None = None,
         *,
         policy: Policy = default_policy,
+        db: str | None = None,
+        embedded_db: bool | str | os.PathLike[str] = False,
+        slot: str | None = None,
         **settings: Any,
     ) -> None:
+        if db is not None and embedded_db is not False:
+            raise ValueError("db and embedded_db are two databases; give one")
         self.host = host
         self.port = port
         self.settings = Settings(**settings)
@@ -65,7 +84,10 @@ class LocalRealtime:
             policy=policy,
             faults=self.faults,
         )
-        self._publisher = Publisher(self.backend.feed)
+        self._tables = Publisher(self.backend.tables)
+        self._database: Database | None = None
+        if db is not None or embedded_db is not False:
+            self._database = self._make_database(db, embedded_db, slot)
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
         issue = self.backend.tokens.issue
@@ -80,6 +102,19 @@ class LocalRealtime:
         """Listen; ``port`` is the real one afterwards. Raises ``OSError`` where it is taken."""
         if self._runner is not None:
             raise RuntimeError("the server is running already")
+        database = self._database
+        if database is not None and not database.running:
+            await database.start()
+            assert database.feed is not None
+            self.backend.feed, self.backend.database = database.feed, database
+        try:
+            await self._listen()
+        except BaseException:
+            await self._stop_database()
+            raise
+        return self
+
+    async def _listen(self) -> None:
         self._app = make_app(self.backend)
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -90,10 +125,23 @@ class LocalRealtime:
             raise
         self._runner = runner
         self.port = runner.addresses[0][1]
-        return self
 
     async def stop(self) -> None:
-        """Stop listening and close every socket with 1012; nothing is left running."""
+        """Stop listening and close every socket with 1012; nothing is left running.
+
+        The replication slot is dropped, and an embedded database ends too.
+        """
+        try:
+            await self._hang_up()
+        finally:
+            await self._stop_database()
+
+    async def _stop_database(self) -> None:
+        if self._database is not None:
+            self.backend.feed, self.backend.database = self.backend.tables, None
+            await self._database.stop()
+
+    async def _hang_up(self) -> None:
         runner, app = self._runner, self._app
         if runner is None or app is None:
             return
@@ -114,8 +162,11 @@ class LocalRealtime:
         await runner.cleanup()
 
     async def restart(self, downtime: float = 0.0) -> None:
-        """Stop, refuse connections for ``downtime`` seconds, and listen on the same port."""
-        await self.stop()
+        """Stop, refuse connections for ``downtime`` seconds, and listen on the same port.
+
+        A database goes on meanwhile.
+        """
+        await self._hang_up()
         await asyncio.sleep(downtime)
         await self.start()
 
@@ -156,6 +207,49 @@ class LocalRealtime:
         """A signed token that expires in so many seconds; negative for one that has expired."""
         now = time.time()
         return self.backend.tokens.issue(role, now=now, sub=sub, expires_in=expires_in, **claims)
+
+    # -- the database ------------------------------------------------------------------
+
+    def _make_database(
+        self, db: str | None, embedded_db: bool | str | os.PathLike[str], slot: str | None
+    ) -> Database:
+        try:
+            from .postgres.database import Database
+        except ImportError as exc:
+            from .postgres.problems import missing_package
+
+            raise missing_package("psycopg", "following a database") from exc
+        return Database(
+            db,
+            sent=self.backend.send_stored,
+            folder=None if isinstance(embedded_db, bool) else embedded_db,
+            slot=slot,
+            max_record_bytes=self.settings.max_record_bytes,
+        )
+
+    @property
+    def database_url(self) -> str:
+        """The database, for psql and other clients; ``RuntimeError`` where there is none."""
+        return self._followed().url
+
+    async def sql(self, statement: str, *args: Any) -> list[dict[str, Any]]:
+        """Run SQL in the database as its owner; the rows of the last statement.
+
+        ``args`` stand for ``%s`` in the statement; with them it must be a single one. Raises
+        ``psycopg.Error`` where the database refuses, ``RuntimeError`` without a database.
+        """
+        return await self._followed().sql(statement, args)
+
+    def _followed(self) -> Database:
+        if self._database is None:
+            raise RuntimeError("this server has no database; give it db=URL or embedded_db=True")
+        return self._database
+
+    @property
+    def _publisher(self) -> Publisher:
+        if self._database is not None:
+            raise RuntimeError("this server follows a database: change its rows with sql()")
+        return self._tables
 
     # -- what it saw -------------------------------------------------------------------
 

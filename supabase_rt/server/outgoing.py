@@ -46,12 +46,15 @@ class Fanout:
     vsn 1.0.0 the equivalent object, or nothing where the body is not JSON (section 7.4).
     """
 
-    __slots__ = ("_frames", "event", "payload", "topic")
+    __slots__ = ("_frames", "event", "message_id", "payload", "topic")
 
-    def __init__(self, topic: str, event: str, payload: Any) -> None:
+    def __init__(
+        self, topic: str, event: str, payload: Any, *, message_id: str | None = None
+    ) -> None:
         self.topic = topic
         self.event = event
         self.payload = payload
+        self.message_id = message_id
         self._frames: dict[str, Frame | None] = {}
 
     def frame(self, vsn: str) -> Frame | None:

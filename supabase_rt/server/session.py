@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DecodeError
 from ..protocol.messages import PHOENIX, Message, plain
 from ..protocol.serializer import decode_client_binary, decode_text
-from .auth import Rights, TokenError
+from .auth import Rights, Token, TokenError
 from .backend import Backend, logger
 from .channel import OK, ServerChannel
-from .joins import JoinRefused, Replay, choose_token, read_join
+from .joins import JoinConfig, JoinRefused, choose_token, read_join
 from .outgoing import Close, Frame, text_frame
+from .stored import StoredMessage
 from .timers import Timers
 
 __all__ = ["Session"]
 
 PREFIX = "realtime:"
 UNMATCHED = {"status": "error", "response": {"reason": "unmatched topic"}}
+NO_REPLAY = "UnableToReplayMessages: Realtime was unable to replay messages"
 UNAUTHORIZED = "Unauthorized: You do not have permissions to read from this Channel topic: "
 
 
@@ -35,7 +38,7 @@ class _Decision:
     message: Message
     replaced: ServerChannel | None
     channel: ServerChannel | None = None
-    replay: Replay | None = None
+    stored: Sequence[StoredMessage] = ()
     refused: JoinRefused | None = None
 
 
@@ -65,6 +68,7 @@ class Session:
         self._undecided: _Decision | None = None
         self._unread: collections.deque[str | bytes] = collections.deque()
         self._unwritten: list[Frame | Close] = []
+        self._reading = False
         self._watch_silence()
 
     # -- in ----------------------------------------------------------------------------
@@ -93,13 +97,20 @@ class Session:
         """The socket is gone: every channel leaves."""
         self.timers.clear()
         self._unread.clear()
+        self._undecided = None
         for channel in list(self.channels.values()):
             self.drop(channel)
 
     def _read(self) -> None:
         # While one join is undecided nothing else on the socket is looked at (section 1.9).
-        while self._unread and self._undecided is None:
-            self._handle(self._unread.popleft())
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            while self._unread and self._undecided is None:
+                self._handle(self._unread.popleft())
+        finally:
+            self._reading = False
 
     def _handle(self, data: str | bytes) -> None:
         try:
@@ -153,20 +164,24 @@ class Session:
         replaced = self.channels.get(message.topic)
         if replaced is not None:
             self.drop(replaced)
-        decision = _Decision(message, replaced)
+        # A database may take its time to decide; until then nothing else is looked at.
+        decision = self._undecided = _Decision(message, replaced)
         try:
-            decision.channel, decision.replay = self._decide(message)
+            config, token = self._check(message)
         except JoinRefused as exc:
-            decision.refused = exc
-        delay = self.backend.settings.join_error_delay
-        if decision.refused is not None and delay > 0:
-            self._undecided = decision
-            self.timers.set("join", self.now + delay, self._answer_late)
+            self._decide(decision, exc)
+            return
+        grant = functools.partial(self._grant, decision, config, token)
+        if config.private:
+            self.backend.authorize(token, message.topic.removeprefix(PREFIX), grant)
         else:
-            self._answer(decision)
+            grant(Rights())
 
-    def _decide(self, message: Message) -> tuple[ServerChannel, Replay | None]:
-        """Accept a join, in the order of checks of section 3.5; raises ``JoinRefused``."""
+    def _check(self, message: Message) -> tuple[JoinConfig, Token]:
+        """What a join asks for, in the order of checks of section 3.5, up to the token.
+
+        Raises ``JoinRefused``.
+        """
         backend = self.backend
         sub_topic = message.topic.removeprefix(PREFIX)
         forced = backend.faults.take_refusal()
@@ -185,17 +200,52 @@ class Session:
         except (TokenError, DecodeError) as exc:
             reason = exc.reason if isinstance(exc, TokenError) else f"UnknownErrorOnChannel: {exc}"
         else:
-            rights = backend.rights(token, sub_topic) if config.private else Rights()
-            presence = config.presence_enabled or backend.settings.presence_enabled
+            return config, token
+        raise JoinRefused(reason)
+
+    def _grant(self, decision: _Decision, config: JoinConfig, token: Token, rights: Rights) -> None:
+        """Accept a join with these rights, or refuse it."""
+        if self._undecided is not decision:
+            # The socket is gone.
+            return
+        message = decision.message
+        sub_topic = message.topic.removeprefix(PREFIX)
+        presence = config.presence_enabled or self.backend.settings.presence_enabled
+        try:
             if not rights.broadcast_read and not (presence and rights.presence_read):
                 raise JoinRefused(UNAUTHORIZED + sub_topic)
             replay = config.read_replay()
             if replay is not None and not rights.broadcast_read:
                 raise JoinRefused(UNAUTHORIZED + sub_topic)
-            return ServerChannel(self, message, config, token, rights), replay
-        raise JoinRefused(reason)
+        except JoinRefused as exc:
+            self._decide(decision, exc)
+            return
+        decision.channel = ServerChannel(self, message, config, token, rights)
+        if replay is None:
+            self._decide(decision)
+        else:
+            self.backend.replay(sub_topic, replay, functools.partial(self._replay, decision))
 
-    def _answer_late(self) -> None:
+    def _replay(self, decision: _Decision, stored: Sequence[StoredMessage] | None) -> None:
+        if self._undecided is not decision:
+            return
+        if stored is None:
+            decision.channel = None
+            self._decide(decision, JoinRefused(NO_REPLAY))
+        else:
+            decision.stored = stored
+            self._decide(decision)
+
+    def _decide(self, decision: _Decision, refused: JoinRefused | None = None) -> None:
+        decision.refused = refused
+        delay = self.backend.settings.join_error_delay
+        if refused is not None and delay > 0:
+            self.timers.set("join", self.now + delay, self._settle)
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Answer the join that was undecided, and go on."""
         decision, self._undecided = self._undecided, None
         assert decision is not None
         self._answer(decision)
@@ -217,7 +267,7 @@ class Session:
             # Only now: recorded, the close of the old channel follows the answer to the new.
             decision.replaced.close_frame()
         if channel is not None:
-            channel.start(decision.replay)
+            channel.start(decision.stored)
         elif refused is not None and refused.close is not None:
             self.write(Close(refused.close))
 

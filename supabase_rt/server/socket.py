@@ -52,6 +52,7 @@ class Socket:
         self._flowing.set()
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._armed: float | None = None
         self._session = Session(
             backend, vsn, token, now=time.time(), number=number, wake=self._collect
         )
@@ -116,7 +117,7 @@ class Socket:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self._session.deadline
+        deadline = self._armed = self._session.deadline
         if deadline is not None and not self._closing:
             # Not the whole way at once: a token of ten years is more than a timer may hold.
             delay = min(max(0.0, deadline - time.time()), 3600.0)
@@ -133,6 +134,9 @@ class Socket:
         outbox = self._session.outbox
         while outbox:
             self._put(outbox.popleft())
+        if self._session.deadline != self._armed:
+            # What a database answered came by itself, and may have set a deadline.
+            self._arm()
 
     def _put(self, item: Frame | Close | str | bytes) -> None:
         if self._closing:

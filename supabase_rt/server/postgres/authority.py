@@ -1,0 +1,95 @@
+"""Rights on private topics and their stored messages, from ``realtime.messages``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import msgspec
+import psycopg
+
+from ..auth import Rights, Token
+from ..joins import Replay
+from ..stored import StoredMessage
+from .claims import act_as
+from .connections import Line
+
+__all__ = ["Authority"]
+
+logger = logging.getLogger("supabase_rt.server")
+
+PROBES = """
+insert into realtime.messages (topic, extension, event, payload, private)
+values (%(topic)s, 'broadcast', 'probe', '{}', true),
+    (%(topic)s, 'presence', 'probe', '{}', true)
+returning id
+"""
+READABLE = "select extension from realtime.messages where id = any(%s)"
+WRITE = "insert into realtime.messages (topic, extension, private) values (%s, %s, true)"
+# Of one transaction the newest comes first when it is turned round, as recorded.
+STORED = """
+select id::text, event, payload::text, binary_payload, timezone('UTC', inserted_at)
+from realtime.messages
+where topic = %s and private and extension = 'broadcast'
+    and inserted_at >= timezone('UTC', to_timestamp(%s / 1000.0))
+order by inserted_at desc, ctid limit %s
+"""
+
+
+class Authority:
+    """Asks the policies on ``realtime.messages``, on a connection of its own."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def rights(self, token: Token, sub_topic: str) -> Rights:
+        """What a token may do on a private topic (section 5.3); an error grants nothing.
+
+        All four rights are asked for at once, where the real server asks for the right to
+        write when it is first needed. Nothing of it remains in the database.
+        """
+        try:
+            async with self._line.rolled_back() as conn:
+                return await self._ask(conn, token, sub_topic)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as exc:
+            problem = " ".join(str(exc).split())
+        logger.warning("role %r gets no rights on %r: %s", token.role, sub_topic, problem)
+        return Rights.none()
+
+    async def _ask(self, conn: psycopg.AsyncConnection, token: Token, topic: str) -> Rights:
+        probes = await (await conn.execute(PROBES, {"topic": topic})).fetchall()
+        await act_as(conn, token.claims, topic)
+        rows = await (await conn.execute(READABLE, ([row[0] for row in probes],))).fetchall()
+        readable = {extension for (extension,) in rows}
+        return Rights(
+            broadcast_read="broadcast" in readable,
+            broadcast_write=await self._may_write(conn, topic, "broadcast"),
+            presence_read="presence" in readable,
+            presence_write=await self._may_write(conn, topic, "presence"),
+        )
+
+    async def _may_write(self, conn: psycopg.AsyncConnection, topic: str, extension: str) -> bool:
+        try:
+            async with conn.transaction(force_rollback=True):
+                await conn.execute(WRITE, (topic, extension))
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error:
+            return False
+        return True
+
+    async def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
+        """The newest stored messages asked for, oldest first (section 7.8)."""
+        async with self._line.use() as conn:
+            found = await conn.execute(STORED, (sub_topic, wanted.since, wanted.limit))
+            rows = await found.fetchall()
+        return [_stored(*row) for row in reversed(rows)]
+
+
+def _stored(
+    message_id: str, event: str, payload: str | None, binary: bytes | None, at: dt.datetime
+) -> StoredMessage:
+    body = binary if binary is not None else msgspec.Raw((payload or "{}").encode())
+    return StoredMessage(message_id, event, body, at.timestamp())

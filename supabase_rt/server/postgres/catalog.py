@@ -1,0 +1,89 @@
+"""What the catalog says of a table, as it is now."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import psycopg
+
+__all__ = ["Field", "Shape", "published", "read_shape"]
+
+SHAPE = """
+select n.nspname, c.relname, c.relrowsecurity, a.attname, t.typname,
+    format_type(a.atttypid, a.atttypmod),
+    coalesce(a.attnum = any(i.indkey), false),
+    array(
+        select r.rolname::text from pg_roles r
+        where r.rolname = any(%(roles)s::text[])
+            and has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')
+    )
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+join pg_type t on t.oid = a.atttypid
+left join pg_index i on i.indrelid = c.oid and i.indisprimary
+where c.oid = %(oid)s
+order by a.attnum
+"""
+# Schema and table are LIKE patterns without an escape character (section 9.1).
+PUBLISHED = """
+select format('%%I.%%I', schemaname, tablename)::regclass::oid
+from pg_publication_tables
+where pubname = %s and schemaname like %s escape '' and tablename like %s escape ''
+order by schemaname, tablename
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A column: its ``pg_type`` name, the type to cast to, and the roles that may read it."""
+
+    name: str
+    type: str
+    cast: str
+    is_key: bool
+    readers: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A table; ``protected`` says that row level security is on."""
+
+    oid: int
+    schema: str
+    name: str
+    protected: bool
+    fields: tuple[Field, ...]
+
+    @property
+    def key(self) -> tuple[Field, ...]:
+        """The columns of the primary key."""
+        return tuple(field for field in self.fields if field.is_key)
+
+    @property
+    def by_name(self) -> Mapping[str, Field]:
+        """The columns by name."""
+        return {field.name: field for field in self.fields}
+
+
+async def read_shape(conn: psycopg.AsyncConnection, oid: int, roles: Iterable[str]) -> Shape | None:
+    """The table with this oid and what ``roles`` may read of it, None where it is gone."""
+    rows = await (await conn.execute(SHAPE, {"oid": oid, "roles": sorted(roles)})).fetchall()
+    if not rows:
+        return None
+    fields = tuple(
+        Field(column, kind, cast, is_key, frozenset(readers))
+        for *_, column, kind, cast, is_key, readers in rows
+    )
+    schema, name, protected = rows[0][:3]
+    return Shape(oid, schema, name, protected, fields)
+
+
+async def published(
+    conn: psycopg.AsyncConnection, publication: str, schema: str, table: str
+) -> list[int]:
+    """The oids of the published tables that a binding covers; ``*`` covers all."""
+    patterns = ("%" if pattern == "*" else pattern for pattern in (schema, table))
+    rows = await (await conn.execute(PUBLISHED, (publication, *patterns))).fetchall()
+    return [oid for (oid,) in rows]

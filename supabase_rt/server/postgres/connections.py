@@ -1,0 +1,75 @@
+"""Connections that are opened when needed, used by one at a time and replaced when broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from .problems import DatabaseProblem
+
+__all__ = ["Line", "connect"]
+
+CONNECT_TIMEOUT = 10
+# Values are shown in UTC, as the real server's connections do.
+SESSION = "-c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle=postgres"
+
+
+async def connect(url: str, purpose: str, *, replication: bool = False) -> psycopg.AsyncConnection:
+    """An open connection in autocommit mode; raises ``DatabaseProblem``."""
+    try:
+        given = conninfo_to_dict(url)
+        options = f"{given.get('options') or ''} {SESSION}".strip()
+        return await psycopg.AsyncConnection.connect(
+            url,
+            autocommit=True,
+            options=options,
+            application_name=f"supabase_rt {purpose}",
+            connect_timeout=CONNECT_TIMEOUT,
+            # None is left out, so that the connection is an ordinary one.
+            replication="database" if replication else None,
+        )
+    except psycopg.Error as exc:
+        problem = " ".join(str(exc).split())
+    raise DatabaseProblem(f"cannot connect to the database: {problem}")
+
+
+class Line:
+    """One connection to a database.
+
+    ``purpose`` is shown in ``pg_stat_activity``.
+    """
+
+    def __init__(self, url: str, purpose: str) -> None:
+        self._url = url
+        self._purpose = purpose
+        self._lock = asyncio.Lock()
+        self._conn: psycopg.AsyncConnection | None = None
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """The connection, for one user at a time; raises ``DatabaseProblem``."""
+        async with self._lock:
+            if self._conn is None or self._conn.broken or self._conn.closed:
+                await self._hang_up()
+                self._conn = await connect(self._url, self._purpose)
+            yield self._conn
+
+    @contextlib.asynccontextmanager
+    async def rolled_back(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A transaction of which nothing remains."""
+        async with self.use() as conn, conn.transaction(force_rollback=True):
+            yield conn
+
+    async def close(self) -> None:
+        """Hang up, as soon as nobody uses it."""
+        async with self._lock:
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await conn.close()

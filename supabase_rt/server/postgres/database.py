@@ -1,0 +1,198 @@
+"""The database of a local server: everything that is open towards it, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from ..auth import Rights, Token
+from ..joins import Replay
+from ..stored import StoredMessage
+from .authority import Authority
+from .connections import Line
+from .embedded import EmbeddedPostgres
+from .feed import DatabaseFeed
+from .follower import Follower, Sent
+from .problems import DatabaseProblem
+from .replication import ReplicationStream
+from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
+
+__all__ = ["Database"]
+
+
+class Database:
+    """One followed database, given or embedded.
+
+    ``url`` is that of a PostgreSQL 14 or newer; without one an embedded server is started in
+    ``folder``, or in a temporary folder. ``slot`` names a replication slot that outlives a
+    crash of this process and is dropped at an orderly end; without a name it is temporary.
+    ``sent`` takes the messages of ``realtime.messages``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        sent: Sent,
+        folder: str | os.PathLike[str] | None = None,
+        slot: str | None = None,
+        publication: str = PUBLICATION,
+        max_record_bytes: int = 1_048_576,
+    ) -> None:
+        self.embedded = EmbeddedPostgres(folder) if url is None else None
+        self._url = url
+        self._sent = sent
+        self._slot = slot
+        self._publication = publication
+        self._max_record_bytes = max_record_bytes
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lines: list[Line] = []
+        self._follower: Follower | None = None
+        self._sql: Line | None = None
+        self._authority: Authority | None = None
+        self.feed: DatabaseFeed | None = None
+        """The change feed, once started."""
+
+    @property
+    def url(self) -> str:
+        """For psql and other clients."""
+        if self._url is None:
+            raise RuntimeError("the embedded database has not been started")
+        return self._url
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._follower is not None
+
+    # -- start and end -----------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, create what is missing, and follow; raises ``DatabaseProblem``."""
+        try:
+            if self.embedded is not None:
+                await asyncio.to_thread(self.embedded.start)
+                self._url = self.embedded.url
+            await self._open(self.url)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _open(self, url: str) -> None:
+        self._lines = [Line(url, name) for name in ("sql", "changes", "policies")]
+        self._sql, changes, policies = self._lines
+        async with self._sql.use() as conn:
+            embedded = self.embedded is not None
+            await prepare(conn, publication=self._publication, embedded=embedded)
+        self._authority = Authority(policies)
+        self.feed = DatabaseFeed(
+            changes,
+            self._spawn,
+            publication=self._publication,
+            max_record_bytes=self._max_record_bytes,
+        )
+        self._follower = Follower(self._open_stream, self.feed.tell, self._sent)
+        await self._follower.open()
+        self._spawn(self._follower.run(), "follower")
+
+    async def _open_stream(self) -> ReplicationStream:
+        name = self._slot or f"supabase_rt_{os.getpid()}_{secrets.token_hex(4)}"
+        publications = (self._publication, MESSAGES_PUBLICATION)
+        return await ReplicationStream.open(
+            self.url, name, publications, temporary=self._slot is None
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"supabase_rt server: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """End everything; a named slot is dropped, an embedded server is gone."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            await follower.close()
+            await self._drop_slot()
+        for line in self._lines:
+            await line.close()
+        self._lines = []
+        self._sql = self._authority = self.feed = None
+        if self.embedded is not None:
+            await asyncio.to_thread(self.embedded.stop)
+            self._url = None
+
+    async def _drop_slot(self) -> None:
+        if self._slot is None or self._sql is None or self.embedded is not None:
+            return
+        query = (
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+            " where slot_name = %s and not active"
+        )
+        try:
+            async with self._sql.use() as conn:
+                # The database notices a moment later that the stream has ended.
+                for _ in range(50):
+                    if (await conn.execute(query, (self._slot,))).rowcount:
+                        return
+                    await asyncio.sleep(0.02)
+        except (psycopg.Error, DatabaseProblem):
+            # Gone already, and the slot stays for the next start to find.
+            return
+
+    # -- what the server asks ----------------------------------------------------------
+
+    async def sql(self, statement: str, args: Sequence[Any]) -> list[dict[str, Any]]:
+        """Run statements as the user of the URL; the rows of the last one."""
+        if self._sql is None:
+            raise RuntimeError("the database is not running")
+        async with self._sql.use() as conn, conn.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(statement.encode(), args or None)
+            while cursor.nextset():
+                pass
+            return await cursor.fetchall() if cursor.description is not None else []
+
+    async def rights(self, token: Token, sub_topic: str) -> Rights:
+        """What a token may do on a private topic; nothing while the database is away."""
+        if self._authority is None:
+            return Rights.none()
+        try:
+            return await self._authority.rights(token, sub_topic)
+        except (psycopg.Error, DatabaseProblem):
+            return Rights.none()
+
+    def ask_rights(self, token: Token, sub_topic: str, done: Callable[[Rights], None]) -> None:
+        """The same, told to ``done``."""
+
+        async def ask() -> None:
+            done(await self.rights(token, sub_topic))
+
+        self._spawn(ask(), "policies")
+
+    async def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
+        """Stored messages, oldest first; raises ``psycopg.Error`` or ``DatabaseProblem``."""
+        assert self._authority is not None
+        return await self._authority.replay(sub_topic, wanted)
+
+    def ask_replay(
+        self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
+    ) -> None:
+        """The same, told to ``done``: None where the database cannot say."""
+
+        async def ask() -> None:
+            try:
+                found: list[StoredMessage] | None = await self.replay(sub_topic, wanted)
+            except (psycopg.Error, DatabaseProblem):
+                found = None
+            done(found)
+
+        self._spawn(ask(), "replay")

@@ -1,0 +1,171 @@
+"""Changes as subscribers get them (protocol reference, sections 9.2, 9.6 and 9.7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import psycopg
+
+from ..changes import NO_KEY, SMALL_VALUE, TOO_LARGE
+from ..filters import Condition
+from .catalog import Field, Shape
+from .conditions import condition_sql, escaped
+from .images import Image, RowChange
+
+__all__ = ["Evaluated", "Rendered", "encode", "evaluate"]
+
+NOT_ALLOWED = "Error 401: Unauthorized"
+
+Rendered = Mapping[str, str]
+"""The JSON texts of a row's values by column."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """A row with its values as JSON, and which conditions hold for it."""
+
+    values: Rendered
+    holds: Mapping[Condition, bool]
+
+
+async def evaluate(
+    conn: psycopg.AsyncConnection,
+    shape: Shape,
+    images: Sequence[Image],
+    conditions: Sequence[Condition],
+) -> list[Evaluated]:
+    """Have the database show all values as JSON and try all conditions, in one statement."""
+    fields = shape.fields
+    numbers = {field.name: number for number, field in enumerate(fields)}
+    tried = [condition for condition in conditions if condition.column in numbers]
+    parameters: dict[str, object] = {
+        f"c{number}": [image.get(field.name) for image in images]
+        for number, field in enumerate(fields)
+    }
+    tests = []
+    for index, condition in enumerate(tried):
+        number = numbers[condition.column]
+        test, parameters[f"v{index}"] = condition_sql(
+            condition, f"c{number}", fields[number].cast, f"%(v{index})s"
+        )
+        tests.append(test)
+    shown = ", ".join(_as_json(field, f"c{number}") for number, field in enumerate(fields))
+    names = ", ".join(f"c{number}" for number in range(len(fields)))
+    arrays = ", ".join(f"%(c{number})s::text[]" for number in range(len(fields)))
+    query = (
+        f"select array[{shown}], array[{', '.join(tests)}]::boolean[]"
+        f" from unnest({arrays}) with ordinality as found({names}, nth) order by nth"
+    )
+    rows = await (await conn.execute(query.encode(), parameters)).fetchall()
+    return [
+        _evaluated(fields, image, texts, tried, passed)
+        for image, (texts, passed) in zip(images, rows, strict=True)
+    ]
+
+
+def _as_json(field: Field, column: str) -> str:
+    if field.type == "bytea":
+        return f"to_jsonb(encode({column}::bytea, 'hex'))::text"
+    return f"to_jsonb({column}::{escaped(field.cast)})::text"
+
+
+def _evaluated(
+    fields: Sequence[Field],
+    image: Image,
+    texts: Sequence[str | None],
+    tried: Sequence[Condition],
+    passed: Sequence[bool | None],
+) -> Evaluated:
+    values = {
+        field.name: "null" if text is None else text
+        for field, text in zip(fields, texts, strict=True)
+        if field.name in image
+    }
+    # Neither NULL nor a column that is not in the WAL is a match, also when negated.
+    holds = {
+        condition: result is True and condition.column in image
+        for condition, result in zip(tried, passed, strict=True)
+    }
+    return Evaluated(values, holds)
+
+
+def error_for(shape: Shape, change: RowChange, role: str) -> str | None:
+    """Why a role gets no contents of a change at all, None where it does."""
+    if change.new is None:
+        return None
+    if not shape.key:
+        return NO_KEY
+    return None if all(role in field.readers for field in shape.key) else NOT_ALLOWED
+
+
+def encode(
+    shape: Shape,
+    change: RowChange,
+    rows: tuple[Rendered | None, Rendered | None],
+    role: str,
+    select: tuple[str, ...] | None,
+    *,
+    max_bytes: int,
+) -> msgspec.Raw:
+    """``data`` of the event for one role and one selection of columns.
+
+    ``rows`` are the new and the old row; over ``max_bytes`` only small values stay.
+    """
+    new, old = rows
+    problem = error_for(shape, change, role)
+    fields = [] if problem else _visible(shape, role, select)
+    if problem is None and change.size() > max_bytes:
+        problem = TOO_LARGE
+        new, old = _small(new), _small(old)
+    failed = not fields
+    parts = [f'"table":{_json(shape.name)}', f'"type":{_json(change.type)}']
+    if new is not None:
+        parts.append(f'"record":{_object(new, fields)}')
+    columns = ", ".join(
+        f'{{"name": {_json(field.name)}, "type": {_json(field.type)}}}' for field in fields
+    )
+    parts.append(f'"columns":[{columns}]')
+    parts.append(f'"errors":{_json([problem] if problem else None)}')
+    parts.append(f'"schema":{_json(shape.schema)}')
+    moment = None if failed and problem else change.commit_timestamp
+    parts.append(f'"commit_timestamp":{_json(moment)}')
+    if old is not None:
+        # Row level security cannot be asked about a row that is gone: only its key is told.
+        protected = shape.protected and change.new is None
+        kept = [field for field in fields if field.is_key] if protected else fields
+        parts.append(f'"old_record":{_object(old, kept)}')
+    return msgspec.Raw(("{" + ",".join(parts) + "}").encode())
+
+
+def _visible(shape: Shape, role: str, select: tuple[str, ...] | None) -> list[Field]:
+    return [
+        field
+        for field in shape.fields
+        if role in field.readers and (select is None or field.is_key or field.name in select)
+    ]
+
+
+def _small(values: Rendered | None) -> Rendered | None:
+    if values is None:
+        return None
+    return {
+        name: text
+        for name, text in values.items()
+        if text != "null" and len(text.encode()) <= SMALL_VALUE
+    }
+
+
+def _object(values: Rendered, fields: Sequence[Field]) -> str:
+    # In the order of jsonb, which the real server builds its rows with.
+    names = sorted(
+        (field.name for field in fields if field.name in values),
+        key=lambda name: (len(name.encode()), name.encode()),
+    )
+    return "{" + ", ".join(f"{_json(name)}: {values[name]}" for name in names) + "}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
