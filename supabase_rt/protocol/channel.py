@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..enums import SubscribeStatus
+from ..enums import ListenType, SubscribeStatus
 from ..errors import InvalidState, RealtimeError
 from .config import ChannelConfig
 from .context import CLIENT_VERSION, Context
@@ -120,7 +120,9 @@ class ChannelMachine:
         self._move(Input.SUBSCRIBE)
         self.subscribed_once = True
         self.recovery.wanted()
-        self.timeout = max(timeout, self.config.join_patience)
+        self.timeout = timeout
+        if self.bindings.of_type(ListenType.POSTGRES_CHANGES):
+            self.timeout = max(timeout, self.config.join_patience)
         if self._context.is_open:
             self._context.wait_for_join(self, False)
         else:

@@ -11,6 +11,7 @@ frame with neither belongs to the channel that is joined on its topic, if one is
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from ..enums import ConnectionState
@@ -69,6 +70,8 @@ class Session:
         self._joins = JoinQueue(context)
         self._reconnector = Reconnector(context)
         self._leaving: dict[str, ChannelMachine] = {}
+        # The phx_close after the reply to a leave is expected, and no news of a stale frame.
+        self._left: deque[str] = deque(maxlen=256)
         self._raw: list[Message] = []
         self._lost_at: float | None = None
         self._token_asked = False
@@ -250,7 +253,8 @@ class Session:
     def _ended_by_server(self, message: Message, now: float) -> None:
         channel = self._addressee(message)
         if channel is None:
-            self.context.counters.stale += 1
+            if str(message.ref) not in self._left:
+                self.context.counters.stale += 1
             return
         if message.event == "phx_error":
             channel.crashed(plain(message.payload), now)
@@ -282,6 +286,7 @@ class Session:
         for ref, found in list(self._leaving.items()):
             if found is channel:
                 del self._leaving[ref]
+                self._left.append(ref)
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
 
