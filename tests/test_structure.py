@@ -1,0 +1,336 @@
+"""The architecture, read from the source: who imports whom, and what stands nowhere.
+
+A file may import from a lower layer, or from its own without a cycle; ``TYPE_CHECKING`` is no
+way around it.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import supabase_rt
+from supabase_rt import errors
+
+from .test_exports import PROMISED
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "supabase_rt"
+
+LAYERS: dict[str, tuple[int, str]] = {
+    "_version errors enums": (0, "vocabulary"),
+    "protocol.names protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
+    "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
+    "protocol.columns protocol.filters protocol.presence protocol.backoff protocol.urls "
+    "protocol.tokens protocol.refusals protocol.verdicts protocol.config": (1, "values"),
+    "protocol protocol.*": (2, "machines"),
+    "outcome loopbound http auth transport link wire reader rest connection": (3, "shell"),
+    "health options registration emitter dispatch core stream listening sending channel client "
+    "mainline supabase": (4, "public API"),
+    "server server.*": (5, "local server"),
+    "examples examples.* cli testing codegen sync": (6, "tools"),
+    ".": (4, "the package itself"),
+}
+"""The table of the architecture; of two patterns that fit, the first counts."""
+
+STDLIB = sys.stdlib_module_names
+WAITING = {"asyncio", "threading", "selectors", "socket", "sched", "concurrent"}
+CLOCKS = {"time"}
+FOREIGN = {
+    0: set[str](),
+    1: {"msgspec", "dataclasses_json"},
+    2: {"msgspec"},
+    3: {"msgspec", "aiohttp", "yarl"},
+    4: {"msgspec", "aiohttp", "pyee"},
+}
+"""What comes from elsewhere, by layer; yarl is aiohttp's own. The server and the tools may use
+what their extra has."""
+
+LONGEST = 500
+EXTRA_NAMES = {"Health", "PostgresChangesEvent", "PresenceEvent", "__version__"}
+"""Public beyond the promised names: what ``health()`` returns and two enums behind JS names."""
+
+TOP_LEVEL = {
+    "pyproject.toml",
+    "supabase_rt",
+    "tests",
+    "docs",
+    "benchmarks",
+    "mkdocs.yml",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+}
+
+
+class Import(NamedTuple):
+    """``target`` is a module of ours without ``supabase_rt.``, or one from elsewhere."""
+
+    source: str
+    target: str
+    ours: bool
+    line: int
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts) or "."
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text(), str(SOURCES[module]))
+
+
+def layer(module: str) -> int:
+    for patterns, (number, _) in LAYERS.items():
+        if any(fnmatch.fnmatchcase(module, pattern) for pattern in patterns.split()):
+            return number
+    raise AssertionError(f"{module} stands in no layer; say in LAYERS where it belongs")
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """The full dotted name that a ``from`` names, ``supabase_rt`` included."""
+    if not node.level:
+        return node.module or ""
+    package = [] if module == "." else module.split(".")
+    if SOURCES[module].name != "__init__.py":
+        package = package[:-1]
+    package = package[: len(package) - (node.level - 1)]
+    return ".".join(["supabase_rt", *package, *([node.module] if node.module else [])])
+
+
+def named(module: str, node: ast.AST) -> Iterator[str]:
+    """The modules that an import statement names; a name in a package may be one itself."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        origin = absolute(module, node)
+        for alias in node.names:
+            inner = f"{origin}.{alias.name}"
+            is_module = inner.removeprefix("supabase_rt.") in SOURCES
+            yield inner if origin.startswith("supabase_rt") and is_module else origin
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    """Every import of a module, wherever in it, ``TYPE_CHECKING`` included."""
+    found = []
+    for node in ast.walk(tree(module)):
+        for name in named(module, node):
+            ours = name == "supabase_rt" or name.startswith("supabase_rt.")
+            target = (name.removeprefix("supabase_rt").lstrip(".") or ".") if ours else name
+            found.append(Import(module, target, ours, getattr(node, "lineno", 0)))
+    return tuple(dict.fromkeys(found))
+
+
+def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with the last part of the name that is called."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call):
+            function = node.func
+            if isinstance(function, ast.Attribute):
+                yield function.attr, node
+            elif isinstance(function, ast.Name):
+                yield function.id, node
+
+
+# -- layers --------------------------------------------------------------------------------
+
+
+def may_import(module: str, target: str) -> bool:
+    mine, theirs = layer(module), layer(target)
+    if mine == 5:
+        return theirs <= 2 or theirs == 5
+    if mine == 6:
+        return target in (".", "server") or theirs == 6
+    return theirs <= mine
+
+
+def test_a_module_imports_from_its_own_layer_or_below() -> None:
+    """The server shares values and machines only, a tool uses the public API only."""
+    wrong = [
+        f"{module}:{found.line} imports {found.target}"
+        for module in SOURCES
+        for found in imports(module)
+        if found.ours and not may_import(module, found.target)
+    ]
+    assert wrong == []
+
+
+def test_there_is_no_cycle() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module in done:
+            return
+        for found in imports(module):
+            # A package's __init__ that takes from its own modules is below nothing of them.
+            if found.ours and found.target != module:
+                visit(found.target, (*path, module))
+        done.add(module)
+
+    for module in SOURCES:
+        visit(module, ())
+
+
+def test_a_layer_uses_only_the_libraries_it_may() -> None:
+    """Machines and values do not wait, and time is an argument there."""
+    wrong = []
+    for module in SOURCES:
+        number = layer(module)
+        if number > 4:
+            continue
+        allowed = STDLIB | FOREIGN[number]
+        if number <= 2:
+            allowed -= WAITING | CLOCKS
+        for found in imports(module):
+            if not found.ours and found.target.split(".")[0] not in allowed:
+                wrong.append(f"{module}:{found.line} imports {found.target}")
+    assert wrong == []
+
+
+def test_machines_and_values_never_ask_what_time_it_is() -> None:
+    clocks = ("now", "utcnow", "today", "monotonic", "perf_counter")
+    wrong = [
+        f"{module}:{call.lineno} calls {name}()"
+        for module in SOURCES
+        if layer(module) <= 2
+        for name, call in calls(module)
+        if name in clocks
+    ]
+    assert wrong == []
+
+
+def test_only_the_package_itself_knows_the_client_by_its_full_name() -> None:
+    """Relative imports inside, so that a copy of the folder is a package of its own."""
+    for module in SOURCES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ImportFrom) and not node.level and layer(module) < 6:
+                assert not (node.module or "").startswith("supabase_rt"), (module, node.lineno)
+
+
+def test_the_table_names_no_module_that_is_gone() -> None:
+    coming = {"cli", "testing", "codegen", "sync"}
+    for patterns in LAYERS:
+        for pattern in patterns.split():
+            assert pattern in coming or fnmatch.filter(SOURCES, pattern), pattern
+
+
+# -- what stands nowhere -------------------------------------------------------------------
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {module: len(path.read_text().splitlines()) for module, path in SOURCES.items()}
+    assert {module: lines for module, lines in lengths.items() if lines > LONGEST} == {}
+
+
+def test_print_is_for_tools() -> None:
+    wrong = [
+        f"{module}:{call.lineno}"
+        for module in SOURCES
+        if layer(module) < 6 and not module.endswith("cli")
+        for name, call in calls(module)
+        if name == "print"
+    ]
+    assert wrong == []
+
+
+def test_every_task_has_a_name() -> None:
+    wrong = []
+    for module in SOURCES:
+        for name, call in calls(module):
+            unnamed = name == "create_task" and "name" not in {one.arg for one in call.keywords}
+            if unnamed or name in ("ensure_future", "get_event_loop"):
+                wrong.append(f"{module}:{call.lineno} calls {name}()")
+    assert wrong == []
+
+
+# -- the surface ---------------------------------------------------------------------------
+
+
+def test_the_public_names_are_the_promised_ones() -> None:
+    assert set(supabase_rt.__all__) == PROMISED | EXTRA_NAMES
+
+
+def test_the_package_imports_what_it_exports_and_nothing_else() -> None:
+    taken = {
+        alias.asname or alias.name
+        for node in ast.walk(tree("."))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert taken == set(supabase_rt.__all__)
+
+
+def bound_names(module: str) -> set[str]:
+    """What a module defines or imports, at its top level or under a condition there."""
+    found = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_what_a_module_exports_it_has() -> None:
+    """Read from the source: the server's modules want extras that need not be here."""
+    missing = {
+        f"{module}.{name}"
+        for module in SOURCES
+        for node in tree(module).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for name in set(ast.literal_eval(node.value)) - bound_names(module)
+    }
+    assert missing == set()
+
+
+def test_the_tree_of_errors_is_as_drawn() -> None:
+    """The docstring of ``errors`` draws every class under its base."""
+    drawn: dict[str, str] = {}
+    bases = {-1: "Exception"}
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"^    ([│ ]*)(?:[├└]── )?([A-Z]\w+)(?: .*)?$", line)
+        if found is None:
+            continue
+        depth = len(found[1]) // 4 + ("── " in line)
+        drawn[found[2]] = bases[depth - 1]
+        bases[depth] = found[2]
+    real = {name: getattr(errors, name).__bases__[0].__name__ for name in errors.__all__}
+    assert drawn == real
+
+
+def test_importing_loads_nothing_that_is_not_needed() -> None:
+    """dataclasses-json and marshmallow cost 50 ms and serve the edge only."""
+    unwanted = ("marshmallow", "dataclasses_json", "jwt", "psycopg", "supabase_rt.server")
+    code = f"import sys, supabase_rt; print([name for name in {unwanted} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_else_stands_at_the_top_level() -> None:
+    ignored = [
+        line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line.strip()
+    ]
+    for path in ROOT.iterdir():
+        made = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in ignored)
+        assert path.name in TOP_LEVEL or path.name.startswith(".") or made, path.name
