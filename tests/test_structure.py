@@ -95,6 +95,11 @@ def tree(module: str) -> ast.Module:
     return ast.parse(SOURCES[module].read_text(), str(SOURCES[module]))
 
 
+@cache
+def nodes(module: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(module)))
+
+
 def layer(module: str) -> int:
     for patterns, (number, _) in LAYERS.items():
         if any(fnmatch.fnmatchcase(module, pattern) for pattern in patterns.split()):
@@ -129,7 +134,7 @@ def named(module: str, node: ast.AST) -> Iterator[str]:
 def imports(module: str) -> tuple[Import, ...]:
     """Every import of a module, wherever in it, ``TYPE_CHECKING`` included."""
     found = []
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         for name in named(module, node):
             ours = name == "supabase_rt" or name.startswith("supabase_rt.")
             target = (name.removeprefix("supabase_rt").lstrip(".") or ".") if ours else name
@@ -139,7 +144,7 @@ def imports(module: str) -> tuple[Import, ...]:
 
 def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
     """Every call with the last part of the name that is called."""
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.Call):
             function = node.func
             if isinstance(function, ast.Attribute):
@@ -198,9 +203,11 @@ def test_a_layer_uses_only_the_libraries_it_may() -> None:
         allowed = STDLIB | FOREIGN[number]
         if number <= 2:
             allowed -= WAITING | CLOCKS
-        for found in imports(module):
-            if not found.ours and found.target.split(".")[0] not in allowed:
-                wrong.append(f"{module}:{found.line} imports {found.target}")
+        wrong += [
+            f"{module}:{found.line} imports {found.target}"
+            for found in imports(module)
+            if not found.ours and found.target.split(".")[0] not in allowed
+        ]
     assert wrong == []
 
 
@@ -219,7 +226,7 @@ def test_machines_and_values_never_ask_what_time_it_is() -> None:
 def test_only_the_package_itself_knows_the_client_by_its_full_name() -> None:
     """Relative imports inside, so that a copy of the folder is a package of its own."""
     for module in SOURCES:
-        for node in ast.walk(tree(module)):
+        for node in nodes(module):
             if isinstance(node, ast.ImportFrom) and not node.level and layer(module) < 6:
                 assert not (node.module or "").startswith("supabase_rt"), (module, node.lineno)
 
@@ -270,7 +277,7 @@ def test_the_public_names_are_the_promised_ones() -> None:
 def test_the_package_imports_what_it_exports_and_nothing_else() -> None:
     taken = {
         alias.asname or alias.name
-        for node in ast.walk(tree("."))
+        for node in nodes(".")
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -280,7 +287,7 @@ def test_the_package_imports_what_it_exports_and_nothing_else() -> None:
 def bound_names(module: str) -> set[str]:
     """What a module defines or imports, at its top level or under a condition there."""
     found = set()
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
