@@ -106,9 +106,9 @@ async def start_flood() -> AsyncIterator[Flood]:
         await flood.end()
 
 
-async def start_client(client: Client, work: Work, flood: Flood) -> Child:
+async def start_client(client: Client, label: str, work: Work, flood: Flood) -> Child:
     """A client that has joined all channels of the work; raises ``Broken``."""
-    spec = {"url": flood.url, "who": client.name, "work": work.spec()}
+    spec = {"url": flood.url, "who": label, "client": client.name, "work": work.spec()}
     child = await Child.start(*client.command, json.dumps(spec))
     try:
         await child.hear()

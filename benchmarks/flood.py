@@ -15,7 +15,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .clients.driver import lines, tell
+from .clients.driver import allow_many_sockets, lines, tell
 from .work import Work, frames, presence_state, text_message
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -162,6 +162,7 @@ class Server:
         self._blocks: dict[tuple[str, str], tuple[list[bytes], bytes, int]] = {}
 
     async def run(self) -> None:
+        allow_many_sockets()
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(self), "127.0.0.1", 0, backlog=1024)
         tell(port=server.sockets[0].getsockname()[1])

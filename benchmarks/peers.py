@@ -12,7 +12,17 @@ from pathlib import Path
 
 from .work import Work
 
-__all__ = ["BARE", "CLIENTS", "HERE", "OURS", "Client", "Peers", "install"]
+__all__ = [
+    "BARE",
+    "CLIENTS",
+    "HERE",
+    "OURS",
+    "PYTHON",
+    "Client",
+    "Peers",
+    "environment",
+    "install",
+]
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".peers"
@@ -35,6 +45,8 @@ class Client:
     binary: bool = True
     asynchronous: bool = True
     sends: bool = True
+    acks: bool = True
+    rejoins: bool = True
 
     def takes(self, work: Work) -> bool:
         """Whether it can do this work at all."""
@@ -48,12 +60,19 @@ def _module(python: str, name: str) -> tuple[str, ...]:
 
 
 def _script(name: str) -> tuple[str, ...]:
-    return ("node", str(HERE / "clients" / "js" / f"{name}.mjs"))
+    return ("node", "--expose-gc", str(HERE / "clients" / "js" / f"{name}.mjs"))
 
 
 CLIENTS = (
-    Client(BARE, _module(str(PYTHON), "bare"), "aiohttp"),
-    Client("bare-envelope", _module(str(PYTHON), "bare"), "aiohttp", sends=False),
+    Client(BARE, _module(str(PYTHON), "bare"), "aiohttp", rejoins=False),
+    Client(
+        "bare-envelope",
+        _module(str(PYTHON), "bare"),
+        "aiohttp",
+        sends=False,
+        acks=False,
+        rejoins=False,
+    ),
     Client(OURS, _module(sys.executable, "ours"), OURS),
     Client("realtime-js", _script("realtime"), "@supabase/realtime-js", 0.5),
     Client("phoenix", _script("phoenix"), "phoenix", 0.5, binary=False, sends=False),

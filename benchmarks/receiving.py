@@ -2,88 +2,115 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import statistics
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from .children import Broken, Child, Flood, start_client
-from .peers import Client
-from .work import Work
+from .peers import OURS, Client
+from .rows import Row
+from .work import SYNC_TWIN, Work
 
-__all__ = ["Row", "measure_receiving"]
+__all__ = ["SYNC", "Runner", "in_turn", "measure_flat", "measure_receiving", "started"]
+
+SYNC = f"{OURS}, plain handler"
 
 
-@dataclasses.dataclass
-class Row:
-    """Seconds per message of each client in each round."""
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """A client on its work, in a column of the table."""
 
-    name: str
-    title: str
-    cpu: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    wall: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    broken: dict[str, str] = dataclasses.field(default_factory=dict)
+    label: str
+    client: Client
+    work: Work
 
-    def cost(self, client: str) -> float | None:
-        """Median CPU seconds per message."""
-        found = self.cpu.get(client)
-        return statistics.median(found) if found else None
 
-    def pace(self, client: str) -> float | None:
-        """Median messages per second of wall time."""
-        found = self.wall.get(client)
-        return 1 / statistics.median(found) if found else None
+@contextlib.asynccontextmanager
+async def started(
+    runners: list[Runner], flood: Flood, rows: list[Row]
+) -> AsyncIterator[dict[Runner, Child]]:
+    """The processes of all runners, joined; who fails is told in every row."""
+    children: dict[Runner, Child] = {}
+    try:
+        for runner in runners:
+            try:
+                children[runner] = await start_client(
+                    runner.client, runner.label, runner.work, flood
+                )
+            except Broken as exc:
+                for row in rows:
+                    row.broken[runner.label] = str(exc)
+        yield children
+    finally:
+        for child in children.values():
+            await child.end()
 
-    def ratio(self, client: str, base: str) -> float | None:
-        """How many times the cost of ``base``: the median over the rounds."""
-        ours, theirs = self.cpu.get(client), self.cpu.get(base)
-        if not ours or not theirs:
-            return None
-        return statistics.median(one / other for one, other in zip(ours, theirs, strict=False))
 
-    def line(self) -> str:
-        """For the impatient, while it runs."""
-        costs = [f"{name} {statistics.median(found) * 1e6:.2f}" for name, found in self.cpu.items()]
-        broken = [f"{name} BROKEN ({why})" for name, why in self.broken.items()]
-        return f"{self.title:34s} CPU µs: {', '.join(costs + broken)}"
+async def in_turn(
+    children: dict[Runner, Child],
+    rounds: int,
+    rows: list[Row],
+    act: Callable[[Runner, Child], Awaitable[list[float]]],
+    *,
+    warm_up: bool = True,
+) -> None:
+    """``act`` for every runner, round after round; its numbers go into ``rows``.
+
+    The first round warms up caches and the just-in-time compiler of Node, and does not count.
+    """
+    for number in range(rounds + warm_up):
+        for runner, child in children.items():
+            if runner.label in rows[0].broken:
+                continue
+            try:
+                found = await act(runner, child)
+            except Broken as exc:
+                for row in rows:
+                    row.broken[runner.label] = str(exc)
+                continue
+            if number >= warm_up:
+                for row, value in zip(rows, found, strict=True):
+                    row.add(runner.label, value)
 
 
 async def measure_receiving(
     work: Work, clients: list[Client], flood: Flood, rounds: int, share: float
-) -> Row:
-    """Let every client that can do it receive the work, ``rounds`` times in turn."""
-    row = Row(work.name, work.title)
-    children: dict[Client, Child] = {}
-    try:
-        for client in clients:
-            if client.takes(work):
-                try:
-                    children[client] = await start_client(client, work, flood)
-                except Broken as exc:
-                    row.broken[client.name] = str(exc)
-        # The first round warms up caches and the just-in-time compiler of Node.
-        for number in range(rounds + 1):
-            for client, child in children.items():
-                if client.name in row.broken:
-                    continue
-                try:
-                    found = await receive(child, client, work, flood, share)
-                except Broken as exc:
-                    row.broken[client.name] = str(exc)
-                    continue
-                if number:
-                    row.cpu.setdefault(client.name, []).append(found[0])
-                    row.wall.setdefault(client.name, []).append(found[1])
-    finally:
-        for child in children.values():
-            await child.end()
-    return row
+) -> list[Row]:
+    """Every client that can do it receives the work: CPU and wall time per message."""
+    rows = [Row(work.name, work.title), Row(f"wall:{work.name}", f"{work.title} (wall)")]
+    runners = [Runner(client.name, client, work) for client in clients if client.takes(work)]
+    if work.asynchronous:
+        runners += [Runner(SYNC, client, SYNC_TWIN) for client in clients if client.name == OURS]
+
+    async def act(runner: Runner, child: Child) -> list[float]:
+        return await receive(runner, child, flood, share)
+
+    async with started(runners, flood, rows) as children:
+        await in_turn(children, rounds, rows, act)
+    return rows
 
 
-async def receive(
-    child: Child, client: Client, work: Work, flood: Flood, share: float
-) -> tuple[float, float]:
-    """One round of one client: CPU and wall seconds per message."""
-    count = work.messages(share * client.share)
-    await child.ask("round", count=count)
-    started = (await flood.ask("flood", who=client.name, work=work.spec(), count=count))["started"]
+async def measure_flat(
+    name: str, title: str, works: dict[str, Work], ours: Client, flood: Flood, rounds: int
+) -> list[Row]:
+    """Only ours, on works that should cost the same for each call of a handler."""
+    rows = [Row(name, title)]
+    runners = [Runner(label, ours, work) for label, work in works.items()]
+
+    async def act(runner: Runner, child: Child) -> list[float]:
+        cpu, _ = await receive(runner, child, flood, 1.0)
+        return [cpu / runner.work.handlers]
+
+    async with started(runners, flood, rows) as children:
+        await in_turn(children, rounds, rows, act)
+    return rows
+
+
+async def receive(runner: Runner, child: Child, flood: Flood, share: float) -> list[float]:
+    """One round of one client: CPU and wall microseconds per message."""
+    work = runner.work
+    count = work.messages(share * runner.client.share)
+    await child.ask("round", count=count * work.handlers)
+    begun = await flood.ask("flood", who=runner.label, work=work.spec(), count=count)
     found = await child.hear()
-    return found["cpu"] / count, (found["ended"] - started) / count
+    return [found["cpu"] / count * 1e6, (found["ended"] - begun["started"]) / count * 1e6]

@@ -6,25 +6,19 @@ import dataclasses
 import json
 import os
 import platform
-import time
+import re
 from pathlib import Path
 
 from .peers import OURS
-from .receiving import Row
+from .plot import draw
+from .rows import Row, Run, number
+from .targets import TARGETS
 
-__all__ = ["Run", "machine", "save"]
+__all__ = ["machine", "markdown", "save"]
 
-
-@dataclasses.dataclass
-class Run:
-    """All that one run found."""
-
-    machine: str
-    versions: dict[str, str]
-    missing: dict[str, str]
-    seconds: float = 0.0
-    receiving: list[Row] = dataclasses.field(default_factory=list)
-    at: str = dataclasses.field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M"))
+WITH_RATIOS = ("Receiving: CPU per message", "Sending")
+"""Sections where the ratios get a table of their own."""
+MARKS = ("<!-- run -->", "<!-- end of run -->")
 
 
 def machine() -> str:
@@ -50,48 +44,72 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
 
 
-def micros(value: float | None) -> str:
-    return "–" if value is None else f"{value * 1e6:.2f}"
+def columns(rows: list[Row]) -> list[str]:
+    """Who stands in the table, in the order of appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row.values))
 
 
 def times(value: float | None) -> str:
+    """A ratio."""
     return "–" if value is None else f"{value:.2f}×"
 
 
-def receiving_table(run: Run) -> str:
-    """CPU per message of everybody."""
-    names = list(dict.fromkeys(name for row in run.receiving for name in row.cpu))
-    rows = [["CPU µs per message", *names]]
-    rows += [[row.title, *(micros(row.cost(name)) for name in names)] for row in run.receiving]
-    return table(rows)
-
-
-def ratio_table(run: Run) -> str:
-    """Ours beside everybody else."""
-    names = list(dict.fromkeys(name for row in run.receiving for name in row.cpu if name != OURS))
-    rows = [["ours : theirs", *names]]
-    rows += [
-        [row.title, *(times(row.ratio(OURS, name)) for name in names)] for row in run.receiving
+def section(title: str, rows: list[Row]) -> str:
+    """The medians, and where they say something the ratios."""
+    names = columns(rows)
+    medians = [["median", "unit", *names]]
+    medians += [
+        [row.title, row.unit, *(number(row.median(name)) for name in names)] for row in rows
     ]
-    return table(rows)
+    parts = [f"### {title}", table(medians)]
+    if title in WITH_RATIOS:
+        others = [name for name in names if name != OURS]
+        ratios = [[f"{OURS} : other", *others]]
+        ratios += [[row.title, *(times(row.ratio(OURS, name)) for name in others)] for row in rows]
+        parts.append(table(ratios))
+    parts += [
+        f"**Broken:** {name} at {row.title}: `{why}`"
+        for row in rows
+        for name, why in row.broken.items()
+    ]
+    return "\n\n".join(parts)
+
+
+def target_table(run: Run) -> str:
+    """The issue's targets beside what was measured."""
+    lines = [cells for target in TARGETS if (cells := target.cells(run)) is not None]
+    met = sum(cells[-1] == "met" for cells in lines)
+    head = ["target", "at most (or at least)", "measured", ""]
+    return f"### Targets: {met} of {len(lines)} met\n\n" + table([head, *lines])
 
 
 def markdown(run: Run) -> str:
     """The whole report."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     parts = [
-        f"Run of {run.at} in {run.seconds:.0f} s on {run.machine}.\n\nVersions: {versions}.",
+        f"Run of {run.at}, {run.rounds} rounds, {run.seconds:.0f} s, on {run.machine}.",
+        f"Versions: {versions}.",
         *(f"**Missing:** {name}: {reason}" for name, reason in run.missing.items()),
+        target_table(run),
+        *(section(title, rows) for title, rows in run.sections.items()),
     ]
-    if run.receiving:
-        parts += [receiving_table(run), ratio_table(run)]
     return "\n\n".join(parts) + "\n"
 
 
-def save(run: Run, folder: Path) -> None:
-    """Print the report and keep it."""
+def save(run: Run, folder: Path, page: Path | None) -> None:
+    """Print the report and keep it; ``page`` is documentation that shows the last run."""
     folder.mkdir(exist_ok=True)
-    text = markdown(run)
+    text, plot = markdown(run), draw(run)
     print("\n" + text)
     (folder / "latest.md").write_text(text)
     (folder / "latest.json").write_text(json.dumps(dataclasses.asdict(run), indent=1) + "\n")
+    (folder / "latest.svg").write_text(plot)
+    print(f"saved: {folder}/latest.md, latest.json, latest.svg")
+    if page is not None:
+        page.with_suffix(".svg").write_text(plot)
+        before, after = MARKS
+        pattern = re.compile(f"{before}.*{after}", re.DOTALL)
+        page.write_text(
+            pattern.sub(lambda _: f"{before}\n{text}{after}", page.read_text(), count=1)
+        )
+        print(f"saved: {page} and its plot")

@@ -9,16 +9,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
-from .children import start_flood
-from .peers import HERE, install
-from .receiving import measure_receiving
-from .report import Run, machine, save
-from .work import RECEIVING
+from .children import Flood, start_flood
+from .footprint import measure_crowd, measure_idle, measure_imports, measure_memory
+from .peers import HERE, OURS, Peers, install
+from .receiving import measure_flat, measure_receiving
+from .report import machine, save
+from .rows import Row, Run
+from .sending import measure_acked, measure_rejoin, measure_sending
+from .work import CHANNELS_FLAT, HANDLERS_FLAT, RECEIVING, Work
 
-ROUNDS = 9
-QUICK_ROUNDS = 3
+ROUNDS, QUICK_ROUNDS = 9, 3
+FEW_ROUNDS, QUICK_FEW_ROUNDS = 3, 1
+"""For what takes long and varies little."""
 QUICK_SHARE = 0.25
+
+PERFORMANCE = HERE.parent / "docs" / "performance.md"
+
+Step = Callable[[], Awaitable[list[Row]]]
 
 
 def parse() -> argparse.Namespace:
@@ -26,39 +35,63 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer rounds of fewer messages")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this work")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md too")
-    parser.add_argument("--list", action="store_true", help="show the names for --only")
     return parser.parse_args()
+
+
+def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Step]]:
+    """All that can be measured: name to section and what to call."""
+    clients = peers.clients()
+    ours = next(one for one in clients if one.name == OURS)
+    rounds, few = (QUICK_ROUNDS, QUICK_FEW_ROUNDS) if quick else (ROUNDS, FEW_ROUNDS)
+    share = QUICK_SHARE if quick else 1.0
+
+    def receiving(work: Work) -> Step:
+        return lambda: measure_receiving(work, clients, flood, rounds, share)
+
+    def flat(what: str, works: dict[str, Work]) -> Step:
+        title = f"broadcast, text, read, by number of {what}"
+        return lambda: measure_flat(f"flat-{what}", title, works, ours, flood, few)
+
+    async def imports() -> list[Row]:
+        return await asyncio.to_thread(measure_imports, rounds)
+
+    found = {work.name: ("Receiving: CPU per message", receiving(work)) for work in RECEIVING}
+    return found | {
+        "send": ("Sending", lambda: measure_sending(clients, flood, few, share)),
+        "acked": ("Sending", lambda: measure_acked(clients, flood, few, share)),
+        "rejoin-100": ("Recovery", lambda: measure_rejoin(100, clients, flood, few)),
+        "rejoin-500": ("Recovery", lambda: measure_rejoin(500, clients, flood, few)),
+        "flat-channels": ("Channels: CPU per message", flat("channels", CHANNELS_FLAT)),
+        "flat-handlers": ("Handlers: CPU per call", flat("handlers", HANDLERS_FLAT)),
+        "memory": ("Footprint", lambda: measure_memory(clients, flood)),
+        "idle": ("Footprint", lambda: measure_idle(clients, flood)),
+        "import": ("Footprint", imports),
+        "crowd": ("Crowd", lambda: measure_crowd(clients, flood, few)),
+    }
 
 
 async def measure(arguments: argparse.Namespace) -> Run:
     peers = install()
     for name, reason in peers.missing.items():
         print(f"missing: {name}: {reason}")
-    started = time.monotonic()
-    run = Run(machine(), peers.versions, peers.missing)
+    begun = time.monotonic()
     rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
-    share = QUICK_SHARE if arguments.quick else 1.0
-
-    def wanted(name: str) -> bool:
-        return not arguments.only or any(name.startswith(one) for one in arguments.only)
-
+    run = Run(machine(), peers.versions, peers.missing, time.strftime("%Y-%m-%d %H:%M"), rounds)
     async with start_flood() as flood:
-        for work in RECEIVING:
-            if wanted(work.name):
-                row = await measure_receiving(work, peers.clients(), flood, rounds, share)
-                run.receiving.append(row)
-                print(row.line(), flush=True)
-    run.seconds = time.monotonic() - started
+        for name, (section, step) in plan(peers, flood, quick=arguments.quick).items():
+            if arguments.only and not any(name.startswith(one) for one in arguments.only):
+                continue
+            for row in await step():
+                wall = row.name.startswith("wall:")
+                run.add("Receiving: wall time per message" if wall else section, [row])
+    run.seconds = time.monotonic() - begun
     return run
 
 
 def main() -> None:
     arguments = parse()
-    if arguments.list:
-        print("\n".join(work.name for work in RECEIVING))
-        return
     run = asyncio.run(measure(arguments))
-    save(run, HERE / "results")
+    save(run, HERE / "results", PERFORMANCE if arguments.docs else None)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,17 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["RECEIVING", "Work", "frames", "presence_state", "text_message", "topic"]
+__all__ = [
+    "CHANNELS_FLAT",
+    "HANDLERS_FLAT",
+    "RECEIVING",
+    "SYNC_TWIN",
+    "Work",
+    "frames",
+    "presence_state",
+    "text_message",
+    "topic",
+]
 
 TEXT, BINARY = 0x81, 0x82
 """First bytes of a whole WebSocket frame."""
@@ -67,6 +77,18 @@ RECEIVING = (
     Work("presence", "presence diffs, 200 present", "presence", count=4_000),
     Work("async", "broadcast, text, async handler", read="x", asynchronous=True),
 )
+
+SYNC_TWIN = Work("async", "the same, plain handler", read="x")
+"""What the async handler's row is measured against."""
+
+CHANNELS_FLAT = {
+    f"{number:,}": Work(f"flat-{number}", "", read="x", channels=number)
+    for number in (1, 50, 500, 5_000)
+}
+HANDLERS_FLAT = {
+    f"{number:,}": Work("flat", "", read="x", handlers=number, count=3_000)
+    for number in (1, 10, 50)
+}
 
 
 def topic(number: int) -> str:

@@ -197,7 +197,7 @@ async def main() -> None:
         sender = Sender(socket, counter)
         reading = None
         if not work.ack:
-            loop = choose_loop(work, whole=who != "bare-envelope")
+            loop = choose_loop(work, whole=spec["client"] != "bare-envelope")
             reading = asyncio.ensure_future(loop(socket, handlers))
         await serve({"round": counter.round, "send": sender.send, "acked": sender.acked})
         if reading is not None:

@@ -7,13 +7,25 @@ the message that brings the counter to zero; time is CPU time of the whole proce
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Counter", "Operation", "lines", "load_spec", "serve", "tell"]
+__all__ = [
+    "Counter",
+    "Operation",
+    "allow_many_sockets",
+    "lines",
+    "load_spec",
+    "resident",
+    "serve",
+    "tell",
+]
 
 Operation = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -72,8 +84,31 @@ async def lines() -> AsyncIterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def resident() -> int:
+    """Bytes of resident memory, garbage left out."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def allow_many_sockets() -> None:
+    """As many file descriptors as the system lets us have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def memory() -> dict[str, Any]:
+    return {"rss": resident()}
+
+
+async def idle(seconds: float) -> dict[str, Any]:
+    started = time.process_time()
+    await asyncio.sleep(seconds)
+    return {"cpu": time.process_time() - started}
+
+
 async def serve(operations: dict[str, Operation]) -> None:
     """Say that all is joined, then do what the runner asks until it has enough."""
     tell(ready=True)
+    known: dict[str, Operation] = {"memory": memory, "idle": idle, **operations}
     async for command in lines():
-        tell(**await operations[command.pop("op")](**command))
+        tell(**await known[command.pop("op")](**command))

@@ -53,9 +53,16 @@ def make_handler(work: Work, counter: Counter) -> Callable[[Any], Any]:
 
 
 async def open_channels(
-    client: RealtimeClient, work: Work, handler: Callable[[Any], Any]
+    client: RealtimeClient, work: Work, handler: Callable[[Any], Any], joined: Counter
 ) -> list[RealtimeChannel]:
     """Subscribe to all channels of the work, ``handler`` bound as often as it says."""
+
+    def told(status: str) -> None:
+        if status == "SUBSCRIBED":
+            joined.left -= 1
+            if not joined.left:
+                joined.finish()
+
     channels = []
     for number in range(work.channels):
         options = {"config": {"broadcast": {"ack": work.ack}}} if work.ack else None
@@ -63,7 +70,7 @@ async def open_channels(
         for _ in range(work.handlers):
             # So many may wait that none is dropped: the work is to handle them all.
             channel.on(work.event, FILTERS[work.event], handler, maxsize=2 * work.count)
-        channels.append(channel.subscribe())
+        channels.append(channel.subscribe(told))
     for channel in channels:
         await channel
     return channels
@@ -104,11 +111,18 @@ class Sender:
 async def main() -> None:
     spec = load_spec()
     work = Work(**spec["work"])
-    counter = Counter()
+    counter, joined = Counter(), Counter()
     async with RealtimeClient(spec["url"], params={"apikey": spec["who"]}) as client:
-        channels = await open_channels(client, work, make_handler(work, counter))
+        channels = await open_channels(client, work, make_handler(work, counter), joined)
         sender = Sender(channels[0], counter)
-        await serve({"round": counter.round, "send": sender.send, "acked": sender.acked})
+        await serve(
+            {
+                "round": counter.round,
+                "rejoin": joined.round,
+                "send": sender.send,
+                "acked": sender.acked,
+            }
+        )
         dropped = client.health().dropped_events
         if dropped:
             raise RuntimeError(f"{dropped} events were dropped")

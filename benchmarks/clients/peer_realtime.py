@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,27 +41,37 @@ def make_handler(work: Work, counter: Counter) -> Callable[..., None]:
     return {"nothing": unread, "x": read_x, "new": read_new, "event_type": read_type}[work.read]
 
 
-async def open_channel(client: Any, work: Work, number: int, handler: Callable[..., None]) -> Any:
-    channel = client.channel(topic(number).removeprefix("realtime:"))
+async def open_channel(
+    client: Any, work: Work, number: int, handler: Callable[..., None], joined: Counter
+) -> Any:
+    def told(status: Any, error: Any) -> None:
+        if status == "SUBSCRIBED":
+            joined.left -= 1
+            if not joined.left:
+                joined.finish()
+
+    config: dict[str, Any] = {"broadcast": {"ack": work.ack, "self": False}}
+    config |= {"presence": {"key": "", "enabled": False}, "private": False}
+    channel = client.channel(topic(number).removeprefix("realtime:"), {"config": config})
     if work.event == "broadcast":
         channel.on_broadcast("cursor", handler)
     elif work.event == "postgres_changes":
         channel.on_postgres_changes("*", handler, table="todos", schema="public")
     else:
         channel.on_presence_sync(handler)
-    await channel.subscribe()
+    await channel.subscribe(told)
     return channel
 
 
 async def main() -> None:
     spec = load_spec()
     work = Work(**spec["work"])
-    counter = Counter()
+    counter, joined = Counter(), Counter()
     handler = make_handler(work, counter)
     client = realtime.AsyncRealtimeClient(spec["url"], spec["who"])
     await client.connect()
     channels = [
-        await open_channel(client, work, number, handler) for number in range(work.channels)
+        await open_channel(client, work, number, handler, joined) for number in range(work.channels)
     ]
 
     async def send(count: int) -> dict[str, Any]:
@@ -70,7 +81,22 @@ async def main() -> None:
 
         return await counter.during(1, act)
 
-    await serve({"round": counter.round, "send": send})
+    async def acked(count: int) -> dict[str, Any]:
+        """It has no send that awaits the reply; this is its push and its ``receive``."""
+        taken = []
+        started = time.process_time()
+        for number in range(count):
+            before = time.perf_counter()
+            content = {"x": number, "y": 34, "user": "anna"}
+            message = {"type": "broadcast", "event": "cursor", "payload": content}
+            reply = asyncio.get_running_loop().create_future()
+            push = await channels[0].push("broadcast", message)
+            push.receive("ok", reply.set_result)
+            await reply
+            taken.append(time.perf_counter() - before)
+        return {"cpu": time.process_time() - started, "latencies": taken}
+
+    await serve({"round": counter.round, "rejoin": joined.round, "send": send, "acked": acked})
     await client.close()
 
 

@@ -12,6 +12,11 @@ const seconds = ({ user, system }) => (user + system) / 1e6
 const tell = (values) => process.stdout.write(JSON.stringify(values) + '\n')
 
 export const counter = { left: 0, finish: () => {} }
+export const joined = { left: 0, finish: () => {} }
+
+export function countJoin() {
+  if (--joined.left === 0) joined.finish()
+}
 
 const reads = {
   nothing: () => {},
@@ -31,12 +36,12 @@ export function makeHandler(name = work.read) {
   return work.asynchronous ? async (payload) => handler(payload) : handler
 }
 
-export function during(count, act) {
+export function during(count, act, counted = counter) {
   return new Promise((resolve) => {
     const clock = { at: monotonic(), started: process.cpuUsage() }
-    counter.finish = () =>
+    counted.finish = () =>
       resolve({ cpu: seconds(process.cpuUsage(clock.started)), started: clock.at, ended: monotonic() })
-    counter.left = count
+    counted.left = count
     if (act) act()
     else tell({ armed: true })
   })
@@ -54,7 +59,20 @@ export async function latencies(count, send) {
 }
 
 export async function serve(operations) {
-  const all = { round: ({ count }) => during(count), ...operations }
+  const all = {
+    round: ({ count }) => during(count),
+    rejoin: ({ count }) => during(count, null, joined),
+    memory: async () => {
+      globalThis.gc()
+      return { rss: process.memoryUsage().rss }
+    },
+    idle: async ({ seconds: time }) => {
+      const started = process.cpuUsage()
+      await new Promise((resolve) => setTimeout(resolve, time * 1000))
+      return { cpu: seconds(process.cpuUsage(started)) }
+    },
+    ...operations,
+  }
   tell({ ready: true })
   for await (const line of createInterface({ input: process.stdin })) {
     const command = JSON.parse(line)

@@ -1,5 +1,5 @@
 // npm phoenix, vsn 2.0.0: no binary broadcasts, and every push asks for a reply.
-import { latencies, makeHandler, need, serve, spec, topics, work } from './driver.mjs'
+import { countJoin, latencies, makeHandler, need, serve, spec, topics, work } from './driver.mjs'
 
 const { Presence, Socket } = need('phoenix')
 const socket = new Socket(spec.url, { params: { apikey: spec.who }, transport: need('ws') })
@@ -21,7 +21,13 @@ const channels = topics.map((topic) => {
 await Promise.all(
   channels.map(
     (channel) =>
-      new Promise((resolve, reject) => channel.join().receive('ok', resolve).receive('error', reject))
+      new Promise((resolve, reject) => {
+        const told = () => {
+          countJoin()
+          resolve()
+        }
+        channel.join().receive('ok', told).receive('error', reject)
+      })
   )
 )
 

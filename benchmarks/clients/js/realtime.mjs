@@ -1,5 +1,5 @@
 // npm @supabase/realtime-js, vsn 2.0.0.
-import { during, latencies, makeHandler, need, serve, spec, topics, work } from './driver.mjs'
+import { countJoin, during, latencies, makeHandler, need, serve, spec, topics, work } from './driver.mjs'
 
 const { RealtimeClient } = need('@supabase/realtime-js')
 const client = new RealtimeClient(spec.url, { params: { apikey: spec.who }, transport: need('ws') })
@@ -16,7 +16,11 @@ await Promise.all(
   channels.map(
     (channel) =>
       new Promise((resolve, reject) =>
-        channel.subscribe((status, error) => (status === 'SUBSCRIBED' ? resolve() : reject(error ?? status)))
+        channel.subscribe((status, error) => {
+          if (status !== 'SUBSCRIBED') return reject(error ?? status)
+          countJoin()
+          resolve()
+        })
       )
   )
 )

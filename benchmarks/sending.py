@@ -1,0 +1,83 @@
+"""Clients that send, and clients that lose their connection."""
+
+from __future__ import annotations
+
+import statistics
+
+from .children import Child, Flood
+from .peers import Client
+from .receiving import Runner, in_turn, started
+from .rows import Row
+from .work import Work
+
+__all__ = ["ACKED", "SENDING", "measure_acked", "measure_rejoin", "measure_sending"]
+
+SENDING = Work("send", "sending without ack", count=50_000)
+ACKED = Work("acked", "acked send", ack=True, count=1_000)
+
+
+async def measure_sending(
+    clients: list[Client], flood: Flood, rounds: int, share: float
+) -> list[Row]:
+    """CPU per broadcast, until the server has all of them."""
+    row = Row("send", "sending 50,000 broadcasts without ack, CPU")
+    runners = [Runner(client.name, client, SENDING) for client in clients if client.sends]
+
+    async def act(runner: Runner, child: Child) -> list[float]:
+        count = SENDING.messages(share * runner.client.share)
+        await flood.ask("count", who=runner.label, work=SENDING.spec(), count=count)
+        found = await child.ask("send", count=count)
+        return [found["cpu"] / count * 1e6]
+
+    async with started(runners, flood, [row]) as children:
+        await in_turn(children, rounds, [row], act)
+    return [row]
+
+
+async def measure_acked(
+    clients: list[Client], flood: Flood, rounds: int, share: float
+) -> list[Row]:
+    """From the call to its reply, one after the other."""
+    rows = [
+        Row("acked-p50", "acked send, p50 of the wall time"),
+        Row("acked-p99", "acked send, p99 of the wall time"),
+        Row("acked", "acked send, CPU"),
+    ]
+    runners = [Runner(one.name, one, ACKED) for one in clients if one.acks]
+
+    async def act(runner: Runner, child: Child) -> list[float]:
+        count = max(200, round(ACKED.count * share))
+        found = await child.ask("acked", count=count)
+        parts = statistics.quantiles(found["latencies"], n=100)
+        return [parts[49] * 1e6, parts[98] * 1e6, found["cpu"] / count * 1e6]
+
+    async with started(runners, flood, rows) as children:
+        await in_turn(children, rounds, rows, act)
+    return rows
+
+
+async def measure_rejoin(
+    channels: int, clients: list[Client], flood: Flood, rounds: int
+) -> list[Row]:
+    """From a cut to the last SUBSCRIBED, with everybody's own defaults.
+
+    Each cut needs a fresh process: who was cut a moment ago waits before the next attempt.
+    """
+    name = f"rejoin-{channels}"
+    work = Work(name, name, channels=channels)
+    rows = [
+        Row(name, f"{channels} channels: from a cut to all SUBSCRIBED", "ms"),
+        Row(f"{name}-cpu", f"{channels} channels: CPU of that", "ms"),
+    ]
+    runners = [Runner(one.name, one, work) for one in clients if one.rejoins]
+
+    async def act(runner: Runner, child: Child) -> list[float]:
+        await child.ask("rejoin", count=channels)
+        begun = await flood.ask("cut", who=runner.label)
+        found = await child.hear()
+        return [(found["ended"] - begun["started"]) * 1e3, found["cpu"] * 1e3]
+
+    for _ in range(rounds):
+        async with started(runners, flood, rows) as children:
+            await in_turn(children, 1, rows, act, warm_up=False)
+    return rows

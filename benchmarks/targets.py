@@ -1,0 +1,81 @@
+"""What issue 4 wants to reach, and how far this run is from it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .peers import BARE, OURS
+from .receiving import SYNC
+from .rows import Row, Run
+
+__all__ = ["TARGETS", "Target"]
+
+NODE, PYPI = "realtime-js", "PyPI realtime"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Ours is at most ``limit`` times ``base``; without a base, at most ``limit`` units.
+
+    ``base`` ``"spread"`` is the dearest column of the row beside the cheapest.
+    """
+
+    row: str
+    base: str | None
+    limit: float
+
+    def measured(self, run: Run) -> float | None:
+        """The number to hold against the limit."""
+        row = run.row(self.row)
+        if row is None:
+            return None
+        if self.base is None:
+            return row.median(OURS)
+        return _spread(row) if self.base == "spread" else row.ratio(OURS, self.base)
+
+    def cells(self, run: Run) -> list[str] | None:
+        """A line of the table, or nothing where it was not measured."""
+        row, found = run.row(self.row), self.measured(run)
+        if row is None or found is None:
+            return None
+        unit = "×" if self.base is not None else f" {row.unit}"
+        verdict = (
+            "met" if found <= self.limit else f"missed by {100 * (found / self.limit - 1):.0f} %"
+        )
+        against = {None: "", "spread": "dearest : cheapest"}.get(self.base, f"of {self.base}")
+        limit, shown = f"{self.limit:.3g}{unit}", f"{found:.2f}{unit}"
+        if self.base in (NODE, PYPI) and self.limit < 1:
+            limit, shown = f"{1 / self.limit:.3g}× faster", f"{1 / found:.2f}× faster"
+        return [f"{row.title} {against}".strip(), limit, shown, verdict]
+
+
+def _spread(row: Row) -> float | None:
+    found = [median for name in row.values if (median := row.median(name)) is not None]
+    return max(found) / min(found) if found else None
+
+
+UNREAD, READ = ("binary", "text", "channels"), ("binary-read", "text-read", "channels-read")
+AMONG_PYPI = ("text", "text-read", "postgres", "postgres-read", "postgres-type")
+
+TARGETS = (
+    *(Target(row, BARE, 1.4) for row in UNREAD),
+    *(Target(row, BARE, 2.0) for row in READ),
+    Target("binary", NODE, 0.5),
+    Target("binary-read", NODE, 0.5),
+    Target("text", NODE, 1.0),
+    Target("postgres", BARE, 1.2),
+    Target("postgres-read", BARE, 1.8),
+    Target("postgres-read", NODE, 0.5),
+    Target("presence", NODE, 1 / 1.5),
+    Target("presence", PYPI, 1 / 8),
+    *(Target(row, PYPI, 1 / 12) for row in (*AMONG_PYPI, "channels", "channels-read")),
+    Target("async", SYNC, 3.0),
+    Target("send", BARE, 2.0),
+    Target("send", NODE, 1.0),
+    Target("acked-p50", BARE, 1.4),
+    Target("memory", None, 8.0),
+    Target("import", "aiohttp", 1.5),
+    Target("idle", None, 0.1),
+    Target("flat-channels", "spread", 1.25),
+    Target("flat-handlers", "spread", 1.25),
+)
