@@ -93,7 +93,10 @@ def loads(text: bytes | str) -> Any:
 def plain(payload: Any) -> Any:
     """The payload of a message as plain Python data; raises ``DecodeError``."""
     if isinstance(payload, msgspec.Raw):
-        return loads(bytes(payload))
+        try:
+            return _decoder.decode(payload)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return loads(bytes(payload))
     return payload
 
 

@@ -85,6 +85,10 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
             msgspec.structs.force_setattr(self, "_meta", value)
         return value
 
+    def __getitem__(self, key: str) -> Any:
+        # Most handlers read just this, and first.
+        return self.payload if key == "payload" else super().__getitem__(key)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Broadcast, (self.type, self.event, self.payload, self.meta)
 
