@@ -51,6 +51,8 @@ class ChannelMachine:
         self.owner: Any = None
         self.state = CLOSED
         self.join_ref: str | None = None
+        self.left_ref: str | None = None
+        """The ``join_ref`` that was left, by which a late ``phx_close`` is known."""
         self.subscribed_once = False
         self.removed = False
         self.timeout = context.timeout
@@ -247,8 +249,6 @@ class ChannelMachine:
         if self.state is LEAVING:
             self._left("ok", None)
             return
-        if self.state not in (JOINING, JOINED):
-            return
         message = self.reception.system_error
         error, verdict = close_error(message, self.topic)
         if message is not None and message.startswith("Track message size"):
@@ -274,10 +274,9 @@ class ChannelMachine:
         self.reception.lost()
 
     def _end_pending(self) -> None:
-        for push in self._context.replies:
-            if push.channel is self:
-                self._context.replies.take(push.ref)
-                self._finish(push, "error", None)
+        for push in self._context.replies.of(self):
+            self._context.replies.take(push.ref)
+            self._finish(push, "error", None)
 
     def link_up(self, now: float) -> None:
         """A link is there. A channel that was lost with the last one joins again at once."""
@@ -318,6 +317,7 @@ class ChannelMachine:
             self._outbox.tell(PushEnded(outcome, "ok"))
             return
         self._move(Input.LEAVE)
+        self.left_ref = self.join_ref
         self._leave = Push(self, "leave", "phx_leave", {}, timeout)
         self._leavers.append(outcome)
         self._context.replies.write(self._leave, self.join_ref, self.topic, now)
@@ -330,9 +330,9 @@ class ChannelMachine:
             self._outbox.timers.cancel((self, name))
 
     def _left(self, result: str, response: Any) -> None:
-        if self._leave is not None:
-            self._context.replies.take(self._leave.ref)
-            self._leave = None
+        assert self._leave is not None
+        self._context.replies.take(self._leave.ref)
+        self._leave = None
         self._move(Input.LEFT)
         self._end(None)
         leavers, self._leavers = self._leavers, []

@@ -7,6 +7,8 @@ and a channel that was refused goes behind those that were not.
 
 from __future__ import annotations
 
+import heapq
+
 from .channel import ChannelMachine
 from .context import Context
 from .pushes import TokenBucket
@@ -26,6 +28,10 @@ class JoinQueue:
         self._context = context
         self._bucket = TokenBucket(JOIN_RATE, JOIN_BURST)
         self._waiting: dict[ChannelMachine, bool] = {}
+        """Every channel that waits, and whether it waits for a token."""
+        self._ready: list[tuple[int, int, ChannelMachine]] = []
+        """A heap of those whose turn may come; who left meanwhile is skipped when it surfaces."""
+        self._count = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -34,13 +40,21 @@ class JoinQueue:
         return channel in self._waiting
 
     def add(self, channel: ChannelMachine, needs_token: bool) -> None:
-        self._waiting[channel] = needs_token or self._waiting.get(channel, False)
+        needs_token = needs_token or self._waiting.get(channel, False)
+        self._waiting[channel] = needs_token
+        if not needs_token:
+            self._line_up(channel)
+
+    def _line_up(self, channel: ChannelMachine) -> None:
+        self._count += 1
+        heapq.heappush(self._ready, (channel.recovery.refusals, self._count, channel))
 
     def discard(self, channel: ChannelMachine) -> None:
         self._waiting.pop(channel, None)
 
     def clear(self) -> None:
         self._waiting.clear()
+        self._ready.clear()
 
     @property
     def wants_token(self) -> bool:
@@ -49,16 +63,19 @@ class JoinQueue:
 
     def token_arrived(self) -> None:
         """The token is as fresh as it gets, even if asking for it failed."""
-        self._waiting = dict.fromkeys(self._waiting, False)
+        for channel, needs_token in self._waiting.items():
+            if needs_token:
+                self._waiting[channel] = False
+                self._line_up(channel)
 
     def pump(self, now: float) -> None:
         """Write as many joins as the bucket allows; wake again when it allows the next."""
-        ready = [channel for channel, needs_token in self._waiting.items() if not needs_token]
-        ready.sort(key=lambda channel: channel.recovery.refusals)
-        for channel in ready:
-            if not channel.wants_join:
-                self.discard(channel)
+        while self._ready:
+            channel = self._ready[0][-1]
+            if self._waiting.get(channel) is not False:
+                heapq.heappop(self._ready)
             elif self._bucket.take(now):
+                heapq.heappop(self._ready)
                 self.discard(channel)
                 channel.write_join(now)
             else:

@@ -36,6 +36,8 @@ class Replies:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._pending: dict[str, Push] = {}
+        # A second way in: asking every request for its channel would be quadratic.
+        self._by_channel: dict[Any, dict[str, Push]] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -50,6 +52,7 @@ class Replies:
         if push.kind == "join":
             join_ref = push.ref
         self._pending[push.ref] = push
+        self._by_channel.setdefault(push.channel, {})[push.ref] = push
         self._outbox.timers.set(push, now + push.timeout)
         self._outbox.send(Message(join_ref, push.ref, topic, push.event, push.payload))
 
@@ -58,7 +61,15 @@ class Replies:
         push = self._pending.pop(ref, None)
         if push is not None:
             self._outbox.timers.cancel(push)
+            mine = self._by_channel[push.channel]
+            del mine[ref]
+            if not mine:
+                del self._by_channel[push.channel]
         return push
+
+    def of(self, channel: Any) -> list[Push]:
+        """The pending requests of one channel."""
+        return list(self._by_channel.get(channel, {}).values())
 
 
 class PushBuffer:

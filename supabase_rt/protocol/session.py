@@ -59,8 +59,6 @@ class Session:
         self.state = ConnectionState.CLOSED
         self.wanted = False
         """Whether a link is wanted: our intent, which alone decides about reconnecting."""
-        self.connection = 0
-        """The number of the link; frames of an older one are not the session's."""
         self.heartbeat = Heartbeat(
             context, heartbeat_interval, heartbeat_timeout or heartbeat_interval
         )
@@ -102,18 +100,13 @@ class Session:
         self._outbox.timers.cancel("idle")
         self._reconnector.start()
 
-    def link_up(self, now: float, epoch: float | None = None) -> int:
-        """A socket is open; ``epoch`` is Unix time now, by the server's clock if it told.
-
-        Returns the number of this link.
-        """
+    def link_up(self, now: float, epoch: float) -> None:
+        """A socket is open; ``epoch`` is Unix time now, by the server's clock if it told."""
         context = self.context
         self.state = ConnectionState.OPEN
-        self.connection += 1
         context.is_open = True
         context.last_frame_at = now
-        if epoch is not None:
-            context.epoch_offset = epoch - now
+        context.epoch_offset = epoch - now
         self._token_asked = False
         self._reconnector.link_up(now)
         self.heartbeat.start(now)
@@ -127,7 +120,6 @@ class Session:
         raw, self._raw = self._raw, []
         for message in raw:
             self._outbox.send(message)
-        return self.connection
 
     def link_lost(self, error: BaseException, now: float) -> None:
         """The socket is gone, or could not be opened."""
@@ -283,10 +275,9 @@ class Session:
             self.watch_idle(now)
 
     def _forget(self, channel: ChannelMachine) -> None:
-        for ref, found in list(self._leaving.items()):
-            if found is channel:
-                del self._leaving[ref]
-                self._left.append(ref)
+        ref = channel.left_ref
+        if ref is not None and self._leaving.pop(ref, None) is not None:
+            self._left.append(ref)
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
 
@@ -391,10 +382,9 @@ class Session:
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
         self._joins.discard(channel)
-        join_ref = channel.join_ref
-        if join_ref is not None:
-            self._leaving[join_ref] = channel
         channel.unsubscribe(timeout, outcome, now)
+        if channel.left_ref is not None:
+            self._leaving[channel.left_ref] = channel
         self._settle(channel, now)
         self.watch_idle(now)
 

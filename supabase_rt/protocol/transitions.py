@@ -9,7 +9,8 @@ The inputs:
     LEFT        the server answered, or never will   LOST          link lost, phx_error, phx_close
     CLOSE       phx_close with rejoin_closed off     GIVE_UP       the client stops for good
 
-A client that gives up has lost its link before, which ends every leaving: the two never meet.
+A client that gives up has lost its link before, which ends every leaving, and closes only what
+was subscribed: so it never meets a channel that is leaving or closed.
 A pair that is not in the table is a mistake of ours: it raises and changes nothing.
 """
 
@@ -46,7 +47,6 @@ TRANSITIONS: dict[ChannelState, dict[Input, ChannelState]] = {
     CLOSED: {
         Input.SUBSCRIBE: JOINING,
         Input.LEAVE_NOW: CLOSED,
-        Input.GIVE_UP: CLOSED,
     },
     JOINING: {
         Input.REJOIN: JOINING,

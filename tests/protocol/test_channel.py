@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from supabase_rt.enums import ListenType, SubscribeStatus
-from supabase_rt.errors import Refused
+from supabase_rt.errors import InvalidState, Refused
 from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.events import (
     ChannelResumed,
@@ -119,6 +119,15 @@ def test_what_the_user_merged_into_the_payload_wins() -> None:
 def test_the_sub_topic_is_the_topic_without_its_prefix() -> None:
     world = World()
     assert world.channel("realtime:a:b").sub_topic == "a:b"
+
+
+def test_a_join_that_nobody_wants_is_a_mistake_and_writes_nothing() -> None:
+    world = opened()
+    channel = world.channel()
+    with pytest.raises(InvalidState, match="REJOIN does not fit a closed channel"):
+        channel.write_join(world.now)
+    world.collect()
+    assert (channel.state, world.written) == ("closed", [])
 
 
 # -- no answer ---------------------------------------------------------------------------

@@ -64,6 +64,16 @@ def test_the_system_message_of_an_earlier_join_is_not_the_cause_of_a_later_close
     assert str(world.last_error(channel)) == "channel closed by the server"
 
 
+def test_a_close_for_the_size_of_a_track_forgets_what_was_tracked() -> None:
+    world = opened()
+    channel = world.joined()
+    world.track(channel, {"user": "ann"})
+    world.close(channel, "Track message size exceeded")
+    world.advance(0.5)
+    world.accept(channel)
+    assert len(world.frames("presence")) == 1
+
+
 def test_without_rejoin_closed_a_close_is_final_as_in_supabase_js() -> None:
     world = opened(policy=ReconnectPolicy(rejoin_closed=False))
     channel = world.joined()

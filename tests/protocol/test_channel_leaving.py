@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from supabase_rt.enums import ListenType, SubscribeStatus
-from supabase_rt.errors import BindingMismatch, InvalidState
+from supabase_rt.errors import BindingMismatch, GaveUp, InvalidState
+from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.events import ChannelRemoved, PushEnded
 
 from .support import CHANGES, DATABASE_DOWN, PRIVATE_ONLY, World
@@ -181,6 +182,17 @@ def test_a_teardown_while_joining_forgets_the_join() -> None:
     assert (world.session.pending_replies, world.statuses(channel)) == (0, [CLOSED])
 
 
+def test_a_client_that_gives_up_closes_the_channel_with_the_reason() -> None:
+    world = opened(policy=ReconnectPolicy.disabled())
+    channel, idle = world.joined(), world.channel("realtime:idle")
+    pushed = world.push(channel)
+    world.link_lost()
+    assert world.statuses(channel) == [SUBSCRIBED, CHANNEL_ERROR, CLOSED]
+    assert isinstance(world.last_error(channel), GaveUp)
+    assert (channel.state, world.ended) == ("closed", {pushed: "error"})
+    assert (idle.state, world.session.channels) == ("closed", {idle.topic: idle})
+
+
 def test_removal_is_told_once() -> None:
     world = opened()
     channel = world.joined()
@@ -337,6 +349,25 @@ def test_leaving_ends_all_requests_of_the_channel() -> None:
     waiting = world.push(channel)
     world.reply(world.frames("phx_leave")[-1])
     assert world.ended == {written: "error", waiting: "error", outcome: "ok"}
+
+
+def test_a_refused_track_ends_with_an_error_and_is_not_repeated() -> None:
+    world = opened()
+    channel = world.joined()
+    outcome = world.track(channel, {"user": "ann"})
+    world.reply(world.written[-1], "error")
+    world.flap()
+    world.accept(channel)
+    assert (world.ended, len(world.frames("presence"))) == ({outcome: "error"}, 1)
+
+
+def test_a_track_that_waits_for_its_turn_is_sent_when_it_comes() -> None:
+    world = opened(presence_limit=(1, 30.0))
+    channel = world.joined()
+    world.track(channel, {"n": 1})
+    world.track(channel, {"n": 2})
+    world.advance(30.0)
+    assert len(world.frames("presence")) == 2
 
 
 def test_a_cast_expects_no_reply_and_settles_when_it_is_written() -> None:

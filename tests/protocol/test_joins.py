@@ -39,7 +39,7 @@ def wants_token(queue: JoinQueue) -> bool:
 def test_channels_join_in_the_order_of_their_asking() -> None:
     world = World()
     queue, _ = waiting(world, "realtime:b", "realtime:a")
-    world.open()
+    context_is_open_by_hand(world)
     queue.pump(world.now)
     world.collect()
     assert topics(world) == ["realtime:b", "realtime:a"]
@@ -49,7 +49,10 @@ def test_channels_join_in_the_order_of_their_asking() -> None:
 def test_a_channel_that_was_refused_goes_behind_those_that_were_not() -> None:
     world = World()
     queue, (first, second, third) = waiting(world, "realtime:1", "realtime:2", "realtime:3")
+    queue.clear()
     first.recovery.refusals, second.recovery.refusals = 2, 1
+    for channel in (first, second, third):
+        queue.add(channel, False)
     context_is_open_by_hand(world)
     queue.pump(world.now)
     world.collect()
@@ -67,30 +70,35 @@ def test_a_channel_that_wants_a_token_waits_and_lets_others_pass() -> None:
     world.collect()
     assert topics(world) == [second.topic]
     assert first in queue
+    third = world.channel("realtime:3")
+    third.subscribe(10.0, world.now)
+    queue.add(third, False)
     queue.token_arrived()
     assert not wants_token(queue)
     queue.pump(world.now)
     world.collect()
-    assert topics(world) == [second.topic, first.topic]
+    assert topics(world) == [second.topic, third.topic, first.topic]
 
 
-def test_a_channel_that_wants_no_join_any_more_is_let_go() -> None:
+def test_a_channel_that_asks_twice_joins_once() -> None:
     world = World()
     queue, (channel,) = waiting(world, "realtime:1")
-    channel.unsubscribe(10.0, None, world.now)
+    queue.add(channel, False)
+    context_is_open_by_hand(world)
     queue.pump(world.now)
     world.collect()
-    assert (len(queue), topics(world)) == (0, [])
+    assert (topics(world), len(queue)) == ([channel.topic], 0)
 
 
-def test_channels_can_be_taken_out_one_by_one_or_all() -> None:
-    queue, (first, second, third) = waiting(World(), "realtime:1", "realtime:2", "realtime:3")
-    queue.discard(first)
-    queue.discard(first)
-    assert first not in queue
-    assert second in queue
-    queue.clear()
-    assert third not in queue
+def test_thousands_of_channels_join_in_their_order() -> None:
+    world = World()
+    queue, channels = waiting(world, *(f"realtime:{count}" for count in range(3000)))
+    context_is_open_by_hand(world)
+    while queue:
+        queue.pump(world.now)
+        world.collect()
+        world.now += 0.02
+    assert topics(world) == [channel.topic for channel in channels]
 
 
 # -- in a session ------------------------------------------------------------------------

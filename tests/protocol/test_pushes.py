@@ -63,6 +63,18 @@ def test_requests_may_be_taken_while_going_through_them() -> None:
     assert len(replies) == 0
 
 
+def test_the_requests_of_one_channel_are_found_among_many() -> None:
+    replies = Replies(Outbox())
+    requests = [Push(name, "push", "custom", {}, 10.0) for name in "abab"]
+    for request in requests:
+        replies.write(request, None, "realtime:room", 0.0)
+    assert replies.of("a") == [requests[0], requests[2]]
+    replies.take(requests[0].ref)
+    assert replies.of("a") == [requests[2]]
+    replies.take(requests[2].ref)
+    assert (replies.of("a"), replies.of("b")) == ([], [requests[1], requests[3]])
+
+
 # -- the buffer --------------------------------------------------------------------------
 
 

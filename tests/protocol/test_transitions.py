@@ -16,7 +16,6 @@ from .support import World
 LEGAL = """
 closed   SUBSCRIBE     joining
 closed   LEAVE_NOW     closed
-closed   GIVE_UP       closed
 joining  REJOIN        joining
 joining  JOIN_OK       joined
 joining  JOIN_REFUSED  errored
