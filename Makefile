@@ -42,7 +42,7 @@ venv:
 	    echo "could not make $(VENV) with $$python; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
 	    exit 1; \
 	fi; \
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' && echo "$(HOME_MARK)" >$(STAMP)
+	$(BIN)/python -m pip install -qq --editable '.[dev]' && echo "$(HOME_MARK)" >$(STAMP)
 
 demo: venv ## start a local server and watch a bot receive live events
 	@$(BIN)/python -m supabase_rt.examples.demo
