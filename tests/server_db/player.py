@@ -7,7 +7,6 @@ per socket, because what happens on different sockets is not ordered.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -118,8 +117,6 @@ class Player:
             await self._send(step, conn)
         elif kind == "recv":
             await self._compare(step, conn)
-        elif kind == "closed":
-            await self._sockets.pop(conn).close()
 
     async def _send(self, step: dict[str, Any], conn: str) -> None:
         if "hex" in step:
@@ -143,6 +140,10 @@ class Player:
         )
         self.compared += 1
 
+    async def close(self) -> None:
+        for ws in self._sockets.values():
+            await ws.close()
+
     async def stay_quiet(self) -> None:
         """Nothing that was not recorded may follow."""
         for conn, ws in self._sockets.items():
@@ -153,20 +154,18 @@ class Player:
             raise AssertionError(f"{conn} got more than was recorded: {extra}")
 
 
-async def play(server: LocalRealtime, name: str) -> int:
-    """Play ``name``; how many frames were compared."""
+async def play(server: LocalRealtime, name: str, until: float = float("inf")) -> int:
+    """Play ``name`` as far as ``until`` (recorded ms); how many frames were compared."""
     lines = (RECORDINGS / f"{name}.jsonl").read_text().splitlines()
-    steps = [json.loads(line) for line in lines]
+    steps = [step for line in lines if (step := json.loads(line))["ms"] < until]
     async with aiohttp.ClientSession() as session:
         player = Player(server, session)
-        body = [step for step in steps if step["dir"] != "closed"]
         try:
-            for step in body:
+            # The sockets are closed at the end: a close that is recorded ahead of a frame did
+            # not cause it.
+            for step in steps:
                 await player.take(step)
-            await asyncio.sleep(0)
             await player.stay_quiet()
         finally:
-            for step in steps:
-                if step["dir"] == "closed" and step["conn"] in player._sockets:
-                    await player.take(step)
+            await player.close()
     return player.compared

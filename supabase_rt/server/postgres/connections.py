@@ -37,6 +37,17 @@ async def connect(url: str, purpose: str, *, replication: bool = False) -> psyco
     raise DatabaseProblem(f"cannot connect to the database: {problem}")
 
 
+def _is_alive(conn: psycopg.AsyncConnection) -> bool:
+    """Whether the database has not hung up meanwhile, as far as is known on this side."""
+    try:
+        # Twice: first its last words are read, then the end.
+        conn.pgconn.consume_input()
+        conn.pgconn.consume_input()
+    except psycopg.Error:
+        return False
+    return not conn.closed
+
+
 class Line:
     """One connection to a database.
 
@@ -53,7 +64,7 @@ class Line:
     async def use(self) -> AsyncIterator[psycopg.AsyncConnection]:
         """The connection, for one user at a time; raises ``DatabaseProblem``."""
         async with self._lock:
-            if self._conn is None or self._conn.broken or self._conn.closed:
+            if self._conn is None or not _is_alive(self._conn):
                 await self._hang_up()
                 self._conn = await connect(self._url, self._purpose)
             yield self._conn

@@ -74,6 +74,7 @@ class EmbeddedPostgres:
         self._bin = Path()
         self._port = 5432
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_seen = 0
 
     @property
     def url(self) -> str:
@@ -123,6 +124,7 @@ class EmbeddedPostgres:
         while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(downtime)
+        self._log_seen = self._log().stat().st_size
         self._tell("start")
         self._await_ready()
 
@@ -136,6 +138,7 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> None:
         self._base = Path(tempfile.mkdtemp(prefix="supabase-rt-pg-")).resolve()
+        self._log_seen = 0
         self._bin = _binaries(self._base)
         self._data = self._given or self._base / "data"
         self._sockets = self._socket_folder()
@@ -198,7 +201,7 @@ class EmbeddedPostgres:
     def _await_ready(self) -> None:
         deadline = time.monotonic() + 20
         pid_file = self._data / "postmaster.pid"
-        while time.monotonic() < deadline and self.running and "FATAL" not in self._last_words():
+        while time.monotonic() < deadline and self.running and not self._failed():
             with contextlib.suppress(OSError):
                 lines = pid_file.read_text().splitlines()
                 if len(lines) > 7 and lines[7].strip() == "ready":
@@ -206,13 +209,20 @@ class EmbeddedPostgres:
             time.sleep(0.01)
         raise DatabaseProblem(f"the embedded PostgreSQL did not start: {self._last_words()}")
 
+    def _failed(self) -> bool:
+        # What a client is told that came too early is FATAL too, but to the client.
+        said = self._last_words()
+        return "FATAL" in said and "database system is" not in said
+
     def _last_words(self) -> str:
+        """The first line of the log that is an error, else the last one."""
         try:
-            lines = self._log().read_text(errors="replace").strip().splitlines()
+            said = self._log().read_bytes()[self._log_seen :].decode(errors="replace")
         except OSError:
             return "it left no log"
+        lines = said.strip().splitlines()
         serious = [line for line in lines if "FATAL" in line or "error" in line.lower()]
-        return (serious or lines or ["it said nothing"])[-1]
+        return serious[0] if serious else (lines or ["it said nothing"])[-1]
 
     # -- tools -------------------------------------------------------------------------
 

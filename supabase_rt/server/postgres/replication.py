@@ -94,7 +94,7 @@ class ReplicationStream:
                 f"the replication slot {self._slot} is in use by process {pid}; "
                 "stop the other server or choose another slot"
             )
-        if plugin != "pgoutput" or is_ours != "t":
+        if plugin != "pgoutput" or not is_ours:
             raise DatabaseProblem(
                 f"the replication slot {self._slot} belongs to something else; choose another"
             )
