@@ -305,7 +305,7 @@ class Session:
             self.heartbeat.overdue(now, self._is_joining)
         elif name == "connect":
             self._outbox.tell(ConnectDue())
-        elif name == "idle" and not self.channels and self.wanted:
+        elif name == "idle":
             self._outbox.tell(IdleReached())
 
     def _is_joining(self) -> bool:
