@@ -12,11 +12,13 @@ from typing import Any
 from .peers import HERE, Client, environment
 from .work import Work
 
-__all__ = ["Broken", "Child", "Flood", "start_client", "start_flood"]
+__all__ = ["PACED", "Broken", "Child", "Flood", "start_client", "start_flood"]
 
 PATIENCE = 60.0
 """Seconds for one answer; nothing that is measured takes so long."""
 LINE_LIMIT = 2**24
+PACED = ", joins paced"
+"""End of the label of a client that joins no faster than the real server likes it."""
 
 
 class Broken(Exception):
@@ -108,7 +110,13 @@ async def start_flood() -> AsyncIterator[Flood]:
 
 async def start_client(client: Client, label: str, work: Work, flood: Flood) -> Child:
     """A client that has joined all channels of the work; raises ``Broken``."""
-    spec = {"url": flood.url, "who": label, "client": client.name, "work": work.spec()}
+    spec = {
+        "url": flood.url,
+        "who": label,
+        "client": client.name,
+        "paced": label.endswith(PACED),
+        "work": work.spec(),
+    }
     child = await Child.start(*client.command, json.dumps(spec))
     try:
         await child.hear()

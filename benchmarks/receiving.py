@@ -91,18 +91,27 @@ async def measure_receiving(
 
 
 async def measure_flat(
-    name: str, title: str, works: dict[str, Work], ours: Client, flood: Flood, rounds: int
+    name: str,
+    title: str,
+    works: dict[str, Work],
+    clients: list[Client],
+    flood: Flood,
+    rounds: int,
 ) -> list[Row]:
-    """Only ours, on works that should cost the same for each call of a handler."""
-    rows = [Row(name, title)]
-    runners = [Runner(label, ours, work) for label, work in works.items()]
+    """One client on works that should cost the same for each call of a handler."""
+    rows = []
+    for client in clients:
+        suffix = "" if client.name == OURS else f"-{client.name}"
+        row = Row(name + suffix, f"{client.name}: broadcast, text, read, {title}")
+        runners = [Runner(label, client, work) for label, work in works.items()]
 
-    async def act(runner: Runner, child: Child) -> list[float]:
-        cpu, _ = await receive(runner, child, flood, 1.0)
-        return [cpu / runner.work.handlers]
+        async def act(runner: Runner, child: Child) -> list[float]:
+            cpu, _ = await receive(runner, child, flood, 1.0)
+            return [cpu / runner.work.handlers]
 
-    async with started(runners, flood, rows) as children:
-        await in_turn(children, rounds, rows, act)
+        async with started(runners, flood, [row]) as children:
+            await in_turn(children, rounds, [row], act)
+        rows.append(row)
     return rows
 
 

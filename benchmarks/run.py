@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from .children import Flood, start_flood
 from .footprint import measure_crowd, measure_idle, measure_imports, measure_memory
-from .peers import HERE, OURS, Peers, install
+from .peers import BARE, HERE, OURS, Peers, install
 from .receiving import measure_flat, measure_receiving
 from .report import machine, save
 from .rows import Row, Run
@@ -41,16 +41,19 @@ def parse() -> argparse.Namespace:
 def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Step]]:
     """All that can be measured: name to section and what to call."""
     clients = peers.clients()
-    ours = next(one for one in clients if one.name == OURS)
     rounds, few = (QUICK_ROUNDS, QUICK_FEW_ROUNDS) if quick else (ROUNDS, FEW_ROUNDS)
     share = QUICK_SHARE if quick else 1.0
 
     def receiving(work: Work) -> Step:
         return lambda: measure_receiving(work, clients, flood, rounds, share)
 
-    def flat(what: str, works: dict[str, Work]) -> Step:
-        title = f"broadcast, text, read, by number of {what}"
-        return lambda: measure_flat(f"flat-{what}", title, works, ours, flood, few)
+    def flat(what: str, works: dict[str, Work], *names: str) -> Step:
+        title = f"by number of {what}"
+        chosen = [one for one in clients if one.name in names]
+        return lambda: measure_flat(f"flat-{what}", title, works, chosen, flood, few)
+
+    def rejoin(channels: int) -> Awaitable[list[Row]]:
+        return measure_rejoin(channels, clients, flood, few, paced=not quick)
 
     async def imports() -> list[Row]:
         return await asyncio.to_thread(measure_imports, rounds)
@@ -59,10 +62,10 @@ def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Ste
     return found | {
         "send": ("Sending", lambda: measure_sending(clients, flood, few, share)),
         "acked": ("Sending", lambda: measure_acked(clients, flood, few, share)),
-        "rejoin-100": ("Recovery", lambda: measure_rejoin(100, clients, flood, few)),
-        "rejoin-500": ("Recovery", lambda: measure_rejoin(500, clients, flood, few)),
-        "flat-channels": ("Channels: CPU per message", flat("channels", CHANNELS_FLAT)),
-        "flat-handlers": ("Handlers: CPU per call", flat("handlers", HANDLERS_FLAT)),
+        "rejoin-100": ("Recovery", lambda: rejoin(100)),
+        "rejoin-500": ("Recovery", lambda: rejoin(500)),
+        "flat-channels": ("Channels: CPU per message", flat("channels", CHANNELS_FLAT, OURS, BARE)),
+        "flat-handlers": ("Handlers: CPU per call", flat("handlers", HANDLERS_FLAT, OURS)),
         "memory": ("Footprint", lambda: measure_memory(clients, flood)),
         "idle": ("Footprint", lambda: measure_idle(clients, flood)),
         "import": ("Footprint", imports),
