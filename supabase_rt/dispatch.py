@@ -186,8 +186,9 @@ class Dispatch:
         self._workers.pop(task, None)
         self._leavers.discard(task)
         self._release(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a handler's worker failed", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            log.error("a handler's worker failed", exc_info=error)
 
     def leaves(self, task: asyncio.Task[Any] | None) -> None:
         """``task`` asked for the end and may wait for it, so the end does not wait for it."""

@@ -743,7 +743,6 @@ def test_a_client_lives_on_in_the_next_loop() -> None:
     assert seen == ["SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED", "CHANNEL_ERROR"]
 
 
-@pytest.mark.filterwarnings("ignore")  # aiohttp complains of the socket that was left open
 def test_a_client_whose_loop_ended_under_it_is_used_again() -> None:
     async def first(client: RealtimeClient) -> None:
         await client.channel("room").subscribe()

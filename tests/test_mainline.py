@@ -111,6 +111,50 @@ print(channel.state)
     assert (program.code, program.out, program.err) == (0, "closed\n", "")
 
 
+@pytest.mark.parametrize("event", ["plain", "async"])
+async def test_a_handler_may_end_the_program(server: LocalRealtime, event: str) -> None:
+    text = """
+import sys
+from supabase_rt import create_client
+
+supabase = create_client(sys.argv[1], sys.argv[2])
+
+def plain(payload):
+    sys.exit(3)
+
+async def later(payload):
+    sys.exit(3)
+
+def on_status(status):
+    print(status)
+    if status == "SUBSCRIBED":
+        channel.send({"type": "broadcast", "event": sys.argv[3]})
+
+channel = supabase.channel("room", {"config": {"broadcast": {"self": True}}})
+channel.on("broadcast", {"event": "plain"}, plain).on("broadcast", {"event": "async"}, later)
+channel.subscribe(on_status)
+supabase.realtime.run()
+print("not reached")
+"""
+    program = await run_program(text, server.url, server.anon_key, event)
+    assert (program.code, program.out, program.err) == (3, "SUBSCRIBED\nCLOSED\n", "")
+
+
+async def test_a_program_that_forgets_to_disconnect_ends_silently(server: LocalRealtime) -> None:
+    text = """
+import asyncio, sys
+from supabase_rt import create_client
+
+async def main():
+    supabase = create_client(sys.argv[1], sys.argv[2])
+    await supabase.channel("room").subscribe(lambda status: print(status))
+
+asyncio.run(main())
+"""
+    program = await run_program(text, server.url, server.anon_key)
+    assert (program.code, program.out, program.err) == (0, "SUBSCRIBED\n", "")
+
+
 def test_run_connects_and_returns_after_disconnect() -> None:
     statuses = Statuses()
     with threaded_server() as server:
