@@ -37,6 +37,8 @@ class TokenSource:
         self._report = report
         self._generation = 0
         self._flight: asyncio.Task[None] | None = None
+        self._flights: set[asyncio.Task[None]] = set()
+        """All that are alive: those that were overtaken too."""
 
     def set(self, token: str) -> None:
         """A token given by hand; answers still under way are out of date from now on."""
@@ -53,13 +55,14 @@ class TokenSource:
             return None
         if self._flight is None or self._flight.done() or anew:
             self._generation += 1
-            previous = self._flight
             self._flight = asyncio.get_running_loop().create_task(
-                self._ask(self._generation, previous), name="supabase_rt:token"
+                self._ask(self._generation), name="supabase_rt:token"
             )
+            self._flights.add(self._flight)
+            self._flight.add_done_callback(self._flights.discard)
         return self._flight
 
-    async def _ask(self, generation: int, previous: asyncio.Task[None] | None) -> None:
+    async def _ask(self, generation: int) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 token = await self._call()
@@ -79,9 +82,6 @@ class TokenSource:
             )
             log.error("%s", problem)
             self._report(error)
-        if previous is not None and not previous.done():
-            # Overtaken by this one; waiting keeps every task of ours owned to its end.
-            await asyncio.wait([previous])
 
     async def _call(self) -> Any:
         assert self.callback is not None
@@ -103,7 +103,14 @@ class TokenSource:
 
     async def aclose(self) -> None:
         """Stop asking and wait until the asking has stopped."""
-        flight, self._flight = self._flight, None
-        if flight is not None:
+        self._flight = None
+        flights = list(self._flights)
+        for flight in flights:
             flight.cancel()
-            await asyncio.wait([flight])
+        if flights:
+            await asyncio.wait(flights)
+
+    def forget(self) -> None:
+        """The loop of the askings under way is gone."""
+        self._flight = None
+        self._flights.clear()

@@ -201,9 +201,9 @@ class RealtimeChannel(Listening, Sending):
                 f"{self.topic} was never subscribed", hint="call channel.subscribe() first"
             )
         if machine.rest is not None:
-            raise machine.rest
+            raise machine.rest.with_traceback(None)
         if machine.state is CLOSED:
-            raise self._closed_error()
+            raise self._closed_error().with_traceback(None)
 
     def _closed_error(self) -> BaseException:
         if self._end_reason is not None:
@@ -252,7 +252,7 @@ class RealtimeChannel(Listening, Sending):
         if self._is_ready():
             return
         if self._machine.reception.ready_error is not None:
-            raise self._machine.reception.ready_error
+            raise self._machine.reception.ready_error.with_traceback(None)
         await self._within(seconds, self._readying, "to receive database changes")
 
     def _is_ready(self) -> bool:

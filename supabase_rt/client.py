@@ -312,9 +312,12 @@ class RealtimeClient:
         """Leave every channel, then disconnect."""
         timeout = min(self.timeout, LEAVE_TIMEOUT)
         leaving = [channel.unsubscribe(timeout) for channel in self.channels]
-        for left in leaving:
-            await left
-        await self.disconnect()
+        try:
+            for left in leaving:
+                await left
+        finally:
+            # Cancelled, too: nobody is left who would close the socket later.
+            await self.disconnect()
 
     def run(self) -> None:
         """The main line of a bot: connect and stay until SIGINT, SIGTERM or ``disconnect``.

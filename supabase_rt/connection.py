@@ -24,14 +24,9 @@ import aiohttp
 
 from .auth import TokenSource
 from .enums import ConnectionState
-from .errors import (
-    ConnectionFailed,
-    ConnectionLost,
-    GaveUp,
-    RealtimeError,
-)
+from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
 from .http import HttpOwner
-from .link import Codec, Link, Traffic, settle
+from .link import Codec, Link, Traffic, disconnected, settle
 from .loopbound import Alarm, LoopBound
 from .outcome import Outcome, Waiting
 from .protocol import events
@@ -104,8 +99,12 @@ class Connection(LoopBound):
 
     def forget_loop(self) -> None:
         """The loop this client ran in is gone, and with it every task and timer."""
+        planned = self.session.context.outbox.timers.get("connect")
+        was_alive = self._link or planned
         self._link = self._last_link_task = self._shutting = None
-        if self.session.wanted:
+        self.tokens.forget()
+        # Else it is only recorded, to begin in the new loop.
+        if self.session.wanted and was_alive:
             error = ConnectionLost("the event loop of the last connection is gone")
             self.session.link_lost(error, self.now())
         self._alarm.forget()
@@ -126,7 +125,7 @@ class Connection(LoopBound):
 
     def flush(self) -> None:
         """Write what is to be written, tell what has happened, arm the timer."""
-        if self.loop is None:
+        if self.loop is None or not self.loop.is_running():
             return
         self._collect_frames()
         if self.is_telling:
@@ -155,7 +154,9 @@ class Connection(LoopBound):
     def _act_on(self, event: Any) -> None:
         kind = type(event)
         if kind is events.ConnectDue:
-            self._start_link()
+            # A handler told before may have called disconnect(), and connect() again.
+            if self.session.wanted and self._link is None:
+                self._start_link()
         elif kind is events.LinkDied:
             self._abandon_link(event.error)
         elif kind is events.TokenWanted:
@@ -205,6 +206,7 @@ class Connection(LoopBound):
 
     def set_auth(self, token: str | None) -> Outcome[None]:
         """Use ``token``, or ask the callback for one. A token is in use when this returns."""
+        self.enter_loop()
         if token is not None and token != "":
             self.tokens.set(token)
             return Outcome.of(None)
@@ -272,15 +274,24 @@ class Connection(LoopBound):
             return
         if transport is None:
             return
-        why = await self._serve(link, transport)
-        if self._link is link:
-            self._link = None
-            self.last_error = why
-            self.traffic.connected_since = None
-            log.info("connection to %s lost: %s", self._host, why)
-            self.session.link_lost(why, self.now())
-            self.flush()
-        await transport.close()
+        try:
+            why = await self._serve(link, transport)
+            self._lost(link, why)
+        finally:
+            await transport.close()
+            if self._link is link:
+                # The loop ends under us. What aiohttp finds open it shows, key and all.
+                await self._http.aclose()
+
+    def _lost(self, link: Link, why: RealtimeError) -> None:
+        if self._link is not link:
+            return
+        self._link = None
+        self.last_error = why
+        self.traffic.connected_since = None
+        log.info("connection to %s lost: %s", self._host, why)
+        self.session.link_lost(why, self.now())
+        self.flush()
 
     async def _open(self, link: Link) -> Transport | None:
         flight = self.tokens.refresh()
@@ -312,7 +323,8 @@ class Connection(LoopBound):
             self._fail_connecting(error)
             self.flush()
             return
-        self.report(error)
+        # By the outbox: a listener may call disconnect() and connect(), so all is in order first.
+        self.session.context.outbox.tell(events.ErrorReported(error))
         self.session.link_lost(error, self.now())
         self.flush()
 
@@ -344,8 +356,10 @@ class Connection(LoopBound):
         finally:
             link.transport = None
             writer.cancel()
-            await asyncio.wait([writer])
-            link.drop()
+            try:
+                await asyncio.wait([writer])
+            finally:
+                link.drop()
         return error
 
     # -- writing -------------------------------------------------------------------------
@@ -407,7 +421,7 @@ class Connection(LoopBound):
         outcome: Outcome[str] = Outcome()
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)
-        self._waiting.take().fail(_disconnected())
+        self._waiting.take().fail(disconnected())
         task = self._shut_soon(code, reason)
         self.flush()
         task.add_done_callback(lambda _: outcome.succeed("ok"))
@@ -466,7 +480,7 @@ class Connection(LoopBound):
         await self._http.aclose()
         self.session.link_closed()
         self.flush()
-        if not self._is_resting:
+        if not (self._is_resting or self.session.wanted):
             self._closed.set()
 
     async def wait_closed(self) -> None:
@@ -478,10 +492,4 @@ class Connection(LoopBound):
                 break
             await asyncio.sleep(0)
         if self.gave_up is not None:
-            raise self.gave_up
-
-
-def _disconnected() -> ConnectionFailed:
-    return ConnectionFailed(
-        "disconnect() was called before the connection was open", retryable=False
-    )
+            raise self.gave_up.with_traceback(None)

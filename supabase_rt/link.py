@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ConnectionLost
+from .errors import ConnectionFailed, ConnectionLost
 from .outcome import Outcome
 from .protocol.messages import Message
 from .transport import Transport
 
-__all__ = ["Codec", "Link", "Traffic", "settle"]
+__all__ = ["Codec", "Link", "Traffic", "disconnected", "settle"]
 
 log = logging.getLogger("supabase_rt.connection")
 
@@ -46,6 +46,13 @@ def settle(outcome: Any, result: str) -> None:
     """Settle the outcome of a frame, where it has one."""
     if isinstance(outcome, Outcome):
         outcome.succeed(result)
+
+
+def disconnected() -> ConnectionFailed:
+    """What those hear who wait for a link when ``disconnect`` is called."""
+    return ConnectionFailed(
+        "disconnect() was called before the connection was open", retryable=False
+    )
 
 
 class Link:

@@ -39,7 +39,7 @@ class Listening:
         self._emitter = Emitter()
         self._bound: dict[Registration, Binding] = {}
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
-        self._waits: list[Outcome[Any]] = []
+        self._waits: weakref.WeakSet[_Wait] = weakref.WeakSet()
         self._presence_view: Any = None
 
     # -- registering ---------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Listening:
             raise InvalidState("cannot copy bindings into joined channel")
         for registration, binding in other._bound.items():
             self._register(
-                binding.type, dict(binding.filter), registration.handler, types=registration.types
+                binding.type, dict(binding.filter), registration.handler, **registration.options
             )
 
     def _check_options(self, maxsize: int, overflow: str, types: str | None) -> None:
@@ -260,35 +260,18 @@ class Listening:
         self._require_live()
         self._require_bound(listen_type, checked)
         self._core.connection.enter_loop(required="wait_for")
-        outcome: Outcome[Any] = _Wait()
-        registration = self._register(
+        outcome = _Wait()
+        outcome.registration = self._register(
             listen_type, checked, wait_for_event(outcome, check), types=self._core.types
         )
-        self._waits.append(outcome)
-        timer = None
+        self._waits.add(outcome)
         if seconds is not None:
-            timer = asyncio.get_running_loop().call_later(
-                seconds,
-                outcome.fail,
-                TimedOut(f"no such {listen_type} event within {seconds:g} s"),
-            )
-        assert isinstance(outcome, _Wait)
-        outcome.release = lambda: self._waited(outcome, registration, timer)
+            error = TimedOut(f"no such {listen_type} event within {seconds:g} s")
+            loop = asyncio.get_running_loop()
+            outcome.timer = loop.call_later(seconds, _fail, weakref.ref(outcome), error)
         if self._machine.rest is not None:
             outcome.fail(self._machine.rest)
         return outcome
-
-    def _waited(
-        self,
-        outcome: Outcome[Any],
-        registration: Registration,
-        timer: asyncio.TimerHandle | None,
-    ) -> None:
-        registration.end()
-        if timer is not None:
-            timer.cancel()
-        if outcome in self._waits:
-            self._waits.remove(outcome)
 
     def _end_listening(self, error: BaseException | None) -> None:
         """The channel is over, or rests with an error: iterators and waits end with it."""
@@ -313,12 +296,33 @@ class Listening:
 
 
 class _Wait(Outcome[Any]):
-    """An outcome that lets go of its registration when it is settled."""
+    """An outcome that lets go of its registration when it is settled, or dropped.
 
-    __slots__ = ("release",)
+    The channel holds it weakly, as a stream: an await that is cancelled drops it without a word.
+    """
 
-    release: Callable[[], None]
+    __slots__ = ("registration", "timer")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registration: Registration | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def _wake(self) -> None:
         super()._wake()
-        self.release()
+        self._release()
+
+    def _release(self) -> None:
+        if self.registration is not None:
+            self.registration.end()
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def __del__(self) -> None:
+        self._release()
+
+
+def _fail(wait: weakref.ref[_Wait], error: BaseException) -> None:
+    outcome = wait()
+    if outcome is not None:
+        outcome.fail(error)

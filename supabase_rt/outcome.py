@@ -83,7 +83,8 @@ class Outcome(Generic[T]):
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
         if self._error is not None:
-            raise self._error
+            # Raised at every await: without this it would grow by a trace each time.
+            raise self._error.with_traceback(None)
         return self._result  # type: ignore[return-value]
 
     def __repr__(self) -> str:

@@ -125,6 +125,17 @@ class Registration:
         elif self.accepts == 1 and not once:
             self.direct = handler
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """How it was made, to make another one like it."""
+        return {
+            "maxsize": self._maxsize,
+            "overflow": self._overflow,
+            "thread": self._thread,
+            "types": self.types,
+            "once": self._once,
+        }
+
     # -- on the reader's stack -----------------------------------------------------------
 
     def __call__(self, *args: Any) -> None:
@@ -236,7 +247,7 @@ class Registration:
                 return
             result: Any
             if self._thread:
-                result = await asyncio.to_thread(self.handler, *args[: self.accepts])
+                result = await asyncio.to_thread(self._run, *args[: self.accepts])
             else:
                 result = self.handler(*args[: self.accepts])
             if inspect.iscoroutine(result):
@@ -248,6 +259,13 @@ class Registration:
             if isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             self.failed(exc, _event(args))
+
+    def _run(self, *args: Any) -> Any:
+        """In the worker thread. A future takes any exception but this one, and would hang."""
+        try:
+            return self.handler(*args)
+        except StopIteration as exc:
+            raise RuntimeError("the handler raised StopIteration") from exc
 
     def stop(self) -> asyncio.Task[None] | None:
         """Let the worker finish what is queued and end; returns it while it is alive."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -151,7 +150,7 @@ class Sending:
         if isinstance(payload, bytes):
             work = self._bytes_over_rest(message["event"], payload, timeout)
         else:
-            work = rest.post_batch(machine.sub_topic, message["event"], payload, private, timeout)
+            work = rest.post_batch(machine.sub_topic, message, private, timeout)
         return self._begin(work, "send")
 
     async def _bytes_over_rest(self, event: str, payload: bytes, timeout: float) -> str:
@@ -185,7 +184,11 @@ class Sending:
             self._machine, "track" if tracking else "push", event, message, timeout, outcome
         )
         connection = self._core.connection
-        self._core.session.push(push, connection.now())
+        dropped = self._core.session.push(push, connection.now())
+        if dropped is not None:
+            problem = f"discarded push due to buffer overflow: {dropped.event}"
+            log.warning("%s (%s)", problem, self._machine.topic)
+            self._core.log("channel", problem)
         connection.flush()
         return outcome
 
@@ -196,13 +199,15 @@ class Sending:
         async def run() -> None:
             try:
                 outcome.succeed(await work)
-            except asyncio.CancelledError:
-                outcome.fail(SendError("the client was closed before the message was sent"))
-                raise
             except Exception as exc:
                 outcome.fail(exc)
 
-        self._core.connection.help(run(), name)
+        def ended(_: object) -> None:
+            # Cancelled, perhaps before its first step: then nobody has awaited the work.
+            work.close()
+            outcome.fail(SendError("the client was closed before the message was sent"))
+
+        self._core.connection.help(run(), name).add_done_callback(ended)
         return outcome
 
     def http_send(

@@ -124,8 +124,12 @@ def wait_for_event(
     outcome: Outcome[Any], check: Callable[[Any], Any] | None
 ) -> Callable[[Any], None]:
     """A handler that settles ``outcome`` with the first payload that passes ``check``."""
+    found = weakref.ref(outcome)
 
     def offer(payload: Any) -> None:
+        outcome = found()
+        if outcome is None:
+            return
         try:
             fits = check is None or check(payload)
         except Exception as exc:

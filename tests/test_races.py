@@ -1,0 +1,235 @@
+"""Calls that cross each other: in handlers, in listeners, while closing, while cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import pytest
+
+from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient
+from supabase_rt.outcome import Outcome
+from supabase_rt.server import LocalRealtime
+
+from .support.clients import QUICK, MakeClient
+from .support.recorder import ClientEvents, Statuses
+from .support.threads import threaded_server
+from .support.waiting import our_tasks, turns, until
+
+ECHO = {"config": {"broadcast": {"self": True}}}
+EVENT = {"type": "broadcast", "event": "x", "payload": {}}
+
+
+async def echo_channel(client: RealtimeClient, handler: Any, **options: Any) -> RealtimeChannel:
+    channel = client.channel("room", ECHO)
+    channel.on("broadcast", {"event": "x"}, handler, **options)
+    return await channel.subscribe()
+
+
+def outside_of_the_loop(work: Any) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+# -- connect and disconnect in one turn ------------------------------------------------------
+
+
+async def test_connect_and_disconnect_in_one_handler_leave_no_link(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    def handler() -> None:
+        client.disconnect()
+        client.connect()
+        client.disconnect()
+
+    channel = await echo_channel(client, handler)
+    await channel.send(EVENT)
+    await until(lambda: server.open_connections == 0)
+    await client.disconnect()
+    assert server.connections == 1
+    assert our_tasks() == []
+
+
+async def test_a_connect_recorded_before_the_loop_is_taken_back_by_disconnect(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    outside_of_the_loop(client.connect)
+    await client.disconnect()
+    await asyncio.sleep(0.05)
+    assert server.connections == 0
+    assert our_tasks() == []
+
+
+async def test_an_error_listener_that_connects_anew_gets_one_link(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    server.faults.refuse(503)
+
+    def again() -> None:
+        client.off("error")
+        client.disconnect()
+        server.faults.refuse(None)
+        client.connect()
+
+    client.on("error", again)
+    client.connect()
+    await until(client.is_connected)
+    await asyncio.sleep(0.05)
+    assert our_tasks() == ["supabase_rt:link", "supabase_rt:writer"]
+    await client.channel("room").subscribe()
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("count", range(16))
+async def test_wait_closed_waits_for_the_new_connection(client: RealtimeClient, count: int) -> None:
+    await client.connect()
+    client.disconnect()
+    await turns(count)
+    await client.connect()
+    waiting = asyncio.ensure_future(client.wait_closed())
+    await asyncio.sleep(0.01)
+    assert not client._core.connection._closed.is_set()
+    await client.disconnect()
+    await waiting
+
+
+# -- cancelled -------------------------------------------------------------------------------
+
+
+async def test_leaving_a_client_that_is_cancelled_still_disconnects(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    entered = asyncio.Event()
+
+    async def main() -> None:
+        async with client:
+            await client.channel("room").subscribe()
+            server.faults.stall()
+            entered.set()
+
+    task = asyncio.ensure_future(main())
+    await entered.wait()
+    await turns()
+    task.cancel()
+    await turns()
+    server.faults.resume()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert our_tasks() == []
+
+
+async def test_a_cancelled_wait_for_lets_go_of_its_registration(client: RealtimeClient) -> None:
+    channel = await client.channel("room").subscribe()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(channel.wait_for("broadcast", {"event": "x"}), 0.001)
+    gc.collect()
+    assert len(channel._bound) == len(channel._waits) == 0
+
+
+async def test_disconnect_ends_every_token_callback(make_client: MakeClient) -> None:
+    started: list[int] = []
+
+    async def hang() -> None:
+        started.append(1)
+        await asyncio.sleep(3600)
+
+    client = make_client(access_token=hang)
+    for number in (1, 2, 3):
+        client.set_auth()
+        while len(started) < number:
+            await asyncio.sleep(0)
+    await client.disconnect()
+    assert our_tasks() == []
+
+
+async def test_a_frame_is_settled_though_disconnect_meets_the_loss(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    await client.connect()
+    link = client._core.connection._link
+    assert link is not None
+    server.faults.close(1000)
+    while link.transport is not None:
+        await asyncio.sleep(0)
+    outcome: Outcome[str] = Outcome()
+    link.put("frame", outcome)
+    await client.disconnect()
+    assert outcome.done()
+
+
+# -- loops and threads -----------------------------------------------------------------------
+
+
+def test_a_subscribe_between_two_loops_is_no_loss() -> None:
+    with threaded_server() as server:
+        client = RealtimeClient(
+            server.ws_url, params={"apikey": server.anon_key}, timeout=2.0, reconnect=QUICK
+        )
+
+        async def first() -> None:
+            await client.connect()
+            await client.disconnect()
+
+        asyncio.run(first())
+        statuses, events = Statuses(), ClientEvents(client)
+        channel = client.channel("room").subscribe(statuses)
+        client.set_auth(server.anon_key)
+
+        async def second() -> None:
+            await channel
+            assert statuses.names == ["SUBSCRIBED"]
+            assert events.names() == ["open"]
+            await client.disconnect()
+
+        asyncio.run(second())
+
+
+async def test_set_auth_from_another_thread_says_so(client: RealtimeClient) -> None:
+    await client.connect()
+    with pytest.raises(InvalidState, match="another thread"):
+        await asyncio.to_thread(client.set_auth, "token")
+    assert client.access_token_value is None
+
+
+def test_a_send_over_http_in_a_loop_that_ends_leaves_no_coroutine() -> None:
+    client = RealtimeClient("ws://127.0.0.1:9", params={"apikey": "key"})
+
+    async def main() -> None:
+        client.channel("room").send(EVENT)
+
+    asyncio.run(main())
+    gc.collect()
+
+
+# -- exceptions ------------------------------------------------------------------------------
+
+
+async def test_an_error_raised_many_times_does_not_grow(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    server.faults.refuse_next_join("Unauthorized: You do not have permissions to read from here")
+    channel = client.channel("room", {"config": {"private": True}}).subscribe()
+    depths = []
+    for _ in range(5):
+        with pytest.raises(Exception, match="Unauthorized") as found:
+            await channel
+        depths.append(len(found.traceback))
+    assert depths[1:] == depths[1:2] * 4
+
+
+async def test_a_threaded_handler_may_raise_stop_iteration(client: RealtimeClient) -> None:
+    seen: list[int] = []
+
+    def handler() -> None:
+        seen.append(1)
+        next(iter(()))
+
+    channel = await echo_channel(client, handler, thread=True)
+    await channel.send(EVENT)
+    await channel.send(EVENT)
+    await until(lambda: len(seen) == 2)
+    await until(lambda: client.health().handler_errors == 2)
