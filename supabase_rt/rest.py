@@ -82,12 +82,13 @@ class Rest:
                 return response.status, response.reason or "", await response.read()
 
     async def post_batch(
-        self, sub_topic: str, event: Any, payload: Any, private: bool, timeout: float
+        self, sub_topic: str, message: dict[str, Any], private: bool, timeout: float
     ) -> str:
         """Post one message to the batch endpoint: ``ok``, ``error`` or ``timed out``."""
-        message = {"topic": sub_topic, "event": event, "payload": payload, "private": private}
+        # A message without a payload stays one: null would be something else.
+        content = {key: message[key] for key in ("event", "payload") if key in message}
         url = self.endpoint.http_url
-        body = dumps({"messages": [message]})
+        body = dumps({"messages": [{"topic": sub_topic, **content, "private": private}]})
         try:
             status, _, text = await self._post(self._with_params(url), body, _JSON, timeout)
         except TimeoutError:

@@ -388,9 +388,13 @@ class ChannelMachine:
                 "Use channel.subscribe() before pushing events"
             )
 
-    def push(self, push: Push, now: float) -> None:
-        """Send a request that the server answers, or hold it until the channel is joined."""
+    def push(self, push: Push, now: float) -> Push | None:
+        """Send a request that the server answers, or hold it until the channel is joined.
+
+        Returns the request that was dropped because too many are held.
+        """
         self.require_subscribed(push.event)
+        dropped: Push | None = None
         if push.kind == "track":
             self.tracker.call(push, now)
         elif self.can_push:
@@ -399,6 +403,7 @@ class ChannelMachine:
             dropped = self._buffer.add(push, now)
             if dropped is not None:
                 self._finish(dropped, "error", None)
+        return dropped
 
     def cast(self, event: str, payload: Any, outcome: object | None) -> None:
         """Send what the server does not answer; ``outcome`` settles when it is written."""

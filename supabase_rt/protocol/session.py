@@ -402,9 +402,10 @@ class Session:
         if not self.channels and self.wanted:
             self._outbox.timers.set("idle", now + self._idle_after)
 
-    def push(self, push: Push, now: float) -> None:
-        """Send a request of a channel, or hold it until the channel is joined."""
-        push.channel.push(push, now)
+    def push(self, push: Push, now: float) -> Push | None:
+        """Send a request of a channel, or hold it; returns the one that had to go for it."""
+        dropped: Push | None = push.channel.push(push, now)
+        return dropped
 
     def push_raw(self, message: Message) -> None:
         """Send any message; held until there is a link, the oldest falling out."""
