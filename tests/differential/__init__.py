@@ -1,0 +1,1 @@
+"""Our client and @supabase/realtime-js play the same scenarios against the same server."""

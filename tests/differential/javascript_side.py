@@ -1,0 +1,75 @@
+"""Runs runner.mjs with Node, after installing what package-lock.json pins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .scenario import SCALE, STAGGER, Scenario
+from .waking import PATIENCE
+
+__all__ = ["Missing", "install", "play_all"]
+
+HERE = Path(__file__).parent
+INSTALLED = HERE / "node_modules" / ".package-lock.json"
+LOCK = HERE / "package-lock.json"
+OLDEST_NODE = 20
+NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+
+
+class Missing(Exception):
+    """Node or the packages cannot be had here; the text says which."""
+
+
+def install() -> None:
+    """Make ``node_modules``; does nothing where it is newer than the lock file."""
+    node = shutil.which("node")
+    if node is None or shutil.which("npm") is None:
+        raise Missing(f"needs Node {OLDEST_NODE} or newer with npm, and found none")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.lstrip("v").partition(".")[0]) < OLDEST_NODE:
+        raise Missing(f"needs Node {OLDEST_NODE} or newer, and found {version.strip()}")
+    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+        return
+    try:
+        done = subprocess.run(NPM, cwd=HERE, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        raise Missing("npm ci did not end within 30 s: no registry?") from None
+    if done.returncode:
+        raise Missing(f"npm ci failed: {done.stderr.strip()[-300:]}")
+    # npm keeps the times of its cache; ours says when it was installed.
+    INSTALLED.touch()
+
+
+async def play_all(scenarios: list[Scenario], base: str, folder: Path) -> dict[str, Any]:
+    """What the official client did in each scenario, by id."""
+    about = {
+        "base": base,
+        "scale": SCALE,
+        "patience": PATIENCE,
+        "stagger": STAGGER * 1000,
+        "scenarios": [scenario.for_javascript() for scenario in scenarios],
+    }
+    path = folder / "scenarios.json"
+    path.write_text(json.dumps(about))
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(HERE / "runner.mjs"),
+        str(path),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 40)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        raise RuntimeError(f"runner.mjs failed: {err.decode()[-2000:]}")
+    found: dict[str, Any] = json.loads(out)
+    return found
