@@ -190,7 +190,12 @@ class RealtimeChannel(Listening, Sending):
         if self.state is not JOINED:
             self._raise_if_hopeless()
             left = None if self._deadline is None else self._deadline - connection.now()
-            await self._within(left, self._joining, "to be subscribed")
+            try:
+                await self._within(left, self._joining, "to be subscribed")
+            except TimedOut:
+                # Said once: who awaits the channel later waits for the next SUBSCRIBED.
+                self._deadline = None
+                raise
         return self
 
     def _raise_if_hopeless(self) -> None:
