@@ -36,9 +36,12 @@ _HINTS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Rest:
-    """Where and as whom to post. ``token`` is asked for at every request."""
+    """Where and as whom to post. ``token`` is asked for at every request.
+
+    No ``repr``: it would show the key to whatever collects local variables.
+    """
 
     endpoint: Endpoint
     api_key: str

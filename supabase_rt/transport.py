@@ -38,9 +38,9 @@ CLOCK_TOLERANCE = 2.0
 """Seconds by which two clocks may differ and still be the same."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class TransportOptions:
-    """What every connection attempt needs, beside the URL."""
+    """What every connection attempt needs, beside the URL. Headers and proxy hold secrets."""
 
     timeout: float = 10.0
     headers: Mapping[str, str] | None = None

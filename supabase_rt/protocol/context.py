@@ -45,7 +45,7 @@ class Context:
     replies: Replies = field(init=False)
 
     is_open: bool = False
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     token_generation: int = 0
     """Counts the changes of the token: a join payload tells the server once it has changed."""
     last_frame_at: float = 0.0
