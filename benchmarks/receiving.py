@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,19 +32,21 @@ async def started(
 ) -> AsyncIterator[dict[Runner, Child]]:
     """The processes of all runners, joined; who fails is told in every row."""
     children: dict[Runner, Child] = {}
+
+    async def start(runner: Runner) -> None:
+        try:
+            children[runner] = await start_client(runner.client, runner.label, runner.work, flood)
+        except Broken as exc:
+            for row in rows:
+                row.broken[runner.label] = str(exc)
+
     try:
-        for runner in runners:
-            try:
-                children[runner] = await start_client(
-                    runner.client, runner.label, runner.work, flood
-                )
-            except Broken as exc:
-                for row in rows:
-                    row.broken[runner.label] = str(exc)
+        await asyncio.gather(*map(start, runners))
+        # Who was ready first is no order.
+        children = {runner: children[runner] for runner in runners if runner in children}
         yield children
     finally:
-        for child in children.values():
-            await child.end()
+        await asyncio.gather(*(child.end() for child in children.values()))
 
 
 async def in_turn(

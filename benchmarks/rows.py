@@ -48,7 +48,7 @@ class Row:
 
 @dataclasses.dataclass
 class Run:
-    """All that one run found; ``sections`` maps a heading to its rows."""
+    """All that one run found; ``sections`` maps a heading to its rows, ``took`` is in seconds."""
 
     machine: str
     versions: dict[str, str]
@@ -56,6 +56,7 @@ class Run:
     at: str
     rounds: int
     seconds: float = 0.0
+    took: dict[str, float] = dataclasses.field(default_factory=dict)
     sections: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
 
     def add(self, section: str, rows: list[Row]) -> None:
