@@ -40,8 +40,8 @@ SCENARIOS = [
     Scenario(
         "token-callback",
         ("V64", "Q1"),
-        [*joined(), ("sleep", 1), ("read", "token", "client", "access_token_value")],
-        client={"access_token": {"$tokens": ["t1"], "after": 0.3}},
+        [*joined(), ("sleep", 5), ("read", "token", "client", "access_token_value")],
+        client={"access_token": {"$tokens": ["t1"], "after": 3}},
         differs=(
             Differs(
                 "frames.1",
