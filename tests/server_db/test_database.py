@@ -16,12 +16,15 @@ import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime, Rights
+from supabase_rt.server.postgres import embedded
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from supabase_rt.server.postgres.problems import DatabaseProblem
 from tests.server.kit import wire
 
 from .test_changes_db import TOPIC, change, silent, subscribe
 
+ME = embedded._other_user() or {"user": os.geteuid(), "group": os.getegid()}
+"""Whom PostgreSQL runs as; never empty, so that the binaries count as somebody else's."""
 SLOTS = "select slot_name, temporary from pg_replication_slots"
 ROOM = "realtime:private-room"
 
@@ -106,6 +109,14 @@ def test_a_killed_process_leaves_no_database_behind() -> None:
     assert not folder.exists()
 
 
+def test_a_wheel_in_a_closed_folder_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As for root with a virtual environment in its home.
+    monkeypatch.setattr(embedded, "_is_open", lambda path: False)
+    monkeypatch.setattr(embedded, "_other_user", lambda: ME)
+    with EmbeddedPostgres() as found:
+        assert query(found, "select 1") == [(1,)]
+
+
 async def test_a_named_slot_is_found_again(db: LocalRealtime, prepared: EmbeddedPostgres) -> None:
     create = "select pg_create_logical_replication_slot('mine', 'pgoutput')"
     await run(prepared, create)
@@ -167,8 +178,6 @@ async def test_what_is_wrong_is_said_in_one_line(
 
 async def test_a_database_without_logical_wal() -> None:
     def replica_level() -> EmbeddedPostgres:
-        from supabase_rt.server.postgres import embedded
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(embedded.OPTIONS, "wal_level", "replica")
             return EmbeddedPostgres().start()

@@ -296,8 +296,14 @@ def _binaries(base: Path) -> Path:
         return newest
     # Somewhere below a folder that is closed to others, such as /root: a copy for as long as
     # the server runs, instead of opening what its owner has closed.
-    shutil.copytree(newest.parent, base / "pginstall", symlinks=True)
-    return base / "pginstall" / "bin"
+    wheel, copied = newest.parent.parent, base / "wheel"
+    inner = copied / wheel.name / newest.parent.name
+    shutil.copytree(newest.parent, inner, symlinks=True)
+    # The binaries look for these beside the package, by a path relative to themselves.
+    libraries = wheel.with_name(f"{wheel.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copied / libraries.name, symlinks=True)
+    return inner / "bin"
 
 
 def _is_open(path: Path) -> bool:
