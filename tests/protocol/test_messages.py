@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import PHOENIX, Message, UserBroadcast, dumps, loads, plain
+from supabase_rt.protocol.messages import (
+    PHOENIX,
+    Message,
+    UserBroadcast,
+    dumps,
+    loads,
+    plain,
+    sub_topic,
+)
 
 JSON = st.recursive(
     st.none()
@@ -29,6 +37,13 @@ def test_heartbeats_have_the_topic_of_phoenix() -> None:
 def test_a_message_has_the_fields_of_the_wire_in_their_order() -> None:
     assert Message.__struct_fields__ == ("join_ref", "ref", "topic", "event", "payload")
     assert UserBroadcast.__struct_fields__ == ("event", "is_json", "metadata", "body")
+
+
+@pytest.mark.parametrize(
+    ("topic", "found"), [("realtime:a:b", "a:b"), ("Realtime:a", "a"), ("phoenix", "phoenix")]
+)
+def test_the_prefix_of_a_topic_is_taken_off(topic: str, found: str) -> None:
+    assert sub_topic(topic) == found
 
 
 # -- decoding ----------------------------------------------------------------------------

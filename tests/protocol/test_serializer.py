@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from supabase_rt.protocol.messages import Message, UserBroadcast, plain
 from supabase_rt.protocol.serializer import (
     SUPPORTED_VSNS,
     broadcast_object,
+    decode_array,
     decode_client_binary,
     decode_server_binary,
     decode_text,
@@ -146,6 +148,29 @@ def test_a_payload_only_the_standard_library_reads_is_read(
 def test_text_that_is_no_message_is_a_decode_error(vsn: str, text: Any) -> None:
     with pytest.raises(DecodeError):
         decode_text(vsn, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('["0","1","t","e",{"foo":1}]', id="ascii"),
+        pytest.param('[null,null,"tä","e",{"foo":"ö"}]', id="beyond-ascii"),
+        pytest.param(f'["0","1","t","e",{{"foo":{10**400}}}]', id="huge-number"),
+        pytest.param('["0","1","t","e",{"foo":1},6]', id="six-elements"),
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param('{"topic":"t"}', id="object"),
+        pytest.param("no json", id="no-json"),
+    ],
+)
+def test_the_readers_short_way_gives_what_the_long_one_does(text: str) -> None:
+    def found(decode: Callable[[], Message]) -> object:
+        try:
+            return told(decode())
+        except DecodeError as exc:
+            return str(exc)
+
+    frame = text.encode()
+    assert found(lambda: decode_array(frame)) == found(lambda: decode_text("2.0.0", frame))
 
 
 def test_an_object_is_what_encode_and_logger_see() -> None:
