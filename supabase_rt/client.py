@@ -119,6 +119,7 @@ class RealtimeClient:
             headers = {**(headers or {}), "x-api-key": self._key}
         self._endpoint = Endpoint(endpoint)
         self._query, self._vsn, self._log_level = query, vsn, log_level
+        self.endpoint_url()  # raises for a parameter that fits into no URL
         self._logger = logger
         self.timeout = float(timeout)
         self.heartbeat_interval = float(heartbeat_interval)

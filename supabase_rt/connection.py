@@ -100,7 +100,7 @@ class Connection(LoopBound):
     def forget_loop(self) -> None:
         """The loop this client ran in is gone, and with it every task and timer."""
         planned = self.session.context.outbox.timers.get("connect")
-        was_alive = self._link or planned
+        was_alive = self._link is not None or planned is not None
         self._link = self._last_link_task = self._shutting = None
         self.tokens.forget()
         # Else it is only recorded, to begin in the new loop.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import aiohttp
 
 from .protocol.backoff import ReconnectPolicy
 from .protocol.columns import check_mode
@@ -57,6 +60,24 @@ def check_options(options: dict[str, Any]) -> None:
         _check_count(name, options[name])
     _check_presence_limit(options["presence_limit"])
     _check_headers(options["headers"])
+    _check_network(options)
+
+
+def _check_network(options: dict[str, Any]) -> None:
+    """What aiohttp would refuse at the first attempt only, with words of its own."""
+    if not isinstance(options["ssl"], ssl.SSLContext | aiohttp.Fingerprint | bool | None):
+        raise TypeError(f"ssl is an ssl.SSLContext, not {type(options['ssl']).__name__}")
+    if not isinstance(options["session"], aiohttp.ClientSession | None):
+        found = type(options["session"]).__name__
+        raise TypeError(f"session is an aiohttp.ClientSession, not {found}")
+    if not isinstance(options["log_level"], str | None):
+        raise TypeError(f"log_level is a str, not {type(options['log_level']).__name__}")
+    proxy = options["proxy"]
+    # The value is not shown: it may hold a password.
+    if proxy is not None and not isinstance(proxy, str):
+        raise TypeError(f"proxy is a URL, not {type(proxy).__name__}")
+    if proxy is not None and not proxy.startswith(("http://", "https://")):
+        raise ValueError("proxy is the URL of an HTTP proxy: http://host:port")
 
 
 def _check_callable(name: str, value: Any) -> None:

@@ -52,7 +52,7 @@ async def make_client(server: LocalRealtime) -> AsyncIterator[MakeClient]:
     def make(url: str | None = None, **options: Any) -> RealtimeClient:
         options = {
             "params": {"apikey": server.anon_key},
-            "timeout": 2.0,
+            "timeout": 5.0,
             "heartbeat_interval": 5.0,
             "reconnect": QUICK,
             **options,

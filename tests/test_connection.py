@@ -27,6 +27,8 @@ from .support.recorder import ClientEvents, Recorder, Statuses
 from .support.threads import threaded_server
 from .support.waiting import our_tasks, turns, until
 
+KEYS = ("join_ref", "ref", "topic", "event", "payload")
+
 # -- connect -----------------------------------------------------------------------------
 
 
@@ -123,6 +125,28 @@ async def test_a_final_failure_that_nobody_awaits_gives_up(
     assert caught.value.__cause__.status == 401
     assert our_tasks() == []
     assert client.connection_state() == "closed"
+
+
+async def test_what_nobody_foresaw_in_an_attempt_is_logged_and_tried_again(
+    server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    trace = aiohttp.TraceConfig()
+    calls: list[int] = []
+
+    async def on_start(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("a hook of the user's")
+
+    trace.on_request_start.append(on_start)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        client = make_client(session=session)
+        events = ClientEvents(client)
+        client.connect()
+        await events.some("open")
+        await client.disconnect()
+    assert str(events.errors[0]) == "internal error: RuntimeError"
+    assert "the connection attempt failed" in caplog.text
 
 
 # -- disconnect --------------------------------------------------------------------------
@@ -239,6 +263,70 @@ async def test_disconnect_while_the_socket_opens_closes_that_socket(
     await client.disconnect()
     assert our_tasks() == []
     await until(lambda: server.open_connections == 0)
+
+
+async def test_connect_and_disconnect_without_a_turn_between_them(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    for _ in range(3):
+        client.connect()
+        client.disconnect()
+    await client.disconnect()
+    assert our_tasks() == []
+    await client.connect()
+    assert server.connections == 1
+
+
+async def test_disconnect_while_the_next_link_waits_for_the_end_of_the_last(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    await client.connect()
+    client.disconnect()
+    client.connect()
+    await turns(2)
+    await client.disconnect()
+    assert our_tasks() == []
+    assert server.connections == 1
+
+
+async def test_disconnect_while_the_token_is_asked_for(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def fetch() -> str:
+        asked.set()
+        await release.wait()
+        return server.token()
+
+    client = make_client(access_token=fetch)
+    client.connect()
+    await asked.wait()
+    closing = client.disconnect()
+    release.set()
+    await closing
+    assert our_tasks() == []
+    assert server.connections == 0
+
+
+async def test_disconnect_while_a_join_waits_for_its_token(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def fetch() -> str | None:
+        if server.connections:
+            asked.set()
+            await release.wait()
+        return None
+
+    client = make_client(access_token=fetch)
+    await client.connect()
+    client.channel("room").subscribe()
+    await asked.wait()
+    await client.disconnect()
+    assert our_tasks() == []
+    assert server.joins == 0
 
 
 async def test_disconnect_while_waiting_for_the_next_attempt(
@@ -744,12 +832,17 @@ def test_a_client_lives_on_in_the_next_loop() -> None:
 
 
 def test_a_client_whose_loop_ended_under_it_is_used_again() -> None:
+    statuses, got = Statuses(), Recorder()
+
     async def first(client: RealtimeClient) -> None:
-        await client.channel("room").subscribe()
+        channel = client.channel("room", {"config": {"broadcast": {"self": True}}})
+        await channel.on("broadcast", {"event": "*"}, got).subscribe(statuses)
 
     async def second(client: RealtimeClient) -> None:
         await client.connect()
-        await client.channel("room").subscribe()
+        channel = await client.channel("room").subscribe()
+        await channel.send({"type": "broadcast", "event": "x", "payload": {"n": 1}})
+        await got.count(1)
         await client.disconnect()
         assert our_tasks() == []
 
@@ -758,6 +851,33 @@ def test_a_client_whose_loop_ended_under_it_is_used_again() -> None:
         asyncio.run(first(client))
         asyncio.run(second(client))
         gc.collect()
+        assert server.connections == 2
+    assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED", "CHANNEL_ERROR"]
+    assert "event loop" in str(statuses.errors[1])
+
+
+def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
+    async def first(client: RealtimeClient) -> None:
+        events = ClientEvents(client)
+        client.channel("room").subscribe()
+        await events.some("reconnecting")
+        # Between two attempts there is no task that would close it, and aiohttp complains.
+        own = client._core.connection.http
+        assert own is not None
+        await own.close()
+
+    async def second(client: RealtimeClient) -> None:
+        await client.channel("room")
+        await client.disconnect()
+
+    policy = ReconnectPolicy(initial_backoff=0.05, jitter=0)
+    with threaded_server() as server:
+        server.faults.refuse(503)
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key}, reconnect=policy)
+        asyncio.run(first(client))
+        server.faults.refuse(None)
+        asyncio.run(second(client))
+        assert server.connections == 1
 
 
 # -- a peer that does not read -----------------------------------------------------------
@@ -823,15 +943,34 @@ async def test_frames_that_were_not_written_before_a_loss_are_errors(
         await client.disconnect()
 
 
+async def test_frames_that_the_peer_does_not_take_are_left_at_the_close(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "supabase_rt")
+    monkeypatch.setattr("supabase_rt.link.DRAIN_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt.transport.CLOSE_TIMEOUT", 0.05)
+
+    async def serve(peer: RawPeer) -> None:
+        await peer.handshake()
+        await asyncio.Event().wait()
+
+    async with raw_peer(serve) as url:
+        client = make_client(url)
+        await client.connect()
+        for _ in range(40):
+            client.push({"topic": "t", "event": "e", "payload": "x" * 2**20})
+        await client.disconnect()
+        assert our_tasks() == []
+    assert "frames were left unwritten at the close" in caplog.text
+
+
 async def test_a_payload_that_a_users_encoder_cannot_take_is_an_error(
     server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     def encode(message: dict[str, Any]) -> str:
         if message["event"] == "broadcast":
             raise RuntimeError("cannot")
-        return json.dumps(
-            [message[key] for key in ("join_ref", "ref", "topic", "event", "payload")]
-        )
+        return json.dumps([message.get(key) for key in KEYS])
 
     client = make_client(encode=encode)
     channel = client.channel("room")
@@ -851,6 +990,23 @@ async def test_accepted_frames_leave_before_the_close(
     await client.disconnect()
     sent = [each.payload["payload"]["n"] for each in server.received if each.event == "broadcast"]
     assert sent == list(range(50))
+
+
+async def test_a_frame_that_aiohttp_will_not_write_ends_the_link_and_not_the_client(
+    server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    def encode(message: dict[str, Any]) -> str:
+        if message["event"] == "e":
+            return "half a pair: \ud800"
+        return json.dumps([message.get(key) for key in KEYS])
+
+    client = make_client(encode=encode)
+    statuses = Statuses()
+    await client.channel("room").subscribe(statuses)
+    client.push({"topic": "t", "event": "e"})
+    await statuses.are("SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED")
+    assert str(statuses.errors[1]) == "the writer failed"
+    assert "the writer failed" in caplog.text
 
 
 async def test_the_session_of_our_own_is_closed_at_the_end(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from typing import Any
 
 import pytest
@@ -87,12 +88,19 @@ def test_create_client_knows_the_options_too() -> None:
         {"headers": {"X": "a\r\nY: b"}},
         {"headers": {"X\n": "a"}},
         {"headers": {"X": 1}},
+        {"ssl": 5},
+        {"session": 5},
+        {"log_level": 5},
+        {"proxy": 5},
+        {"proxy": "127.0.0.1:3128"},
+        {"proxy": "socks5://user:letmein@127.0.0.1"},
     ],
 )
 def test_a_value_that_cannot_work_raises(options: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         make(**options)
     assert str(caught.value)
+    assert "letmein" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +118,10 @@ def test_a_value_that_cannot_work_raises(options: dict[str, Any]) -> None:
         {"types": "raw"},
         {"vsn": "1.0.0"},
         {"api_key_in": "header"},
+        {"ssl": False},
+        {"ssl": ssl.create_default_context()},
+        {"log_level": "info"},
+        {"proxy": "http://user:letmein@127.0.0.1:3128"},
     ],
 )
 def test_a_value_that_works_is_taken(options: dict[str, Any]) -> None:
@@ -125,6 +137,11 @@ def test_the_message_for_a_wrong_version_is_that_of_supabase_js() -> None:
 def test_a_missing_key(params: Any) -> None:
     with pytest.raises(ValueError, match="API key is required to connect to Realtime"):
         RealtimeClient(URL, params=params)
+
+
+def test_a_parameter_that_fits_into_no_url() -> None:
+    with pytest.raises(TypeError, match=r"params\['extra'\] is text or a number"):
+        RealtimeClient(URL, params={**PARAMS, "extra": object()})
 
 
 @pytest.mark.parametrize("key", ["a\nb", "schlüssel", 17])
@@ -187,5 +204,9 @@ def test_the_checks_take_what_the_defaults_are() -> None:
             "max_outbound": 1,
             "presence_limit": (5, 30.0),
             "headers": None,
+            "ssl": None,
+            "session": None,
+            "log_level": None,
+            "proxy": None,
         }
     )

@@ -285,7 +285,7 @@ async def test_a_blocking_handler_is_named_and_loses_nothing(
     await channel.subscribe()
     await flood(server, client, 5)
     assert seen.values() == other.values() == list(range(5))
-    named = [record for record in caplog.records if "blocked the event loop" in record.message]
+    named = [record for record in caplog.records if "blocking blocked the event" in record.message]
     assert len(named) == 1
     assert "blocking blocked the event loop for 0.1" in named[0].message
     assert "thread=True" in named[0].message

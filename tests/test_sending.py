@@ -13,6 +13,7 @@ from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
+from .support.peers import RawPeer, raw_peer
 from .support.recorder import Recorder, Statuses
 from .support.waiting import our_tasks, turns, until
 
@@ -104,7 +105,7 @@ async def test_a_request_ends_when_the_link_is_lost(
 async def test_replies_are_matched_by_ref(server: LocalRealtime, client: RealtimeClient) -> None:
     channel = await joined(client, ACK)
     server.faults.drop_next("phx_reply")
-    first = channel.send(MESSAGE, timeout=0.1)
+    first = channel.send(MESSAGE, timeout=0.5)
     second = channel.send(MESSAGE)
     assert await second == "ok"
     assert not first.done()
@@ -252,6 +253,33 @@ async def test_a_message_to_store_on_a_private_channel(
     assert await channel.send(MESSAGE, {"persist": persist}) == "ok"
     assert await channel.send({**MESSAGE, "persist": persist}) == "ok"
     assert len(pushed(server, "broadcast")) == 3
+
+
+async def test_the_servers_word_for_a_message_that_was_not_stored(
+    make_client: MakeClient,
+) -> None:
+    answers = [b'{"error":"quota_exceeded"}', b'{"error":5}', b'"text"']
+
+    async def serve(peer: RawPeer) -> None:
+        await peer.handshake()
+        await peer.receive()
+        peer.text(b'["1","1","realtime:room","phx_reply",{"status":"ok","response":{}}]')
+        for number, answer in enumerate(answers, 2):
+            await peer.receive()
+            peer.text(
+                b'["1","%d","realtime:room","phx_reply",{"status":"error","response":%b}]'
+                % (number, answer)
+            )
+        await peer.eof()
+
+    async with raw_peer(serve) as url:
+        client = make_client(url)
+        options = {"config": {"private": True, "broadcast": {"ack": True}}}
+        channel = await joined(client, options)
+        assert await channel.send(MESSAGE, persist=True) == "quota_exceeded"
+        assert await channel.send(MESSAGE, persist=True) == "error"
+        assert await channel.send(MESSAGE, persist=True) == "error"
+        await client.disconnect()
 
 
 async def test_where_a_message_cannot_be_stored(

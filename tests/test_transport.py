@@ -441,7 +441,7 @@ async def test_half_open_silence_is_found_by_the_heartbeat(
 ) -> None:
     beats: list[tuple[str, float | None]] = []
     client = make_client(
-        heartbeat_interval=0.1,
+        heartbeat_interval=0.3,
         heartbeat_callback=lambda status, latency: beats.append((str(status), latency)),
     )
     statuses = Statuses()

@@ -112,6 +112,12 @@ async def test_json_of_the_standard_library_as_codec(
     assert got.values() == [1]
 
 
+def test_a_users_encoder_must_give_text_or_bytes() -> None:
+    codec = build_codec("2.0.0", lambda message: 5, None, None)
+    with pytest.raises(TypeError):
+        codec.encode(HEARTBEAT)
+
+
 async def test_codecs_in_the_form_of_supabase_js(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

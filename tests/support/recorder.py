@@ -20,7 +20,7 @@ class Recorder:
     def __call__(self, payload: Any) -> None:
         self.seen.append(payload)
 
-    async def count(self, number: int, timeout: float = 5.0) -> list[Any]:
+    async def count(self, number: int, timeout: float = 10.0) -> list[Any]:
         """Wait until that many came."""
         await until(lambda: len(self.seen) >= number, timeout)
         return self.seen
@@ -41,7 +41,7 @@ class Statuses:
         self.names.append(str(status))
         self.errors.append(error)
 
-    async def are(self, *names: str, timeout: float = 5.0) -> None:
+    async def are(self, *names: str, timeout: float = 10.0) -> None:
         """Wait until as many came, and compare."""
         try:
             await until(lambda: len(self.names) >= len(names), timeout)
@@ -86,7 +86,7 @@ class ClientEvents:
     def errors(self) -> list[BaseException]:
         return [args[0] for args in self.of("error")]
 
-    async def some(self, name: str, count: int = 1, timeout: float = 5.0) -> list[tuple[Any, ...]]:
+    async def some(self, name: str, count: int = 1, timeout: float = 10.0) -> list[tuple[Any, ...]]:
         """Wait for that many events of a name."""
         await until(lambda: len(self.of(name)) >= count, timeout)
         return self.of(name)

@@ -10,7 +10,7 @@ __all__ = ["our_tasks", "turns", "until"]
 PAUSE = 0.002
 
 
-async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
     """Return as soon as ``condition()`` is true; fail the test if that takes too long."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
