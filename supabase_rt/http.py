@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import aiohttp
 
-from .errors import ConnectionFailed
+from .errors import ConnectionFailed, SendError
 
-__all__ = ["HttpOwner"]
+__all__ = ["HttpOwner", "session_closed"]
+
+E = TypeVar("E", ConnectionFailed, SendError)
+
+
+def session_closed(kind: type[E]) -> E:
+    """The error for a session of the user's that was closed before the client."""
+    return kind(
+        "the aiohttp session given as session= is closed",
+        code="SessionClosed",
+        retryable=False,
+        hint="close it after the client, or leave session= out",
+    )
 
 
 class HttpOwner:
@@ -25,12 +39,7 @@ class HttpOwner:
         """The session, made if need be; raises ``ConnectionFailed`` if the user closed theirs."""
         if self._given is not None:
             if self._given.closed:
-                raise ConnectionFailed(
-                    "the aiohttp session given as session= is closed",
-                    code="SessionClosed",
-                    retryable=False,
-                    hint="close it after the client, or leave session= out",
-                )
+                raise session_closed(ConnectionFailed)
             return self._given
         if self._own is None:
             self._own = aiohttp.ClientSession()

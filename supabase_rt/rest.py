@@ -17,6 +17,7 @@ import aiohttp
 import yarl
 
 from .errors import DecodeError, SendError, TimedOut
+from .http import session_closed
 from .protocol.messages import dumps, loads
 from .protocol.serializer import is_binary
 from .protocol.urls import Endpoint
@@ -68,6 +69,8 @@ class Rest:
         """
         http = self.http()
         if http is not None:
+            if http.closed:
+                raise session_closed(SendError)
             yield http
             return
         async with aiohttp.ClientSession() as own:
@@ -96,6 +99,9 @@ class Rest:
             status, _, text = await self._post(self._with_params(url), body, _JSON, timeout)
         except TimeoutError:
             return "timed out"
+        except SendError as exc:
+            log.warning("broadcast over HTTP failed: %s", exc)
+            return "error"
         except (aiohttp.ClientError, OSError) as exc:
             log.warning("broadcast over HTTP failed: %s", type(exc).__name__)
             return "error"

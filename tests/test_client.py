@@ -360,6 +360,23 @@ def test_the_endpoint_and_the_repr() -> None:
     assert repr(client) == "<RealtimeClient wss://***@x.supabase.co/realtime/v1 closed>"
 
 
+def test_no_part_of_a_client_shows_a_secret_to_a_crash_report() -> None:
+    client = RealtimeClient(
+        OFFLINE,
+        params={"apikey": "the-key"},
+        headers={"X-Mine": "the-header"},
+        proxy="http://user:letmein@127.0.0.1:3128",
+        api_key_in="header",
+    )
+    client.set_auth("the-token")
+    core = client._core
+    connection = core.connection
+    parts = (client, core, core.rest, core.session, core.session.context, connection)
+    shown = repr((*parts, connection._options, connection.tokens, client._endpoint))
+    for secret in ("the-key", "the-token", "the-header", "letmein"):
+        assert secret not in shown
+
+
 # -- events ------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient, RealtimeError, SendError, TimedOut
@@ -209,6 +210,20 @@ async def test_without_a_connection_no_session_stays_open(client: RealtimeClient
     await turns()
     assert our_tasks() == []
     assert client._core.connection.http is None
+
+
+async def test_a_session_of_the_users_is_used_and_must_be_open() -> None:
+    async with http_peer() as peer:
+        async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
+            channel = channel_of(peer, session=session)
+            await channel.http_send("x", {})
+            assert await channel.send(MESSAGE) == "ok"
+        with pytest.raises(SendError) as caught:
+            await channel.http_send("x", {})
+        assert await channel.send(MESSAGE) == "error"
+    assert [request["headers"]["X-Mine"] for request in peer.requests] == ["yes", "yes"]
+    assert caught.value.code == "SessionClosed"
+    assert not caught.value.retryable
 
 
 async def test_http_send_reaches_the_subscribers(
