@@ -163,7 +163,6 @@ async def test_proxies_with_passwords(
             proxy.url.replace("//", f"//user:{PASSWORD}@"),
             f"http://user:{PASSWORD}@127.0.0.1:{closed_port()}",
             f"http://user:{PASSWORD}@no-such-host.invalid:1",
-            f"ftp://user:{PASSWORD}@127.0.0.1:1",
         ]
         for url in (server.ws_url, server.ws_url.replace("ws:", "wss:")):
             for each in proxies:
