@@ -1,0 +1,362 @@
+"""Closing: at every moment, from every place, and nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from supabase_rt import (
+    ConnectionFailed,
+    RealtimeClient,
+    ReconnectPolicy,
+)
+from supabase_rt.server import LocalRealtime
+
+from .support.clients import MakeClient
+from .support.peers import RawPeer, raw_peer
+from .support.recorder import ClientEvents, Recorder, Statuses
+from .support.waiting import our_tasks, turns, until
+
+# -- disconnect --------------------------------------------------------------------------
+
+
+async def test_disconnect_leaves_nothing_running_and_says_why(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    events, statuses = ClientEvents(client), Statuses()
+    channel = client.channel("room").subscribe(statuses)
+    await channel
+    outcome = client.disconnect()
+    assert client.is_disconnecting()
+    assert await outcome == "ok"
+    assert our_tasks() == []
+    assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR"]
+    assert str(statuses.errors[1]) == "socket closed: 1000"
+    assert channel.state == "errored"
+    assert client.get_channels() == [channel]
+    assert events.of("close") == [(1000, "")]
+    await until(lambda: server.open_connections == 0)
+
+
+async def test_code_and_reason_of_disconnect_reach_the_server() -> None:
+    closes: list[bytes] = []
+
+    async def serve(peer: RawPeer) -> None:
+        await peer.handshake()
+        closes.append((await peer.receive())[1])
+        peer.frame(0x88, b"")
+
+    async with raw_peer(serve) as url:
+        client = RealtimeClient(url, params={"apikey": "key"})
+        events = ClientEvents(client)
+        await client.connect()
+        await client.disconnect(3001, "lunch")
+    assert closes == [(3001).to_bytes(2, "big") + b"lunch"]
+    assert events.of("close") == [(3001, "lunch")]
+
+
+@pytest.mark.parametrize("code", [1006, 0, 5000, 999, True, "1000", 1001])
+async def test_a_close_code_that_may_not_be_sent_raises_at_the_call(
+    client: RealtimeClient, code: Any
+) -> None:
+    with pytest.raises(ValueError, match="close code"):
+        client.disconnect(code)
+
+
+async def test_disconnect_then_connect_rejoins(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    statuses, got = Statuses(), Recorder()
+    channel = client.channel("room").on("broadcast", {"event": "*"}, got).subscribe(statuses)
+    await channel
+    for _ in range(2):
+        await client.disconnect()
+        await client.connect()
+        await channel
+    assert statuses.names == ["SUBSCRIBED", *["CHANNEL_ERROR", "SUBSCRIBED"] * 2]
+    server.broadcast("room", "x", {})
+    await got.count(1)
+
+
+async def test_connect_while_closing_opens_a_new_socket_after_the_old_one(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    statuses = Statuses()
+    channel = client.channel("room").subscribe(statuses)
+    await channel
+    closing = client.disconnect()
+    opening = client.connect()
+    await closing
+    await opening
+    await channel
+    assert client.is_connected()
+    assert server.connections == 2
+    assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED"]
+    await until(lambda: server.open_connections == 1)
+
+
+async def test_subscribe_while_closing_joins_on_the_next_socket(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    await client.connect()
+    closing = client.disconnect()
+    await client.channel("room").subscribe()
+    await closing
+    assert server.connections == 2
+
+
+async def test_disconnect_while_connecting(server: LocalRealtime, client: RealtimeClient) -> None:
+    server.faults.stall(handshakes=True)
+    statuses = Statuses()
+    channel = client.channel("room").subscribe(statuses)
+    connecting = asyncio.ensure_future(asyncio.wait_for(client.connect(), 5))
+    await turns()
+    await client.disconnect()
+    assert our_tasks() == []
+    with pytest.raises(ConnectionFailed, match=r"disconnect\(\) was called"):
+        await connecting
+    assert statuses.names == ["CHANNEL_ERROR"]
+    assert channel.state == "errored"
+    server.faults.resume()
+
+
+async def test_disconnect_while_the_socket_opens_closes_that_socket(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    client.connect()
+    for _ in range(200):
+        if server.connections:
+            break
+        await asyncio.sleep(0)
+    await client.disconnect()
+    assert our_tasks() == []
+    await until(lambda: server.open_connections == 0)
+
+
+async def test_connect_and_disconnect_without_a_turn_between_them(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    for _ in range(3):
+        client.connect()
+        client.disconnect()
+    await client.disconnect()
+    assert our_tasks() == []
+    await client.connect()
+    assert server.connections == 1
+
+
+async def test_disconnect_while_the_next_link_waits_for_the_end_of_the_last(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    await client.connect()
+    client.disconnect()
+    client.connect()
+    await turns(2)
+    await client.disconnect()
+    assert our_tasks() == []
+    assert server.connections == 1
+
+
+async def test_disconnect_while_the_token_is_asked_for(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def fetch() -> str:
+        asked.set()
+        await release.wait()
+        return server.token()
+
+    client = make_client(access_token=fetch)
+    client.connect()
+    await asked.wait()
+    closing = client.disconnect()
+    release.set()
+    await closing
+    assert our_tasks() == []
+    assert server.connections == 0
+
+
+async def test_disconnect_while_a_join_waits_for_its_token(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def fetch() -> str | None:
+        if server.connections:
+            asked.set()
+            await release.wait()
+        return None
+
+    client = make_client(access_token=fetch)
+    await client.connect()
+    client.channel("room").subscribe()
+    await asked.wait()
+    await client.disconnect()
+    assert our_tasks() == []
+    assert server.joins == 0
+
+
+async def test_disconnect_while_waiting_for_the_next_attempt(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client = make_client(reconnect=ReconnectPolicy(initial_backoff=30, jitter=0))
+    events = ClientEvents(client)
+    server.faults.refuse(503)
+    client.connect()
+    await events.some("reconnecting")
+    assert client.is_connecting()
+    await client.disconnect()
+    assert our_tasks() == []
+    assert client.connection_state() == "closed"
+    await client.wait_closed()
+
+
+async def test_disconnect_during_a_join(server: LocalRealtime, client: RealtimeClient) -> None:
+    await client.connect()
+    server.faults.drop_next("phx_reply")
+    statuses = Statuses()
+    channel = client.channel("room").subscribe(statuses)
+    await until(lambda: any(each.event == "phx_join" for each in server.received))
+    await client.disconnect()
+    assert our_tasks() == []
+    assert statuses.names == ["CHANNEL_ERROR"]
+    await client.connect()
+    await channel
+    assert statuses.names == ["CHANNEL_ERROR", "SUBSCRIBED"]
+
+
+async def test_disconnect_of_a_client_that_never_ran(client: RealtimeClient) -> None:
+    assert await client.disconnect() == "ok"
+    assert await client.disconnect() == "ok"
+    await client.wait_closed()
+    assert client.connection_state() == "closed"
+
+
+async def test_many_disconnects_at_once(server: LocalRealtime, client: RealtimeClient) -> None:
+    await client.connect()
+    assert list(await asyncio.gather(*(client.disconnect() for _ in range(5)))) == ["ok"] * 5
+    assert our_tasks() == []
+
+
+async def test_disconnect_from_inside_handlers(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    ended: list[str] = []
+    client = make_client()
+
+    async def leave(payload: Any) -> None:
+        ended.append(await client.disconnect())
+
+    for register in (lambda payload: client.disconnect(), leave):
+        channel = client.channel("room").on("broadcast", {"event": "*"}, register)
+        await channel.subscribe()
+        server.broadcast("room", "x", {})
+        await client.wait_closed()
+        await until(lambda: our_tasks() == [])
+        assert client.connection_state() == "closed"
+        await client.connect()
+        await client.remove_channel(channel)
+        await client.disconnect()
+    assert ended == ["ok"]
+
+
+async def test_disconnect_from_two_handlers_that_both_wait_for_it(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    ended: list[int] = []
+
+    def leaver(number: int) -> Any:
+        async def leave() -> None:
+            await client.disconnect()
+            ended.append(number)
+
+        return leave
+
+    channel = client.channel("room")
+    for number in range(2):
+        channel.on("broadcast", {"event": "*"}, leaver(number))
+    await channel.subscribe()
+    server.broadcast("room", "x", {})
+    await until(lambda: len(ended) == 2, timeout=2)
+    await until(lambda: our_tasks() == [])
+
+
+async def test_disconnect_from_inside_a_status_callback(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    names: list[str] = []
+
+    async def callback(status: str) -> None:
+        names.append(str(status))
+        if status == "SUBSCRIBED":
+            await client.disconnect()
+
+    client.channel("room").subscribe(callback)
+    await client.wait_closed()
+    await until(lambda: our_tasks() == [])
+    assert names[0] == "SUBSCRIBED"
+
+
+async def test_handlers_under_way_are_drained_by_disconnect(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    handled: list[int] = []
+    release = asyncio.Event()
+
+    async def slow(event: Any) -> None:
+        await release.wait()
+        handled.append(event.payload["n"])
+
+    await client.channel("room").on("broadcast", {"event": "*"}, slow).subscribe()
+    for n in range(5):
+        server.broadcast("room", "x", {"n": n})
+    await until(lambda: client.health().frames_in >= 6)
+    closing = client.disconnect()
+    await turns()
+    assert not closing.done()
+    release.set()
+    await closing
+    assert handled == [0, 1, 2, 3, 4]
+
+
+async def test_a_handler_that_does_not_end_is_cut_off(
+    server: LocalRealtime,
+    client: RealtimeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("supabase_rt.dispatch.DRAIN_TIMEOUT", 0.05)
+    started = asyncio.Event()
+
+    async def stuck(event: Any) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    await client.channel("room").on("broadcast", {"event": "*"}, stuck).subscribe()
+    server.broadcast("room", "x", {})
+    server.broadcast("room", "x", {})
+    await started.wait()
+    await until(lambda: client.health().frames_in >= 3)
+    await client.disconnect()
+    assert our_tasks() == []
+    assert "stuck did not end in time; cancelled, 1 events unhandled" in caplog.text
+
+
+async def test_http_requests_under_way_are_cut_off_at_the_end(
+    server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supabase_rt.connection.HELPER_TIMEOUT", 0.05)
+    async with raw_peer(_silent) as url:
+        lonely = RealtimeClient(url, params={"apikey": "key"}, timeout=30)
+        sending = lonely.channel("room").http_send("x", {})
+        await turns()
+        await lonely.disconnect()
+        assert our_tasks() == []
+        del sending
+
+
+async def _silent(peer: RawPeer) -> None:
+    await asyncio.Event().wait()

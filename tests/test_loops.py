@@ -1,0 +1,118 @@
+"""A client belongs to the loop it works in, and to the next one after that."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from supabase_rt import (
+    InvalidState,
+    RealtimeClient,
+    ReconnectPolicy,
+)
+from supabase_rt.server import LocalRealtime
+
+from .support.clients import MakeClient
+from .support.recorder import ClientEvents, Recorder, Statuses
+from .support.threads import threaded_server
+from .support.waiting import our_tasks
+
+# -- loops -------------------------------------------------------------------------------
+
+
+async def test_two_clients_in_one_loop_do_not_meet(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    one, two = make_client(), make_client()
+    got_one, got_two = Recorder(), Recorder()
+    await one.channel("room").on("broadcast", {"event": "*"}, got_one).subscribe()
+    await two.channel("room").on("broadcast", {"event": "*"}, got_two).subscribe()
+    await one.disconnect()
+    server.broadcast("room", "x", {"n": 1})
+    await got_two.count(1)
+    assert got_one.seen == []
+    assert two.is_connected()
+
+
+async def test_a_client_at_work_cannot_be_used_in_another_thread(
+    client: RealtimeClient,
+) -> None:
+    await client.connect()
+
+    async def elsewhere() -> None:
+        client.connect()
+
+    with pytest.raises(InvalidState) as caught:
+        await asyncio.to_thread(asyncio.run, elsewhere())
+    assert "another event loop" in str(caught.value)
+    assert "call_soon_threadsafe" in caught.value.hint
+    with pytest.raises(InvalidState, match="another thread") as caught:
+        await asyncio.to_thread(client.connect)
+    assert client.is_connected()
+
+
+def test_a_client_lives_on_in_the_next_loop() -> None:
+    seen: list[str] = []
+
+    async def main(client: RealtimeClient) -> None:
+        client.connect()
+        await client.channel("room")
+        await client.disconnect()
+
+    with threaded_server() as server:
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+        client.channel("room").subscribe(lambda status: seen.append(str(status)))
+        asyncio.run(main(client))
+        asyncio.run(main(client))
+    assert seen == ["SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED", "CHANNEL_ERROR"]
+
+
+def test_a_client_whose_loop_ended_under_it_is_used_again() -> None:
+    statuses, got = Statuses(), Recorder()
+
+    async def first(client: RealtimeClient) -> None:
+        channel = client.channel("room", {"config": {"broadcast": {"self": True}}})
+        await channel.on("broadcast", {"event": "*"}, got).subscribe(statuses)
+
+    async def second(client: RealtimeClient) -> None:
+        await client.connect()
+        channel = await client.channel("room").subscribe()
+        await channel.send({"type": "broadcast", "event": "x", "payload": {"n": 1}})
+        await got.count(1)
+        await client.disconnect()
+        assert our_tasks() == []
+
+    with threaded_server() as server:
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+        asyncio.run(first(client))
+        asyncio.run(second(client))
+        gc.collect()
+        assert server.connections == 2
+    assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED", "CHANNEL_ERROR"]
+    assert "event loop" in str(statuses.errors[1])
+
+
+def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
+    async def first(client: RealtimeClient) -> None:
+        events = ClientEvents(client)
+        client.channel("room").subscribe()
+        await events.some("reconnecting")
+        # Between two attempts there is no task that would close it, and aiohttp complains.
+        own = client._core.connection.http
+        assert own is not None
+        await own.close()
+
+    async def second(client: RealtimeClient) -> None:
+        await client.channel("room")
+        await client.disconnect()
+
+    policy = ReconnectPolicy(initial_backoff=0.05, jitter=0)
+    with threaded_server() as server:
+        server.faults.refuse(503)
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key}, reconnect=policy)
+        asyncio.run(first(client))
+        server.faults.refuse(None)
+        asyncio.run(second(client))
+        assert server.connections == 1
