@@ -43,7 +43,7 @@ SCENES = [
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_TABLE", "DEMO_SECONDS"):
+    for name in ("SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_TABLE", "DEMO_SECONDS", "DEMO_PAUSE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
 
@@ -82,7 +82,9 @@ def test_the_demo_shows_everything_and_succeeds() -> None:
     assert all(re.match(r" *\d+\.\d\d s  [a-z]+ +\S", line) for line in done.stdout.splitlines())
 
 
-async def test_ctrl_c_ends_the_local_demo() -> None:
+async def test_ctrl_c_ends_the_local_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Slow enough that the demo is not over before a busy machine has sent the signal.
+    monkeypatch.setenv("DEMO_PAUSE", "3")
     until = "somebody writes to the database"
     ended = await run_program(RUN.format(DEMO), until=until, send=signal.SIGINT)
     assert ended.code == 130

@@ -1,272 +1,427 @@
-"""No key, token or password of anybody's in a log, a repr, an exception or a warning."""
+"""No key, token or password in a log, a warning, an error or a repr, whatever goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
+import ssl
 import traceback
 import warnings
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
-from supabase_rt import RealtimeClient, ReconnectPolicy, create_client
+from supabase_rt import ConnectionFailed, RealtimeClient, RealtimeError, ReconnectPolicy
+from supabase_rt import create_client as create
 from supabase_rt.server import LocalRealtime
 
+from .support.clients import MakeClient
 from .support.peers import RawPeer, closed_port, http_peer, raw_peer
+from .support.recorder import ClientEvents, Statuses
 from .support.waiting import turns, until
 
-PASSWORD = "hunter2PASSWORDofTheProxy"
-OPAQUE_KEY = "plainSECRETkeyWithoutAnyShape"
-WRONG_KEY = "eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOiJXUk9OR0tFWSJ9.WRONGkeySIGNATURE"
-BAD_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOiJCQURUT0tFTiJ9.BADtokenSIGNATURE"
+CERTIFICATE = Path(__file__).parent / "support" / "localhost.pem"
+KEY = "plainkey1f9q-that-no-pattern-knows"
+TOKEN = "plaintoken7k2z-that-no-pattern-knows"
+PASSWORD = "letmein5x8w"
+ONCE = ReconnectPolicy(initial_backoff=0.01, jitter=0.0, max_attempts=1)
+PARAMS = {"apikey": KEY, "extra": "ok"}
+MESSAGE = {"type": "broadcast", "event": "x", "payload": {}}
 
 
-class Everything:
-    """All that a user, a log collector or a bug tracker could get to see."""
+class Told:
+    """Everything that a user, a log file or a crash report gets to see."""
 
-    def __init__(self) -> None:
-        self.seen: list[str] = []
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.secrets = [KEY, TOKEN, PASSWORD]
+        self.lines: list[Any] = []
+        self._caplog = caplog
+        self._seen: list[Any] = []
+        self._events: list[ClientEvents] = []
 
-    def note(self, *things: object) -> None:
-        for thing in things:
-            self.seen += [repr(thing), str(thing)]
-            if isinstance(thing, BaseException):
-                self._exception(thing)
+    def see(self, *found: Any) -> None:
+        self._seen.extend(found)
 
-    def _exception(self, error: BaseException) -> None:
-        self.seen.append("".join(traceback.format_exception(error)))
-        for other in (error.__cause__, error.__context__):
-            if other is not None:
-                self.note(other)
-        self.seen += [repr(error.args), repr(vars(error)), *getattr(error, "__notes__", [])]
+    def watch(self, client: RealtimeClient) -> RealtimeClient:
+        self._events.append(ClientEvents(client))
+        self.see(client)
+        return client
 
-    def watch(self, client: RealtimeClient) -> None:
-        client.on("error", lambda error, event, handler: self.note(error, event, handler))
-        client.on("close", self.note)
-        client.on("gave_up", self.note)
-        client.on("reconnecting", lambda attempt, delay, cause: self.note(cause))
-        core = client._core
-        self.note(client, client.health(), core, core.rest, core.session.context)
-        self.note(core.connection, core.connection._options, core.connection.tokens)
+    def logger(self, *args: Any) -> None:
+        self.lines.append(args)
 
-    async def failing(self, awaitable: Any) -> None:
-        with pytest.raises(Exception) as caught:
-            await awaitable
-        self.note(caught.value)
+    def texts(self) -> list[str]:
+        found = [self._caplog.text, repr(self.lines)]
+        found += [repr(vars(record)) for record in self._caplog.records]
+        for value in self._seen:
+            found += _shown(value)
+        for events in self._events:
+            for _, args in events.seen:
+                for value in args:
+                    found += _shown(value)
+        return found
 
-    def log_record(self, record: logging.LogRecord) -> None:
-        self.seen += [record.getMessage(), repr(record.args), repr(record.__dict__)]
-        if record.exc_info and record.exc_info[1] is not None:
-            self.note(record.exc_info[1])
+    def check(self) -> None:
+        for text in self.texts():
+            for secret in self.secrets:
+                # The text itself is kept out of the failure: it may be very long.
+                if secret in text:
+                    at = text.index(secret)
+                    raise AssertionError(f"a secret was told: ...{text[max(0, at - 200) : at]}")
+
+
+def _shown(value: Any, seen: tuple[Any, ...] = ()) -> list[str]:
+    found = [repr(value), str(value)]
+    if isinstance(value, RealtimeClient):
+        found += [repr(part) for part in (value.health(), value.channels, value._core)]
+        found += [repr(value._core.rest), repr(value._core.rest.options)]
+    if isinstance(value, BaseException) and not any(value is each for each in seen):
+        found += traceback.format_exception(value)
+        found += [repr(vars(value)), repr(value.args)]
+        for other in (value.__cause__, value.__context__):
+            found += _shown(other, (*seen, value))
+    return found
 
 
 @pytest.fixture
-def everything(caplog: pytest.LogCaptureFixture) -> Everything:
+async def told(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Told]:
+    """Checks at the end; every scenario below only has to be noisy."""
     caplog.set_level(logging.DEBUG)
-    return Everything()
-
-
-def assert_clean(everything: Everything, caplog: pytest.LogCaptureFixture, *secrets: str) -> None:
-    for record in caplog.records:
-        everything.log_record(record)
-    assert everything.seen
-    for secret in secrets:
-        # Parts count too: of a token it is the signature that must not be seen.
-        for part in (secret, *secret.split(".")[1:]):
-            found = [text for text in everything.seen if part in text]
-            assert not found, f"{part} in {found[0][:2000]}"
-
-
-def client_of(url: str, key: str, **options: Any) -> RealtimeClient:
-    return RealtimeClient(
-        url,
-        params={"apikey": key},
-        **{
-            "timeout": 0.3,
-            "reconnect": ReconnectPolicy(initial_backoff=0.01, jitter=0, max_attempts=1),
-            **options,
-        },
-    )
-
-
-async def test_good_handshakes_joins_and_tokens(
-    server: LocalRealtime, everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, second = server.token(sub="first"), server.token(sub="second")
+    found = Told(caplog)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        supabase = create_client(
-            server.url,
-            server.anon_key,
-            realtime={"logger": lambda *args: everything.note(*args)},
-        )
-        everything.watch(supabase.realtime)
-        everything.note(supabase)
-        channel = supabase.channel("room", {"config": {"private": True}})
-        supabase.realtime.set_auth(first)
-        await channel.subscribe(everything.note)
-        supabase.realtime.set_auth(second)
-        await channel.send({"type": "broadcast", "event": "x", "payload": {}})
-        await channel.http_send("x", {})
-        server.faults.cut()
-        await until(lambda: server.connections == 2)
-        await channel
-        everything.note(channel, channel.params)
-        everything.watch(supabase.realtime)
-        server.faults.phx_close("room", "Token has expired")
+        yield found
         await turns()
-        await supabase.realtime.disconnect()
-        gc.collect()
-    everything.note(*warned)
-    assert_clean(everything, caplog, server.anon_key, first, second)
+    found.see(*(each.message for each in warned))
+    found.check()
 
 
-async def test_failed_handshakes(
-    server: LocalRealtime, everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def reset(peer: RawPeer) -> None:
-        await peer.reader.readuntil(b"\r\n\r\n")
+@pytest.fixture
+async def make(told: Told) -> AsyncIterator[MakeClient]:
+    """Clients that use the distinctive key, log everything and are watched."""
+    made: list[RealtimeClient] = []
 
-    async def nonsense(peer: RawPeer) -> None:
-        await peer.reader.readuntil(b"\r\n\r\n")
-        peer.writer.write(b"HTTP/1.1 101 Switching\r\nUpgrade: nothing\r\n\r\n")
+    def one(url: str, **options: Any) -> RealtimeClient:
+        options = {"params": PARAMS, "timeout": 2.0, "reconnect": ONCE, **options}
+        made.append(told.watch(RealtimeClient(url, logger=told.logger, **options)))
+        return made[-1]
 
-    async with (
-        raw_peer(reset) as resetting,
-        raw_peer(nonsense) as nonsensical,
-        http_peer(status=200) as plain,
-        http_peer(status=302, headers={"Location": "http://127.0.0.1:1/"}) as redirecting,
-        http_peer(status=403, body=f"no {WRONG_KEY}") as refusing,
-        http_peer(hang=True) as silent,
-    ):
-        urls = [server.ws_url, resetting, nonsensical, f"ws://127.0.0.1:{closed_port()}"]
-        urls += [plain.url, redirecting.url, refusing.url, silent.url]
-        urls += [server.ws_url.replace("ws:", "wss:"), "ws://no-such-host.invalid"]
-        for key in (WRONG_KEY, OPAQUE_KEY):
-            for url in urls:
-                client = client_of(url, key)
-                everything.watch(client)
-                await everything.failing(client.connect())
-                client.channel("room").subscribe(everything.note)
-                await everything.failing(client.wait_closed())
-                await everything.failing(client.__aenter__())
-    assert_clean(everything, caplog, WRONG_KEY, OPAQUE_KEY)
-
-
-async def test_proxies_with_passwords(
-    server: LocalRealtime, everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with http_peer(status=407) as proxy:
-        proxies = [
-            proxy.url.replace("//", f"//user:{PASSWORD}@"),
-            f"http://user:{PASSWORD}@127.0.0.1:{closed_port()}",
-            f"http://user:{PASSWORD}@no-such-host.invalid:1",
-        ]
-        for url in (server.ws_url, server.ws_url.replace("ws:", "wss:")):
-            for each in proxies:
-                client = client_of(url, OPAQUE_KEY, proxy=each)
-                everything.watch(client)
-                await everything.failing(client.connect())
-                await everything.failing(client.channel("room").http_send("x", {}))
-                everything.note(await client.channel("r").send({"type": "broadcast", "event": "x"}))
-    assert_clean(everything, caplog, PASSWORD, OPAQUE_KEY)
-
-
-async def test_passwords_in_the_url(
-    everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = f"ws://user:{PASSWORD}@127.0.0.1:{closed_port()}/realtime/v1?token={OPAQUE_KEY}"
-    client = client_of(url, OPAQUE_KEY)
-    everything.watch(client)
-    everything.note(client._endpoint, client.channel("room"))
-    await everything.failing(client.connect())
-    await everything.failing(client.channel("room").http_send("x", {}))
-    for bad in (f"ftp://user:{PASSWORD}@x", f"ws://user:{PASSWORD}@", f"ws://u:{PASSWORD}@h:bad"):
-        with pytest.raises(ValueError) as caught:
-            RealtimeClient(bad, params={"apikey": OPAQUE_KEY})
-        everything.note(caught.value)
-    assert_clean(everything, caplog, PASSWORD, OPAQUE_KEY)
-
-
-async def test_refused_joins_and_bad_tokens(
-    server: LocalRealtime, everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    expired = server.token(expires_in=-60)
-    client = client_of(server.ws_url, server.anon_key, logger=lambda *args: everything.note(*args))
-    everything.watch(client)
-    for token in (BAD_TOKEN, expired, OPAQUE_KEY):
-        client.set_auth(token)
-        channel = client.channel(f"room-{len(everything.seen)}", {"config": {"private": True}})
-        await everything.failing(_await(channel.subscribe(everything.note)))
-        everything.note(channel)
-    for bad in ("line\nbreak" + OPAQUE_KEY, "ümläut" + OPAQUE_KEY):
-        with pytest.raises(ValueError) as caught:
-            client.set_auth(bad)
-        everything.note(caught.value)
-        with pytest.raises(ValueError) as caught:
-            RealtimeClient(server.ws_url, params={"apikey": bad})
-        everything.note(caught.value)
-    await client.disconnect()
-    assert_clean(everything, caplog, BAD_TOKEN, expired, OPAQUE_KEY, server.anon_key)
-
-
-async def test_callbacks_that_return_or_raise_tokens(
-    server: LocalRealtime, everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    for answer in ("bad\n" + OPAQUE_KEY, [OPAQUE_KEY], OPAQUE_KEY.encode()):
-        client = client_of(server.ws_url, server.anon_key, access_token=lambda a=answer: a)
-        everything.watch(client)
-        await client.channel("room").subscribe()
+    yield one
+    for client in made:
         await client.disconnect()
-    assert_clean(everything, caplog, OPAQUE_KEY, server.anon_key)
+        told.see(client)
 
 
-async def test_decoders_that_fail_on_a_frame_with_a_secret(
-    server: LocalRealtime, everything: Everything, caplog: pytest.LogCaptureFixture
+async def raised(work: Any, told: Told, kind: type[BaseException] = RealtimeError) -> Any:
+    with pytest.raises(kind) as caught:
+        await work
+    told.see(caught.value)
+    return caught.value
+
+
+def raised_at(call: Callable[[], Any], told: Told) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    told.see(caught.value)
+
+
+async def fail_everywhere(make: MakeClient, told: Told, url: str, **options: Any) -> None:
+    """The same failure awaited, entered, given up on in the background, and on a channel."""
+    await raised(make(url, **options).connect(), told)
+    await raised(make(url, timeout=0.3, **options).__aenter__(), told)
+    await raised(make(url, **options).run_forever(), told)
+    client, statuses = make(url, **options), Statuses()
+    client.set_auth(TOKEN)
+    subscribing = client.channel("room").subscribe(statuses, timeout=0.3)
+    told.see(subscribing)
+    await raised(subscribing, told)
+    await raised(client.wait_closed(), told)
+    told.see(*statuses.errors)
+
+
+# -- the check itself --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["log", "cause", "context", "attribute", "logger", "warning"])
+async def test_the_check_finds_a_secret(caplog: pytest.LogCaptureFixture, where: str) -> None:
+    told, error = Told(caplog), ConnectionFailed("outer")
+    if where == "log":
+        logging.getLogger("x").error("the key %s", KEY)
+    elif where == "cause":
+        error.__cause__ = ValueError(KEY)
+    elif where == "context":
+        error.__context__ = ValueError(TOKEN)
+        error.__suppress_context__ = True
+    elif where == "attribute":
+        error.hint = PASSWORD
+    elif where == "logger":
+        told.logger("push", {"token": TOKEN})
+    else:
+        told.see(UserWarning(KEY))
+    told.see(error)
+    with pytest.raises(AssertionError, match="a secret was told"):
+        told.check()
+
+
+# -- when all goes well ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key_in", ["url", "header"])
+async def test_a_session_that_goes_well(
+    server: LocalRealtime, make: MakeClient, told: Told, key_in: str
 ) -> None:
-    client = client_of(server.ws_url, server.anon_key)
-    everything.watch(client)
-    channel = await client.channel("room").subscribe()
-    for frame in (
-        f'[null,null,"realtime:room","system",{{"access_token":"{OPAQUE_KEY}"',
-        f'[null,null,"realtime:room","postgres_changes",{{"ids":"{OPAQUE_KEY}"}}]',
-        f'["1","2","realtime:room","phx_reply",{{"status":5,"token":"{OPAQUE_KEY}"}}]',
-    ):
-        server.faults.send_raw(frame)
-    await until(lambda: client.health().decode_errors == 3)
-    everything.note(channel, client.health())
-    await client.disconnect()
-    assert_clean(everything, caplog, OPAQUE_KEY, server.anon_key)
+    first, second = server.token(sub="one"), server.token(sub="two")
+    told.secrets += [server.anon_key, first, second, *first.split(".")[1:]]
+    client = make(server.ws_url, params={"apikey": server.anon_key}, api_key_in=key_in)
+    client.set_auth(first)
+    statuses = Statuses()
+    options = {"config": {"private": True, "broadcast": {"ack": True, "self": True}}}
+    channel = client.channel("room", options).on("broadcast", {"event": "*"}, told.see)
+    await channel.subscribe(statuses)
+    told.see(channel, client.set_auth(second))
+    await until(lambda: any(each.event == "access_token" for each in server.received))
+    told.see(channel.send(MESSAGE), channel.track({"n": 1}), channel.http_send("x", {}))
+    await client.send_heartbeat()
+    server.faults.cut()
+    await statuses.are("SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED")
+    told.see(client, channel, *statuses.errors, server.received and client.health())
+    told.see(await client.remove_all_channels())
+    assert told.lines
 
 
-async def test_a_client_that_is_dropped_without_a_word(
-    everything: Everything, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def upgrade(peer: RawPeer) -> None:
-        await peer.handshake()
+async def test_the_url_of_the_endpoint_is_the_one_place_with_the_key(told: Told) -> None:
+    client = told.watch(RealtimeClient("wss://x.supabase.co/realtime/v1", params=PARAMS))
+    assert KEY in client.endpoint_url()
+    client.set_auth(TOKEN)
+    assert client.access_token_value == TOKEN
+    told.see(client.channel("room"), client.channel("room").params, client._endpoint)
+    supabase = create(f"https://user:{PASSWORD}@x.supabase.co", KEY)
+    told.see(supabase, supabase.realtime, supabase.channel("room"))
+
+
+# -- handshakes that fail ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+async def test_a_refused_handshake(make: MakeClient, told: Told, status: int) -> None:
+    async with http_peer(status=status, body='{"message": "no"}') as peer:
+        await fail_everywhere(make, told, f"{peer.url}/realtime/v1")
+        assert all(request["query"]["apikey"] == KEY for request in peer.requests)
+
+
+async def test_a_redirect_with_the_whole_query(make: MakeClient, told: Told) -> None:
+    async with http_peer(status=404) as other:
+        target = {"Location": f"{other.url}/moved?apikey={KEY}"}
+        async with http_peer(status=302, headers=target) as peer:
+            await fail_everywhere(make, told, f"{peer.url}/realtime/v1")
+
+
+@pytest.mark.parametrize("location", ["", "http://[", f"ftp://user:{PASSWORD}@x/?apikey={KEY}"])
+async def test_a_redirect_to_nowhere(make: MakeClient, told: Told, location: str) -> None:
+    async with http_peer(status=302, headers={"Location": location}) as peer:
+        await fail_everywhere(make, told, f"{peer.url}/realtime/v1")
+
+
+async def test_a_redirect_in_a_circle(make: MakeClient, told: Told) -> None:
+    async with http_peer(status=307) as peer:
+        peer.headers["Location"] = f"{peer.url}/again?apikey={KEY}"
+        await raised(make(peer.url).connect(), told)
+
+
+async def test_nobody_there_or_no_such_host(make: MakeClient, told: Told) -> None:
+    await fail_everywhere(make, told, f"ws://user:{PASSWORD}@127.0.0.1:{closed_port()}/v1")
+    await raised(make(f"ws://user:{PASSWORD}@realtime.invalid").connect(), told)
+
+
+async def test_no_answer(make: MakeClient, told: Told) -> None:
+    async with http_peer(hang=True) as peer:
+        await raised(make(peer.url, timeout=0.05).connect(), told)
+
+
+async def test_a_peer_that_speaks_no_websocket(make: MakeClient, told: Told) -> None:
+    async def garbage(peer: RawPeer) -> None:
+        request = await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.write(b"\x00" + request)
+        await peer.writer.drain()
+
+    async with raw_peer(garbage) as url:
+        await fail_everywhere(make, told, url)
+
+
+async def test_tls_that_fails(make: MakeClient, told: Told) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    async def never(peer: RawPeer) -> None:
         await peer.eof()
 
-    handler = asyncio.get_running_loop().get_exception_handler()
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: everything.note(context))
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        async with raw_peer(upgrade) as url:
-            client = client_of(url, OPAQUE_KEY)
-            everything.watch(client)
-            await client.connect()
-            link = client._core.connection._link
-            assert link is not None
-            assert link.task is not None
-            link.task.cancel()  # as asyncio.run does at its end
-            await asyncio.wait([link.task])
-            del client, link
-            gc.collect()
-    everything.note(*warned)
-    asyncio.get_running_loop().set_exception_handler(handler)
-    assert_clean(everything, caplog, OPAQUE_KEY)
+    async with raw_peer(never, ssl=context) as url:
+        await fail_everywhere(make, told, url.replace("ws:", "wss:"))
+    async with http_peer() as peer:
+        await raised(make(peer.url.replace("http:", "wss:")).connect(), told)
 
 
-async def _await(channel: Any) -> Any:
-    return await channel
+@pytest.mark.parametrize("target", ["ws://realtime.invalid", "wss://realtime.invalid"])
+async def test_a_proxy_with_a_password(make: MakeClient, told: Told, target: str) -> None:
+    gone = f"http://user:{PASSWORD}@127.0.0.1:{closed_port()}"
+    await fail_everywhere(make, told, target, proxy=gone)
+    async with http_peer(status=407) as peer:
+        proxy = peer.url.replace("//", f"//user:{PASSWORD}@")
+        await fail_everywhere(make, told, target, proxy=proxy)
+        client = make(target, proxy=proxy)
+        await raised(client.channel("room").http_send("x", {}), told)
+        assert await client.channel("room").send(MESSAGE) == "error"
+
+
+# -- joins and tokens --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [TOKEN, f"{TOKEN}.{TOKEN}.{TOKEN}", "expired", "forged"])
+async def test_a_join_with_a_bad_token(
+    server: LocalRealtime, make: MakeClient, told: Told, token: str
+) -> None:
+    if token == "expired":
+        token = server.token(expires_in=-5)
+    elif token == "forged":
+        token = server.token()[:-8] + "AAAAAAAA"
+    told.secrets += [server.anon_key, token]
+    client, statuses = make(server.ws_url, params={"apikey": server.anon_key}), Statuses()
+    client.set_auth(token)
+    channel = client.channel("room", {"config": {"private": True}})
+    await raised(channel.subscribe(statuses, timeout=0.5), told)
+    told.see(channel, client, *statuses.errors)
+
+
+async def test_a_join_that_is_refused(server: LocalRealtime, make: MakeClient, told: Told) -> None:
+    told.secrets.append(server.anon_key)
+    client, statuses = make(server.ws_url, params={"apikey": server.anon_key}), Statuses()
+    client.set_auth(server.anon_key)
+    server.faults.refuse_next_join("Unauthorized: You do not have permissions to read", count=9)
+    await raised(client.channel("room").subscribe(statuses), told)
+    told.see(client, *statuses.errors)
+
+
+async def test_a_token_that_expires_while_joined(
+    server: LocalRealtime, make: MakeClient, told: Told
+) -> None:
+    token = server.token(sub="soon")
+    told.secrets += [server.anon_key, token]
+    client = make(server.ws_url, params={"apikey": server.anon_key})
+    channel = await client.channel("room").subscribe()
+    client.set_auth(token)
+    bad = f"{token}AAAA"
+    client.set_auth(bad)
+    await until(lambda: channel.state != "joined")
+    told.see(client, channel)
+
+
+@pytest.mark.parametrize("answer", [f"{TOKEN}\n", f"{TOKEN}é", {"token": TOKEN}, TOKEN.encode()])
+async def test_a_callback_that_returns_no_token(
+    server: LocalRealtime, make: MakeClient, told: Told, answer: Any
+) -> None:
+    told.secrets.append(server.anon_key)
+    client = make(server.ws_url, params={"apikey": server.anon_key}, access_token=lambda: answer)
+    await client.channel("room").subscribe()
+    await client.set_auth()
+
+
+async def test_a_callback_that_raises_with_the_token_in_its_text(
+    server: LocalRealtime, make: MakeClient, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    def callback() -> str:
+        raise RuntimeError(f"no luck with {TOKEN}")
+
+    told.secrets.append(server.anon_key)
+    client = make(server.ws_url, params={"apikey": server.anon_key}, access_token=callback)
+    await client.channel("room").subscribe()
+    await client.set_auth()
+    # The traceback is the user's own text and is logged as such; ours must not repeat it.
+    assert any(record.exc_info for record in caplog.records)
+    assert all(TOKEN not in record.getMessage() for record in caplog.records)
+    caplog.clear()
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\r\nX-Evil: 1", f"{TOKEN}ü", TOKEN.encode(), [TOKEN]])
+def test_set_auth_of_what_is_no_token(caplog: pytest.LogCaptureFixture, token: Any) -> None:
+    told = Told(caplog)
+    client = told.watch(RealtimeClient("wss://x.supabase.co/realtime/v1", params=PARAMS))
+    raised_at(lambda: client.set_auth(token), told)
+    told.check()
+
+
+@pytest.mark.parametrize(
+    "key", [f"{KEY}\n", f"{KEY}ü", "eyJhbGciOi.eyJyb2xlIjoi.plainsig", "sb_secret_plainsig99"]
+)
+def test_arguments_that_cannot_be(caplog: pytest.LogCaptureFixture, key: str) -> None:
+    told = Told(caplog)
+    told.secrets += [key, "plainsig"]
+    url = f"ftp://user:{PASSWORD}@x.supabase.co/?apikey={KEY}"
+    raised_at(lambda: create(url, KEY), told)
+    raised_at(lambda: RealtimeClient(url, params={"apikey": KEY}), told)
+    raised_at(lambda: RealtimeClient(f"ws://user:{PASSWORD}@:x", params=PARAMS), told)
+    raised_at(lambda: RealtimeClient("ws://x", params=PARAMS, accessToken=TOKEN), told)
+    raised_at(lambda: RealtimeClient("ws://x", params=PARAMS, access_token=TOKEN), told)  # type: ignore[arg-type]
+    raised_at(lambda: RealtimeClient("ws://x", params=PARAMS, headers={"a": f"{TOKEN}\n"}), told)
+    if key.startswith(("eyJ", "sb_")):
+        raised_at(lambda: create(key, "https://x.supabase.co"), told)
+    else:
+        raised_at(lambda: create("https://x.supabase.co", key), told)
+    told.check()
+
+
+# -- HTTP --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 413, 422, 429, 500])
+async def test_http_that_is_refused(make: MakeClient, told: Told, status: int) -> None:
+    async with http_peer(status=status, body="<html>") as peer:
+        client = make(peer.url)
+        client.set_auth(TOKEN)
+        channel = client.channel("room")
+        await raised(channel.http_send("x", {}), told)
+        assert await channel.send(MESSAGE) == "error"
+        channel.http_send("x", {})
+        await until(lambda: len(peer.requests) == 3)
+        assert peer.requests[0]["headers"]["Authorization"] == f"Bearer {TOKEN}"
+        await client.disconnect()
+
+
+async def test_http_that_gets_no_answer(make: MakeClient, told: Told) -> None:
+    gone = make(f"ws://user:{PASSWORD}@127.0.0.1:{closed_port()}")
+    await raised(gone.channel("room").http_send("x", b"x"), told)
+    assert await gone.channel("room").send(MESSAGE) == "error"
+    async with http_peer(hang=True) as peer:
+        channel = make(peer.url).channel("room")
+        await raised(channel.http_send("x", {}, timeout=0.02), told)
+        assert await channel.send(MESSAGE, timeout=0.02) == "timed out"
+    async with http_peer(status=302) as peer:
+        peer.headers["Location"] = f"{peer.url}/?apikey={KEY}"
+        await raised(make(peer.url).channel("room").http_send("x", {}), told)
+
+
+async def test_the_users_session_is_closed(make: MakeClient, told: Told) -> None:
+    session = aiohttp.ClientSession(headers={"Authorization": TOKEN})
+    await session.close()
+    client = make("ws://127.0.0.1:1", session=session)
+    error = await raised(client.channel("room").http_send("x", {}), told)
+    assert error.code == "SessionClosed"
+    assert await client.channel("room").send(MESSAGE) == "error"
+    await raised(client.connect(), told)
+
+
+# -- frames ------------------------------------------------------------------------------
+
+
+async def test_frames_that_cannot_be_read(
+    server: LocalRealtime, make: MakeClient, told: Told
+) -> None:
+    told.secrets.append(server.anon_key)
+    client = make(server.ws_url, params={"apikey": server.anon_key})
+    await client.channel("room").subscribe()
+    for frame in (f"{{{TOKEN}", f'["{TOKEN}"]', b"\x04" + TOKEN.encode(), b"\xff"):
+        server.faults.send_raw(frame)
+    await until(lambda: client.health().decode_errors == 4)
+    await asyncio.wait_for(client.disconnect(), 5)

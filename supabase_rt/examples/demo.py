@@ -26,7 +26,7 @@ from supabase_rt import (
     create_client,
 )
 
-PAUSE = 0.5
+PAUSE = float(os.environ.get("DEMO_PAUSE") or 0.5)
 """Seconds between two things of the local demo, for the eye."""
 
 PATIENCE = 5.0
