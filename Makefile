@@ -22,25 +22,29 @@ NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-# Only a .venv that works, belongs to this folder and is as new as pyproject.toml is kept. The
-# stamp is written last, so that one half-made by Ctrl+C or a dead network does not count.
+# Only a .venv that works, belongs to this folder and is as new as pyproject.toml is kept; one
+# that is merely older gets what is new, all others are made anew. The stamp is written last, so
+# that one half-made by Ctrl+C or a dead network does not count.
 venv:
-	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(HOME_MARK)" ] && [ ! pyproject.toml -nt $(STAMP) ] \
-	    && $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then exit 0; fi; \
-	rm -f $(STAMP); \
-	python="$(PYTHON)"; \
-	if [ -z "$$python" ]; then for found in $(PYTHONS); do \
-	    if "$$found" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then python=$$found; break; fi; \
-	done; fi; \
-	if [ -z "$$python" ] || ! "$$python" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then \
-	    echo "supabase_rt needs Python 3.11 or newer and found none;" \
-	        "install it, or call: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; \
-	fi; \
-	echo "making $(VENV) (once; needs the network)" >&2; \
-	if ! said=$$("$$python" -m venv --clear $(VENV) 2>&1); then \
-	    rm -rf $(VENV); echo "$$said" >&2; \
-	    echo "could not make $(VENV) with $$python; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
-	    exit 1; \
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(HOME_MARK)" ] && $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+	    [ pyproject.toml -nt $(STAMP) ] || exit 0; \
+	    echo "renewing $(VENV): pyproject.toml has changed" >&2; \
+	else \
+	    rm -f $(STAMP); \
+	    python="$(PYTHON)"; \
+	    if [ -z "$$python" ]; then for found in $(PYTHONS); do \
+	        if "$$found" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then python=$$found; break; fi; \
+	    done; fi; \
+	    if [ -z "$$python" ] || ! "$$python" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then \
+	        echo "supabase_rt needs Python 3.11 or newer and found none;" \
+	            "install it, or call: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; \
+	    fi; \
+	    echo "making $(VENV) (once; needs the network)" >&2; \
+	    if ! said=$$("$$python" -m venv --clear $(VENV) 2>&1); then \
+	        rm -rf $(VENV); echo "$$said" >&2; \
+	        echo "could not make $(VENV) with $$python; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	        exit 1; \
+	    fi; \
 	fi; \
 	$(BIN)/python -m pip install -qq --editable '.[dev]' && echo "$(HOME_MARK)" >$(STAMP)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from supabase_rt.enums import ListenType, SubscribeStatus
+from supabase_rt.errors import InvalidState
 from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.channel import ChannelMachine
 from supabase_rt.protocol.events import ConnectDue, GaveUpForGood, StatusChanged, TokenWanted
@@ -145,6 +147,14 @@ class Walk(RuleBasedStateMachine):
         before = channel.state
         self.world.subscribe(channel, timeout)
         self.asked_for[channel] += before != "joining" and channel.state == "joining"
+        self.step()
+
+    @precondition(lambda self: any(found.removed for found in self.channels))
+    @rule(index=st.integers(0, 50))
+    def subscribe_what_is_over(self, index: int) -> None:
+        over = [found for found in self.channels if found.removed or found.state == "leaving"]
+        with pytest.raises(InvalidState):
+            self.world.subscribe(over[index % len(over)])
         self.step()
 
     @precondition(lambda self: self.channels)
