@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,11 @@ class Core:
     snapshots: bool
     """Whether payloads are encoded at the call: not with an ``encode`` of the user's."""
     logger: Any = None
+
+    def use_token_source(self, source: Callable[[], Any] | None) -> None:
+        """From now on ask ``source`` before every connect and rejoin; None for nobody."""
+        self.connection.tokens.callback = source
+        self.session.context.has_token_source = source is not None
 
     def log(self, kind: str, message: str, data: Any = None) -> None:
         """Tell the user's ``logger``, if any, in the form of supabase-js."""

@@ -58,8 +58,8 @@ def test_names_of_supabase_js_are_explained() -> None:
         supabase.removeChannel  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="in Python it is 'get_channels'"):
         supabase.getChannels  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="no attribute 'auth'"):
-        supabase.auth  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'tables'"):
+        supabase.tables  # type: ignore[attr-defined]
 
 
 def test_the_repr_has_no_key_and_no_password() -> None:
