@@ -82,7 +82,6 @@ class Connection(LoopBound):
         self.leaves = leaves
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
-        self._warned_of_outbound = False
         self._link: Link | None = None
         self._last_link_task: asyncio.Task[None] | None = None
         self._alarm = Alarm(self._on_deadline)
@@ -249,7 +248,7 @@ class Connection(LoopBound):
 
     def _start_link(self) -> None:
         assert self.loop is not None
-        link = Link()
+        link = Link(self.traffic, self._max_outbound, self._writer_failed)
         self._link = link
         previous = (self._last_link_task, self._shutting)
         link.task = self.loop.create_task(self._live(link, previous), name="supabase_rt:link")
@@ -341,9 +340,6 @@ class Connection(LoopBound):
         self.ever_open = True
         self.traffic.connected_since = time.time()
         self.session.link_up(self.now(), transport.unix_time())
-        writer = asyncio.get_running_loop().create_task(
-            self._write(link), name="supabase_rt:writer"
-        )
         error: RealtimeError
         try:
             self.flush()
@@ -354,31 +350,14 @@ class Connection(LoopBound):
             log.exception("the reader failed")
             error = ConnectionLost("the reader failed", code="ReaderFailed")
         finally:
-            link.transport = None
-            writer.cancel()
-            try:
-                await asyncio.wait([writer])
-            finally:
-                link.drop()
+            await link.end()
         return error
 
     # -- writing -------------------------------------------------------------------------
 
-    @property
-    def is_outbound_full(self) -> bool:
-        """Whether frames pile up so high that the user's own are refused."""
-        return self._link is not None and len(self._link) >= self._max_outbound
-
-    def refuse_outbound(self) -> None:
-        """Count a frame that was refused; the log hears of the first."""
-        self.traffic.frames_refused += 1
-        if not self._warned_of_outbound:
-            self._warned_of_outbound = True
-            log.error(
-                "%d frames wait to be written; further sends resolve 'error' until the "
-                "server takes them (await your sends to go at its pace)",
-                self._max_outbound,
-            )
+    def refuses(self) -> bool:
+        """Whether frames pile up so high that one of the user's is refused, which is counted."""
+        return self._link is not None and self._link.refuses()
 
     def _enqueue(self, message: Message, outcome: Any) -> None:
         link = self._link
@@ -394,15 +373,9 @@ class Connection(LoopBound):
             return
         link.put(data, outcome)
 
-    async def _write(self, link: Link) -> None:
-        try:
-            await link.write(self.traffic, self._drained)
-        except Exception:
-            log.exception("the writer failed")
+    def _writer_failed(self, link: Link) -> None:
+        if link is self._link:
             self._abandon_link(ConnectionLost("the writer failed", code="WriterFailed"))
-
-    def _drained(self) -> None:
-        self._warned_of_outbound = False
 
     # -- closing -------------------------------------------------------------------------
 

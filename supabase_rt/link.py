@@ -1,4 +1,10 @@
-"""One attempt to connect and, if it succeeds, the way out: a queue and its one writer."""
+"""One attempt to connect and, if it succeeds, the way out of its socket.
+
+A frame is written at the call while the peer takes what it is given. When it does not, the frames
+wait in a queue, in the order of the calls, for the one writer: a task that lives only as long as
+there is something to catch up with. As nothing is written past a queue that is not empty, there
+is one order, and a link that never meets a slow peer never pays for a task to hand its frames to.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ from typing import Any
 from .errors import ConnectionFailed, ConnectionLost
 from .outcome import Outcome
 from .protocol.messages import Message
-from .transport import Transport
+from .transport import Transport, Unfinished
 
 __all__ = ["Codec", "Link", "Traffic", "disconnected", "settle"]
 
@@ -20,6 +26,13 @@ log = logging.getLogger("supabase_rt.connection")
 
 DRAIN_TIMEOUT = 1.0
 """Seconds that frames already accepted get to leave before the socket is closed."""
+
+BURST = 64
+"""Frames written one after the other before somebody else gets a turn of the loop: one who
+awaits every send in a long loop would else keep it from the reader and from the heartbeat."""
+
+WRITTEN: Outcome[str] = Outcome.of("ok")
+"""The result of every frame that nobody answers and that left at the call."""
 
 
 @dataclass(slots=True)
@@ -56,56 +69,146 @@ def disconnected() -> ConnectionFailed:
 
 
 class Link:
-    """The queue of frames that wait to be written, and the writer that empties it."""
+    """One connection: its task, its socket once it is open, and the frames that wait for it.
 
-    def __init__(self) -> None:
+    ``failed`` is called where writing fails for a reason that is not the socket's end.
+    """
+
+    def __init__(self, traffic: Traffic, max_outbound: int, failed: Callable[[Link], None]) -> None:
         self.task: asyncio.Task[None] | None = None
         self.transport: Transport | None = None
+        self._traffic = traffic
+        self._max_outbound = max_outbound
+        self._failed = failed
         self._queue: deque[tuple[str | bytes, Any]] = deque()
-        self._wakeup = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._unfinished: Unfinished | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._in_a_row = 0
+        self._has_warned = False
 
-    def __len__(self) -> int:
-        return len(self._queue)
+    # -- writing -------------------------------------------------------------------------
 
     def put(self, data: str | bytes, outcome: Any) -> None:
-        """Queue a frame; ``outcome`` settles when it is written, or never will be."""
-        self._queue.append((data, outcome))
-        self._drained.clear()
-        self._wakeup.set()
+        """Write a frame, or queue it; ``outcome`` settles when it is written or never will be."""
+        if not self._leaves_now(data):
+            self._line_up(data, outcome)
+        elif outcome is not None:
+            settle(outcome, "ok")
 
-    async def write(self, traffic: Traffic, drained: Callable[[], None]) -> None:
-        """The one writer: frames leave in the order of the calls, until the socket is closed."""
+    def cast(self, data: bytes) -> Outcome[str]:
+        """``put`` for a frame that nobody answers: most results are there already."""
+        if self._leaves_now(data):
+            self._in_a_row += 1
+            if self._in_a_row < BURST:
+                return WRITTEN
+            self._in_a_row = 0
+            outcome: Outcome[str] = Outcome()
+            asyncio.get_running_loop().call_soon(outcome.succeed, "ok")
+            return outcome
+        outcome = Outcome()
+        self._line_up(data, outcome)
+        return outcome
+
+    def _leaves_now(self, data: str | bytes) -> bool:
+        """Write the frame if nothing goes before it; one that did not leave has to line up."""
+        if self._writer is not None or self._is_over:
+            return False
+        assert self.transport is not None
+        try:
+            self._unfinished = self.transport.write(data)
+        except ConnectionLost:
+            # The reader sees the same end and reports it.
+            self._is_over = True
+            return False
+        except Exception:
+            self._fail()
+            return False
+        if self._unfinished is not None:
+            return False
+        self._traffic.frames_out += 1
+        return True
+
+    def _line_up(self, data: str | bytes, outcome: Any) -> None:
+        if self.transport is None:
+            settle(outcome, "error")
+            return
+        self._queue.append((data, outcome))
+        if self._unfinished is not None and self._writer is None:
+            writer = asyncio.get_running_loop().create_task(
+                self._catch_up(), name="supabase_rt:writer"
+            )
+            # A loop may run its tasks at once (asyncio.eager_task_factory).
+            self._writer = None if writer.done() else writer
+
+    async def _catch_up(self) -> None:
+        """The one writer: frames leave in their order until none is left, or the socket ends.
+
+        The first of the queue has been handed over, and is waited for.
+        """
         queue, transport = self._queue, self.transport
         assert transport is not None
-        while True:
+        try:
             while queue:
-                data, outcome = queue[0]
-                try:
-                    await transport.send(data)
-                except ConnectionLost:
-                    # The reader sees the same end and reports it.
-                    return
-                queue.popleft()
-                traffic.frames_out += 1
-                if outcome is not None:
-                    settle(outcome, "ok")
-            drained()
-            self._drained.set()
-            self._wakeup.clear()
-            await self._wakeup.wait()
+                if self._unfinished is None:
+                    self._unfinished = transport.write(queue[0][0])
+                if self._unfinished is not None:
+                    await self._unfinished.end()
+                    self._unfinished = None
+                self._traffic.frames_out += 1
+                settle(queue.popleft()[1], "ok")
+                self._in_a_row += 1
+                if self._in_a_row >= BURST:
+                    self._in_a_row = 0
+                    await asyncio.sleep(0)
+        except ConnectionLost:
+            # The reader sees the same end and reports it.
+            self._is_over = True
+        except Exception:
+            self._fail()
+        else:
+            self._has_warned = False
+        finally:
+            self._writer = None
 
-    def drop(self) -> None:
-        """What was not written will not be: the rejoin goes first on the next link."""
-        while self._queue:
-            settle(self._queue.popleft()[1], "error")
-        self._drained.set()
+    def _fail(self) -> None:
+        self._is_over = True
+        log.exception("the writer failed")
+        self._failed(self)
+
+    # -- too much ------------------------------------------------------------------------
+
+    def refuses(self) -> bool:
+        """Whether so much waits that a frame of the user's is refused; counted, and logged once."""
+        if len(self._queue) < self._max_outbound:
+            return False
+        self._traffic.frames_refused += 1
+        if not self._has_warned:
+            self._has_warned = True
+            log.error(
+                "%d frames wait to be written; further sends resolve 'error' until the "
+                "server takes them (await your sends to go at its pace)",
+                self._max_outbound,
+            )
+        return True
+
+    # -- the end -------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Wait until what was accepted has left, but not for long."""
+        if self._writer is not None:
+            _, late = await asyncio.wait([self._writer], timeout=DRAIN_TIMEOUT)
+            if late:
+                log.debug("frames were left unwritten at the close")
+
+    async def end(self) -> None:
+        """Stop writing. What was not written will not be: the rejoin goes first on the next."""
+        self.transport = None
+        self._is_over = True
         try:
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                await self._drained.wait()
-        except TimeoutError:
-            log.debug("frames were left unwritten at the close")
+            if self._writer is not None:
+                self._writer.cancel()
+                await asyncio.wait([self._writer])
+        finally:
+            while self._queue:
+                settle(self._queue.popleft()[1], "error")

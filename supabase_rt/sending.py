@@ -113,8 +113,7 @@ class Sending:
             return Outcome.of("error")
         if not self._machine.can_push:
             return self._over_rest(message, timeout, persist)
-        if self._core.connection.is_outbound_full:
-            self._core.connection.refuse_outbound()
+        if self._core.connection.refuses():
             return Outcome.of("error")
         if self._machine.config.ack:
             return self._push(message, timeout, persist)
@@ -174,8 +173,7 @@ class Sending:
 
     def _push(self, message: dict[str, Any], timeout: float, persist: bool = False) -> Outcome[str]:
         """Send what the server answers."""
-        if self._core.connection.is_outbound_full:
-            self._core.connection.refuse_outbound()
+        if self._core.connection.refuses():
             return Outcome.of("error")
         outcome = Reply(persist)
         event = message["type"]

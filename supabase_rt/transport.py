@@ -17,7 +17,7 @@ import logging
 import os
 import ssl as ssl_module
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from .errors import ConnectionFailed, ConnectionLost
 from .protocol.verdicts import http_failure
 
-__all__ = ["Transport", "TransportOptions"]
+__all__ = ["Transport", "TransportOptions", "Unfinished"]
 
 log = logging.getLogger("supabase_rt.transport")
 
@@ -65,6 +65,7 @@ class Transport:
         self._ws = ws
         self._host = host
         self._cause: ConnectionLost | None = None
+        self._goodbye: tuple[int, str] | None = None
 
     @classmethod
     async def open(
@@ -135,23 +136,45 @@ class Transport:
         log.warning("websocket to %s broke: %s", self._host, type(error).__name__)
         return _lost(code if isinstance(code, int) else None, "", hint)
 
+    def write(self, frame: str | bytes) -> Unfinished | None:
+        """Write one frame at the call; None where that was all.
+
+        aiohttp's way to write is a coroutine, which waits only where the peer does not take what
+        was written before. So it is run here as far as it goes, without a task, and what is left
+        of it is for the caller to end. Raises ``ConnectionLost`` where the socket is closed.
+        """
+        ws = self._ws
+        writing = ws.send_str(frame) if isinstance(frame, str) else ws.send_bytes(frame)
+        try:
+            return Unfinished(self, writing, writing.send(None))
+        except StopIteration:
+            return None
+        except (aiohttp.ClientError, OSError):
+            pass
+        raise self.closed()
+
     async def send(self, frame: str | bytes) -> None:
         """Write one frame; waits while the peer does not take what was written before.
 
         Raises ``ConnectionLost`` where the socket is closed.
         """
-        try:
-            if isinstance(frame, str):
-                await self._ws.send_str(frame)
-            else:
-                await self._ws.send_bytes(frame)
-            return
-        except (aiohttp.ClientError, OSError):
-            pass
-        raise _lost(self._ws.close_code, "")
+        unfinished = self.write(frame)
+        if unfinished is not None:
+            await unfinished.end()
+
+    def closed(self) -> ConnectionLost:
+        """What a writer hears of the socket's end."""
+        return _lost(self._ws.close_code, "")
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close and wait for the peer, for ``CLOSE_TIMEOUT`` seconds at most."""
+        """Close and wait for the peer, for ``CLOSE_TIMEOUT`` seconds at most.
+
+        The first caller's code counts: its close ends the reader, whose owner closes too, and
+        which of the two writes the frame is up to aiohttp.
+        """
+        if self._goodbye is None:
+            self._goodbye = code, reason
+        code, reason = self._goodbye
         try:
             async with asyncio.timeout(2 * CLOSE_TIMEOUT):
                 await self._ws.close(code=code, message=reason.encode()[:123])
@@ -161,6 +184,45 @@ class Transport:
     def give_up_on(self, cause: ConnectionLost) -> None:
         """The link is dead though the socket does not say so: ``pump`` will return ``cause``."""
         self._cause = cause
+
+
+class Unfinished:
+    """A frame that is handed over while the peer does not take what was written before it."""
+
+    __slots__ = ("_transport", "_waits_for", "_writing")
+
+    def __init__(
+        self,
+        transport: Transport,
+        writing: Coroutine[Any, Any, None],
+        waits_for: asyncio.Future[None],
+    ) -> None:
+        self._transport = transport
+        self._writing = writing
+        self._waits_for = waits_for
+        # Where nobody is left to end this when the socket breaks, asyncio would complain of it.
+        waits_for.add_done_callback(_look_at)
+
+    async def end(self) -> None:
+        """Wait until the peer takes more. Raises ``ConnectionLost`` where the socket is closed."""
+        try:
+            while True:
+                # Not awaited itself: aiohttp shares it with whoever else writes, a pong for one,
+                # and a cancelled await would cancel it under them.
+                await asyncio.wait([self._waits_for])
+                self._waits_for = self._writing.send(None)
+        except StopIteration:
+            return
+        except (aiohttp.ClientError, OSError):
+            pass
+        finally:
+            self._writing.close()
+        raise self._transport.closed()
+
+
+def _look_at(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _lost(code: int | None, reason: str, hint: str | None = None) -> ConnectionLost:

@@ -263,7 +263,7 @@ async def test_nothing_is_left_after_all_of_it(
     server.broadcast("room", "x", {})
     await until(lambda: client.health().frames_in == 2)
     await channel.unsubscribe()
-    await until(lambda: our_tasks() == ["supabase_rt:link", "supabase_rt:writer"])
+    await until(lambda: our_tasks() == ["supabase_rt:link"])
 
 
 async def _slow(*args: Any) -> None:

@@ -78,7 +78,7 @@ async def test_an_error_listener_that_connects_anew_gets_one_link(
     client.connect()
     await until(client.is_connected)
     await asyncio.sleep(0.05)
-    assert our_tasks() == ["supabase_rt:link", "supabase_rt:writer"]
+    assert our_tasks() == ["supabase_rt:link"]
     await client.channel("room").subscribe()
     assert server.connections == 1
 
