@@ -1,9 +1,21 @@
 """A local server that speaks the Supabase Realtime protocol; needs ``supabase-rt[server]``."""
 
+from .activity import Happening
 from .auth import Rights
 from .backend import Received
 from .faults import Faults
 from .local import LocalRealtime
+from .postgres.embedded import EmbeddedPostgres
+from .postgres.problems import DatabaseProblem
 from .settings import Settings
 
-__all__ = ["Faults", "LocalRealtime", "Received", "Rights", "Settings"]
+__all__ = [
+    "DatabaseProblem",
+    "EmbeddedPostgres",
+    "Faults",
+    "Happening",
+    "LocalRealtime",
+    "Received",
+    "Rights",
+    "Settings",
+]

@@ -9,7 +9,9 @@ import urllib.parse
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
+from .activity import Activity, Happening
 from .auth import TokenError
 from .backend import Backend
 from .http_api import HttpApi, json_response
@@ -25,7 +27,7 @@ MAX_BODY = 8_000_000
 
 def make_app(backend: Backend) -> web.Application:
     """The application: as Supabase serves it behind its gateway, and as the bare server does."""
-    app = web.Application(client_max_size=MAX_BODY)
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_watched(backend.activity)])
     app[SOCKETS] = {}
     handshakes = _Handshakes(backend, app[SOCKETS])
     app.router.add_get("/socket/websocket", handshakes.handle)
@@ -41,6 +43,30 @@ def make_app(backend: Backend) -> web.Application:
             app.router.add_post(path, handler)
             app.router.add_options(path, api.preflight)
     return app
+
+
+def _watched(activity: Activity) -> Middleware:
+    """Tells onlookers of the requests: the path only, because keys stand in the query."""
+
+    def tell(request: web.Request, response: web.StreamResponse) -> None:
+        kind = "refuse" if request.path.endswith("/websocket") else "request"
+        text = f"{response.status} {response.reason}"
+        activity.tell(Happening(kind, None, request.path, request.method, text))
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not activity.watched:
+            return await handler(request)
+        try:
+            response = await handler(request)
+        except web.HTTPException as exc:
+            tell(request, exc)
+            raise
+        if not isinstance(response, web.WebSocketResponse):
+            tell(request, response)
+        return response
+
+    return watch
 
 
 def _vsn(text: str) -> str | None:
@@ -101,11 +127,18 @@ class _Handshakes:
         number = self._backend.connections
         socket = Socket(ws, transport, self._backend, vsn, token, number)
         self._sockets[number] = socket
+        self._tell("connect", number, f"{request.remote}, vsn {vsn}")
         try:
             await socket.run()
         finally:
             del self._sockets[number]
+            self._tell("disconnect", number)
         return ws
+
+    def _tell(self, kind: str, number: int | None, text: str = "") -> None:
+        activity = self._backend.activity
+        if activity.watched:
+            activity.tell(Happening(kind, number, text=text))
 
 
 def _phrase(status: int) -> dict[str, str]:

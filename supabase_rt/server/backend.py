@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..errors import DecodeError
 from ..protocol.messages import Message
 from ..protocol.serializer import payload_object
+from .activity import Activity
 from .auth import Policy, Rights, Token, Tokens, default_policy
 from .changes import ChangeFeed, Feed
 from .faults import Faults
@@ -76,9 +77,12 @@ class Backend:
         self.tokens = tokens or Tokens()
         self.policy = policy
         self.faults = faults or Faults()
-        self.hub = Hub()
+        self.activity = Activity()
+        self.hub = Hub(self.activity)
         self.tables = ChangeFeed(
-            strict=self.settings.strict_tables, max_record_bytes=self.settings.max_record_bytes
+            strict=self.settings.strict_tables,
+            max_record_bytes=self.settings.max_record_bytes,
+            activity=self.activity,
         )
         self.feed: Feed = self.tables
         self.database: AskedDatabase | None = None

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..protocol.messages import dumps
+from .activity import Activity, Happening
 from .columns import exact
 from .filters import Condition, FilterError, check, like, parse, passes, quoted
 from .tables import Row, Table, Tables
@@ -191,7 +192,14 @@ class Feed(Protocol):
 class ChangeFeed:
     """Changes published from Python, told to the channels whose bindings match."""
 
-    def __init__(self, *, strict: bool = False, max_record_bytes: int = 1_048_576) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        max_record_bytes: int = 1_048_576,
+        activity: Activity | None = None,
+    ) -> None:
+        self._activity = activity or Activity()
         self.tables = Tables()
         self._strict = strict
         self._max_record_bytes = max_record_bytes
@@ -259,6 +267,10 @@ class ChangeFeed:
                     encoded[select] = msgspec.Raw(dumps(self._data(change, select)))
                 subscriber.deliver_change(change.type, ids, encoded[select])
             reached += bool(groups)
+        if self._activity.watched:
+            name, row = f"{change.table.schema}.{change.table.name}", change.record or change.old
+            found = Happening("change", None, name, change.type, content=row, reached=reached)
+            self._activity.tell(found)
         return reached
 
     def _matching(

@@ -35,6 +35,7 @@ class Host(Protocol):
 
     backend: Backend
     vsn: str
+    number: int
     now: float
     timers: Timers
 
@@ -84,6 +85,11 @@ class ServerChannel:
     def space(self) -> SpaceKey:
         """Where this channel belongs."""
         return self.sub_topic, self.config.private
+
+    @property
+    def connection(self) -> int:
+        """The number of the socket."""
+        return self.session.number
 
     def hears_broadcasts(self, sender: Member | None) -> bool:
         """Not its own ones, unless asked for; none without the right."""

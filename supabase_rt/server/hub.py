@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from .activity import Activity, Happening
 from .outgoing import Fanout
 from .presence import Diff, PresenceBook
 
@@ -25,6 +26,10 @@ class Member(Protocol):
     @property
     def space(self) -> SpaceKey:
         """The space that the channel is in."""
+
+    @property
+    def connection(self) -> int:
+        """The number of the socket that it lives on."""
 
     def hears_broadcasts(self, sender: Member | None) -> bool:
         """Whether a broadcast of ``sender`` is for this member."""
@@ -46,7 +51,8 @@ class _Space:
 class Hub:
     """All spaces of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, activity: Activity | None = None) -> None:
+        self._activity = activity or Activity()
         self._spaces: dict[SpaceKey, _Space] = {}
 
     def enter(self, member: Member) -> None:
@@ -70,11 +76,15 @@ class Hub:
 
     def broadcast(self, key: SpaceKey, message: Fanout, sender: Member | None = None) -> int:
         """Tell the members of a space; how many were told."""
-        return sum(
+        reached = sum(
             member.deliver(message)
             for member in self.members(key)
             if member.hears_broadcasts(sender)
         )
+        if self._activity.watched:
+            number = sender.connection if sender is not None else None
+            self._watched(key, "broadcast", message.payload, number, reached)
+        return reached
 
     def track(self, member: Member, key: str, payload: dict[str, Any]) -> None:
         """Note and tell that a member is present."""
@@ -95,6 +105,24 @@ class Hub:
         if diff is None:
             return
         message = Fanout(f"realtime:{key[0]}", "presence_diff", diff)
+        if self._activity.watched:
+            self._watched(key, "presence", diff)
         for member in list(space.members):
             if member.hears_presence():
                 member.deliver(message)
+
+    def _watched(
+        self,
+        key: SpaceKey,
+        kind: str,
+        payload: Any,
+        connection: int | None = None,
+        reached: int | None = None,
+    ) -> None:
+        event = getattr(payload, "event", "")
+        text = "private" if key[1] else ""
+        self._activity.tell(Happening(kind, connection, key[0], event, text, payload, reached))
+
+    def spaces(self) -> list[tuple[SpaceKey, dict[str, Any]]]:
+        """Every space that has members, with who is present in it."""
+        return [(key, space.presence.state()) for key, space in self._spaces.items()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
+from .activity import Listener
 from .app import SOCKETS, make_app
 from .auth import DEFAULT_SECRET, TEN_YEARS, Policy, Tokens, default_policy
 from .backend import Backend, Received
@@ -225,6 +226,7 @@ class LocalRealtime:
             folder=None if isinstance(embedded_db, bool) else embedded_db,
             slot=slot,
             max_record_bytes=self.settings.max_record_bytes,
+            activity=self.backend.activity,
         )
 
     @property
@@ -277,6 +279,10 @@ class LocalRealtime:
     def received(self) -> Sequence[Received]:
         """The messages of all clients in order, the newest 10,000."""
         return self.backend.received
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every ``Happening`` from now on; what comes back ends that."""
+        return self.backend.activity.watch(listener)
 
     # -- what it says ------------------------------------------------------------------
 

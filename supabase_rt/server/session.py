@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import DecodeError
 from ..protocol.messages import PHOENIX, Message, plain
 from ..protocol.serializer import decode_client_binary, decode_text
+from .activity import Happening
 from .auth import Rights, Token, TokenError
 from .backend import Backend, logger
 from .channel import OK, ServerChannel
@@ -263,6 +264,7 @@ class Session:
         else:
             answer = {"status": "error", "response": {"reason": str(refused)}}
         self._reply(message, answer, join_ref=message.join_ref)
+        self._tell("join" if refused is None else "join_refused", message.topic, refused)
         if decision.replaced is not None:
             # Only now: recorded, the close of the old channel follows the answer to the new.
             decision.replaced.close_frame()
@@ -302,7 +304,14 @@ class Session:
         """Forget a channel that has ended."""
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
+            self._tell("leave", channel.topic)
         channel.terminate()
+
+    def _tell(self, kind: str, topic: str, about: object = None) -> None:
+        activity = self.backend.activity
+        if activity.watched:
+            sub_topic, text = topic.removeprefix(PREFIX), "" if about is None else str(about)
+            activity.tell(Happening(kind, self.number, sub_topic, text=text))
 
     def _watch_silence(self) -> None:
         timeout = self.backend.settings.idle_timeout

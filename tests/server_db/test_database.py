@@ -168,7 +168,7 @@ async def test_what_is_wrong_is_said_in_one_line(
         "postgresql://postgres@127.0.0.1:1/postgres": "cannot connect to the database",
         url.replace("postgres@", "guest@"): "run ALTER ROLE guest REPLICATION as a superuser",
         url.replace("postgres@", "follower@"): "follower may not create the schema auth",
-        "nonsense": "cannot connect to the database",
+        "nonsense": "cannot read the database URL",
     }
     for bad, problem in cases.items():
         with pytest.raises(DatabaseProblem, match=problem) as caught:

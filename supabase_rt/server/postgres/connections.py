@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -20,8 +21,8 @@ SESSION = "-c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO -c intervals
 
 async def connect(url: str, purpose: str, *, replication: bool = False) -> psycopg.AsyncConnection:
     """An open connection in autocommit mode; raises ``DatabaseProblem``."""
+    given = _read(url)
     try:
-        given = conninfo_to_dict(url)
         options = f"{given.get('options') or ''} {SESSION}".strip()
         return await psycopg.AsyncConnection.connect(
             url,
@@ -35,6 +36,19 @@ async def connect(url: str, purpose: str, *, replication: bool = False) -> psyco
     except psycopg.Error as exc:
         problem = " ".join(str(exc).split())
     raise DatabaseProblem(f"cannot connect to the database: {problem}")
+
+
+def _read(url: str) -> dict[str, Any]:
+    """The parts of a URL; what libpq says of a bad one may quote the password, and is not told."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error:
+        problem = "cannot read the database URL; it is postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    else:
+        if "@" not in str(given.get("host") or ""):
+            return dict(given)
+        problem = "the password in the database URL has to be percent-encoded: %40 for @"
+    raise DatabaseProblem(problem)
 
 
 def _is_alive(conn: psycopg.AsyncConnection) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from ..activity import Activity
 from ..auth import Rights, Token
 from ..joins import Replay
 from ..stored import StoredMessage
@@ -44,6 +45,7 @@ class Database:
         slot: str | None = None,
         publication: str = PUBLICATION,
         max_record_bytes: int = 1_048_576,
+        activity: Activity | None = None,
     ) -> None:
         self.embedded = EmbeddedPostgres(folder) if url is None else None
         self._url = url
@@ -51,6 +53,7 @@ class Database:
         self._slot = slot
         self._publication = publication
         self._max_record_bytes = max_record_bytes
+        self._activity = activity
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines: list[Line] = []
         self._follower: Follower | None = None
@@ -77,7 +80,7 @@ class Database:
         """Connect, create what is missing, and follow; raises ``DatabaseProblem``."""
         try:
             if self.embedded is not None:
-                await asyncio.to_thread(self.embedded.start)
+                await _finished(self.embedded.start)
                 self._url = self.embedded.url
             await self._open(self.url)
         except BaseException:
@@ -96,6 +99,7 @@ class Database:
             self._spawn,
             publication=self._publication,
             max_record_bytes=self._max_record_bytes,
+            activity=self._activity,
         )
         self._follower = Follower(self._open_stream, self.feed.tell, self._sent)
         await self._follower.open()
@@ -196,3 +200,14 @@ class Database:
             done(found)
 
         self._spawn(ask(), "replay")
+
+
+async def _finished(work: Callable[[], object]) -> None:
+    """Run ``work`` in a thread; also when cancelled not before it has ended."""
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # What is half made could not be removed under the thread that makes it.
+        await asyncio.gather(running, return_exceptions=True)
+        raise

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from ..activity import Activity, Happening
 from ..changes import UNABLE, Binding, SubscribeFailed, Subscriber
 from .catalog import Shape, published, read_shape
 from .conditions import check_binding
@@ -37,8 +38,15 @@ class DatabaseFeed:
     """
 
     def __init__(
-        self, line: Line, spawn: Spawn, *, publication: str, max_record_bytes: int = 1_048_576
+        self,
+        line: Line,
+        spawn: Spawn,
+        *,
+        publication: str,
+        max_record_bytes: int = 1_048_576,
+        activity: Activity | None = None,
     ) -> None:
+        self._activity = activity or Activity()
         self._line = line
         self._spawn = spawn
         self._publication = publication
@@ -150,6 +158,13 @@ class DatabaseFeed:
                 frames += [(numbers[nth], send) for nth, send in found]
         for _, send in sorted(frames, key=lambda frame: frame[0]):
             send()
+        if self._activity.watched:
+            self._show(changes)
+
+    def _show(self, changes: Sequence[RowChange]) -> None:
+        for each in changes:
+            name, row = f"{each.relation.schema}.{each.relation.name}", each.new or each.old
+            self._activity.tell(Happening("change", None, name, each.type, content=row))
 
     async def _tell_table(
         self, oid: int, changes: Sequence[RowChange]

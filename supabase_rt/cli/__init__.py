@@ -1,0 +1,9 @@
+"""The command ``supabase-rt``, also ``python -m supabase_rt``.
+
+Each file in ``commands`` is one command and is found by being there. Nothing is imported by
+``--help`` that a command needs only when it runs.
+"""
+
+from .app import main
+
+__all__ = ["main"]

@@ -1,0 +1,79 @@
+"""From the words on the command line to the command, and from its end to the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from .. import __version__
+from .command import Command, CommandFailed
+from .commands import find_commands
+
+__all__ = ["main", "make_parser"]
+
+INTERRUPTED = 130
+Children: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def make_parser(commands: Sequence[Command], words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of everything; the chosen command is in ``command`` of its result.
+
+    Only a command that ``words`` may name gets its options, because some import a lot for them.
+    """
+    parser = argparse.ArgumentParser(
+        prog="supabase-rt",
+        description="Supabase Realtime on the command line.",
+        epilog="'supabase-rt COMMAND --help' tells the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"supabase-rt {__version__}")
+    groups: dict[tuple[str, ...], Children] = {(): _children(parser)}
+    for command in commands:
+        *above, last = command.name.split()
+        for depth in range(1, len(above) + 1):
+            path = tuple(above[:depth])
+            if path not in groups:
+                group = groups[path[:-1]].add_parser(path[-1], help=f"commands: {path[-1]} ...")
+                groups[path] = _children(group)
+        child = _add(groups[tuple(above)], last, command)
+        if set(command.name.split()) <= set(words):
+            command.configure(child)
+    return parser
+
+
+def _children(parser: argparse.ArgumentParser) -> Children:
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _add(group: Children, name: str, command: Command) -> argparse.ArgumentParser:
+    parser = group.add_parser(
+        name,
+        help=command.summary,
+        description=command.description or command.summary,
+        epilog=command.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 1 for a failure, 2 for wrong words."""
+    words = sys.argv[1:] if words is None else words
+    name = ""
+    try:
+        options = make_parser(find_commands(), words).parse_args(words)
+        command: Command = options.command
+        name = f" {command.name}"
+        return command.run(options)
+    except CommandFailed as exc:
+        print(f"supabase-rt{name}: {exc}", file=sys.stderr)
+        return exc.code
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; at its exit Python would flush what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED

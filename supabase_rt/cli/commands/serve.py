@@ -1,0 +1,249 @@
+"""``supabase-rt serve``: a Realtime server on this machine, with or without a database."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import re
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from ... import __version__
+from ..command import Command, CommandFailed
+from ..limits import add_field_options, field_values
+from ..screen import Screen, printable
+
+if TYPE_CHECKING:
+    from ...server import Happening, LocalRealtime
+
+__all__ = ["COMMAND"]
+
+PORT = 54321
+SECRET_VARIABLE = "SUPABASE_JWT_SECRET"
+LOOPBACK = ("127.", "localhost", "::1")
+EPILOG = f"""\
+examples:
+  supabase-rt serve                         broadcast and presence, rows published from Python
+  supabase-rt serve --embedded-db           with a PostgreSQL that is gone afterwards
+  supabase-rt serve --embedded-db ./data    with one that keeps its data
+  supabase-rt serve --db postgresql://postgres:postgres@127.0.0.1:5432/postgres
+
+A secret on the command line is seen by everyone on the machine: {SECRET_VARIABLE}
+in the environment does the same. Ctrl+C ends the server and everything it started.
+"""
+SNIPPET = """\
+from supabase_rt import create_client
+
+supabase = create_client("{url}", "{key}")
+room = supabase.channel("room").on("broadcast", {{"event": "*"}}, print)
+room.subscribe(lambda status, error: print(status, error or ""))
+supabase.realtime.run()
+"""
+COLOURS = {
+    "connect": "green",
+    "disconnect": "grey",
+    "join": "cyan",
+    "leave": "grey",
+    "refuse": "red",
+    "join_refused": "red",
+    "broadcast": "magenta",
+    "presence": "blue",
+    "change": "yellow",
+}
+
+
+# -- options -------------------------------------------------------------------------------
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options; raises ``CommandFailed`` where the server's packages are missing."""
+    try:
+        from ...server import Settings
+    except ImportError as exc:
+        raise CommandFailed(str(exc)) from None
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=PORT, help="port, 0 for a free one (%(default)s)"
+    )
+    database = parser.add_mutually_exclusive_group()
+    database.add_argument(
+        "--db", metavar="URL", help="follow this PostgreSQL 14 or newer with wal_level = logical"
+    )
+    database.add_argument(
+        "--embedded-db",
+        metavar="FOLDER",
+        nargs="?",
+        const=True,
+        default=False,
+        help="start a PostgreSQL of its own; with a folder it keeps its data there",
+    )
+    parser.add_argument(
+        "--slot",
+        metavar="NAME",
+        help="replication slot that is found again after a crash (default: a temporary one)",
+    )
+    parser.add_argument(
+        "--jwt-secret",
+        metavar="SECRET",
+        default=os.environ.get(SECRET_VARIABLE) or None,
+        help="signs and checks tokens; at least 32 bytes (default: that of a local Supabase)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no request log")
+    limits = parser.add_argument_group("limits and delays (seconds, bytes)")
+    add_field_options(limits, Settings)
+
+
+# -- the server ----------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until Ctrl+C or SIGTERM."""
+    from ...server import DatabaseProblem, LocalRealtime, Settings
+
+    screen = Screen()
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("supabase_rt").addHandler(warnings)
+    try:
+        server = LocalRealtime(
+            options.port,
+            options.host,
+            options.jwt_secret,
+            db=options.db,
+            embedded_db=options.embedded_db,
+            slot=options.slot,
+            **field_values(options, Settings),
+        )
+        asyncio.run(_serve(server, options, screen))
+    except (DatabaseProblem, ValueError) as exc:
+        raise CommandFailed(str(exc)) from None
+    except OSError as exc:
+        raise CommandFailed(_cannot_listen(exc, options)) from None
+    finally:
+        logging.getLogger("supabase_rt").removeHandler(warnings)
+    return 0
+
+
+def _cannot_listen(exc: OSError, options: argparse.Namespace) -> str:
+    at = f"{options.host}:{options.port}"
+    if exc.errno == errno.EADDRINUSE:
+        return f"{at} is taken by another program; choose another --port, or 0 for a free one"
+    if exc.errno == errno.EACCES:
+        return f"this user may not listen at {at}; choose a --port above 1023"
+    return f"cannot listen at {at}: {exc.strerror or exc}; --host is an address of this machine"
+
+
+async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        # Windows has neither SIGHUP nor handlers in the loop; there Ctrl+C cancels this task.
+        with contextlib.suppress(AttributeError, NotImplementedError):
+            loop.add_signal_handler(getattr(signal, name), over.set)
+    if options.embedded_db:
+        screen.say("starting PostgreSQL ...")
+    starting = loop.create_task(server.start(), name="supabase_rt serve: start")
+    ended = loop.create_task(over.wait(), name="supabase_rt serve: until a signal")
+    try:
+        await asyncio.wait([starting, ended], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return
+        starting.result()
+        _introduce(server, options, screen)
+        if not options.quiet:
+            server.watch(_Log(screen).tell)
+        await ended
+        screen.say("stopping ...")
+    finally:
+        for task in (starting, ended):
+            task.cancel()
+        await asyncio.wait([starting, ended])
+        await server.stop()
+
+
+# -- what it prints ------------------------------------------------------------------------
+
+
+def without_password(url: str) -> str:
+    """The URL or the keywords of a database, fit to be shown."""
+    url = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
+    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", url)
+
+
+def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
+    rows = [("URL", server.url), ("WebSocket", server.ws_url)]
+    if options.db or options.embedded_db:
+        rows.append(("Database", without_password(server.database_url)))
+    rows += [("anon key", server.anon_key), ("service key", server.service_key)]
+    screen.say(screen.paint(f"Supabase Realtime, local (supabase-rt {__version__})", "bold"))
+    screen.say()
+    for name, value in rows:
+        screen.say(f"  {name:<12}", value)
+    screen.say("\nA bot to start with:\n")
+    for line in SNIPPET.format(url=server.url, key=server.anon_key).splitlines():
+        screen.say("   ", screen.paint(line, "cyan") if line else "")
+    screen.say()
+    if not options.host.startswith(LOOPBACK) and options.jwt_secret is None:
+        screen.say(
+            screen.paint("careful:", "red"),
+            "others can reach this server, and its secret is publicly known; give --jwt-secret",
+        )
+    screen.say(screen.paint("Ctrl+C ends it", "grey"))
+
+
+class _Log:
+    """The request log: who came, what was asked and what became of it; no payloads, no keys."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def tell(self, found: Happening) -> None:
+        """Print one line."""
+        origin = "" if found.connection is None else f"socket {found.connection}"
+        if found.kind == "change":
+            origin = "database"
+        elif found.kind in ("refuse", "request"):
+            origin = "http"
+        kind = self._screen.paint(f"{_word(found):<10}", COLOURS.get(found.kind, "grey"))
+        moment = self._screen.paint(time.strftime("%H:%M:%S"), "grey")
+        self._screen.say(moment, f" {origin:<10}", kind, printable(_about(found)))
+
+
+def _word(found: Happening) -> str:
+    if found.kind in ("refuse", "join_refused"):
+        return "refused"
+    return found.event if found.kind in ("change", "request") else found.kind
+
+
+def _about(found: Happening) -> str:
+    words: list[Any] = [found.topic]
+    if found.kind == "broadcast":
+        words.append(found.event)
+    if found.text:
+        words.append(f"({found.text})" if found.kind == "broadcast" else found.text)
+    if found.kind == "presence":
+        diff = found.content
+        words += [f"+{key}" for key in diff["joins"]] + [f"-{key}" for key in diff["leaves"]]
+    if found.reached is not None:
+        words.append(f"→ {found.reached}")
+    return " ".join(str(word) for word in words if word)
+
+
+COMMAND = Command(
+    name="serve",
+    summary="run a Realtime server on this machine",
+    description="Run a Realtime server on this machine, with or without a PostgreSQL behind it.",
+    epilog=EPILOG,
+    configure=configure,
+    run=run,
+)

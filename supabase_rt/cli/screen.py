@@ -1,0 +1,41 @@
+"""What commands print: aligned, with colours only where a terminal shows them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+__all__ = ["Screen", "printable"]
+
+COLOURS = {
+    "grey": 90,
+    "red": 31,
+    "green": 32,
+    "yellow": 33,
+    "blue": 34,
+    "magenta": 35,
+    "cyan": 36,
+    "bold": 1,
+}
+
+
+def printable(text: object) -> str:
+    """What others sent, on one line and without what would steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+class Screen:
+    """One stream of lines."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._coloured = self._stream.isatty() and "NO_COLOR" not in os.environ
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, or as it is."""
+        return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self._coloured else text
+
+    def say(self, *words: str) -> None:
+        """Print one line at once, also into a pipe."""
+        print(" ".join(words).rstrip(), file=self._stream, flush=True)

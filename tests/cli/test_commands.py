@@ -1,0 +1,146 @@
+"""The command line itself: how commands are found, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from supabase_rt import __version__
+from supabase_rt.cli import main
+from supabase_rt.cli.app import make_parser
+from supabase_rt.cli.command import Command, CommandFailed
+from supabase_rt.cli.commands import find_commands
+from supabase_rt.cli.commands.serve import without_password
+from supabase_rt.cli.limits import add_field_options, field_values
+from supabase_rt.cli.screen import printable
+from supabase_rt.server import Settings
+
+from .kit import command
+
+WITHOUT_SERVER = """
+import sys
+sys.modules["jwt"] = None
+from supabase_rt.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [found.name for found in find_commands()]
+    assert "serve" in names
+    for name in names:
+        with pytest.raises(SystemExit) as ended:
+            main([*name.split(), "--help"])
+        assert ended.value.code == 0
+        assert f"usage: supabase-rt {name}" in capsys.readouterr().out
+
+
+def test_commands_may_have_two_words() -> None:
+    def configure(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--out")
+
+    def fail(options: argparse.Namespace) -> int:
+        raise AssertionError("not this one")
+
+    types = Command("gen types", "rows as classes", configure, lambda options: 7)
+    keys = Command("gen keys", "keys", fail, fail)  # type: ignore[arg-type]
+    words = ["gen", "types", "--out", "x"]
+    options = make_parser([types, keys], words).parse_args(words)
+    assert options.command is types
+    assert options.out == "x"
+
+
+def test_the_version_and_the_exit_codes() -> None:
+    assert command("--version").stdout == f"supabase-rt {__version__}\n"
+    assert command().returncode == 2
+    assert "invalid choice: 'sreve'" in command("sreve").stderr
+
+
+def test_an_interrupt_is_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(options: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    found = [Command("wait", "waits", lambda parser: None, interrupted)]
+    monkeypatch.setattr("supabase_rt.cli.app.find_commands", lambda: found)
+    assert main(["wait"]) == 130
+
+
+def test_a_failure_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(options: argparse.Namespace) -> int:
+        raise CommandFailed("cannot", code=3)
+
+    found = [Command("try", "tries", lambda parser: None, fails)]
+    monkeypatch.setattr("supabase_rt.cli.app.find_commands", lambda: found)
+    assert main(["try"]) == 3
+    assert capsys.readouterr().err == "supabase-rt try: cannot\n"
+
+
+def test_without_the_servers_packages_the_line_to_install_them_is_said() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SERVER, "serve"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("supabase-rt: ")
+    assert done.stderr.endswith("pip install 'supabase-rt[server]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def parse(cls: type, *words: str) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    add_field_options(parser.add_argument_group(), cls)
+    return field_values(parser.parse_args(words), cls)
+
+
+def test_every_setting_of_the_server_has_an_option() -> None:
+    assert parse(Settings) == {}
+    given = parse(
+        Settings,
+        "--max-channels-per-client=5000",
+        "--presence-limit=7/1.5",
+        "--strict-tables",
+        "--no-private-only",
+        "--idle-timeout=0.5",
+    )
+    assert given == {
+        "max_channels_per_client": 5000,
+        "presence_limit": (7, 1.5),
+        "strict_tables": True,
+        "private_only": False,
+        "idle_timeout": 0.5,
+    }
+    assert parse(Settings, "--presence-limit=none") == {"presence_limit": None}
+    parser = argparse.ArgumentParser()
+    add_field_options(parser.add_argument_group(), Settings)
+    options = {name for action in parser._actions for name in action.option_strings}
+    for field in dataclasses.fields(Settings):
+        assert "--" + field.name.replace("_", "-") in options
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:se@c:ret@host/x", "postgresql://me:***@host/x"),
+        ("postgresql://me@host/x?password=secret&a=b", "postgresql://me@host/x?password=***&a=b"),
+        ("host=h password = 'a b' user=me", "host=h password = *** user=me"),
+        (
+            "postgresql://postgres@/postgres?host=%2Ftmp",
+            "postgresql://postgres@/postgres?host=%2Ftmp",
+        ),
+    ],
+)
+def test_a_password_is_not_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+def test_what_others_sent_cannot_steer_the_terminal() -> None:
+    assert printable("room\x1b[2J\n\u202e ok é") == "room\\x1b[2J\\n\\u202e ok é"

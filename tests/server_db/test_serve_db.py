@@ -1,0 +1,91 @@
+"""``supabase-rt serve`` with a database: what it says, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from supabase_rt import PostgresChange, create_client
+from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from tests.cli.kit import PLAIN, PYTHON, serving
+from tests.support.waiting import until
+
+from .test_database import SLOTS, gone, open_up, query, run
+
+
+def folder_of(url: str) -> Path:
+    return Path(url.rpartition("=")[2].replace("%2F", "/"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_an_embedded_database_is_gone_with_the_server(sent: signal.Signals) -> None:
+    async with serving("--embedded-db") as server:
+        url = server.shown["Database"]
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("create table t (id int primary key, v text)")
+            conn.execute("alter publication supabase_realtime add table t")
+            supabase = create_client(server.shown["URL"], server.shown["anon key"])
+            got: list[PostgresChange] = []
+            async with supabase.realtime:
+                room = supabase.channel("room").on(
+                    "postgres_changes", {"event": "*", "schema": "public", "table": "t"}, got.append
+                )
+                await room.subscribe().ready(10)
+                conn.execute("insert into t values (1, 'x')")
+                await until(lambda: got)
+            await server.until("database +INSERT +public.t$")
+        pid = int((folder_of(url) / "data" / "postmaster.pid").read_text().split()[0])
+        code, _, err = await server.end(sent)
+        assert code == (0 if sent is not signal.SIGKILL else -signal.SIGKILL)
+        assert err == ""
+    await until(lambda: not folder_of(url).exists())
+    await until(lambda: not Path(f"/proc/{pid}").exists() or not Path("/proc").exists())
+
+
+async def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *PYTHON,
+        "serve",
+        "--port=0",
+        "--embedded-db",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **PLAIN, "TMPDIR": str(open_up(tmp_path))},
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"starting PostgreSQL ...\n"
+    await until(lambda: list(tmp_path.iterdir()))
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, out, err) == (0, b"", b"")
+    await until(lambda: not list(tmp_path.iterdir()))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+async def test_no_slot_stays_in_a_given_database(
+    prepared: EmbeddedPostgres, sent: signal.Signals
+) -> None:
+    async with serving(f"--db={prepared.url}") as server:
+        assert server.shown["Database"] == prepared.url
+        assert len(await run(prepared, SLOTS)) == 1
+        await server.end(sent)
+    assert await gone(prepared, SLOTS)
+
+
+async def test_a_named_slot_is_kept_by_a_crash_and_dropped_at_the_end(
+    prepared: EmbeddedPostgres,
+) -> None:
+    words = [f"--db={prepared.url}", "--slot=found_again"]
+    async with serving(*words) as server:
+        await server.end(signal.SIGKILL)
+    assert await gone(prepared, f"{SLOTS} where active")
+    assert query(prepared, SLOTS) == [("found_again", False)]
+    async with serving(*words) as server:
+        assert query(prepared, f"{SLOTS} where active") == [("found_again", False)]
+        await server.end(signal.SIGTERM)
+    assert query(prepared, SLOTS) == []
