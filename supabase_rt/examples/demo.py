@@ -1,8 +1,9 @@
 """``make demo``: a bot that receives live events and survives the loss of its connection.
 
-Without anything set it starts a local server, plays the part of everybody else, and cuts the
-bot's connection once. With ``SUPABASE_URL`` and ``SUPABASE_KEY`` it runs against that project
-until Ctrl+C, or for ``DEMO_SECONDS``; ``SUPABASE_TABLE`` names a table to follow.
+Without anything set it starts a local server with a PostgreSQL of its own, plays the part of
+everybody else, and cuts the bot's connection once. With ``SUPABASE_URL`` and ``SUPABASE_KEY``
+it runs against that project until Ctrl+C, or for ``DEMO_SECONDS``; ``SUPABASE_TABLE`` names a
+table to follow.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from supabase_rt import (
     Broadcast,
@@ -26,6 +29,9 @@ from supabase_rt import (
     create_client,
 )
 
+if TYPE_CHECKING:
+    from supabase_rt.server import LocalRealtime
+
 PAUSE = float(os.environ.get("DEMO_PAUSE") or 0.5)
 """Seconds between two things of the local demo, for the eye."""
 
@@ -34,6 +40,7 @@ PATIENCE = 5.0
 
 COLOURS = {
     "demo": 36,
+    "sql": 37,
     "change": 32,
     "broadcast": 35,
     "presence": 34,
@@ -138,11 +145,19 @@ def in_words(error: BaseException) -> str:
 # -- with a local server -------------------------------------------------------------------
 
 
-async def local_demo(screen: Screen) -> None:
-    """Everything in this process: the server, the bot, and a visitor."""
-    from supabase_rt.server import LocalRealtime
+TABLE = """
+create table messages (id int primary key, text text);
+alter publication supabase_realtime add table messages;
+"""
+INSERT = "insert into messages values ({id}, '{text}')"
+UPDATE = "update messages set text = '{text}' where id = {id}"
+DELETE = "delete from messages where id = {id}"
 
-    async with LocalRealtime() as server:
+
+async def local_demo(screen: Screen) -> None:
+    """Everything on this machine: a database, the server, the bot, and a visitor."""
+    async with contextlib.AsyncExitStack() as stack:
+        server = await start_server(stack, screen)
         screen.say("demo", f"a local Realtime server listens at {server.url}")
         supabase = create_client(server.url, server.anon_key)
         narrate(supabase.realtime, screen)
@@ -151,35 +166,67 @@ async def local_demo(screen: Screen) -> None:
             await channel.ready()
             channel.track({"mood": "curious"})
             await screen.until("presence here now: bot")
-
-            await screen.begin("somebody writes to the database")
-            server.insert("messages", {"id": 1, "text": "hello"})
-            server.update("messages", {"id": 1, "text": "hello, world"})
-            server.delete("messages", {"id": 1})
-            await screen.until("change DELETE")
-
-            await screen.begin("anna visits the room")
-            await visit(create_client(server.url, server.anon_key), screen)
-            await screen.until("presence here now: bot")
-
-            await screen.begin("the connection of the bot is cut")
-            server.faults.cut()
-            await screen.until("status SUBSCRIBED")
-            await channel.ready()
-            await screen.until("presence here now: bot")
-
-            await screen.begin("and the events go on")
-            server.insert("messages", {"id": 2, "text": "still there?"})
-            server.broadcast("room", "goodbye", {"from": "the server"})
-            await screen.until("change INSERT")
-            await screen.until("broadcast goodbye")
-
-            await screen.begin("the bot leaves")
+            await scenes(server, channel, screen)
         await screen.until("status CLOSED")
     health = supabase.realtime.health()
     screen.say(
         "demo", f"done: {health.frames_in} frames received, {health.reconnects} reconnection"
     )
+
+
+async def start_server(stack: contextlib.AsyncExitStack, screen: Screen) -> LocalRealtime:
+    """A server with a PostgreSQL behind it, or without where none can run."""
+    from supabase_rt.server import DatabaseProblem, LocalRealtime
+
+    screen.say("demo", "starting PostgreSQL and a Realtime server; both are gone afterwards")
+    try:
+        server = await stack.enter_async_context(LocalRealtime(embedded_db=True))
+    except DatabaseProblem as exc:
+        screen.say("demo", f"without a database, changes are made up by the server: {exc}")
+        return await stack.enter_async_context(LocalRealtime())
+    await server.sql(TABLE)
+    return server
+
+
+async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: Screen) -> None:
+    """What happens to the bot."""
+    await screen.begin("somebody writes to the database")
+    insert, update, delete = server.insert, server.update, server.delete
+    row = {"id": 1, "text": "hello"}
+    changed = {"id": 1, "text": "hello, world"}
+    await write(server, screen, INSERT.format(**row), lambda: insert("messages", row))
+    await write(server, screen, UPDATE.format(**changed), lambda: update("messages", changed))
+    await write(server, screen, DELETE.format(**row), lambda: delete("messages", row))
+
+    await screen.begin("anna visits the room")
+    await visit(create_client(server.url, server.anon_key), screen)
+    await screen.until("presence here now: bot")
+
+    await screen.begin("the connection of the bot is cut")
+    server.faults.cut()
+    await screen.until("status SUBSCRIBED")
+    await channel.ready()
+    await screen.until("presence here now: bot")
+
+    await screen.begin("and the events go on")
+    row = {"id": 2, "text": "still there?"}
+    await write(server, screen, INSERT.format(**row), lambda: insert("messages", row))
+    server.broadcast("room", "goodbye", {"from": "the server"})
+    await screen.until("broadcast goodbye")
+
+    await screen.begin("the bot leaves")
+
+
+async def write(
+    server: LocalRealtime, screen: Screen, statement: str, made_up: Callable[[], object]
+) -> None:
+    """Change the table, or make the change up where there is no database; see it arrive."""
+    screen.say("sql", statement)
+    if server.has_database:
+        await server.sql(statement)
+    else:
+        made_up()
+    await screen.until(f"change {statement.split()[0].upper()}")
 
 
 async def visit(supabase: SupabaseClient, screen: Screen) -> None:

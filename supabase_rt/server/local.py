@@ -230,6 +230,11 @@ class LocalRealtime:
         )
 
     @property
+    def has_database(self) -> bool:
+        """Whether it follows a PostgreSQL."""
+        return self._database is not None
+
+    @property
     def database_url(self) -> str:
         """The database, for psql and other clients; ``RuntimeError`` where there is none."""
         return self._followed().url

@@ -96,10 +96,14 @@ class EmbeddedPostgres:
             self._prepare()
             self._launch()
             self._await_ready()
-        except BaseException:
+        except BaseException as exc:
             self.stop()
-            raise
-        return self
+            if not isinstance(exc, OSError):
+                raise
+            problem = f"{exc.strerror or exc}: {exc.filename}" if exc.filename else f"{exc}"
+        else:
+            return self
+        raise DatabaseProblem(f"the embedded PostgreSQL does not run on this machine ({problem})")
 
     def stop(self) -> None:
         """End the server, its clients too, and remove what it left; not running is fine."""
