@@ -11,14 +11,14 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .errors import AuthError
 from .protocol.tokens import check_token
 
 __all__ = ["TokenSource"]
 
-log = logging.getLogger("supabase_rt.auth")
+log: Final = logging.getLogger("supabase_rt.auth")
 
 
 class TokenSource:

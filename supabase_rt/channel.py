@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from .core import Core, Reply
 from .enums import ChannelState, ListenType, SubscribeStatus
@@ -30,7 +30,7 @@ from .sending import Sending
 
 __all__ = ["RealtimeChannel"]
 
-log = logging.getLogger("supabase_rt.channel")
+log: Final = logging.getLogger("supabase_rt.channel")
 
 
 class _Client(Protocol):

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import aiohttp
 
@@ -37,7 +37,7 @@ from .wire import build_codec, tell_logger
 
 __all__ = ["RealtimeClient"]
 
-log = logging.getLogger("supabase_rt")
+log: Final = logging.getLogger("supabase_rt")
 
 LEAVE_TIMEOUT = 3.0
 """Seconds that the server gets to answer the leaves at the end of a program."""
@@ -121,8 +121,8 @@ class RealtimeClient:
         self._query, self._vsn, self._log_level = query, vsn, log_level
         self.endpoint_url()  # raises for a parameter that fits into no URL
         self._logger = logger
-        self.timeout = float(timeout)
-        self.heartbeat_interval = float(heartbeat_interval)
+        self.timeout: float = float(timeout)
+        self.heartbeat_interval: float = float(heartbeat_interval)
         transport = TransportOptions(self.timeout, headers, ssl, proxy, max_message_size)
         self._core = self._build(
             context=Context(

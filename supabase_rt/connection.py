@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
@@ -38,7 +38,7 @@ from .transport import Transport, TransportOptions
 
 __all__ = ["Connection"]
 
-log = logging.getLogger("supabase_rt.connection")
+log: Final = logging.getLogger("supabase_rt.connection")
 
 HELPER_TIMEOUT = 3.0
 """Seconds that HTTP requests under way get when the client closes."""
@@ -68,11 +68,13 @@ class Connection(LoopBound):
     ) -> None:
         self.session = session
         self.codec = codec
-        self.traffic = Traffic()
-        self.tokens = TokenSource(access_token, options.timeout, self._use_token, self.report)
+        self.traffic: Traffic = Traffic()
+        self.tokens: TokenSource = TokenSource(
+            access_token, options.timeout, self._use_token, self.report
+        )
         self.gave_up: GaveUp | None = None
         self.last_error: BaseException | None = None
-        self.ever_open = False
+        self.ever_open: bool = False
         self._url = url
         self._host = host
         self._options = options
@@ -85,8 +87,8 @@ class Connection(LoopBound):
         self._link: Link | None = None
         self._last_link_task: asyncio.Task[None] | None = None
         self._alarm = Alarm(self._on_deadline)
-        self.is_telling = False
-        self.is_dirty = False
+        self.is_telling: bool = False
+        self.is_dirty: bool = False
         """Whether flush was called while events were told: by a handler, then."""
         self._waiting = Waiting()
         self._first_attempt = False

@@ -48,7 +48,7 @@ class Reply(Outcome[str]):
 
     def __init__(self, persisted: bool = False) -> None:
         super().__init__()
-        self.persisted = persisted
+        self.persisted: bool = persisted
 
     def push_ended(self, result: str, response: Any) -> None:
         """Called with the machine's verdict."""

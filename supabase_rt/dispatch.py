@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .emitter import Emitter
 from .enums import HeartbeatStatus
@@ -20,8 +20,8 @@ from .registration import Registration, accepted_arguments
 
 __all__ = ["CLIENT_EVENTS", "Dispatch"]
 
-log = logging.getLogger("supabase_rt")
-handlers_log = logging.getLogger("supabase_rt.handlers")
+log: Final = logging.getLogger("supabase_rt")
+handlers_log: Final = logging.getLogger("supabase_rt.handlers")
 
 CLIENT_EVENTS: dict[str, int] = {
     "open": 0,
@@ -55,8 +55,8 @@ class Dispatch:
     """Tells channels, client listeners and callers what the machines report."""
 
     def __init__(self) -> None:
-        self.emitter = Emitter()
-        self.tally = Tally()
+        self.emitter: Emitter = Emitter()
+        self.tally: Tally = Tally()
         self.last_latency: float | None = None
         self.heartbeat_registration: Registration | None = None
         self._workers: dict[asyncio.Task[Any], Registration] = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from pyee.base import EventEmitter
 
@@ -22,7 +22,7 @@ from .registration import Registration
 
 __all__ = ["Emitter"]
 
-log = logging.getLogger("supabase_rt.handlers")
+log: Final = logging.getLogger("supabase_rt.handlers")
 
 BLOCKING_AFTER = 0.1
 """Seconds on the loop after which a handler is named in a warning."""

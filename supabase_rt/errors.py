@@ -41,13 +41,13 @@ __all__ = [
 class RealtimeError(Exception):
     """Base of every error that this package raises on its own account."""
 
-    code = "RealtimeError"
+    code: str = "RealtimeError"
     """A short stable word that names the failure."""
 
-    retryable = False
+    retryable: bool = False
     """Whether the same call may succeed later without a change."""
 
-    hint = ""
+    hint: str = ""
     """What to do about it."""
 
     def __init__(

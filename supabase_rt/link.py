@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .errors import ConnectionFailed, ConnectionLost
 from .outcome import Outcome
@@ -22,7 +22,7 @@ from .transport import Transport, Unfinished
 
 __all__ = ["Codec", "Link", "Traffic", "disconnected", "settle"]
 
-log = logging.getLogger("supabase_rt.connection")
+log: Final = logging.getLogger("supabase_rt.connection")
 
 DRAIN_TIMEOUT = 1.0
 """Seconds that frames already accepted get to leave before the socket is closed."""

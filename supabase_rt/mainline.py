@@ -7,13 +7,14 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from .connection import Connection
 from .errors import ConnectionFailed
 
 __all__ = ["is_in_loop", "run_until_stopped"]
 
-log = logging.getLogger("supabase_rt")
+log: Final = logging.getLogger("supabase_rt")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from .errors import DecodeError
 from .link import Codec, Traffic
@@ -19,7 +19,7 @@ from .protocol.session import Session
 
 __all__ = ["Reader"]
 
-log = logging.getLogger("supabase_rt.connection")
+log: Final = logging.getLogger("supabase_rt.connection")
 
 
 class _Shell(Protocol):

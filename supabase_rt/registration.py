@@ -14,13 +14,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .errors import RealtimeError
 
 __all__ = ["OVERFLOWS", "Registration", "Reports", "accepted_arguments", "handler_name"]
 
-log = logging.getLogger("supabase_rt.handlers")
+log: Final = logging.getLogger("supabase_rt.handlers")
 
 OVERFLOWS = ("drop_oldest", "drop_newest", "close")
 
@@ -103,8 +103,8 @@ class Registration:
         self.handler = handler
         self.source = source
         self.types = types
-        self.name = handler_name(handler)
-        self.accepts = accepted_arguments(handler, limit)
+        self.name: str = handler_name(handler)
+        self.accepts: int = accepted_arguments(handler, limit)
         self._reports = reports
         self._maxsize = maxsize
         self._overflow = overflow

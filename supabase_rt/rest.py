@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import yarl
@@ -25,7 +25,7 @@ from .transport import TransportOptions
 
 __all__ = ["Rest"]
 
-log = logging.getLogger("supabase_rt.rest")
+log: Final = logging.getLogger("supabase_rt.rest")
 
 _HINTS = {
     401: "the token or the key was not accepted: is it expired, or of another project?",

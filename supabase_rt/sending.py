@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ from .protocol.serializer import is_binary
 
 __all__ = ["Sending"]
 
-log = logging.getLogger("supabase_rt.channel")
+log: Final = logging.getLogger("supabase_rt.channel")
 
 REST_WARNING = (
     "Realtime send() is automatically falling back to REST API. This behavior will be deprecated "

@@ -19,7 +19,7 @@ import ssl as ssl_module
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import yarl
@@ -30,7 +30,7 @@ from .protocol.verdicts import http_failure
 
 __all__ = ["Transport", "TransportOptions", "Unfinished"]
 
-log = logging.getLogger("supabase_rt.transport")
+log: Final = logging.getLogger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a peer gets to answer a close frame before the connection is dropped."""

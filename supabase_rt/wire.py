@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .errors import DecodeError
 from .link import Codec
@@ -21,7 +21,7 @@ from .protocol.serializer import (
 
 __all__ = ["build_codec"]
 
-log = logging.getLogger("supabase_rt")
+log: Final = logging.getLogger("supabase_rt")
 
 Function = Callable[[Any], Any]
 Logger = Callable[[str, str, Any], Any]

@@ -2,14 +2,14 @@
 
 import os
 
-from supabase_rt import PostgresChange, create_client
+from supabase_rt import PostgresChange, SupabaseClient, create_client
 
 
 def on_change(change: PostgresChange) -> None:
     print(change.event_type, change.table, change.new)
 
 
-supabase = create_client(os.environ["SUPABASE_URL"], os.environ["SUPABASE_KEY"])
+supabase: SupabaseClient = create_client(os.environ["SUPABASE_URL"], os.environ["SUPABASE_KEY"])
 (
     supabase.channel("room")
     .on("postgres_changes", {"event": "*", "schema": "public", "table": "messages"}, on_change)

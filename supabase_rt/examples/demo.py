@@ -54,10 +54,10 @@ class Screen:
     """Aligned lines with the time and a label; colours only where a terminal shows them."""
 
     def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self.started: float = time.monotonic()
+        self.colours: bool = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self.scene: list[str] = []
-        self.printed = asyncio.Event()
+        self.printed: asyncio.Event = asyncio.Event()
 
     def say(self, label: str, *words: object) -> None:
         """Print one line."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..enums import ListenType, SubscribeStatus
+from ..enums import ChannelState, ListenType, SubscribeStatus
 from ..errors import InvalidState, RealtimeError
+from .bindings import Bindings
 from .config import ChannelConfig
 from .context import CLIENT_VERSION, Context
 from .events import (
@@ -49,18 +50,18 @@ class ChannelMachine:
         self.topic = topic
         self.config = config
         self.owner: Any = None
-        self.state = CLOSED
+        self.state: ChannelState = CLOSED
         self.join_ref: str | None = None
         self.left_ref: str | None = None
         """The ``join_ref`` that was left, by which a late ``phx_close`` is known."""
-        self.subscribed_once = False
-        self.removed = False
-        self.timeout = context.timeout
+        self.subscribed_once: bool = False
+        self.removed: bool = False
+        self.timeout: float = context.timeout
         self.last_downtime: float | None = None
-        self.reception = Reception(self, context)
-        self.bindings = self.reception.bindings
-        self.tracker = Tracker(self, context)
-        self.recovery = Recovery(self, context)
+        self.reception: Reception = Reception(self, context)
+        self.bindings: Bindings = self.reception.bindings
+        self.tracker: Tracker = Tracker(self, context)
+        self.recovery: Recovery = Recovery(self, context)
         self.join_payload_extra: dict[str, Any] = {}
         self._context = context
         self._outbox = context.outbox

@@ -75,7 +75,7 @@ class Outbox:
     """The one place where machines leave their results."""
 
     def __init__(self) -> None:
-        self.timers = Timers()
+        self.timers: Timers = Timers()
         self._frames: list[Frame] = []
         self._events: list[Any] = []
         self._ref = 0

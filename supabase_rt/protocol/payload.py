@@ -8,7 +8,7 @@ behind the properties. (A ``__setattr__`` that refuses would slow every construc
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from . import edge
@@ -20,7 +20,7 @@ TEXT_OR_NONE: Final = (str, type(None))
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
-brief = _repr.repr
+brief: Callable[[object], str] = _repr.repr
 """``repr`` cut to a length that a log line bears."""
 
 

@@ -40,10 +40,10 @@ class Reception:
     """The inbound half of one channel."""
 
     def __init__(self, channel: Any, context: Context) -> None:
-        self.bindings = Bindings()
-        self.presence = PresenceState()
+        self.bindings: Bindings = Bindings()
+        self.presence: PresenceState = PresenceState()
         self.system_error: str | None = None
-        self.ready = False
+        self.ready: bool = False
         self.ready_error: RealtimeError | None = None
         self._channel = channel
         self._context = context

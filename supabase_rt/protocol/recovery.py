@@ -27,7 +27,7 @@ class Recovery:
 
     def __init__(self, channel: Any, context: Context) -> None:
         self.rest: RealtimeError | None = None
-        self.refusals = 0
+        self.refusals: int = 0
         self.told_token: str | None = None
         """The token that the server was told last, with the join or after it."""
         self._channel = channel

@@ -56,10 +56,10 @@ class Session:
     ) -> None:
         self.context = context
         self.channels: dict[str, ChannelMachine] = {}
-        self.state = ConnectionState.CLOSED
-        self.wanted = False
+        self.state: ConnectionState = ConnectionState.CLOSED
+        self.wanted: bool = False
         """Whether a link is wanted: our intent, which alone decides about reconnecting."""
-        self.heartbeat = Heartbeat(
+        self.heartbeat: Heartbeat = Heartbeat(
             context, heartbeat_interval, heartbeat_timeout or heartbeat_interval
         )
         self._idle_after = 2 * heartbeat_interval if idle_after is None else idle_after

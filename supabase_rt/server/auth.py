@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import jwt
-except ImportError as exc:  # pragma: no cover - the development environment has it
+except ImportError as _missing:  # pragma: no cover - the development environment has it
     raise ImportError(
         "the local server checks tokens with PyJWT; install it with: "
         "pip install 'supabase-rt[server]'"
-    ) from exc
+    ) from _missing
 
 if TYPE_CHECKING:
     from jwt.types import Options
@@ -50,8 +50,8 @@ class TokenError(Exception):
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.handshake = handshake or message
-        self.system = system or message
+        self.handshake: str = handshake or message
+        self.system: str = system or message
 
     @property
     def reason(self) -> str:

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ..errors import DecodeError
 from ..protocol.messages import Message
@@ -23,7 +23,7 @@ from .stored import MessageStore, StoredMessage
 
 __all__ = ["Backend", "Received"]
 
-logger = logging.getLogger("supabase_rt.server")
+logger: Final = logging.getLogger("supabase_rt.server")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Backend:
         policy: Policy = default_policy,
         faults: Faults | None = None,
     ) -> None:
-        self.settings = settings or Settings()
-        self.tokens = tokens or Tokens()
+        self.settings: Settings = settings or Settings()
+        self.tokens: Tokens = tokens or Tokens()
         self.policy = policy
         self.faults = faults or Faults()
         self.activity = Activity()
@@ -86,7 +86,7 @@ class Backend:
         )
         self.feed: Feed = self.tables
         self.database: AskedDatabase | None = None
-        self.messages = MessageStore()
+        self.messages: MessageStore = MessageStore()
         self.received: collections.deque[Received] = collections.deque(maxlen=10_000)
         self.connections = 0
         self.joins = 0

@@ -22,9 +22,12 @@ from .timers import Timers
 
 __all__ = ["ServerChannel"]
 
-OK = {"status": "ok", "response": {}}
-ERROR = {"status": "error", "response": {}}
-NOT_A_MAP = {"status": "error", "response": {"reason": "Presence track payload must be a map"}}
+OK: dict[str, Any] = {"status": "ok", "response": {}}
+ERROR: dict[str, Any] = {"status": "error", "response": {}}
+NOT_A_MAP: dict[str, Any] = {
+    "status": "error",
+    "response": {"reason": "Presence track payload must be a map"},
+}
 TOO_LARGE = {"status": "error", "response": "payload_size_exceeded"}
 NO_READ = "You do not have permissions to read from this Channel topic: "
 NO_LONGER = "You no longer have permission to read from this Channel topic: "
@@ -64,12 +67,12 @@ class ServerChannel:
         self, session: Host, message: Message, config: JoinConfig, token: Token, rights: Rights
     ) -> None:
         self.session = session
-        self.backend = session.backend
-        self.topic = message.topic
-        self.sub_topic = message.topic.removeprefix("realtime:")
-        self.join_ref = message.join_ref
+        self.backend: Backend = session.backend
+        self.topic: str = message.topic
+        self.sub_topic: str = message.topic.removeprefix("realtime:")
+        self.join_ref: str | None = message.join_ref
         self.config = config
-        self.alive = True
+        self.alive: bool = True
         self._reply_ref = message.ref if message.join_ref is None else message.join_ref
         self._token = token
         self._rights = rights

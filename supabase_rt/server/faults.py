@@ -58,7 +58,7 @@ class Faults:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
         """The open sockets, by connection number."""
-        self.handshakes = asyncio.Event()
+        self.handshakes: asyncio.Event = asyncio.Event()
         self.reset()
 
     def reset(self) -> None:
@@ -67,7 +67,7 @@ class Faults:
         """False: heartbeats stay unanswered."""
         self.postgres_error: str | None = None
         """The text with which every postgres_changes subscription fails, None for none."""
-        self.latency = 0.0
+        self.latency: float = 0.0
         self.refused_status: int | None = None
         self._refusals: collections.deque[tuple[str, int | None]] = collections.deque()
         self._drops: list[str | None] = []

@@ -22,7 +22,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 }
 PATTERNS = ("like", "ilike", "match", "imatch")
 OPERATORS = (*COMPARISONS, *PATTERNS, "in", "is", "isdistinct")
-IS_VALUES = {"null": None, "unknown": None, "true": True, "false": False}
+IS_VALUES: dict[str, bool | None] = {"null": None, "unknown": None, "true": True, "false": False}
 MAX_IN = 100
 
 

@@ -75,11 +75,11 @@ class LocalRealtime:
         if db is not None and embedded_db is not False:
             raise ValueError("db and embedded_db are two databases; give one")
         self.host = host
-        self.port = port
-        self.settings = Settings(**settings)
-        self.faults = Faults()
+        self.port: int = port
+        self.settings: Settings = Settings(**settings)
+        self.faults: Faults = Faults()
         """What is to go wrong."""
-        self.backend = Backend(
+        self.backend: Backend = Backend(
             self.settings,
             tokens=Tokens(DEFAULT_SECRET if jwt_secret is None else jwt_secret),
             policy=policy,
@@ -92,9 +92,9 @@ class LocalRealtime:
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
         issue = self.backend.tokens.issue
-        self.anon_key = issue("anon", now=time.time(), expires_in=TEN_YEARS)
+        self.anon_key: str = issue("anon", now=time.time(), expires_in=TEN_YEARS)
         """The key of a client that nobody has signed in to."""
-        self.service_key = issue("service_role", now=time.time(), expires_in=TEN_YEARS)
+        self.service_key: str = issue("service_role", now=time.time(), expires_in=TEN_YEARS)
         """The key that may do everything."""
 
     # -- start and stop ----------------------------------------------------------------

@@ -51,10 +51,10 @@ class Fanout:
     def __init__(
         self, topic: str, event: str, payload: Any, *, message_id: str | None = None
     ) -> None:
-        self.topic = topic
-        self.event = event
-        self.payload = payload
-        self.message_id = message_id
+        self.topic: str = topic
+        self.event: str = event
+        self.payload: Any = payload
+        self.message_id: str | None = message_id
         self._frames: dict[str, Frame | None] = {}
 
     def frame(self, vsn: str) -> Frame | None:

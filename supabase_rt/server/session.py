@@ -27,7 +27,7 @@ from .timers import Timers
 __all__ = ["Session"]
 
 PREFIX = "realtime:"
-UNMATCHED = {"status": "error", "response": {"reason": "unmatched topic"}}
+UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}
 NO_REPLAY = "UnableToReplayMessages: Realtime was unable to replay messages"
 UNAUTHORIZED = "Unauthorized: You do not have permissions to read from this Channel topic: "
 
@@ -59,8 +59,8 @@ class Session:
         self.backend = backend
         self.vsn = vsn
         self.number = number
-        self.now = now
-        self.timers = Timers()
+        self.now: float = now
+        self.timers: Timers = Timers()
         self.outbox: collections.deque[Frame | Close] = collections.deque()
         self.channels: dict[str, ServerChannel] = {}
         self._token = token

@@ -39,7 +39,7 @@ class Socket:
         number: int,
     ) -> None:
         self.number = number
-        self.done = asyncio.Event()
+        self.done: asyncio.Event = asyncio.Event()
         self._ws = ws
         self._transport = transport
         self._backend = backend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from typing import Final
 
 import msgspec
 import psycopg
@@ -16,7 +17,7 @@ from .connections import Line
 
 __all__ = ["Authority"]
 
-logger = logging.getLogger("supabase_rt.server")
+logger: Final = logging.getLogger("supabase_rt.server")
 
 PROBES = """
 insert into realtime.messages (topic, extension, event, payload, private)

@@ -47,7 +47,7 @@ class Database:
         max_record_bytes: int = 1_048_576,
         activity: Activity | None = None,
     ) -> None:
-        self.embedded = EmbeddedPostgres(folder) if url is None else None
+        self.embedded: EmbeddedPostgres | None = EmbeddedPostgres(folder) if url is None else None
         self._url = url
         self._sent = sent
         self._slot = slot

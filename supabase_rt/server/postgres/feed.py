@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import psycopg
@@ -22,7 +22,7 @@ from .visibility import Delivery, Subscription, conditions_of, deliveries, visib
 
 __all__ = ["DatabaseFeed"]
 
-logger = logging.getLogger("supabase_rt.server")
+logger: Final = logging.getLogger("supabase_rt.server")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], None]
 ROLE = "select exists (select from pg_roles where rolname = %s)"

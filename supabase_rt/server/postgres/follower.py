@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import msgspec
 import psycopg
@@ -18,7 +19,7 @@ from .replication import Arrived, ReplicationStream
 
 __all__ = ["Follower", "Sent"]
 
-logger = logging.getLogger("supabase_rt.server")
+logger: Final = logging.getLogger("supabase_rt.server")
 
 BATCH = 100
 FIRST_DELAY = 0.1
