@@ -64,8 +64,9 @@ format: venv ## rewrite the code in the project's style
 	@$(BIN)/python -m ruff check --fix .
 	@$(BIN)/python -m ruff format .
 
-types: venv ## mypy --strict over package, tests and benchmarks
+types: venv ## mypy --strict over everything; pyright knows the type of every public name
 	@$(BIN)/python -m mypy
+	@$(BIN)/python -m tests.typing.completeness
 
 cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
 	@$(BIN)/python -m pytest -q --cov --cov-report=

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from postgrest import AsyncPostgrestClient
@@ -20,7 +20,7 @@ from supabase_functions import AsyncFunctionsClient
 
 __all__ = ["Services"]
 
-log = logging.getLogger("supabase_rt.services")
+log: Final = logging.getLogger("supabase_rt.services")
 
 TIMEOUT = 60.0
 """Seconds for one request; a function that takes longer has hung."""
@@ -68,7 +68,7 @@ class Services:
             timeout=TIMEOUT,
         )
         base = url.rstrip("/")
-        self.auth = AsyncGoTrueClient(
+        self.auth: AsyncGoTrueClient = AsyncGoTrueClient(
             url=f"{base}/auth/v1",
             headers={**common, "Authorization": f"Bearer {key}"},
             http_client=httpx.AsyncClient(
@@ -77,11 +77,13 @@ class Services:
             **auth,
         )
         self.auth.on_auth_state_change(self._session_changed)
-        self.postgrest = AsyncPostgrestClient(
+        self.postgrest: AsyncPostgrestClient = AsyncPostgrestClient(
             f"{base}/rest/v1", schema=schema, headers=common, http_client=self._http
         )
-        self.storage = AsyncStorageClient(f"{base}/storage/v1/", common, http_client=self._http)
-        self.functions = AsyncFunctionsClient(
+        self.storage: AsyncStorageClient = AsyncStorageClient(
+            f"{base}/storage/v1/", common, http_client=self._http
+        )
+        self.functions: AsyncFunctionsClient = AsyncFunctionsClient(
             f"{base}/functions/v1", common, http_client=self._http
         )
 

@@ -68,7 +68,7 @@ class SupabaseClient:
         self._access_token = options.pop("access_token", access_token)
         self._made: Services | None = None
         self.supabase_url = url
-        self.realtime = RealtimeClient(
+        self.realtime: RealtimeClient = RealtimeClient(
             realtime_endpoint(url), params=params, access_token=self._access_token, **options
         )
         if self._access_token is not None:

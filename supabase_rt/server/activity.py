@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Activity", "Happening", "Listener"]
 
-logger = logging.getLogger("supabase_rt.server")
+logger: Final = logging.getLogger("supabase_rt.server")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Activity:
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
-        self.watched = False
+        self.watched: bool = False
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` of everything from now on; what comes back ends that."""

@@ -76,10 +76,10 @@ class Backend:
         self.settings: Settings = settings or Settings()
         self.tokens: Tokens = tokens or Tokens()
         self.policy = policy
-        self.faults = faults or Faults()
-        self.activity = Activity()
-        self.hub = Hub(self.activity)
-        self.tables = ChangeFeed(
+        self.faults: Faults = faults or Faults()
+        self.activity: Activity = Activity()
+        self.hub: Hub = Hub(self.activity)
+        self.tables: ChangeFeed = ChangeFeed(
             strict=self.settings.strict_tables,
             max_record_bytes=self.settings.max_record_bytes,
             activity=self.activity,

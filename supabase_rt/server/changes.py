@@ -200,7 +200,7 @@ class ChangeFeed:
         activity: Activity | None = None,
     ) -> None:
         self._activity = activity or Activity()
-        self.tables = Tables()
+        self.tables: Tables = Tables()
         self._strict = strict
         self._max_record_bytes = max_record_bytes
         self._subscriptions: dict[Subscriber, tuple[Binding, ...]] = {}
