@@ -1,0 +1,224 @@
+"""A channel whose calls wait for their result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from .. import ChannelState
+from .. import RealtimeChannel as AsyncChannel
+from .background import Threaded, ask, call
+
+__all__ = ["RealtimeChannel", "Stream"]
+
+P = TypeVar("P")
+
+
+class Stream(Generic[P]):
+    """The events of a filter as a blocking iterator; also a context manager.
+
+    Ends when the channel is closed; raises the error that ended the channel, if one did.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> P:
+        try:
+            found: P = call(self._stream.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
+        return found
+
+    def close(self) -> None:
+        """Stop listening; what waits is dropped."""
+        call(self._stream.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class RealtimeChannel:
+    """One topic of one client: made by ``client.channel(topic, opts)``.
+
+    The methods are those of ``supabase_rt.RealtimeChannel``; each waits for its result.
+    """
+
+    def __init__(self, channel: AsyncChannel) -> None:
+        self._channel = channel
+        self._threaded = Threaded()
+
+    @property
+    def topic(self) -> str:
+        """The topic on the wire: ``realtime:room``."""
+        return self._channel.topic
+
+    @property
+    def sub_topic(self) -> str:
+        """The topic as given to ``client.channel``: ``room``."""
+        return self._channel.sub_topic
+
+    @property
+    def state(self) -> ChannelState:
+        """Where the channel is in its life."""
+        return self._channel.state
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The options in their merged form, ``{"config": {...}}``."""
+        return self._channel.params
+
+    @property
+    def joined_once(self) -> bool:
+        """Whether ``subscribe`` was ever called."""
+        return self._channel.joined_once
+
+    @property
+    def private(self) -> bool:
+        """Whether the policies on ``realtime.messages`` decide who may read and write."""
+        return self._channel.private
+
+    @property
+    def last_downtime(self) -> float | None:
+        """Seconds between the last loss and the rejoin after it; None before the first."""
+        return self._channel.last_downtime
+
+    def __repr__(self) -> str:
+        return f"<sync {self._channel!r}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Its error names the Python spelling of a JavaScript name.
+            getattr(self._channel, name)
+            raise AttributeError(f"{name!r} is not offered by the blocking channel")
+
+    # -- listening -------------------------------------------------------------------------
+
+    def on(
+        self, type: str, filter: Any, handler: Callable[..., Any] | None = None, **options: Any
+    ) -> Any:
+        """Call ``handler`` for every event that fits, in a worker thread; returns the channel.
+
+        Without ``handler`` it is a decorator. Options and errors are those of
+        ``supabase_rt.RealtimeChannel.on``. An ``async`` handler runs in the background loop,
+        and must not call blocking methods.
+        """
+        if handler is not None:
+            ask(self._channel.on, type, filter, self._threaded(handler), **options)
+            return self
+        register = ask(self._channel.on, type, filter, **options)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            ask(register, self._threaded(function))
+            return function
+
+        return decorate
+
+    def once(self, type: str, filter: Any, handler: Callable[..., Any], **options: Any) -> Self:
+        """Call ``handler`` for the first event that fits, then never again. See ``on``."""
+        ask(self._channel.once, type, filter, self._threaded(handler), **options)
+        return self
+
+    def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
+        """Remove handlers: of a type, of one filter of it, or one function. See ``on``."""
+        wrapped = None if handler is None else self._threaded(handler)
+        ask(self._channel.off, type, filter, wrapped)
+        return self
+
+    def stream(self, type: str, filter: Any, maxsize: int = 1000, **options: Any) -> Stream[Any]:
+        """The same events as a blocking iterator, from this call on. See ``on``."""
+        return Stream(ask(self._channel.stream, type, filter, maxsize, **options))
+
+    def wait_for(
+        self,
+        type: str,
+        filter: Any,
+        check: Callable[[Any], Any] | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Wait for the next event that fits and passes ``check`` (a quick, plain function).
+
+        ``timeout`` in seconds, None to wait for ever; raises ``TimedOut`` after it.
+        """
+        return call(self._channel.wait_for, type, filter, check, timeout, **options)
+
+    # -- joining and leaving ---------------------------------------------------------------
+
+    def subscribe(
+        self, callback: Callable[..., Any] | None = None, timeout: float | None = None
+    ) -> Self:
+        """Join the channel, connecting if need be, and wait until it is joined.
+
+        ``callback(status, error)`` hears of every status, in a worker thread, for the whole
+        life of the channel. Raises ``Refused``, ``BindingMismatch``, ``SubscribeError`` or
+        ``TimedOut``; raising does not unsubscribe.
+        """
+        wrapped = None if callback is None else self._threaded(callback)
+        call(self._channel.subscribe, wrapped, timeout)
+        return self
+
+    def ready(self, timeout: float | None = None) -> None:
+        """Wait until database changes really flow. Raises ``TimedOut`` or ``SubscribeError``."""
+        call(self._channel.ready, timeout)
+
+    def unsubscribe(self, timeout: float | None = None) -> str:
+        """Leave the channel: ``"ok"``, ``"timed out"`` or ``"error"``; it is closed in each."""
+        result: str = call(self._channel.unsubscribe, timeout)
+        return result
+
+    def teardown(self) -> None:
+        """Drop the channel here, without a word to the server."""
+        ask(self._channel.teardown)
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def send(
+        self, args: Mapping[str, Any], opts: Mapping[str, Any] | None = None, **options: Any
+    ) -> str:
+        """Send ``{"type": "broadcast", "event": ..., "payload": ...}``.
+
+        Returns ``"ok"``, ``"error"`` or ``"timed out"``; raises ``ValueError`` or ``TypeError``
+        for what cannot be sent.
+        """
+        result: str = call(self._channel.send, args, opts, **options)
+        return result
+
+    def http_send(
+        self, event: str, payload: Any, opts: Mapping[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Send a broadcast over HTTP: ``{"success": True}``, or ``SendError`` is raised."""
+        result: dict[str, Any] = call(self._channel.http_send, event, payload, opts, **options)
+        return result
+
+    # -- presence --------------------------------------------------------------------------
+
+    def track(
+        self, payload: Mapping[str, Any], opts: Mapping[str, Any] | None = None, **options: Any
+    ) -> str:
+        """Be present with ``payload``: ``"ok"``, ``"error"`` or ``"timed out"``."""
+        result: str = call(self._channel.track, payload, opts, **options)
+        return result
+
+    def untrack(self, opts: Mapping[str, Any] | None = None, **options: Any) -> str:
+        """Be present no more: ``"ok"``, ``"error"`` or ``"timed out"``."""
+        result: str = call(self._channel.untrack, opts, **options)
+        return result
+
+    def presence_state(self) -> dict[str, list[dict[str, Any]]]:
+        """Who is present now: ``{key: [{"presence_ref": ..., ...}]}``, a copy."""
+        state: dict[str, list[dict[str, Any]]] = ask(self._channel.presence_state)
+        return state

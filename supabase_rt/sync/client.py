@@ -1,0 +1,248 @@
+"""A client whose calls wait for their result."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .. import ConnectionState, Health
+from .. import RealtimeClient as AsyncClient
+from .background import Threaded, ask, begin, call, on_exit
+from .channel import RealtimeChannel
+
+__all__ = ["RealtimeClient"]
+
+RUN_IN_THREADS = ("access_token", "heartbeat_callback")
+"""Options that are called by the loop, and may block in a blocking program."""
+
+
+class RealtimeClient:
+    """A blocking client of one Realtime service.
+
+    Takes the arguments of ``supabase_rt.RealtimeClient``; ``access_token`` and
+    ``heartbeat_callback`` are called in worker threads.
+    """
+
+    def __init__(self, endpoint: str, **options: Any) -> None:
+        self._start(AsyncClient(endpoint, **_threaded_options(options)))
+
+    @classmethod
+    def _of(cls, client: AsyncClient) -> Self:
+        made = cls.__new__(cls)
+        made._start(client)
+        return made
+
+    def _start(self, client: AsyncClient) -> None:
+        self._client = client
+        self._threaded = Threaded()
+        self._facades: list[RealtimeChannel] = []
+        on_exit(self)
+
+    async def leave(self) -> None:
+        """In the loop: leave every channel and disconnect."""
+        await self._client.__aexit__(None, None, None)
+
+    def __repr__(self) -> str:
+        return f"<sync {self._client!r}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "_client":
+                raise AttributeError(name)
+            # Its error names the Python spelling of a JavaScript name.
+            getattr(self._client, name)
+            raise AttributeError(f"{name!r} is not offered by the blocking client")
+
+    # -- channels --------------------------------------------------------------------------
+
+    def channel(self, topic: str, opts: Mapping[str, Any] | None = None) -> RealtimeChannel:
+        """The channel of ``topic``: the live one, or a new one."""
+        found: RealtimeChannel = ask(self._channel, topic, opts)
+        return found
+
+    def _channel(self, topic: str, opts: Any) -> RealtimeChannel:
+        """In the loop, as all that touches the facades."""
+        channel = self._client.channel(topic, opts)
+        return next(each for each in self._channels() if each._channel is channel)
+
+    def _channels(self) -> list[RealtimeChannel]:
+        """One facade for each live channel, as long as it lives: it knows the handlers."""
+        known = {each._channel: each for each in self._facades}
+        live = self._client.channels
+        self._facades = [known.get(channel) or RealtimeChannel(channel) for channel in live]
+        return list(self._facades)
+
+    @property
+    def channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        found: list[RealtimeChannel] = ask(self._channels)
+        return found
+
+    def get_channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return self.channels
+
+    def remove_channel(self, channel: RealtimeChannel) -> str:
+        """Leave ``channel``: ``"ok"``, ``"timed out"`` or ``"error"``."""
+        if not isinstance(channel, RealtimeChannel):
+            raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
+        return channel.unsubscribe()
+
+    def remove_all_channels(self) -> list[str]:
+        """Leave every channel, then disconnect; one status for each channel."""
+        result: list[str] = call(self._client.remove_all_channels)
+        return result
+
+    # -- the socket ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open the socket. Raises ``ConnectionFailed`` if that fails at once."""
+        call(self._client.connect)
+
+    def disconnect(self, code: int = 1000, reason: str = "") -> str:
+        """Close the socket; channels stay, and rejoin on the next ``connect``."""
+        result: str = call(self._client.disconnect, code, reason)
+        return result
+
+    def __enter__(self) -> Self:
+        """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
+        call(self._client.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave every channel, then disconnect."""
+        call(self.leave)
+
+    def run(self) -> None:
+        """Stay until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
+
+        Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
+        """
+        running = begin(self._client.run_forever)
+        with _signals(lambda: begin(self.leave)):
+            running.result()
+
+    def wait_closed(self) -> None:
+        """Wait until the client is closed for good; raises ``GaveUp`` if it gave up."""
+        call(self._client.wait_closed)
+
+    def connection_state(self) -> ConnectionState:
+        """``connecting``, ``open``, ``closing`` or ``closed``."""
+        return self._client.connection_state()
+
+    def is_connected(self) -> bool:
+        """Whether the socket is open."""
+        return self._client.is_connected()
+
+    def is_connecting(self) -> bool:
+        """Whether a socket is being opened, or waited for between two attempts."""
+        return self._client.is_connecting()
+
+    def is_disconnecting(self) -> bool:
+        """Whether the socket is being closed."""
+        return self._client.is_disconnecting()
+
+    def endpoint_url(self) -> str:
+        """The URL of the socket, with the key."""
+        return self._client.endpoint_url()
+
+    def set_auth(self, token: str | None = None) -> None:
+        """Use ``token`` from now on, or ask ``access_token`` again."""
+        call(self._client.set_auth, token)
+
+    @property
+    def access_token_value(self) -> str | None:
+        """The token in use."""
+        return self._client.access_token_value
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat now."""
+        call(self._client.send_heartbeat)
+
+    def on_heartbeat(self, callback: Callable[..., Any]) -> None:
+        """The one callback for heartbeats, ``(status, latency)``; in a worker thread."""
+        ask(self._client.on_heartbeat, self._threaded(callback))
+
+    def push(self, message: Mapping[str, Any]) -> None:
+        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is."""
+        ask(self._client.push, message)
+
+    def health(self) -> Health:
+        """How the client is doing."""
+        found: Health = ask(self._client.health)
+        return found
+
+    # -- events ----------------------------------------------------------------------------
+
+    def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """Call ``handler`` at each event of the client, in a worker thread.
+
+        Without ``handler`` it is a decorator. The events are those of
+        ``supabase_rt.RealtimeClient.on``.
+        """
+        return self._listen(self._client.on, name, handler)
+
+    def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """As ``on``, for the next event only."""
+        return self._listen(self._client.once, name, handler)
+
+    def _listen(self, register: Any, name: str, handler: Callable[..., Any] | None) -> Any:
+        if handler is not None:
+            ask(register, name, self._threaded(handler))
+            return self
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            ask(register, name, self._threaded(function))
+            return function
+
+        return decorate
+
+    def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
+        """Remove ``handler`` from the event ``name``, or all handlers of it."""
+        ask(self._client.off, name, None if handler is None else self._threaded(handler))
+        return self
+
+
+def _threaded_options(options: dict[str, Any]) -> dict[str, Any]:
+    threaded = Threaded()
+    return {
+        name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
+        for name, value in options.items()
+    }
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], Any]) -> Iterator[None]:
+    """SIGINT and SIGTERM call ``stop``; a second one does what it always did."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
+
+    def told(number: int, frame: FrameType | None) -> None:
+        restore()
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, told)
+    try:
+        yield
+    finally:
+        restore()

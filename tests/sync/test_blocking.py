@@ -1,0 +1,221 @@
+"""What only blocking programs do: calls inside handlers, notebooks, Ctrl+C, ends without a word."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from supabase_rt import ConnectionFailed, ReconnectPolicy
+from supabase_rt.server import LocalRealtime
+from supabase_rt.sync import RealtimeClient, SupabaseClient, create_client
+from supabase_rt.sync.background import call
+
+from ..support.peers import closed_port
+from ..support.programs import run_program
+from .test_contract import WAIT, Got
+
+SELF_ACK = {"config": {"broadcast": {"self": True, "ack": True}}}
+
+
+@pytest.fixture
+def local() -> Iterator[LocalRealtime]:
+    server = call(LocalRealtime().start)
+    yield server
+    call(server.stop)
+
+
+@pytest.fixture
+def supabase(local: LocalRealtime) -> Iterator[SupabaseClient]:
+    with create_client(local.url, local.anon_key, realtime={"timeout": 5.0}) as found:
+        yield found
+
+
+def test_a_handler_may_call_anything_and_wait_for_it(supabase: SupabaseClient) -> None:
+    """The loop is elsewhere, so a handler that waits for the server does not wait for itself."""
+    channel = supabase.channel("room", SELF_ACK)
+    results: queue.Queue[Any] = queue.Queue()
+
+    def answer(message: Any) -> None:
+        results.put(
+            channel.send({"type": "broadcast", "event": "answer", "payload": message.payload})
+        )
+        results.put(supabase.channel("other").subscribe().state)
+        results.put(channel.wait_for("broadcast", {"event": "more"}, timeout=WAIT).payload)
+
+    channel.on("broadcast", {"event": "question"}, answer).subscribe()
+    channel.send({"type": "broadcast", "event": "question", "payload": {"n": 1}})
+    assert results.get(timeout=WAIT) == "ok"
+    assert results.get(timeout=WAIT) == "joined"
+    while results.empty():
+        channel.send({"type": "broadcast", "event": "more", "payload": {"n": 2}})
+    assert results.get(timeout=WAIT) == {"n": 2}
+
+
+def test_handlers_run_outside_the_loop_one_event_at_a_time(supabase: SupabaseClient) -> None:
+    channel = supabase.channel("room", SELF_ACK)
+    got = Got()
+    inside = threading.Lock()
+
+    def careful(message: Any) -> None:
+        assert inside.acquire(blocking=False), "two events at once"
+        got((threading.current_thread().name, message.payload["n"]))
+        inside.release()
+
+    channel.on("broadcast", {"event": "*"}, careful).subscribe()
+    for number in range(20):
+        channel.send({"type": "broadcast", "event": "n", "payload": {"n": number}})
+    seen = [got.next() for _ in range(20)]
+    assert [number for _, number in seen] == list(range(20))
+    assert "supabase_rt:sync" not in {name for name, _ in seen}
+
+
+def test_a_handler_that_hangs_holds_up_nobody(supabase: SupabaseClient) -> None:
+    release = threading.Event()
+    got = Got()
+    channel = supabase.channel("room", SELF_ACK)
+    for _ in range(45):
+        channel.on("broadcast", {"event": "*"}, lambda: release.wait(WAIT))
+    channel.on("broadcast", {"event": "*"}, got).subscribe()
+    for number in range(3):
+        channel.send({"type": "broadcast", "event": "n", "payload": {"n": number}})
+    assert [got.next().payload["n"] for _ in range(3)] == [0, 1, 2]
+    release.set()
+
+
+def test_an_async_handler_cannot_block_the_loop_that_runs_it(supabase: SupabaseClient) -> None:
+    got = Got()
+    channel = supabase.channel("room", SELF_ACK)
+
+    async def wrong() -> None:
+        try:
+            channel.send({"type": "broadcast", "event": "x", "payload": {}})
+        except RuntimeError as exc:
+            got(exc)
+
+    channel.on("broadcast", {"event": "*"}, wrong).subscribe()
+    channel.send({"type": "broadcast", "event": "n", "payload": {}})
+    assert "event loop thread" in str(got.next())
+
+
+async def test_it_works_inside_a_running_loop(local: LocalRealtime) -> None:
+    """A notebook's cells run in one; nothing here is awaited, and that loop only waits."""
+    with create_client(local.url, local.anon_key) as supabase:
+        channel = supabase.channel("room", SELF_ACK).subscribe()
+        assert channel.send({"type": "broadcast", "event": "x", "payload": {}}) == "ok"
+    await asyncio.sleep(0)
+
+
+def test_the_context_of_a_client_connects_and_leaves(local: LocalRealtime) -> None:
+    statuses = Got()
+    with RealtimeClient(local.ws_url, params={"apikey": local.anon_key}) as client:
+        assert client.is_connected()
+        client.channel("room").subscribe(statuses)
+        assert statuses.next()[0] == "SUBSCRIBED"
+    assert statuses.next()[0] == "CLOSED"
+    assert client.connection_state() == "closed"
+
+
+def test_no_server_raises_at_connect() -> None:
+    client = RealtimeClient(
+        f"ws://127.0.0.1:{closed_port()}",
+        params={"apikey": "k"},
+        reconnect=ReconnectPolicy.disabled(),
+    )
+    with pytest.raises(ConnectionFailed):
+        client.connect()
+
+
+def test_two_threads_share_a_client(supabase: SupabaseClient) -> None:
+    channel = supabase.channel("room", SELF_ACK)
+    got = Got()
+    channel.on("broadcast", {"event": "*"}, got).subscribe()
+
+    def send_ten(name: str) -> None:
+        for number in range(10):
+            channel.send({"type": "broadcast", "event": name, "payload": {"n": number}})
+
+    threads = [threading.Thread(target=send_ten, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    seen = [got.next() for _ in range(20)]
+    for thread in threads:
+        thread.join()
+    for name in ("a", "b"):
+        assert [each.payload["n"] for each in seen if each.event == name] == list(range(10))
+
+
+LISTENER = """
+import sys
+from supabase_rt.sync import create_client
+
+supabase = create_client({url!r}, {key!r})
+channel = supabase.channel("room")
+channel.on("broadcast", {{"event": "*"}}, lambda message: print(message.payload, flush=True))
+channel.subscribe(lambda status, error: print(status, flush=True))
+"""
+
+
+async def test_a_program_that_just_ends_leaves_its_channels(local: LocalRealtime) -> None:
+    done = await run_program(LISTENER.format(url=local.url, key=local.anon_key))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0] == "SUBSCRIBED"
+    assert [each.topic for each in local.received if each.event == "phx_leave"] == ["realtime:room"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_run_ends_cleanly_at_a_signal(local: LocalRealtime, number: signal.Signals) -> None:
+    program = LISTENER.format(url=local.url, key=local.anon_key) + "supabase.realtime.run()\n"
+    done = await run_program(program, until="SUBSCRIBED", send=number)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == ["SUBSCRIBED", "CLOSED"]
+
+
+async def test_ctrl_c_interrupts_a_call_that_waits(local: LocalRealtime) -> None:
+    program = LISTENER.format(url=local.url, key=local.anon_key) + (
+        "try:\n"
+        "    channel.wait_for('broadcast', {'event': 'never'})\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = await run_program(program, until="SUBSCRIBED", send=signal.SIGINT)
+    assert (done.code, done.err) == (0, "")
+    assert "interrupted" in done.out.splitlines()
+
+
+async def test_run_raises_what_trying_again_would_not_mend(local: LocalRealtime) -> None:
+    program = (
+        "from supabase_rt.sync import create_client\n"
+        f"create_client({local.url!r}, 'wrong').realtime.run()\n"
+    )
+    done = await run_program(program)
+    assert done.code == 1
+    assert "ConnectionFailed" in done.err.splitlines()[-2] + done.err.splitlines()[-1]
+    assert "wrong" not in done.err.replace("went wrong", "")
+
+
+ENDING = """
+import signal, time
+
+def end():
+    # Until run() is there to hear it.
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        time.sleep(0.01)
+    sys.exit()
+
+channel.on("broadcast", {"event": "*"}, end)
+channel.http_send("x", {})
+supabase.realtime.run()
+"""
+
+
+async def test_a_handler_may_end_the_program(local: LocalRealtime) -> None:
+    program = LISTENER.format(url=local.url, key=local.anon_key) + ENDING
+    done = await run_program(program)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == "CLOSED"
