@@ -125,15 +125,8 @@ def _blocking(found: Any) -> Any:
             return _blocking(call(found, *args, **options))
 
         return wait
-    # Only what may lead to another coroutine; results (rows, sessions) are handed out as they are.
-    leads_on = any(inspect.iscoroutinefunction(each) for each in _methods(found))
-    return _Blocking(found) if leads_on else found
-
-
-def _methods(found: Any) -> list[Any]:
-    if isinstance(found, str | bytes | int | float | bool | None | list | dict):
-        return []
-    return [getattr(type(found), name, None) for name in dir(type(found)) if name[0] != "_"]
+    # Those packages name so what leads to coroutines; rows, sessions and the like are results.
+    return _Blocking(found) if type(found).__name__.startswith("Async") else found
 
 
 def create_client(url: str, key: str, **options: Any) -> SupabaseClient:
