@@ -28,7 +28,7 @@ class SupabaseClient:
             options["realtime"] = _threaded_options(dict(options["realtime"]))
         self._supabase = AsyncSupabaseClient(url, key, **options)
         self.supabase_url = url
-        self.realtime = RealtimeClient._of(self._supabase.realtime)
+        self.realtime: RealtimeClient = RealtimeClient._of(self._supabase.realtime)
 
     def __repr__(self) -> str:
         return f"<sync {self._supabase!r}>"
