@@ -24,6 +24,7 @@ from typing import Any, Final
 import aiohttp
 import yarl
 from aiohttp import ClientWSTimeout, WSMsgType
+from aiohttp.http import HttpProcessingError
 
 from .errors import ConnectionFailed, ConnectionLost
 from .protocol.verdicts import http_failure
@@ -255,6 +256,13 @@ def connection_failed(exc: BaseException, host: str, timeout: float) -> Connecti
 
 def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> ConnectionFailed:
     retryable, hint, code = http_failure(exc.status)
+    if isinstance(exc.__cause__, HttpProcessingError):
+        # What is no HTTP at all comes as a 400 of aiohttp's own making. Nobody refused us.
+        return ConnectionFailed(
+            f"{host} did not answer in HTTP",
+            code="NotHTTP",
+            hint="something in between garbles the answer, or it is not the port of a web server",
+        )
     who = f"the proxy before {host}" if isinstance(exc, aiohttp.ClientHttpProxyError) else host
     return ConnectionFailed(
         f"{who} refused the connection: HTTP {exc.status}",

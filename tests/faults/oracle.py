@@ -1,0 +1,156 @@
+"""What must arrive: read off the wire, right before the client.
+
+Every numbered event that the proxy wrote unharmed to the client, after the ``ok`` of a join and
+before anything that ends it, is one the client has to deliver: once, in this order, to each
+binding. Only where a link died may a tail be missing: TCP promises a prefix and no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from supabase_rt.errors import DecodeError
+from supabase_rt.protocol.messages import Message, UserBroadcast, loads, plain
+from supabase_rt.protocol.serializer import decode_client_binary, decode_server_binary, decode_text
+
+from .pipe import DOWN, Direction, Fate
+from .proxy import ProxyLink
+from .wsframes import TEXT, WsFrame
+
+__all__ = ["Join", "WireLog", "accepts", "describe"]
+
+
+@dataclasses.dataclass
+class Join:
+    """What was sent during one join: for each kind of event, numbers that may or must arrive."""
+
+    link: int
+    may_be_stale: bool
+    """The answer was late: the client may have given this join up, and delivers nothing of it."""
+    is_sure: bool = True
+    """False after a frame that may have ended it for the client, though not for the server."""
+    numbers: dict[str, list[tuple[int, bool]]] = dataclasses.field(default_factory=dict)
+    """By event: the number, and whether the client must deliver it."""
+
+
+class WireLog:
+    """Listens to a proxy and keeps what the client was sent."""
+
+    def __init__(self, vsn: str) -> None:
+        self._vsn = vsn
+        self._asked: dict[str, tuple[int, str]] = {}
+        """The last join of each topic: link and ref."""
+        self._joined: dict[str, Join] = {}
+        self.asked: dict[str, int] = {}
+        """How often each topic was asked for."""
+        self.joins: dict[str, list[Join]] = {}
+        """The joins that the server accepted."""
+
+    def ref_of(self, topic: str) -> str | None:
+        """The ref of the last join of a topic."""
+        return self._asked[topic][1] if topic in self._asked else None
+
+    def watch(self, link: ProxyLink, direction: Direction, frame: WsFrame, fate: Fate) -> None:
+        """The proxy's watcher."""
+        if not frame.is_data or fate == "spoiled":
+            return
+        try:
+            message = self._decode(direction, frame)
+        except DecodeError:
+            return
+        if direction == DOWN:
+            self._came_down(link, message, fate)
+        elif message.event == "phx_join" and fate == "whole" and not self._is_past(link, message):
+            self._asked[message.topic] = (link.number, str(message.ref))
+            self._joined.pop(message.topic, None)
+            self.asked[message.topic] = self.asked.get(message.topic, 0) + 1
+
+    def _is_past(self, link: ProxyLink, message: Message) -> bool:
+        """Whether this was held back for so long that a later link has asked since."""
+        return message.topic in self._asked and link.number < self._asked[message.topic][0]
+
+    def _decode(self, direction: Direction, frame: WsFrame) -> Message:
+        if frame.opcode == TEXT:
+            return decode_text(self._vsn, frame.payload)
+        decode = decode_server_binary if direction == DOWN else decode_client_binary
+        return decode(frame.payload)
+
+    def _came_down(self, link: ProxyLink, message: Message, fate: Fate) -> None:
+        join = self._joined.get(message.topic)
+        if message.event == "phx_reply":
+            self._replied(link, message)
+        elif join is None or join.link != link.number:
+            return
+        elif message.event in ("phx_close", "phx_error"):
+            join.is_sure = False
+        elif (number := number_of(message)) is not None:
+            must = join.is_sure and fate == "whole"
+            join.numbers.setdefault(message.event, []).append((number, must))
+
+    def _replied(self, link: ProxyLink, message: Message) -> None:
+        payload, topic = plain(message.payload), message.topic
+        is_welcome = isinstance(payload, dict) and payload.get("status") == "ok"
+        asked = self._asked.get(topic) == (link.number, str(message.ref))
+        if is_welcome and asked and topic not in self._joined:
+            join = Join(link.number, may_be_stale=link.was_slow)
+            self._joined[topic] = join
+            self.joins.setdefault(topic, []).append(join)
+
+
+def number_of(message: Message) -> int | None:
+    """The number that the publisher put into an event, None for all other messages."""
+    found = message.payload
+    if isinstance(found, UserBroadcast):
+        found = loads(found.body) if found.is_json else None
+    else:
+        found = plain(found)
+    for key in ("data", "payload", "record"):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    number = found.get("n") if isinstance(found, dict) else None
+    return number if isinstance(number, int) else None
+
+
+def accepts(joins: Sequence[Join], event: str, got: Sequence[int], live: set[int]) -> bool:
+    """Whether a binding that got these numbers got what it had to.
+
+    ``live``: the links that still stand; there nothing may be missing.
+    """
+    # Where in ``got`` we may be after each join, and whether its link has died by then.
+    places = {(0, False)}
+    link = None
+    for join in joins:
+        if join.link != link:
+            link = join.link
+            places = {(at, False) for at, _ in places}
+        places = _after(join, join.numbers.get(event, []), got, places, link in live)
+    return any(at == len(got) for at, _ in places)
+
+
+def _after(
+    join: Join,
+    numbers: list[tuple[int, bool]],
+    got: Sequence[int],
+    places: set[tuple[int, bool]],
+    is_live: bool,
+) -> set[tuple[int, bool]]:
+    ends = {place for place in places if place[1] or join.may_be_stale}
+    now = {at for at, is_dead in places if not is_dead}
+    for number, must in numbers:
+        if not is_live:
+            ends |= {(at, True) for at in now}
+        taken = {at + 1 for at in now if at < len(got) and got[at] == number}
+        now = taken if must else now | taken
+    return ends | {(at, False) for at in now}
+
+
+def describe(joins: Sequence[Join], event: str, got: Sequence[Any], live: set[int]) -> str:
+    """For the message of a failure."""
+    lines = [f"got {list(got)}"]
+    for join in joins:
+        numbers = [n if must else f"({n})" for n, must in join.numbers.get(event, [])]
+        notes = "live" * (join.link in live) + " maybe stale" * join.may_be_stale
+        lines.append(f"link {join.link} {notes}: {numbers}")
+    return "\n".join(lines)
