@@ -7,9 +7,10 @@ from .faults import Faults
 from .local import LocalRealtime
 from .postgres.embedded import EmbeddedPostgres
 from .postgres.problems import DatabaseProblem
-from .settings import Settings
+from .settings import REALISTIC, Settings
 
 __all__ = [
+    "REALISTIC",
     "DatabaseProblem",
     "EmbeddedPostgres",
     "Faults",

@@ -30,8 +30,10 @@ def make_app(backend: Backend) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_watched(backend.activity)])
     app[SOCKETS] = {}
     handshakes = _Handshakes(backend, app[SOCKETS])
-    app.router.add_get("/socket/websocket", handshakes.handle)
-    app.router.add_get("/realtime/v1/websocket", handshakes.handle)
+    app.on_response_prepare.append(_complete)
+    # Any method: one that is not GET is refused with a status of its own.
+    app.router.add_route("*", "/socket/websocket", handshakes.handle)
+    app.router.add_route("*", "/realtime/v1/websocket", handshakes.handle)
     api = HttpApi(backend)
     app.router.add_get("/healthcheck", api.health)
     for prefix in ("", "/realtime/v1"):
@@ -69,10 +71,24 @@ def _watched(activity: Activity) -> Middleware:
     return watch
 
 
+async def _complete(_request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer of the real server."""
+    response.headers.setdefault("Cache-Control", "max-age=0, private, must-revalidate")
+    response.headers.setdefault("Vary", "accept-encoding")
+
+
 def _vsn(text: str) -> str | None:
     """The serializer for a ``vsn`` parameter, None where there is none (section 1.4)."""
     found = re.fullmatch(r"([12])\.0\.\d+", text)
     return f"{found[1]}.0.0" if found else None
+
+
+class _Refused(Exception):
+    """The handshake is answered with this status, and the message in its body."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class _Handshakes:
@@ -91,24 +107,40 @@ class _Handshakes:
             return web.Response(status=503)
         if faults.refused_status is not None:
             return json_response(_phrase(faults.refused_status), faults.refused_status)
+        if request.method != "GET":
+            return web.Response(status=400)
         vsn = _vsn(request.query.get("vsn", "1.0.0"))
         if vsn is None:
             return web.Response(status=403)
         key = request.headers.get("x-api-key", request.query.get("apikey"))
         try:
             token = self._check(key)
-        except TokenError as exc:
+        except _Refused as exc:
             await asyncio.sleep(self._backend.settings.connect_error_delay)
-            status = 500 if exc.code == "UnknownErrorOnChannel" else 401
-            return json_response({"error": exc.handshake}, status)
+            return json_response({"error": str(exc)}, exc.status)
+        problem = _upgrade_problem(request)
+        if problem is not None:
+            return web.Response(text=problem, status=400)
         return await self._serve(request, transport, vsn, token)
 
     def _check(self, key: str | None) -> str:
+        """The token of a key, in the order of checks of section 1.6; raises ``_Refused``."""
         if key is None:
-            raise TokenError("MissingAPIKey", "API key is missing")
+            raise _Refused(401, "API key is missing")
         token = "".join(urllib.parse.unquote(key).split())
-        self._backend.tokens.verify(token, time.time())
-        return token
+        try:
+            self._backend.tokens.verify(token, time.time())
+        except TokenError as exc:
+            status = 500 if exc.code == "UnknownErrorOnChannel" else 401
+            problem = exc.handshake
+        else:
+            limits = self._backend.limits
+            if limits.full:
+                raise _Refused(429, "Too many connected users")
+            if limits.joins.tripped:
+                raise _Refused(429, "Too many joins per second")
+            return token
+        raise _Refused(status, problem)
 
     async def _serve(
         self, request: web.Request, transport: asyncio.Transport, vsn: str, token: str
@@ -125,7 +157,12 @@ class _Handshakes:
         await ws.prepare(request)
         self._backend.connections += 1
         number = self._backend.connections
-        socket = Socket(ws, transport, self._backend, vsn, token, number)
+        headers = {
+            name.lower(): value
+            for name, value in request.headers.items()
+            if name.lower().startswith("x-")
+        }
+        socket = Socket(ws, transport, self._backend, vsn, token, number, headers)
         self._sockets[number] = socket
         self._tell("connect", number, f"{request.remote}, vsn {vsn}")
         try:
@@ -139,6 +176,24 @@ class _Handshakes:
         activity = self._backend.activity
         if activity.watched:
             activity.tell(Happening(kind, number, text=text))
+
+
+def _upgrade_problem(request: web.Request) -> str | None:
+    """Why a request is no handshake of RFC 6455, None where it is one."""
+    for name, wanted in (("upgrade", "websocket"), ("connection", "upgrade")):
+        found = [word.strip() for word in request.headers.get(name, "").split(",") if word.strip()]
+        if wanted not in (word.lower() for word in found):
+            return f"'{name}' header must contain '{wanted}', got {_elixir_list(found)}"
+    version = request.headers.getall("sec-websocket-version", [])
+    if version != ["13"]:
+        return f"'sec-websocket-version' header must equal '13', got {_elixir_list(version)}"
+    if not request.headers.get("sec-websocket-key"):
+        return "'sec-websocket-key' header is absent"
+    return None
+
+
+def _elixir_list(words: list[str]) -> str:
+    return "[" + ", ".join(f'"{word}"' for word in words) + "]"
 
 
 def _phrase(status: int) -> dict[str, str]:

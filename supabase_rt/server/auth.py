@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ CHECKS: Options = {
     "verify_sub": False,
     "verify_jti": False,
 }
+LONGER = ["HS384", "HS512"]
+SIGNER = "Failed to generate JWT signer{}, check your JWT secret or JWKS configuration"
 MISSING_CLAIMS = "Fields `role` and `exp` are required in JWT"
 
 
@@ -72,6 +75,8 @@ class Token:
 
     text: str
     claims: Mapping[str, Any]
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The ``x-`` headers that it came with, for policies that look at them."""
 
     @property
     def role(self) -> str:
@@ -87,6 +92,13 @@ class Token:
 def _is_number(value: Any) -> bool:
     # PyJWT reads NaN, which no comparison would ever find expired.
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _key_named(text: str) -> str:
+    """Which key the token asks for. There are no public keys here, so it is not found."""
+    header = jwt.get_unverified_header(text)
+    asks = "kid" in header and str(header.get("alg")).startswith(("RS", "ES", "Ed"))
+    return f' for key ID (kid) "{header["kid"]}"' if asks else ""
 
 
 class Tokens:
@@ -139,19 +151,27 @@ class Tokens:
             raise expired(claims["exp"], now)
         return Token(text, claims)
 
+    def _decode(self, text: str) -> dict[str, Any]:
+        try:
+            return dict(jwt.decode_complete(text, self._secret, ["HS256"], CHECKS)["payload"])
+        except jwt.InvalidAlgorithmError:
+            if jwt.get_unverified_header(text).get("alg") not in LONGER:
+                raise
+        with warnings.catch_warnings():
+            # PyJWT wants a longer secret for these than Supabase makes.
+            warnings.simplefilter("ignore")
+            return dict(jwt.decode_complete(text, self._secret, LONGER, CHECKS)["payload"])
+
     def _claims(self, text: str) -> dict[str, Any]:
         try:
             # Only the signature: the rules for the claims differ from PyJWT's.
-            return dict(jwt.decode_complete(text, self._secret, ["HS256"], CHECKS)["payload"])
+            return self._decode(text)
         except jwt.InvalidSignatureError:
             problem = TokenError(
                 "JwtSignatureError", "Failed to validate JWT signature", system=":signature_error"
             )
         except jwt.InvalidAlgorithmError:
-            problem = TokenError(
-                "JwtSignerError",
-                "Failed to generate JWT signer, check your JWT secret or JWKS configuration",
-            )
+            problem = TokenError("JwtSignerError", SIGNER.format(_key_named(text)))
         except jwt.PyJWTError:
             problem = TokenError("MalformedJWT", "The token provided is not a valid JWT")
         raise problem

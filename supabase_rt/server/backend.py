@@ -17,6 +17,7 @@ from .changes import ChangeFeed, Feed
 from .faults import Faults
 from .hub import Hub
 from .joins import Replay
+from .limits import Limits
 from .outgoing import Fanout
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
@@ -50,10 +51,12 @@ class Received:
 class AskedDatabase(Protocol):
     """What is asked of a database; the answers come through callbacks."""
 
-    def ask_rights(self, token: Token, sub_topic: str, done: Callable[[Rights], None]) -> None:
-        """The rights of a token on a private topic."""
+    def ask_rights(
+        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+    ) -> None:
+        """The rights of a token on a private topic; None where the database is away."""
 
-    async def rights(self, token: Token, sub_topic: str) -> Rights:
+    async def rights(self, token: Token, sub_topic: str) -> Rights | None:
         """The same, awaited."""
 
     def ask_replay(
@@ -78,7 +81,8 @@ class Backend:
         self.policy = policy
         self.faults: Faults = faults or Faults()
         self.activity: Activity = Activity()
-        self.hub: Hub = Hub(self.activity)
+        self.limits: Limits = Limits(self.settings)
+        self.hub: Hub = Hub(self.limits, self.activity)
         self.tables: ChangeFeed = ChangeFeed(
             strict=self.settings.strict_tables,
             max_record_bytes=self.settings.max_record_bytes,
@@ -126,9 +130,19 @@ class Backend:
 
     def send_stored(self, sub_topic: str, private: bool, message: StoredMessage) -> int:
         """Tell the members of a space of a message from the database side."""
+        if self.limits.events.tripped:
+            return 0
         topic, content = f"realtime:{sub_topic}", message.user_broadcast()
+        if len(content.body) > self.settings.max_payload_size:
+            logger.warning("a message for %r is too large and dropped", sub_topic)
+            return 0
         fanout = Fanout(topic, "broadcast", content, message_id=message.id)
-        return self.hub.broadcast((sub_topic, private), fanout)
+        try:
+            return self.hub.broadcast((sub_topic, private), fanout)
+        except ValueError as exc:
+            # A name too long for a binary frame; the sender is not there to be told.
+            logger.warning("a message for %r is dropped: %s", sub_topic, exc)
+            return 0
 
     # -- what a database may be asked --------------------------------------------------
 
@@ -136,16 +150,21 @@ class Backend:
         """The database, where it decides: a policy written in Python comes first."""
         return self.database if self.policy is default_policy else None
 
-    def authorize(self, token: Token, sub_topic: str, done: Callable[[Rights], None]) -> None:
-        """Find the rights on a private topic; ``done`` is called now or later."""
+    def authorize(
+        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+    ) -> None:
+        """Find the rights on a private topic; ``done`` is called now or later.
+
+        None stands for a database that is away.
+        """
         database = self._asked()
         if database is None:
             done(self.rights(token, sub_topic))
         else:
             database.ask_rights(token, sub_topic, done)
 
-    async def rights_of(self, token: Token, sub_topic: str) -> Rights:
-        """The rights on a private topic."""
+    async def rights_of(self, token: Token, sub_topic: str) -> Rights | None:
+        """The rights on a private topic, None where the database is away."""
         database = self._asked()
         if database is None:
             return self.rights(token, sub_topic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from .presence import Window
 from .stored import StoredMessage
 from .timers import Timers
 
-__all__ = ["ServerChannel"]
+__all__ = ["NO_DATABASE", "ServerChannel"]
 
 OK: dict[str, Any] = {"status": "ok", "response": {}}
 ERROR: dict[str, Any] = {"status": "error", "response": {}}
@@ -30,7 +31,13 @@ NOT_A_MAP: dict[str, Any] = {
 }
 TOO_LARGE = {"status": "error", "response": "payload_size_exceeded"}
 NO_READ = "You do not have permissions to read from this Channel topic: "
+NO_DATABASE = "Realtime was unable to connect to the project database"
 NO_LONGER = "You no longer have permission to read from this Channel topic: "
+
+
+def _text(payload: Any) -> bytes:
+    """A payload that only the standard library could read, or the bytes of a kind 0 push."""
+    return b"" if isinstance(payload, bytes) else dumps(payload)
 
 
 class Host(Protocol):
@@ -118,6 +125,11 @@ class ServerChannel:
 
     def deliver_change(self, kind: str, ids: Sequence[int], data: msgspec.Raw) -> None:
         """Write a database change; the legacy form is named after its type (section 9.11)."""
+        rate = self.backend.limits.changes
+        if rate.tripped:
+            # Without a word, as on the real server (section 9.8).
+            return
+        rate.count += len(ids)
         if self.config.legacy:
             self.session.send(self.topic, kind, data)
         else:
@@ -154,7 +166,7 @@ class ServerChannel:
         self._started = True
         if self.config.replication_ready:
             self.system("Replication connection established", "ok")
-        if self._presence and self._rights.presence_read:
+        if self._presence and self._rights.presence_read and self._presence_admitted():
             self._push("presence_state", self.backend.hub.presence_state(self.space))
 
     # -- database changes --------------------------------------------------------------
@@ -190,6 +202,8 @@ class ServerChannel:
             self._presence_push(message)
         elif message.event == "access_token":
             self._access_token(plain(message.payload))
+        else:
+            self.backend.limits.events.count += 1
 
     def _reply(self, message: Message, payload: Any) -> None:
         self.session.send(
@@ -203,20 +217,27 @@ class ServerChannel:
             # What the client put into the metadata never reaches anyone (section 2.3).
             content: Any = UserBroadcast(payload.event, payload.is_json, b"", payload.body)
         else:
-            if not isinstance(plain(payload), dict):
+            text = bytes(payload) if isinstance(payload, msgspec.Raw) else _text(payload)
+            if not text.lstrip().startswith(b"{"):
                 return
-            content, size = payload, len(dumps(payload))
+            content, size = payload, len(text)
         if not self._rights.broadcast_write:
             # Silence, even where an ack was asked for (section 5.3).
             return
         if size > self.backend.settings.max_payload_size:
             answer: Any = TOO_LARGE
         else:
-            fanout = Fanout(self.topic, "broadcast", content)
-            self.backend.hub.broadcast(self.space, fanout, self)
+            self._fan_out(content)
             answer = OK
         if self.config.ack:
             self._reply(message, answer)
+        if self.backend.limits.events.tripped and answer is OK:
+            self.backend.hub.overrun(self.space, self)
+
+    def _fan_out(self, content: Any) -> None:
+        if not self.backend.limits.events.tripped:
+            fanout = Fanout(self.topic, "broadcast", content)
+            self.backend.hub.broadcast(self.space, fanout, self)
 
     def _presence_push(self, message: Message) -> None:
         payload = plain(message.payload)
@@ -239,6 +260,14 @@ class ServerChannel:
         self.shut_down("Client presence rate limit exceeded")
         return False
 
+    def _presence_admitted(self) -> bool:
+        """Count a track or a state; False, and the end, where all clients together overdo it."""
+        rate = self.backend.limits.presence
+        rate.count += 1
+        if rate.tripped:
+            self.shut_down("Too many presence messages per second")
+        return not rate.tripped
+
     def _track(self, message: Message, payload: Any) -> None:
         if not isinstance(payload, dict):
             self._reply(message, NOT_A_MAP)
@@ -248,7 +277,7 @@ class ServerChannel:
             self._reply(message, ERROR)
         elif len(dumps(payload)) > self.backend.settings.max_payload_size:
             self.shut_down("Track message size exceeded")
-        else:
+        elif self._presence_admitted():
             self._presence = True
             self._reply(message, OK)
             self.backend.hub.track(self, self._key, payload)
@@ -275,6 +304,7 @@ class ServerChannel:
         except TokenError as exc:
             self.shut_down(exc.system)
             return
+        token = dataclasses.replace(token, headers=self._token.headers)
         if self.config.private:
             regrant = functools.partial(self._regrant, token)
             self.backend.authorize(token, self.sub_topic, regrant)
@@ -287,9 +317,12 @@ class ServerChannel:
         if self.config.postgres_changes:
             self._subscribe_after(self.backend.settings.resubscribe_delay)
 
-    def _regrant(self, token: Token, after: Rights) -> None:
+    def _regrant(self, token: Token, after: Rights | None) -> None:
         """Take over a new token with its rights, unless they end the channel."""
         if not self.alive:
+            return
+        if after is None:
+            self.shut_down(NO_DATABASE)
             return
         before, self._rights = self._rights, after
         if not after.broadcast_read and not (after.presence_read and self._presence):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +21,9 @@ __all__ = ["HttpApi", "json_response"]
 BLANK = "can't be blank"
 INVALID = "is invalid"
 TOO_LARGE = "Payload size exceeds tenant limit"
+TOO_MANY = "You have exceeded your rate limit"
+TOO_LONG = "Too many messages to broadcast, please reduce the batch size"
+NO_DATABASE = "Tenant database unavailable"
 MEDIA_TYPE = "Unsupported Media Type. Use application/json or application/octet-stream"
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -39,9 +45,9 @@ class HttpApi:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def ping(self, _request: web.Request) -> web.Response:
+    async def ping(self, request: web.Request) -> web.Response:
         """``GET /api/ping``."""
-        return json_response({"message": "Success"})
+        return await self._counted(request, self._ping)
 
     async def health(self, _request: web.Request) -> web.Response:
         """``GET /healthcheck``."""
@@ -53,20 +59,46 @@ class HttpApi:
 
     async def batch(self, request: web.Request) -> web.Response:
         """``POST /api/broadcast``."""
-        return _with_cors(await self._batch(request))
+        return await self._counted(request, self._batch)
 
     async def single(self, request: web.Request) -> web.Response:
         """``POST /api/broadcast/{topic}/events/{event}``."""
-        return _with_cors(await self._single(request))
+        if _media_type(request) is None:
+            # Ahead of the count of requests, as recorded: its headers are not on this answer.
+            return _with_headers(json_response({"error": MEDIA_TYPE}, 415), {})
+        return await self._counted(request, self._single)
+
+    async def _counted(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> web.Response:
+        """Answer a request, unless there are too many (section 7.6)."""
+        limits = self._backend.limits
+        limits.requests.count += 1
+        if not _takes_json(request):
+            response = json_response({"errors": {"detail": "Not Acceptable"}}, 406)
+        elif limits.requests.tripped:
+            response = json_response({"message": "Too many requests"}, 429)
+        else:
+            response = await handler(request)
+        return _with_headers(response, limits.request_headers())
+
+    async def _ping(self, _request: web.Request) -> web.Response:
+        return json_response({"message": "Success"})
 
     def _token(self, request: web.Request) -> Token | None:
         """The caller's token: the bearer where there is one, else the apikey header."""
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         text = bearer if scheme.lower() == "bearer" else request.headers.get("apikey", "")
         try:
-            return self._backend.tokens.verify(text, time.time())
+            token = self._backend.tokens.verify(text, time.time())
         except TokenError:
             return None
+        headers = {
+            name.lower(): value
+            for name, value in request.headers.items()
+            if name.lower().startswith("x-")
+        }
+        return dataclasses.replace(token, headers=headers)
 
     async def _batch(self, request: web.Request) -> web.Response:
         token = self._token(request)
@@ -82,6 +114,11 @@ class HttpApi:
         problems = [self._problems(message) for message in messages]
         if any(problems):
             return json_response({"errors": {"messages": problems}}, 422)
+        events = self._backend.limits.events
+        if events.tripped:
+            return json_response({"message": TOO_MANY}, 429)
+        if events.would_exceed(len(messages)):
+            return json_response({"message": TOO_LONG}, 429)
         for message in messages:
             await self._send(message, token)
         return web.Response(status=202)
@@ -91,7 +128,7 @@ class HttpApi:
         found: dict[str, list[str]] = {}
         for name, kind in (("payload", dict), ("event", str), ("topic", str)):
             value = message.get(name)
-            if value is None or value == "":
+            if value is None or (isinstance(value, str) and not value.strip()):
                 found[name] = [BLANK]
             elif not isinstance(value, kind):
                 found[name] = [INVALID]
@@ -100,8 +137,12 @@ class HttpApi:
             found["payload"] = [TOO_LARGE]
         return found
 
-    async def _may_send(self, sub_topic: str, private: bool, token: Token) -> bool:
-        return not private or (await self._backend.rights_of(token, sub_topic)).broadcast_write
+    async def _may_send(self, sub_topic: str, private: bool, token: Token) -> bool | None:
+        """Whether a token may send; None where the database cannot say."""
+        if not private:
+            return True
+        rights = await self._backend.rights_of(token, sub_topic)
+        return None if rights is None else rights.broadcast_write
 
     async def _send(self, message: dict[str, Any], token: Token) -> None:
         topic, private = message["topic"], message.get("private") is True
@@ -115,10 +156,7 @@ class HttpApi:
         self._backend.hub.broadcast((topic, private), fanout)
 
     async def _single(self, request: web.Request) -> web.Response:
-        given = "Content-Type" in request.headers
-        kind = request.content_type if given else ""
-        if kind not in ("", "application/json", "application/octet-stream"):
-            return json_response({"error": MEDIA_TYPE}, 415)
+        kind = _media_type(request)
         token = self._token(request)
         if token is None:
             return json_response({"message": "Unauthorized"}, 401)
@@ -141,13 +179,38 @@ class HttpApi:
         self, request: web.Request, frame: UserBroadcast, private: bool, token: Token
     ) -> web.Response:
         topic, frame.event = request.match_info["topic"], request.match_info["event"]
-        if not await self._may_send(topic, private, token):
+        named = {"topic": topic, "event": frame.event}
+        blank = {name: [BLANK] for name, value in named.items() if not value.strip()}
+        if blank:
+            return json_response({"errors": blank}, 422)
+        if self._backend.limits.events.tripped:
+            return json_response({"message": TOO_MANY}, 429)
+        allowed = await self._may_send(topic, private, token)
+        if allowed is None:
+            return json_response({"message": NO_DATABASE}, 422)
+        if not allowed:
             return json_response({"message": "Unauthorized"}, 403)
         if len(frame.body) > self._backend.settings.max_payload_size:
             return json_response({"errors": {"payload": [TOO_LARGE]}}, 422)
         fanout = Fanout(f"realtime:{topic}", "broadcast", frame)
-        self._backend.hub.broadcast((topic, private), fanout)
+        try:
+            self._backend.hub.broadcast((topic, private), fanout)
+        except ValueError as exc:
+            # A name too long for a binary frame, where somebody would get one.
+            return json_response({"errors": {"detail": f"Internal Server Error: {exc}"}}, 500)
         return web.Response(status=202)
+
+
+def _media_type(request: web.Request) -> str | None:
+    """The type of a body, empty where it is not said; None for one that is not understood."""
+    kind = request.content_type if "Content-Type" in request.headers else ""
+    return kind if kind in ("", "application/json", "application/octet-stream") else None
+
+
+def _takes_json(request: web.Request) -> bool:
+    accepted = request.headers.get("Accept", "*/*")
+    kinds = {each.partition(";")[0].strip() for each in accepted.split(",")}
+    return bool(kinds & {"*/*", "application/*", "application/json", ""})
 
 
 def _payload(body: bytes) -> dict[str, Any]:
@@ -156,6 +219,8 @@ def _payload(body: bytes) -> dict[str, Any]:
     return content if isinstance(content, dict) else {"_json": content}
 
 
-def _with_cors(response: web.Response) -> web.Response:
+def _with_headers(response: web.Response, more: dict[str, str]) -> web.Response:
     response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers["X-Request-ID"] = secrets.token_urlsafe(15)
+    response.headers.update(more)
     return response

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from .activity import Activity, Happening
+from .limits import Limits
 from .outgoing import Fanout
 from .presence import Diff, PresenceBook
 
@@ -40,6 +41,9 @@ class Member(Protocol):
     def deliver(self, message: Fanout) -> bool:
         """Take a message; False where there is nothing in it for this member's vsn."""
 
+    def shut_down(self, message: str | None = None) -> None:
+        """End, with a ``system`` error that says why."""
+
 
 class _Space:
     def __init__(self) -> None:
@@ -49,10 +53,11 @@ class _Space:
 
 
 class Hub:
-    """All spaces of one server."""
+    """All spaces of one server; what is told is counted, where so much of it is."""
 
-    def __init__(self, activity: Activity | None = None) -> None:
-        self._activity = activity or Activity()
+    def __init__(self, limits: Limits, activity: Activity) -> None:
+        self._limits = limits
+        self._activity = activity
         self._spaces: dict[SpaceKey, _Space] = {}
 
     def enter(self, member: Member) -> None:
@@ -76,15 +81,23 @@ class Hub:
 
     def broadcast(self, key: SpaceKey, message: Fanout, sender: Member | None = None) -> int:
         """Tell the members of a space; how many were told."""
-        reached = sum(
-            member.deliver(message)
-            for member in self.members(key)
-            if member.hears_broadcasts(sender)
-        )
+        space = self._spaces.get(key)
+        told = 0
+        for member in list(space.members) if space else ():
+            if member.hears_broadcasts(sender) and member.deliver(message):
+                told += 1
+        self._limits.events.count += 1 + told
         if self._activity.watched:
             number = sender.connection if sender is not None else None
-            self._watched(key, "broadcast", message.payload, number, reached)
-        return reached
+            self._watched(key, "broadcast", message.payload, number, told)
+        return told
+
+    def overrun(self, key: SpaceKey, sender: Member) -> None:
+        """End the members that a broadcast is for: there are too many (section 10)."""
+        self._limits.events.count += 1
+        for member in self.members(key):
+            if member.hears_broadcasts(sender):
+                member.shut_down("Too many messages per second")
 
     def track(self, member: Member, key: str, payload: dict[str, Any]) -> None:
         """Note and tell that a member is present."""
@@ -107,9 +120,11 @@ class Hub:
         message = Fanout(f"realtime:{key[0]}", "presence_diff", diff)
         if self._activity.watched:
             self._watched(key, "presence", diff)
+        told = 0
         for member in list(space.members):
             if member.hears_presence():
-                member.deliver(message)
+                told += member.deliver(message)
+        self._limits.presence.count += told
 
     def _watched(
         self,

@@ -11,6 +11,8 @@ BAD_SHAPE = "UnknownErrorOnChannel: no function clause matching in Access.get/3"
 BAD_REPLAY = "UnableToReplayMessages: Replay params are not valid"
 PUBLIC_REPLAY = "UnableToReplayMessages: Replay is not allowed for public channels"
 MAX_REPLAY = 25
+LAST_MILLISECOND = 253_402_300_799_999
+"""Of the year 9999, after which a time cannot be written down."""
 
 
 class JoinRefused(Exception):
@@ -51,10 +53,15 @@ class JoinConfig:
         if not self.private:
             raise JoinRefused(PUBLIC_REPLAY)
         asked = self.replay if isinstance(self.replay, dict) else {}
-        since, limit = asked.get("since"), asked.get("limit", MAX_REPLAY)
-        if not isinstance(since, int) or not isinstance(limit, int) or since < 0:
+        since: Any = asked.get("since")
+        limit: Any = asked.get("limit", MAX_REPLAY)
+        if not _is_integer(since) or not _is_integer(limit) or not 0 <= since <= LAST_MILLISECOND:
             raise JoinRefused(BAD_REPLAY)
         return Replay(float(since), min(max(limit, 1), MAX_REPLAY))
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _flag(section: dict[str, Any], name: str) -> bool:

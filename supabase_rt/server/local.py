@@ -91,6 +91,7 @@ class LocalRealtime:
             self._database = self._make_database(db, embedded_db, slot)
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
+        self._clock: asyncio.TimerHandle | None = None
         issue = self.backend.tokens.issue
         self.anon_key: str = issue("anon", now=time.time(), expires_in=TEN_YEARS)
         """The key of a client that nobody has signed in to."""
@@ -126,6 +127,13 @@ class LocalRealtime:
             raise
         self._runner = runner
         self.port = runner.addresses[0][1]
+        self._take_averages()
+
+    def _take_averages(self) -> None:
+        """Let the limits look at their rates, now and every ``rate_interval`` seconds."""
+        loop = asyncio.get_running_loop()
+        self._clock = loop.call_later(self.settings.rate_interval, self._take_averages)
+        self.backend.limits.tick()
 
     async def stop(self) -> None:
         """Stop listening and close every socket with 1012; nothing is left running.
@@ -147,6 +155,9 @@ class LocalRealtime:
         if runner is None or app is None:
             return
         self._runner = self._app = None
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
         for site in list(runner.sites):
             await site.stop()
         self.faults.handshakes.set()

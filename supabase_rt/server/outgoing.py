@@ -8,7 +8,7 @@ from ..errors import DecodeError
 from ..protocol.messages import Message, UserBroadcast
 from ..protocol.serializer import broadcast_object, encode_text, encode_user_broadcast
 
-__all__ = ["Close", "Fanout", "Frame", "text_frame"]
+__all__ = ["NO_CODE", "Close", "Fanout", "Frame", "text_frame"]
 
 
 class Frame(NamedTuple):
@@ -18,8 +18,12 @@ class Frame(NamedTuple):
     data: str | bytes
 
 
+NO_CODE = 1006
+"""The code of a ``Close`` that is no frame but the end of the connection."""
+
+
 class Close(NamedTuple):
-    """A close frame to write after everything before it."""
+    """A close frame to write after everything before it, or the end without one."""
 
     code: int
     reason: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import DecodeError
@@ -18,9 +18,9 @@ from ..protocol.serializer import decode_client_binary, decode_text
 from .activity import Happening
 from .auth import Rights, Token, TokenError
 from .backend import Backend, logger
-from .channel import OK, ServerChannel
+from .channel import NO_DATABASE, OK, ServerChannel
 from .joins import JoinConfig, JoinRefused, choose_token, read_join
-from .outgoing import Close, Frame, text_frame
+from .outgoing import NO_CODE, Close, Frame, text_frame
 from .stored import StoredMessage
 from .timers import Timers
 
@@ -54,6 +54,7 @@ class Session:
         *,
         now: float,
         number: int = 0,
+        headers: Mapping[str, str] | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.backend = backend
@@ -64,6 +65,8 @@ class Session:
         self.outbox: collections.deque[Frame | Close] = collections.deque()
         self.channels: dict[str, ServerChannel] = {}
         self._token = token
+        self._headers = dict(headers or {})
+        self._counted = False
         self._wake = wake
         self._heard = now
         self._undecided: _Decision | None = None
@@ -101,6 +104,10 @@ class Session:
         self._undecided = None
         for channel in list(self.channels.values()):
             self.drop(channel)
+        self.timers.clear()
+        if self._counted:
+            self._counted = False
+            self.backend.limits.users -= 1
 
     def _read(self) -> None:
         # While one join is undecided nothing else on the socket is looked at (section 1.9).
@@ -188,6 +195,7 @@ class Session:
         forced = backend.faults.take_refusal()
         if forced is not None:
             raise JoinRefused(forced[0], close=forced[1])
+        backend.limits.joins.count += 1
         if not sub_topic:
             raise JoinRefused("TopicNameRequired: You must provide a topic name")
         try:
@@ -195,19 +203,33 @@ class Session:
             config = read_join(payload, sub_topic)
             if backend.settings.private_only and not config.private:
                 raise JoinRefused("PrivateOnly: This project only allows private channels")
-            if len(self.channels) >= backend.settings.max_channels_per_client:
-                raise JoinRefused("ChannelRateLimitReached: Too many channels")
+            self._check_limits()
             token = backend.tokens.verify(choose_token(payload, self._token), self.now)
         except (TokenError, DecodeError) as exc:
             reason = exc.reason if isinstance(exc, TokenError) else f"UnknownErrorOnChannel: {exc}"
         else:
-            return config, token
+            return config, dataclasses.replace(token, headers=self._headers)
         raise JoinRefused(reason)
 
-    def _grant(self, decision: _Decision, config: JoinConfig, token: Token, rights: Rights) -> None:
+    def _check_limits(self) -> None:
+        """Raises ``JoinRefused`` where there are too many of something (section 10)."""
+        limits, most = self.backend.limits, self.backend.settings.max_channels_per_client
+        if limits.full and not self._counted:
+            raise JoinRefused("ConnectionRateLimitReached: Too many connected users")
+        if limits.joins.tripped:
+            raise JoinRefused("ClientJoinRateLimitReached: Too many joins per second", close=1001)
+        if most is not None and len(self.channels) >= most:
+            raise JoinRefused("ChannelRateLimitReached: Too many channels")
+
+    def _grant(
+        self, decision: _Decision, config: JoinConfig, token: Token, rights: Rights | None
+    ) -> None:
         """Accept a join with these rights, or refuse it."""
         if self._undecided is not decision:
             # The socket is gone.
+            return
+        if rights is None:
+            self._decide(decision, JoinRefused(f"UnableToConnectToProject: {NO_DATABASE}"))
             return
         message = decision.message
         sub_topic = message.topic.removeprefix(PREFIX)
@@ -259,7 +281,11 @@ class Session:
         message, channel, refused = decision.message, decision.channel, decision.refused
         if channel is not None:
             self.channels[channel.topic] = channel
+            self.timers.drop("empty")
             self.backend.joins += 1
+            if not self._counted:
+                self._counted = True
+                self.backend.limits.users += 1
             answer: dict[str, Any] = {"status": "ok", "response": channel.join_response()}
         else:
             answer = {"status": "error", "response": {"reason": str(refused)}}
@@ -305,7 +331,14 @@ class Session:
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
             self._tell("leave", channel.topic)
+            timeout = self.backend.settings.no_channel_timeout
+            if not self.channels and timeout is not None:
+                self.timers.set("empty", self.now + timeout, self._cut)
         channel.terminate()
+
+    def _cut(self) -> None:
+        # Without a close frame, as the real server sweeps such sockets (section 1.8).
+        self.write(Close(NO_CODE))
 
     def _tell(self, kind: str, topic: str, about: object = None) -> None:
         activity = self.backend.activity

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
 
-__all__ = ["Settings"]
+__all__ = ["REALISTIC", "Settings"]
+
+REALISTIC: Final[Mapping[str, Any]] = {
+    "join_error_delay": 5.0,
+    "connect_error_delay": 2.0,
+    "postgres_ready_delay": 1.0,
+    "resubscribe_delay": 2.0,
+}
+"""The times that the real server takes, for ``LocalRealtime(**REALISTIC)``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """How the server behaves; times are float seconds, sizes are bytes.
 
-    The penalties of the real server are off, because a test that provokes a refusal should not
-    wait for it: it holds a refused join for 5 s and a refused handshake for 2 s, resubscribes to
-    Postgres 1 to 3 s after a token change, and needs up to 8 s for the first subscription.
+    All limits are those of a new project on the real server, and None lifts one. The penalties
+    of the real server are off (``REALISTIC`` has them), because a test that provokes a refusal
+    should not wait for it: it holds a refused join for 5 s and a refused handshake for 2 s,
+    resubscribes to Postgres 1 to 3 s after a token change, and needs up to 8 s for the first
+    subscription.
     """
 
     join_error_delay: float = 0.0
@@ -26,6 +38,8 @@ class Settings:
     """From a new access token to the repeated "Subscribed to PostgreSQL" (section 5.2)."""
     idle_timeout: float = 60.0
     """Silence of the client after which the socket is closed with 1000 (section 1.8)."""
+    no_channel_timeout: float | None = 600.0
+    """How long a socket that has left all its channels stays open (section 1.8)."""
     close_timeout: float = 0.25
     """How long the client's answer to a close frame is awaited."""
     presence_limit: tuple[int, float] | None = (5, 30.0)
@@ -34,7 +48,19 @@ class Settings:
     """Presence on for every channel, asked for or not (section 8.1)."""
     private_only: bool = False
     """Refuse public channels."""
-    max_channels_per_client: int = 100
+    max_concurrent_users: int | None = 200
+    """Sockets that have joined a channel; handshakes are refused beyond (section 10)."""
+    max_channels_per_client: int | None = 100
+    """Channels of one socket."""
+    max_joins_per_second: int | None = 100
+    """Joins of all sockets, as an average; the socket that asks for one more is closed."""
+    max_events_per_second: int | None = 100
+    """Broadcasts, each counted when sent and for each channel that gets it, as an average;
+    beyond, a channel that gets one is closed. HTTP requests and row changes have the same."""
+    max_presence_events_per_second: int | None = 1000
+    """Tracks, states and delivered diffs, as an average; beyond, the channel is closed."""
+    rate_interval: float = 5.0
+    """How often the averages are taken, over the last twelve times: no shorter burst counts."""
     max_payload_size: int = 3_000_500
     """A larger broadcast or track payload is not accepted (section 7.5)."""
     max_frame_size: int = 5_000_000

@@ -7,14 +7,14 @@ import collections
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import aiohttp
 from aiohttp import WSMsgType, web
 
 from .backend import Backend, logger
 from .channel import ServerChannel
-from .outgoing import Close, Frame
+from .outgoing import NO_CODE, Close, Frame
 from .session import Session
 
 __all__ = ["Socket"]
@@ -37,6 +37,7 @@ class Socket:
         vsn: str,
         token: str,
         number: int,
+        headers: Mapping[str, str],
     ) -> None:
         self.number = number
         self.done: asyncio.Event = asyncio.Event()
@@ -54,7 +55,13 @@ class Socket:
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._session = Session(
-            backend, vsn, token, now=time.time(), number=number, wake=self._collect
+            backend,
+            vsn,
+            token,
+            now=time.time(),
+            number=number,
+            headers=headers,
+            wake=self._collect,
         )
 
     # -- the life of the socket --------------------------------------------------------
@@ -107,18 +114,23 @@ class Socket:
         except Exception:
             logger.exception("socket %d failed and is closed", self.number)
             self.close(1011)
-        self._arm()
+        if self._timer is None or self._session.deadline != self._armed:
+            # Most frames change no deadline, and setting a timer costs more than such a frame.
+            self._arm()
 
     async def _echo(self, code: int) -> None:
         self._closing = True
         await self._ws.close(code=code or 1000, drain=False)
 
     def _arm(self) -> None:
+        if self._closing:
+            # The timer is that of the closing handshake now, or of nobody.
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         deadline = self._armed = self._session.deadline
-        if deadline is not None and not self._closing:
+        if deadline is not None:
             # Not the whole way at once: a token of ten years is more than a timer may hold.
             delay = min(max(0.0, deadline - time.time()), 3600.0)
             self._timer = self._loop.call_later(delay, self._tick)
@@ -172,7 +184,10 @@ class Socket:
         self._queue.popleft()
         self._waiting_bytes -= _size(item)
         if isinstance(item, Close):
-            await self._write_close(item)
+            if item.code == NO_CODE:
+                self.cut()
+            else:
+                await self._write_close(item)
             return
         data = self._backend.faults.apply(item) if isinstance(item, Frame) else item
         if isinstance(data, str):

@@ -214,7 +214,17 @@ def test_replay() -> None:
 
 
 @pytest.mark.parametrize(
-    "replay", [None, 5, {}, {"since": "x"}, {"since": 1, "limit": None}, {"since": -1}]
+    "replay",
+    [
+        None,
+        5,
+        {},
+        {"since": "x"},
+        {"since": 1, "limit": None},
+        {"since": -1},
+        {"since": True},
+        {"since": 10**15},
+    ],
 )
 def test_replay_that_cannot_be(replay: Any) -> None:
     world = World()

@@ -153,6 +153,28 @@ async def test_single_messages_that_are_not_accepted(server: LocalRealtime) -> N
     assert await post(server, path + "?private=true", key=user, json={}) == (202, "")
 
 
+async def test_names_that_are_blank_or_too_long(server: LocalRealtime) -> None:
+    blank = "can't be blank"
+    assert await post(server, "/api/broadcast/%20/events/%09", json={}) == (
+        422,
+        f'{{"errors":{{"topic":["{blank}"],"event":["{blank}"]}}}}',
+    )
+    assert (await post(server, BATCH, json={"messages": [message(topic=" ")]}))[0] == 422
+    path = f"/api/broadcast/http/events/{'n' * 256}"
+    assert await post(server, path, json={}) == (202, "")
+    async with wire(server) as client:
+        # Nobody but a reader of binary frames minds.
+        await client.join("realtime:http")
+        assert (await post(server, path, json={}))[0] == 500
+        assert await client.beats()
+
+
+async def test_what_the_caller_accepts(server: LocalRealtime) -> None:
+    for accept, status in (("text/html", 406), ("text/html, application/json;q=0.5", 422)):
+        headers = {"Accept": accept}
+        assert (await post(server, BATCH, json={}, headers=headers))[0] == status
+
+
 async def test_the_other_routes(server: LocalRealtime) -> None:
     async with aiohttp.ClientSession() as session:
         for path in ("/api/ping", "/realtime/v1/api/ping"):

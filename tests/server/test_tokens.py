@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import jwt
 import pytest
 
-from supabase_rt.server.auth import Rights, TokenError, Tokens
+from supabase_rt.server.auth import DEFAULT_SECRET, Rights, TokenError, Tokens
 
 from .kit import START, World, payload_of
 
@@ -157,6 +160,32 @@ def test_rights_that_a_new_token_loses(now: Rights, presence: bool, message: str
     else:
         assert frames[0][4]["message"] == message
         assert frames[1][3] == "phx_close"
+
+
+def test_longer_signatures_are_read_with_a_secret_of_any_length() -> None:
+    short = "a-secret-of-thirty-two-characters"
+    for algorithm in ("HS384", "HS512"):
+        with pytest.warns(jwt.InsecureKeyLengthWarning):
+            text = jwt.encode({"role": "a", "exp": START + 9}, short, algorithm=algorithm)
+        assert Tokens(short).verify(text, START).role == "a"
+        with pytest.raises(TokenError, match="signature"):
+            OTHER.verify(text, START)
+
+
+def test_a_token_that_names_a_key_we_do_not_have() -> None:
+    def part(found: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(found).encode()).decode().rstrip("=")
+
+    claims = part({"role": "a", "exp": START + 9})
+    cases = {"RS256": SIGNER.replace("signer,", 'signer for key ID (kid) "k1",'), "none": SIGNER}
+    for algorithm, message in cases.items():
+        text = f"{part({'alg': algorithm, 'kid': 'k1'})}.{claims}.c2ln"
+        with pytest.raises(TokenError) as caught:
+            Tokens().verify(text, START)
+        assert caught.value.reason == f"JwtSignerError: {message}"
+    # With a shared secret the name of the key does not matter.
+    named = jwt.encode({"role": "a", "exp": START + 9}, DEFAULT_SECRET, headers={"kid": "k1"})
+    assert Tokens().verify(named, START).role == "a"
 
 
 def test_times_and_numbers_of_tokens() -> None:

@@ -55,10 +55,37 @@ async def test_refused_handshakes() -> None:
             for vsn in ("2.0", "2", "1.1.0", "3.0.0", "x"):
                 params = {"apikey": server.anon_key, "vsn": vsn}
                 assert await get(server, path, params=params) == (403, "")
-            status, text = await get(server, path, params={"apikey": server.anon_key})
-            assert status == 400
-            assert not text.startswith("{")
+            assert await get(server, path, params={"apikey": server.anon_key}) == (
+                400,
+                "'upgrade' header must contain 'websocket', got []",
+            )
+            async with aiohttp.ClientSession() as session, session.post(server.url + path) as post:
+                assert (post.status, await post.text()) == (400, "")
         assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"Upgrade": "h2c"}, "'upgrade' header must contain 'websocket', got [\"h2c\"]"),
+        ({"Connection": "close"}, "'connection' header must contain 'upgrade', got [\"close\"]"),
+        ({"Sec-WebSocket-Version": "8"}, "'sec-websocket-version' header must equal '13', got"),
+        ({"Sec-WebSocket-Key": ""}, "'sec-websocket-key' header is absent"),
+    ],
+)
+async def test_requests_that_are_no_handshake(
+    server: LocalRealtime, headers: dict[str, str], problem: str
+) -> None:
+    good = {
+        "Connection": "keep-alive, Upgrade",
+        "Upgrade": "WebSocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    params = {"apikey": server.anon_key}
+    status, text = await get(server, "/socket/websocket", params=params, headers=good | headers)
+    assert status == 400
+    assert text.startswith(problem)
 
 
 async def test_a_refused_handshake_can_be_held() -> None:

@@ -19,7 +19,7 @@ from supabase_rt.server import LocalRealtime, Rights
 from supabase_rt.server.postgres import embedded
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from supabase_rt.server.postgres.problems import DatabaseProblem
-from tests.server.kit import wire
+from tests.server.kit import Wire, wire
 
 from .test_changes_db import TOPIC, change, silent, subscribe
 
@@ -240,6 +240,45 @@ async def test_policies_decide_over_http_too(db: LocalRealtime) -> None:
         assert (await client.recv())[4]["event"] == "b"
         assert await silent(client)
     assert await db.sql("select count(*)::int as n from realtime.messages") == [{"n": 0}]
+
+
+async def test_policies_may_look_at_headers(db: LocalRealtime) -> None:
+    await db.sql(
+        "create policy by_header on realtime.messages for select to authenticated using"
+        " (current_setting('request.headers', true)::jsonb ->> 'x-team' = 'blue')"
+    )
+    try:
+        params = {"apikey": db.token("authenticated", "u")}
+        async with aiohttp.ClientSession() as session:
+            for team, status in (("red", "error"), ("blue", "ok")):
+                url = f"{db.ws_url}/websocket?vsn=2.0.0"
+                headers = {"X-Team": team}
+                async with session.ws_connect(url, params=params, headers=headers) as ws:
+                    found = await Wire(ws).join("realtime:by-header", private=True)
+                    assert found[4]["status"] == status
+    finally:
+        await db.sql("drop policy by_header on realtime.messages")
+
+
+async def test_a_database_that_is_away_is_said_to_be(
+    db: LocalRealtime, prepared: EmbeddedPostgres
+) -> None:
+    gone = "Realtime was unable to connect to the project database"
+    member, other = db.token("authenticated", "u"), db.token("authenticated", "v")
+    async with wire(db, member) as client, aiohttp.ClientSession() as session:
+        await client.join(ROOM, private=True)
+        assert db.backend.database is not None
+        await db.backend.database.stop()  # type: ignore[attr-defined]
+        found = await client.ask("2", "2", "realtime:x", "phx_join", {"config": {"private": True}})
+        assert found[4]["response"] == {"reason": f"UnableToConnectToProject: {gone}"}
+        await client.send("1", "3", ROOM, "access_token", {"access_token": other})
+        assert (await client.recv())[4]["message"] == gone
+        assert (await client.recv())[3] == "phx_close"
+        path = "/api/broadcast/private-room/events/e?private=true"
+        headers = {"Authorization": f"Bearer {member}"}
+        async with session.post(db.url + path, json={}, headers=headers) as response:
+            assert response.status == 422
+            assert await response.json() == {"message": "Tenant database unavailable"}
 
 
 async def test_an_unknown_role_gets_no_rights(db: LocalRealtime) -> None:

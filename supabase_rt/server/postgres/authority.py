@@ -61,7 +61,7 @@ class Authority:
 
     async def _ask(self, conn: psycopg.AsyncConnection, token: Token, topic: str) -> Rights:
         probes = await (await conn.execute(PROBES, {"topic": topic})).fetchall()
-        await act_as(conn, token.claims, topic)
+        await act_as(conn, token.claims, topic, token.headers)
         rows = await (await conn.execute(READABLE, ([row[0] for row in probes],))).fetchall()
         readable = {extension for (extension,) in rows}
         return Rights(

@@ -165,16 +165,18 @@ class Database:
                 pass
             return await cursor.fetchall() if cursor.description is not None else []
 
-    async def rights(self, token: Token, sub_topic: str) -> Rights:
-        """What a token may do on a private topic; nothing while the database is away."""
+    async def rights(self, token: Token, sub_topic: str) -> Rights | None:
+        """What a token may do on a private topic; None while the database is away."""
         if self._authority is None:
-            return Rights.none()
+            return None
         try:
             return await self._authority.rights(token, sub_topic)
         except (psycopg.Error, DatabaseProblem):
-            return Rights.none()
+            return None
 
-    def ask_rights(self, token: Token, sub_topic: str, done: Callable[[Rights], None]) -> None:
+    def ask_rights(
+        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+    ) -> None:
         """The same, told to ``done``."""
 
         async def ask() -> None:
