@@ -15,7 +15,7 @@ from .settings import Settings
 
 __all__ = ["Limits", "Rate"]
 
-logger = logging.getLogger("supabase_rt.server")
+logger: logging.Logger = logging.getLogger("supabase_rt.server")
 
 BUCKETS = 12
 
@@ -26,12 +26,12 @@ class Rate:
     __slots__ = ("_about", "_buckets", "_interval", "average", "count", "limit", "tripped")
 
     def __init__(self, limit: float | None, interval: float, about: str = "") -> None:
-        self.limit = limit
-        self.count = 0
+        self.limit: float | None = limit
+        self.count: int = 0
         """What happened since the last tick; added to by those who know."""
-        self.average = 0.0
+        self.average: float = 0.0
         """Per second, as of the last tick."""
-        self.tripped = False
+        self.tripped: bool = False
         """Whether the average has reached the limit."""
         self._about = about
         self._interval = interval
@@ -63,30 +63,30 @@ class Limits:
     def __init__(self, settings: Settings) -> None:
         interval = settings.rate_interval
         events = settings.max_events_per_second
-        self.joins = Rate(
+        self.joins: Rate = Rate(
             settings.max_joins_per_second,
             interval,
             "max_joins_per_second: joins are refused and their sockets closed",
         )
-        self.events = Rate(
+        self.events: Rate = Rate(
             events, interval, "max_events_per_second: channels that get a broadcast are closed"
         )
         """Broadcasts, once when sent and once for each channel that gets them."""
-        self.changes = Rate(
+        self.changes: Rate = Rate(
             events, interval, "max_events_per_second: row changes are skipped without a word"
         )
         """Row changes, once for each channel that gets them."""
-        self.requests = Rate(
+        self.requests: Rate = Rate(
             events, interval, "max_events_per_second: HTTP requests are answered with 429"
         )
         """HTTP requests."""
-        self.presence = Rate(
+        self.presence: Rate = Rate(
             settings.max_presence_events_per_second,
             interval,
             "max_presence_events_per_second: channels that track are closed",
         )
         """Tracks, states, and diffs once for each channel that gets them."""
-        self.users = 0
+        self.users: int = 0
         """Sockets that have joined a channel since they connected."""
         self._max_users = settings.max_concurrent_users
         self._rates = (self.joins, self.events, self.changes, self.requests, self.presence)
