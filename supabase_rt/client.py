@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, overload
@@ -18,13 +16,14 @@ from .core import Core
 from .dispatch import Dispatch
 from .enums import ConnectionState, HeartbeatStatus
 from .errors import ConnectionFailed, RealtimeError
-from .health import Health
+from .health import Health, look
 from .listening import Handler
 from .mainline import is_in_loop, run_until_stopped
-from .options import check_key, check_options, check_unknown, codec_function
+from .options import check_key, check_options, check_topic, check_unknown, codec_function
 from .outcome import Outcome
+from .pacing import Pacer
 from .protocol.backoff import ReconnectPolicy
-from .protocol.config import ChannelConfig
+from .protocol.config import ChannelConfig, check_seconds
 from .protocol.context import Context
 from .protocol.messages import TOPIC_PREFIX, dumps
 from .protocol.names import no_attribute
@@ -72,6 +71,7 @@ class RealtimeClient:
         max_message_size: bytes; a larger message ends the connection.
         max_outbound: how many frames may wait to be written.
         presence_limit: ``(calls, seconds)`` of the server's limit for track and untrack, or None.
+        send_limit: ``(calls, seconds)`` for broadcasts over the socket; those beyond it wait.
         disconnect_on_empty_channels_after: seconds after the last channel left; None for twice
             the heartbeat interval.
 
@@ -105,6 +105,7 @@ class RealtimeClient:
         max_message_size: int = 16 * 2**20,
         max_outbound: int = 10_000,
         presence_limit: tuple[int, float] | None = (5, 30.0),
+        send_limit: tuple[int, float] | None = None,
         disconnect_on_empty_channels_after: float | None = None,
         **unknown: Any,
     ) -> None:
@@ -150,6 +151,7 @@ class RealtimeClient:
             idle_after=options["disconnect_on_empty_channels_after"],
         )
         dispatch = Dispatch()
+        limit = options["send_limit"]
         connection = Connection(
             machine,
             build_codec(self._vsn, encode, decode, self._logger),
@@ -183,6 +185,7 @@ class RealtimeClient:
             vsn=self._vsn,
             snapshots=encode is None,
             logger=self.log if self._logger is not None else None,
+            pacer=limit and Pacer(limit, options["max_outbound"]),
         )
 
     if not TYPE_CHECKING:
@@ -195,19 +198,32 @@ class RealtimeClient:
 
     # -- channels ------------------------------------------------------------------------
 
-    def channel(self, topic: str, opts: Mapping[str, Any] | None = None) -> RealtimeChannel:
+    def channel(
+        self,
+        topic: str,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        resubscribe_after: float | None = None,
+    ) -> RealtimeChannel:
         """The channel of ``topic``: the live one, or a new one.
 
         ``opts`` is ``{"config": {"broadcast": {...}, "presence": {...}, "private": True, ...}}``.
+        With ``resubscribe_after`` the channel is joined anew whenever no database change came
+        for so many seconds: a server can lose a subscription without a word.
         Raises ``ValueError`` for an unknown key, for replay on a public channel, and where a
         live channel of the topic was made with other options than those given.
         """
-        _check_topic(topic)
+        check_topic(topic)
         full = TOPIC_PREFIX + topic
         config = ChannelConfig.build(opts, full)
+        seconds = resubscribe_after
+        if seconds is not None:
+            seconds = check_seconds("resubscribe_after", seconds)
         live = self._core.session.channels.get(full)
         if live is not None:
             difference = live.config.difference(config)
+            if difference is None and seconds not in (None, live.resubscribe_after):
+                difference = f"resubscribe_after is {live.resubscribe_after}, asked for {seconds}"
             if difference is not None:
                 raise ValueError(
                     f"channel {topic!r} is open with other options: {difference}; "
@@ -216,6 +232,8 @@ class RealtimeClient:
             owner: RealtimeChannel = live.owner
             return owner
         machine = self._core.session.open_channel(full, config)
+        if seconds is not None:
+            machine.watch_feed(seconds)
         return RealtimeChannel(full, client=self, _machine=machine)
 
     @property
@@ -461,40 +479,7 @@ class RealtimeClient:
 
     def health(self) -> Health:
         """How the client is doing; cheap enough to ask every second."""
-        connection, session, dispatch = (
-            self._core.connection,
-            self._core.session,
-            self._core.dispatch,
-        )
-        traffic, counters = connection.traffic, session.context.counters
-        heard = session.context.last_frame_at if traffic.frames_in else None
-        return Health(
-            state=session.state,
-            connected_since=traffic.connected_since,
-            last_message_at=None if heard is None else time.time() - connection.now() + heard,
-            last_heartbeat_latency=dispatch.last_latency,
-            reconnects=traffic.reconnects,
-            frames_in=traffic.frames_in,
-            frames_out=traffic.frames_out,
-            decode_errors=counters.decode_errors,
-            stale_frames=counters.stale,
-            unknown_frames=counters.unknown,
-            handler_errors=dispatch.tally.handler_errors,
-            dropped_events=dispatch.tally.dropped_events,
-            refused_sends=traffic.frames_refused,
-            pending_replies=session.pending_replies,
-            channels=dict(Counter(str(machine.state) for machine in session.channels.values())),
-            last_system_error=session.context.last_system_error,
-        )
+        return look(self._core)
 
 
 _NOT_OPTIONS = ("self", "endpoint", "unknown", "__class__")
-
-
-def _check_topic(topic: Any) -> None:
-    if not isinstance(topic, str) or not topic:
-        raise ValueError(f"a topic is a name, not {topic!r}")
-    if not topic.isprintable():
-        raise ValueError("a topic is printable text")
-    if len((TOPIC_PREFIX + topic).encode()) > 255:
-        raise ValueError("a topic is at most 246 bytes long")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -94,6 +95,7 @@ class Connection(LoopBound):
         self._first_attempt = False
         self._shutting: asyncio.Task[None] | None = None
         self._helpers: set[asyncio.Task[Any]] = set()
+        self._impatient: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._is_resting = False
         self._closed = asyncio.Event()
         self._closed.set()
@@ -179,11 +181,15 @@ class Connection(LoopBound):
         """An error that no call is waiting to hear of."""
         self._tell_owner(events.ErrorReported(error))
 
-    def help(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """A small task of ours, kept and awaited at the end."""
+    def help(
+        self, work: Coroutine[Any, Any, Any], name: str, *, patient: bool = True
+    ) -> asyncio.Task[Any]:
+        """A small task of ours, kept and, if ``patient``, awaited at the end."""
         assert self.loop is not None
         task = self.loop.create_task(work, name=f"supabase_rt:{name}")
         self._helpers.add(task)
+        if not patient:
+            self._impatient.add(task)
         task.add_done_callback(self._helpers.discard)
         return task
 
@@ -442,6 +448,8 @@ class Connection(LoopBound):
 
     async def _end_helpers(self) -> None:
         """Requests under way get a little time; nothing is left running after that."""
+        for task in list(self._impatient):
+            task.cancel()
         if self._helpers:
             _, late = await asyncio.wait(list(self._helpers), timeout=HELPER_TIMEOUT)
             for task in late:

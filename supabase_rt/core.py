@@ -9,6 +9,7 @@ from typing import Any
 from .connection import Connection
 from .dispatch import Dispatch
 from .outcome import Outcome
+from .pacing import Pacer
 from .protocol.session import Session
 from .rest import Rest
 
@@ -29,6 +30,8 @@ class Core:
     snapshots: bool
     """Whether payloads are encoded at the call: not with an ``encode`` of the user's."""
     logger: Any = None
+    pacer: Pacer | None = None
+    """Where the user limited how fast broadcasts may go."""
 
     def use_token_source(self, source: Callable[[], Any] | None) -> None:
         """From now on ask ``source`` before every connect and rejoin; None for nobody."""

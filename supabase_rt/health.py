@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 
+from .core import Core
 from .enums import ConnectionState
 
-__all__ = ["Health"]
+__all__ = ["Health", "look"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +41,28 @@ class Health:
     """How many channels are in which state."""
     last_system_error: str | None = None
     """The last ``system`` error of the server, of any channel."""
+
+
+def look(core: Core) -> Health:
+    """How a client is doing."""
+    connection, session, dispatch = core.connection, core.session, core.dispatch
+    traffic, counters = connection.traffic, session.context.counters
+    heard = session.context.last_frame_at if traffic.frames_in else None
+    return Health(
+        state=session.state,
+        connected_since=traffic.connected_since,
+        last_message_at=None if heard is None else time.time() - connection.now() + heard,
+        last_heartbeat_latency=dispatch.last_latency,
+        reconnects=traffic.reconnects,
+        frames_in=traffic.frames_in,
+        frames_out=traffic.frames_out,
+        decode_errors=counters.decode_errors,
+        stale_frames=counters.stale,
+        unknown_frames=counters.unknown,
+        handler_errors=dispatch.tally.handler_errors,
+        dropped_events=dispatch.tally.dropped_events,
+        refused_sends=traffic.frames_refused,
+        pending_replies=session.pending_replies,
+        channels=dict(Counter(str(machine.state) for machine in session.channels.values())),
+        last_system_error=session.context.last_system_error,
+    )

@@ -13,11 +13,12 @@ import aiohttp
 from .protocol.backoff import ReconnectPolicy
 from .protocol.columns import check_mode
 from .protocol.config import check_seconds
+from .protocol.messages import TOPIC_PREFIX
 from .protocol.names import snake_case
 from .protocol.serializer import SUPPORTED_VSNS
 from .protocol.tokens import check_token
 
-__all__ = ["UnknownOption", "check_options", "check_unknown"]
+__all__ = ["UnknownOption", "check_options", "check_topic", "check_unknown"]
 
 
 class UnknownOption(TypeError, ValueError):
@@ -58,7 +59,8 @@ def check_options(options: dict[str, Any]) -> None:
         _check_callable(name, options[name])
     for name in ("max_message_size", "max_outbound"):
         _check_count(name, options[name])
-    _check_presence_limit(options["presence_limit"])
+    for name in ("presence_limit", "send_limit"):
+        _check_limit(name, options[name])
     _check_headers(options["headers"])
     _check_network(options)
 
@@ -90,13 +92,13 @@ def _check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} is a whole number, 1 or more, not {value!r}")
 
 
-def _check_presence_limit(limit: Any) -> None:
+def _check_limit(name: str, limit: Any) -> None:
     if limit is None:
         return
     if not isinstance(limit, tuple | list) or len(limit) != 2:
-        raise ValueError("presence_limit is (calls, seconds) or None")
-    _check_count("presence_limit[0]", limit[0])
-    check_seconds("presence_limit[1]", limit[1])
+        raise ValueError(f"{name} is (calls, seconds) or None")
+    _check_count(f"{name}[0]", limit[0])
+    check_seconds(f"{name}[1]", limit[1])
 
 
 def _check_headers(headers: Any) -> None:
@@ -149,3 +151,13 @@ def _required_arguments(function: Callable[..., Any]) -> int:
         parameter.kind in positional and parameter.default is parameter.empty
         for parameter in parameters
     )
+
+
+def check_topic(topic: Any) -> None:
+    """Raise ``ValueError`` for what cannot be the topic of a channel."""
+    if not isinstance(topic, str) or not topic:
+        raise ValueError(f"a topic is a name, not {topic!r}")
+    if not topic.isprintable():
+        raise ValueError("a topic is printable text")
+    if len((TOPIC_PREFIX + topic).encode()) > 255:
+        raise ValueError("a topic is at most 246 bytes long")

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from .errors import RealtimeError
 
-__all__ = ["OVERFLOWS", "Registration", "Reports", "accepted_arguments", "handler_name"]
+__all__ = ["OVERFLOWS", "Drops", "Registration", "Reports", "accepted_arguments", "handler_name"]
 
 log: Final = logging.getLogger("supabase_rt.handlers")
 
@@ -83,6 +83,30 @@ def is_coroutine_function(handler: Any) -> bool:
     return inspect.iscoroutinefunction(getattr(type(handler), "__call__", None))  # noqa: B004
 
 
+class Drops:
+    """Counts what is dropped and tells it once for each turn of the loop.
+
+    One report for each event would make a flood of its own.
+    """
+
+    def __init__(self, reports: Reports, source: str) -> None:
+        self._reports = reports
+        self._source = source
+        self._count = 0
+        self._since = 0.0
+
+    def add(self) -> None:
+        """One more event was dropped."""
+        if not self._count:
+            self._since = time.time()
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._count += 1
+
+    def _tell(self) -> None:
+        count, self._count = self._count, 0
+        self._reports.events_dropped(self._source, count, self._since, time.time())
+
+
 class Registration:
     """A handler with the promise of order; called with the arguments of each event."""
 
@@ -116,8 +140,7 @@ class Registration:
         self._worker: asyncio.Task[None] | None = None
         self._wakeup: asyncio.Future[None] | None = None
         self._stopping = False
-        self._dropped = 0
-        self._dropped_since = 0.0
+        self._drops = Drops(reports, source)
         self.direct: Callable[[Any], Any] | None = None
         """The handler, while it can be called with the payload and nothing else to be done."""
         if thread or is_coroutine_function(handler):
@@ -181,7 +204,7 @@ class Registration:
         queue = self._queue
         assert queue is not None
         if self._maxsize is not None and len(queue) >= self._maxsize:
-            self._count_dropped()
+            self._drops.add()
             if self._overflow == "drop_newest":
                 return
             if self._overflow == "close":
@@ -201,18 +224,6 @@ class Registration:
         )
         self.end()
         self._reports.handler_failed(error, None, self)
-
-    def _count_dropped(self) -> None:
-        """Told once for each turn of the loop, so that a flood does not make another one."""
-        now = time.time()
-        if not self._dropped:
-            self._dropped_since = now
-            asyncio.get_running_loop().call_soon(self._tell_dropped)
-        self._dropped += 1
-
-    def _tell_dropped(self) -> None:
-        count, self._dropped = self._dropped, 0
-        self._reports.events_dropped(self.source, count, self._dropped_since, time.time())
 
     def _wake(self) -> None:
         if self._worker is None or self._worker.done():

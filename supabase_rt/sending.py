@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
@@ -11,6 +12,7 @@ import msgspec
 from .core import Core, Reply
 from .errors import SendError, TimedOut
 from .outcome import Outcome
+from .pacing import Pacer
 from .protocol.channel import ChannelMachine
 from .protocol.config import send_options
 from .protocol.messages import dumps, loads
@@ -113,6 +115,34 @@ class Sending:
             return Outcome.of("error")
         if not self._machine.can_push:
             return self._over_rest(message, timeout, persist)
+        if self._core.pacer is not None:
+            return self._broadcast_in_turn(self._core.pacer, message, timeout, persist)
+        return self._broadcast_now(message, timeout, persist)
+
+    def _broadcast_in_turn(
+        self, pacer: Pacer, message: dict[str, Any], timeout: float, persist: bool
+    ) -> Outcome[str]:
+        now = self._core.connection.now()
+        if pacer.refuses(now):
+            self._core.connection.traffic.frames_refused += 1
+            return Outcome.of("error")
+        delay = pacer.reserve(now)
+        if not delay:
+            return self._broadcast_now(message, timeout, persist)
+        work = self._broadcast_later(delay, message, timeout, persist)
+        return self._begin(work, "paced send", otherwise="error")
+
+    async def _broadcast_later(
+        self, delay: float, message: dict[str, Any], timeout: float, persist: bool
+    ) -> str:
+        await asyncio.sleep(delay)
+        if not self._machine.can_push:
+            return await self._over_rest(message, timeout, persist)
+        return await self._broadcast_now(message, timeout, persist)
+
+    def _broadcast_now(
+        self, message: dict[str, Any], timeout: float, persist: bool
+    ) -> Outcome[str]:
         if self._core.connection.refuses():
             return Outcome.of("error")
         if self._machine.config.ack:
@@ -190,8 +220,13 @@ class Sending:
         connection.flush()
         return outcome
 
-    def _begin(self, work: Coroutine[Any, Any, Any], name: str) -> Outcome[Any]:
-        """Start ``work`` now; its result or failure settles the outcome."""
+    def _begin(
+        self, work: Coroutine[Any, Any, Any], name: str, otherwise: str | None = None
+    ) -> Outcome[Any]:
+        """Start ``work`` now; its result or failure settles the outcome.
+
+        With ``otherwise`` it is not waited for when the client closes, and that is the result.
+        """
         outcome: Outcome[Any] = Outcome(self._core.dispatch.unheard)
 
         async def run() -> None:
@@ -203,9 +238,12 @@ class Sending:
         def ended(_: object) -> None:
             # Cancelled, perhaps before its first step: then nobody has awaited the work.
             work.close()
+            if otherwise is not None:
+                outcome.succeed(otherwise)
             outcome.fail(SendError("the client was closed before the message was sent"))
 
-        self._core.connection.help(run(), name).add_done_callback(ended)
+        task = self._core.connection.help(run(), name, patient=otherwise is None)
+        task.add_done_callback(ended)
         return outcome
 
     def http_send(

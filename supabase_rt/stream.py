@@ -8,7 +8,6 @@ without a word, and only collection tells.
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .outcome import Outcome
-from .registration import Registration, Reports
+from .registration import Drops, Registration, Reports
 
 __all__ = ["Stream", "wait_for_event"]
 
@@ -31,8 +30,7 @@ class Stream(Generic[P]):
     """
 
     def __init__(self, reports: Reports, source: str, maxsize: int) -> None:
-        self._reports = reports
-        self._source = source
+        self._drops = Drops(reports, source)
         self._maxsize = maxsize
         self._waiting: deque[P] = deque()
         self._wakeup: asyncio.Future[None] | None = None
@@ -46,8 +44,7 @@ class Stream(Generic[P]):
     def _take(self, payload: P) -> None:
         if len(self._waiting) >= self._maxsize:
             self._waiting.popleft()
-            now = time.time()
-            self._reports.events_dropped(self._source, 1, now, now)
+            self._drops.add()
         self._waiting.append(payload)
         self._wake()
 

@@ -89,9 +89,15 @@ class SupabaseClient:
 
     # -- channels --------------------------------------------------------------------------
 
-    def channel(self, name: str, opts: Mapping[str, Any] | None = None) -> RealtimeChannel:
+    def channel(
+        self,
+        name: str,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        resubscribe_after: float | None = None,
+    ) -> RealtimeChannel:
         """See ``RealtimeClient.channel``."""
-        return self.realtime.channel(name, opts)
+        return self.realtime.channel(name, opts, resubscribe_after=resubscribe_after)
 
     def get_channels(self) -> list[RealtimeChannel]:
         """See ``RealtimeClient.get_channels``."""

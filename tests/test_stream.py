@@ -16,7 +16,9 @@ from supabase_rt import (
     Refused,
     TimedOut,
 )
+from supabase_rt.dispatch import Dispatch
 from supabase_rt.server import LocalRealtime
+from supabase_rt.stream import Stream, weak_handler
 
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents, Recorder
@@ -206,6 +208,21 @@ async def test_a_full_stream_drops_the_oldest_and_tells_of_it(
     assert client.health().dropped_events == 3
     gaps = events.of("gap")
     assert {(topic, reason) for topic, _, _, reason in gaps} == {("realtime:room", "overflow")}
+
+
+async def test_what_a_stream_drops_in_one_turn_is_told_once() -> None:
+    dispatch, told = Dispatch(), []
+    dispatch.listen("gap", lambda *gap: told.append(gap))
+    stream: Stream[int] = Stream(dispatch, "realtime:room", maxsize=2)
+    feed = weak_handler(stream)
+    for number in range(5):
+        feed(number)
+    await turns()
+    assert [(topic, reason) for topic, _, _, reason in told] == [("realtime:room", "overflow")]
+    assert dispatch.tally.dropped_events == 3
+    feed(5)
+    await turns()
+    assert len(told) == 2
 
 
 async def test_changes_and_presence_stream_what_the_join_asked_for(

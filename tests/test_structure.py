@@ -32,8 +32,8 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.tokens protocol.refusals protocol.verdicts protocol.config": (1, "values"),
     "protocol protocol.*": (2, "machines"),
     "outcome loopbound http auth transport link wire reader rest connection": (3, "shell"),
-    "health options registration emitter dispatch core stream listening sending channel client "
-    "mainline services supabase": (4, "public API"),
+    "health options pacing registration emitter dispatch core stream listening sending channel "
+    "client mainline services supabase": (4, "public API"),
     "server server.*": (5, "local server"),
     "examples examples.* cli cli.* __main__ testing codegen sync sync.*": (6, "tools"),
     ".": (4, "the package itself"),

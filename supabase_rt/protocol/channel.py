@@ -58,6 +58,7 @@ class ChannelMachine:
         self.removed: bool = False
         self.timeout: float = context.timeout
         self.last_downtime: float | None = None
+        self.resubscribe_after: float | None = None
         self.reception: Reception = Reception(self, context)
         self.bindings: Bindings = self.reception.bindings
         self.tracker: Tracker = Tracker(self, context)
@@ -73,6 +74,7 @@ class ChannelMachine:
         self._token_generation = context.token_generation
         self._joined_at = 0.0
         self._lost_at: float | None = None
+        self._gap_reason = "lost"
         self._heard_until = 0.0
 
     # -- state ---------------------------------------------------------------------------
@@ -189,8 +191,12 @@ class ChannelMachine:
         self._lost_at = None
         self.last_downtime = now - lost_at
         epoch = self._context.epoch
-        gap = GapFound(self.topic, epoch(self._heard_until), epoch(now), "lost")
-        self._outbox.tell(gap)
+        since = self._heard_until
+        if self._gap_reason == "resubscribed":
+            # Frames came all the time; it is the changes that may have stopped.
+            since = self.reception.changed_at
+        self._outbox.tell(GapFound(self.topic, epoch(since), epoch(now), self._gap_reason))
+        self._gap_reason = "lost"
         self._outbox.tell(ChannelResumed(self, self.last_downtime))
 
     def _join_refused(self, response: Any, now: float) -> None:
@@ -262,7 +268,36 @@ class ChannelMachine:
         self.recovery.follow(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
+    # -- joining anew though nothing was lost --------------------------------------------
+
+    def watch_feed(self, seconds: float) -> None:
+        """Join anew when no change was heard for ``seconds``."""
+        self.resubscribe_after = seconds
+        self.reception.watch_changes()
+
+    def feed_flows(self) -> None:
+        """The server says that changes flow from now on."""
+        if self.resubscribe_after is not None:
+            due = self.reception.changed_at + self.resubscribe_after
+            self._outbox.timers.set((self, "feed"), due)
+
+    def _check_feed(self, now: float) -> None:
+        assert self.resubscribe_after is not None
+        if self.state is not JOINED:
+            return
+        due = self.reception.changed_at + self.resubscribe_after
+        if due > now:
+            self._outbox.timers.set((self, "feed"), due)
+            return
+        # A token would re-create the subscription too, but the server ignores the one it has
+        # (section 5.2), so a join is the only way that is always there.
+        self._tell_server_of_leaving()
+        self._lose(now)
+        self._gap_reason = "resubscribed"
+        self._context.wait_for_join(self, False)
+
     def _lose(self, now: float) -> None:
+        self._outbox.timers.cancel((self, "feed"))
         if self.state is JOINED:
             self._lost_at = now
             self._heard_until = self._context.last_frame_at
@@ -376,7 +411,7 @@ class ChannelMachine:
             self._finish(push, "error", None)
         self._end_pending()
         self.tracker.closed()
-        for name in ("unsent", "rejoin", "track"):
+        for name in ("unsent", "rejoin", "track", "feed"):
             self._outbox.timers.cancel((self, name))
 
     # -- requests ------------------------------------------------------------------------
@@ -455,5 +490,7 @@ class ChannelMachine:
             self.tracker.woken(now)
         elif name == "unsent":
             self._join_timed_out(now)
+        elif name == "feed":
+            self._check_feed(now)
         elif self._context.is_open:
             self._context.wait_for_join(self, self._context.has_token_source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,6 +130,17 @@ class TokenBucket:
             return False
         self._level -= 1.0
         return True
+
+    def reserve(self, now: float) -> float:
+        """Take one that may not be there yet; returns when it is."""
+        due = self.ready_at(now)
+        self._level -= 1.0
+        return due
+
+    def owed(self, now: float) -> int:
+        """How many were reserved that are not there yet."""
+        self._fill(now)
+        return max(0, math.ceil(-self._level - _ROUNDING))
 
     def ready_at(self, now: float) -> float:
         """When the next one may go."""

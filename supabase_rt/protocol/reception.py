@@ -14,7 +14,7 @@ from ..enums import ListenType
 from ..errors import RealtimeError
 from .bindings import Bindings
 from .context import Context
-from .events import Delivery, ErrorReported, PresenceDelivered, ReadyChanged
+from .events import Delivery, ErrorReported, GapFound, PresenceDelivered, ReadyChanged
 from .messages import plain
 from .payloads import (
     PresenceJoin,
@@ -32,6 +32,8 @@ __all__ = ["Reception"]
 
 REPLAY_OVERLAP = 30.0
 """Seconds that a replay reaches back beyond the last frame heard: clocks and queues differ."""
+REPLAY_LIMIT = 25
+"""Rows that the server replays at most; as many as that, and there may have been more."""
 REPLAY_MEMORY = 4096
 """Ids of broadcasts remembered, to drop those that a replay brings again."""
 
@@ -51,6 +53,12 @@ class Reception:
         self._join_ref: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._replays = channel.config.replay is not None
+        self._replayed_since = 0.0
+        self._replayed = 0
+        self._feed_down_since: float | None = None
+        self._feed_flowed = False
+        self.changed_at: float = 0.0
+        """When the last database change came; kept for ``resubscribe_after`` only."""
         self.readers: dict[str, Callable[[Any], Delivery | None]] = {
             "broadcast": self._broadcast,
             "postgres_changes": self._postgres_changes,
@@ -69,11 +77,20 @@ class Reception:
         self.system_error = None
         self.ready = False
         self.ready_error = None
+        self._replayed = 0
+        if self._feed_flowed and self._feed_down_since is None:
+            # What was missed before is told by the channel; the feed starts later than the join.
+            self._feed_down_since = self._context.last_frame_at
+
+    def watch_changes(self) -> None:
+        """Note when changes come. By another reader, so that who does not ask pays nothing."""
+        self.readers["postgres_changes"] = self._noted_change
 
     def lost(self) -> None:
         """The join is over; the presence state stays to be seen, as in supabase-js."""
         self.ready = False
         self.system_error = None
+        self._feed_down_since = None
 
     def replay_since(self, heard_until: float) -> int | None:
         """The replay's ``since`` for the next join, in milliseconds of Unix time.
@@ -83,10 +100,11 @@ class Reception:
         replay = self._channel.config.replay
         if replay is None:
             return None
-        asked = int(replay["since"])
-        if not heard_until:
-            return asked
-        return max(asked, int((self._context.epoch(heard_until) - REPLAY_OVERLAP) * 1000))
+        since = int(replay["since"])
+        if heard_until:
+            since = max(since, int((self._context.epoch(heard_until) - REPLAY_OVERLAP) * 1000))
+        self._replayed_since = since / 1000
+        return since
 
     # Each reader acts on a payload of the present join and returns the delivery it leads to. It
     # is returned, not put into the outbox, because most frames lead to one delivery and nothing
@@ -101,6 +119,8 @@ class Reception:
 
     def _is_known(self, meta: Any) -> bool:
         """Whether a replay (or the live feed after it) brought this broadcast before."""
+        if isinstance(meta, dict) and meta.get("replayed") is True:
+            self._count_replayed()
         found = meta.get("id") if isinstance(meta, dict) else None
         if not isinstance(found, str):
             return False
@@ -110,6 +130,17 @@ class Reception:
         if len(self._seen) > REPLAY_MEMORY:
             self._seen.popitem(last=False)
         return False
+
+    def _count_replayed(self) -> None:
+        self._replayed += 1
+        if self._replayed == self._channel.config.replay.get("limit", REPLAY_LIMIT):
+            until = self._context.epoch(self._context.last_frame_at)
+            gap = GapFound(self._channel.topic, self._replayed_since, until, "replay_truncated")
+            self._tell(gap)
+
+    def _noted_change(self, payload: Any) -> Delivery | None:
+        self.changed_at = self._context.last_frame_at
+        return self._postgres_changes(payload)
 
     def _postgres_changes(self, payload: Any) -> Delivery | None:
         envelope = read_postgres_changes(payload)
@@ -152,8 +183,20 @@ class Reception:
         """The change feed is up, or is not: the join itself says nothing of it (section 9.9)."""
         if payload.status == "ok":
             self.ready, self.ready_error = True, None
+            self._feed_flows()
         else:
+            if self.ready:
+                self._feed_down_since = self._context.last_frame_at
             self.ready = False
             self.ready_error = system_error(str(payload.message), self._channel.topic)
             self._tell(ErrorReported(self.ready_error, self._channel))
         self._tell(ReadyChanged(self._channel, self.ready_error))
+
+    def _feed_flows(self) -> None:
+        self._feed_flowed = True
+        self.changed_at = self._context.last_frame_at
+        if self._feed_down_since is not None:
+            since, until = map(self._context.epoch, (self._feed_down_since, self.changed_at))
+            self._feed_down_since = None
+            self._tell(GapFound(self._channel.topic, since, until, "feed"))
+        self._channel.feed_flows()
