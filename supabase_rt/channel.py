@@ -32,6 +32,13 @@ __all__ = ["RealtimeChannel"]
 
 log: Final = logging.getLogger("supabase_rt.channel")
 
+_LOGGED = {
+    SubscribeStatus.CHANNEL_ERROR: "error",
+    SubscribeStatus.TIMED_OUT: "timeout",
+    SubscribeStatus.CLOSED: "close",
+}
+"""The words of supabase-js for what its ``logger`` hears of a channel."""
+
 
 class _Client(Protocol):
     """What a channel needs of its client."""
@@ -157,6 +164,8 @@ class RealtimeChannel(Listening, Sending):
         in_loop = connection.enter_loop()
         now = connection.now()
         before = machine.state
+        if session.channels.get(self.topic, machine) is not machine:
+            self._core.log("channel", f'leaving duplicate topic "{self.topic}"')
         session.subscribe(machine, seconds, now)
         if machine.state is not before:
             self._callback = registration or self._callback
@@ -336,6 +345,9 @@ class RealtimeChannel(Listening, Sending):
             log.warning("%s: %s: %s", self.topic, status, error)
         else:
             log.debug("%s: %s", self.topic, status)
+        if status in _LOGGED:
+            data = self.timeout if status is SubscribeStatus.TIMED_OUT else error
+            self._core.log("channel", f"{_LOGGED[status]} {self.topic}", data)
 
     def _ended(self, error: BaseException | None) -> None:
         # A binding mismatch is told as CLOSED first and as CHANNEL_ERROR after, as in JS.

@@ -14,14 +14,23 @@ __all__ = ["crash_error", "mismatch_error", "over_error"]
 
 def crash_error(payload: Any, topic: str) -> SubscribeError:
     """For a ``phx_error`` (protocol reference, section 3.8)."""
-    reason = payload.get("reason") if isinstance(payload, dict) else None
     return SubscribeError(
-        f"channel error: {reason or 'transport failure'}",
+        _crash_text(payload),
         topic=topic,
         code="channel_crash",
         retryable=True,
         hint="the server dropped the channel; it is joined again by itself",
     )
+
+
+def _crash_text(payload: Any) -> str:
+    """The words of supabase-js; a reason that is given comes instead of its general one."""
+    if not isinstance(payload, dict):
+        return str(payload) if isinstance(payload, str) else "channel error: connection lost"
+    code, reason = payload.get("code"), payload.get("reason")
+    if isinstance(code, int) and not isinstance(code, bool):
+        return f"socket closed: {code} ({reason})" if reason else f"socket closed: {code}"
+    return f"channel error: {reason or 'transport failure'}"
 
 
 def mismatch_error(difference: str, topic: str) -> BindingMismatch:

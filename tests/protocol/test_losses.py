@@ -8,17 +8,25 @@ from supabase_rt.errors import BindingMismatch, InvalidState
 from supabase_rt.protocol.losses import crash_error, mismatch_error, over_error
 
 
+@pytest.mark.conformance("NE3", "NE7")
 @pytest.mark.parametrize(
     ("payload", "text"),
     [
         ({"reason": "channel_crash"}, "channel error: channel_crash"),
         ({}, "channel error: transport failure"),
         ({"reason": None}, "channel error: transport failure"),
-        (None, "channel error: transport failure"),
-        ("text", "channel error: transport failure"),
+        ({"code": True}, "channel error: transport failure"),
+        (None, "channel error: connection lost"),
+        (7, "channel error: connection lost"),
+        ("text", "text"),
+        ({"code": 1006}, "socket closed: 1006"),
+        ({"code": 1006, "reason": ""}, "socket closed: 1006"),
+        ({"code": 1006, "reason": "Network Failure"}, "socket closed: 1006 (Network Failure)"),
     ],
 )
-def test_a_crash_is_told_with_the_servers_reason(payload: Any, text: str) -> None:
+def test_a_crash_is_told_with_the_servers_reason_or_the_words_of_supabase_js(
+    payload: Any, text: str
+) -> None:
     error = crash_error(payload, "realtime:room")
     assert (str(error), error.topic, error.retryable) == (text, "realtime:room", True)
 
