@@ -17,7 +17,7 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench clean venv
+.PHONY: help demo test check lint format types cov bench conformance clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -77,6 +77,9 @@ cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
 
 bench: venv ## speed beside the peers and a bare loop (BENCH='--quick' for a look)
 	@$(BIN)/python -m benchmarks.run $(BENCH)
+
+conformance: venv ## write docs/conformance.md anew from the markers of the tests
+	@$(BIN)/python -m tests.conformance.table
 
 clean: ## remove all that was made
 	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info

@@ -13,6 +13,11 @@ from supabase_rt import RealtimeClient
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import QUICK, MakeClient
+from .support.markers import pytest_runtest_makereport
+
+__all__ = ["pytest_runtest_makereport"]
+
+pytest_plugins = ("pytester",)
 
 
 @pytest.fixture(autouse=True)

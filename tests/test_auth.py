@@ -31,6 +31,7 @@ def pushed_tokens(server: LocalRealtime) -> list[Any]:
     ]
 
 
+@pytest.mark.conformance("SI9")
 async def test_the_first_join_waits_for_an_async_token(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -55,6 +56,7 @@ async def test_a_plain_function_is_a_callback_too(
     assert tokens_of_joins(server) == [token]
 
 
+@pytest.mark.conformance("AU13", "PS16", "CL13", "realtime.configuration.access_token_callback")
 async def test_the_callback_is_asked_before_every_connect(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -74,6 +76,7 @@ async def test_the_callback_is_asked_before_every_connect(
     assert second in given[1:]
 
 
+@pytest.mark.conformance("CL13")
 async def test_the_callback_is_asked_before_a_rejoin_on_the_same_link(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -94,6 +97,7 @@ async def test_the_callback_is_asked_before_a_rejoin_on_the_same_link(
     assert tokens_of_joins(server)[1] == given[asked]
 
 
+@pytest.mark.conformance("AR4", "AU11", "SJ9")
 async def test_a_raising_callback_is_told_and_the_last_token_stays(
     server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,6 +157,7 @@ async def test_what_is_no_token_is_not_used(
     assert client.access_token_value is None
 
 
+@pytest.mark.conformance("AU5")
 async def test_none_from_the_callback_is_no_token(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -166,6 +171,7 @@ async def test_none_from_the_callback_is_no_token(
     assert events.errors == []
 
 
+@pytest.mark.conformance("AU10")
 async def test_set_auth_before_any_loop_is_in_use_at_once(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -177,6 +183,7 @@ async def test_set_auth_before_any_loop_is_in_use_at_once(
     assert tokens_of_joins(server) == [token]
 
 
+@pytest.mark.conformance("AU1", "AU10", "SJ14", "realtime.client.set_auth_token")
 async def test_set_auth_reaches_joined_channels_and_all_later_joins(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -213,6 +220,7 @@ async def test_set_auth_none_cannot_clear_a_manual_token(
     assert client.access_token_value == token
 
 
+@pytest.mark.conformance("SJ8")
 async def test_set_auth_none_asks_the_callback(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -242,6 +250,7 @@ async def test_set_auth_refuses_what_is_no_token(
     assert client.access_token_value is None
 
 
+@pytest.mark.conformance("AU6")
 async def test_only_the_newest_asking_counts(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -266,6 +275,7 @@ async def test_only_the_newest_asking_counts(
     assert client.access_token_value == quick
 
 
+@pytest.mark.conformance("AU7")
 async def test_a_token_by_hand_overtakes_an_asking_under_way(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -312,6 +322,7 @@ async def test_without_a_callback_there_is_nothing_to_ask() -> None:
     assert source.refresh() is None
 
 
+@pytest.mark.conformance("AU12")
 async def test_every_heartbeat_looks_for_a_new_token(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

@@ -35,6 +35,7 @@ def events_of(server: LocalRealtime) -> list[str]:
 # -- what it is --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CL1", "CL3", "CL9", "PC1", "PC8", "PS3")
 def test_its_properties() -> None:
     client = RealtimeClient("wss://x.co/realtime/v1", params={"apikey": "key"}, timeout=3)
     channel = client.channel("room:1", {"config": {"broadcast": {"self": True}, "private": True}})
@@ -122,6 +123,7 @@ async def test_awaiting_a_channel_that_was_never_subscribed(client: RealtimeClie
         await client.channel("room").ready()
 
 
+@pytest.mark.conformance("realtime.subscriptions.private_channel")
 async def test_a_refusal_is_raised_with_the_servers_code_and_is_final(
     server: LocalRealtime, client: RealtimeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,6 +316,7 @@ async def test_subscribing_twice_changes_nothing(
     assert events_of(server) == ["phx_join"]
 
 
+@pytest.mark.conformance("CL11", "PC9")
 async def test_a_channel_that_was_closed_cannot_be_subscribed_again(
     client: RealtimeClient,
 ) -> None:

@@ -63,6 +63,7 @@ async def test_an_unasked_close_names_the_system_message_before_it(
     assert "Something moved" in str(statuses.errors[1])
 
 
+@pytest.mark.conformance("PC44")
 async def test_an_unasked_close_is_the_end_as_in_supabase_js_if_so_wished(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -75,6 +76,7 @@ async def test_an_unasked_close_is_the_end_as_in_supabase_js_if_so_wished(
     assert client.get_channels() == []
 
 
+@pytest.mark.conformance("CE2")
 async def test_a_loss_is_told_once_however_often_reconnecting_fails(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -106,6 +108,7 @@ async def test_many_channels_come_back(server: LocalRealtime, client: RealtimeCl
 # -- leaving -----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CI1", "CL19")
 async def test_unsubscribe_waits_for_the_server_and_frees_the_topic(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -128,6 +131,7 @@ async def test_unsubscribe_twice_at_once(server: LocalRealtime, client: Realtime
     assert events_of(server) == ["phx_join", "phx_leave"]
 
 
+@pytest.mark.conformance("PU12", "PU13")
 async def test_unsubscribe_without_answer_times_out_and_closes(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -201,6 +205,7 @@ async def test_teardown_is_a_local_end(server: LocalRealtime, client: RealtimeCl
     assert statuses.names == ["SUBSCRIBED", "CLOSED"]
 
 
+@pytest.mark.conformance("AD4", "PC6")
 async def test_update_join_payload_is_in_the_next_join(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -218,6 +223,7 @@ async def test_update_join_payload_is_in_the_next_join(
 # -- made by hand ------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("IX3")
 async def test_a_channel_made_by_hand_enters_the_list_when_subscribed(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -231,6 +237,7 @@ async def test_a_channel_made_by_hand_enters_the_list_when_subscribed(
         RealtimeChannel("realtime:room")
 
 
+@pytest.mark.conformance("NX18", "realtime.subscriptions.broadcast_replay")
 async def test_replay_is_asked_for_and_advanced(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:

@@ -200,6 +200,7 @@ async def test_the_end_is_bounded_where_the_server_is_silent(
 # -- channels ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CC4", "PS32-PS33", "realtime.client.channel")
 def test_the_same_topic_is_the_same_channel() -> None:
     client = offline()
     channel = client.channel("room", {"config": {"broadcast": {"self": True}}})
@@ -241,6 +242,7 @@ def test_a_topic_that_can(topic: str) -> None:
     assert (channel.topic, channel.sub_topic) == (f"realtime:{topic}", topic)
 
 
+@pytest.mark.conformance("CC8")
 async def test_remove_channel_frees_the_topic_ten_times_without_await(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -285,6 +287,7 @@ def test_remove_channel_takes_a_channel(what: Any) -> None:
         offline().remove_channel(what)
 
 
+@pytest.mark.conformance("CC6", "realtime.client.remove_all_channels")
 async def test_remove_all_channels_leaves_and_disconnects(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -299,6 +302,7 @@ async def test_remove_all_channels_leaves_and_disconnects(
     assert await client.remove_all_channels() == []
 
 
+@pytest.mark.conformance("CC7")
 async def test_remove_all_channels_from_inside_a_handler(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -343,6 +347,7 @@ def test_a_camel_case_name_is_explained(name: str, python: str) -> None:
     assert not hasattr(client, "somethingElse")
 
 
+@pytest.mark.conformance("CF1", "LG2", "LG3")
 def test_the_endpoint_and_the_repr() -> None:
     client = RealtimeClient(
         "https://user:letmein@x.supabase.co/realtime/v1",

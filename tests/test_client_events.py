@@ -32,6 +32,7 @@ def offline(**options: Any) -> RealtimeClient:
 # -- events ------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PS14", "PS46")
 async def test_every_event_has_the_arguments_it_promises(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -71,6 +72,7 @@ async def test_resumed_comes_just_before_the_status(
     assert order == ["SUBSCRIBED", "CHANNEL_ERROR", "resumed realtime:room", "SUBSCRIBED"]
 
 
+@pytest.mark.conformance("RT3")
 async def test_a_listener_gets_as_many_arguments_as_it_takes(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -133,6 +135,7 @@ def test_a_listener_that_cannot_take_the_arguments() -> None:
 # -- heartbeats --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("LC6", "TR3", "realtime.client.listen_heartbeats")
 async def test_the_heartbeat_callback_is_told_and_replaced(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -158,6 +161,7 @@ async def test_the_heartbeat_callback_is_told_and_replaced(
         client.on_heartbeat(5)  # type: ignore[arg-type]
 
 
+@pytest.mark.conformance("LC5")
 async def test_a_raising_heartbeat_callback_harms_nothing(
     server: LocalRealtime, client: RealtimeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,6 +179,7 @@ async def test_a_raising_heartbeat_callback_harms_nothing(
 # -- the rest ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("TR1", "TR2", "PS35", "PS36")
 async def test_push_sends_a_message_as_it_is(server: LocalRealtime, client: RealtimeClient) -> None:
     client.push({"topic": "realtime:x", "event": "early", "payload": {"n": 0}, "ref": "77"})
     await client.connect()
@@ -193,6 +198,7 @@ async def test_push_refuses_what_is_no_message(client: RealtimeClient) -> None:
         client.push({"topic": "t", "event": "e", "payload": {"x": object()}})
 
 
+@pytest.mark.conformance("LG1", "NX9")
 async def test_log_and_has_logger(make_client: MakeClient) -> None:
     lines: list[Any] = []
     client = make_client(logger=lambda *args: lines.append(args))

@@ -23,6 +23,7 @@ from .support.waiting import our_tasks, turns, until
 # -- connect -----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("LC11", "PS13", "realtime.client.connect")
 async def test_connect_starts_at_the_call_and_is_awaited_any_number_of_times(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -35,6 +36,7 @@ async def test_connect_starts_at_the_call_and_is_awaited_any_number_of_times(
     assert client.is_connected()
 
 
+@pytest.mark.conformance("LC22", "PS15")
 async def test_a_second_connect_changes_nothing(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -61,6 +63,7 @@ async def test_an_awaited_failure_is_raised_and_nothing_keeps_running(
     assert client.is_connected()
 
 
+@pytest.mark.conformance("PS14")
 async def test_an_unawaited_failure_is_told_and_tried_again(
     server: LocalRealtime, client: RealtimeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -255,6 +258,7 @@ async def test_a_link_that_flaps_is_slowed_down(
 # -- deferred disconnect -----------------------------------------------------------------
 
 
+@pytest.mark.conformance("CC12", "CC13", "SI3", "realtime.configuration.deferred_disconnect")
 async def test_without_channels_the_socket_goes_after_a_while(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -268,6 +272,7 @@ async def test_without_channels_the_socket_goes_after_a_while(
     assert server.connections == 2
 
 
+@pytest.mark.conformance("CC16")
 async def test_without_channels_the_socket_goes_at_once_if_so_wished(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -276,6 +281,7 @@ async def test_without_channels_the_socket_goes_at_once_if_so_wished(
     await until(lambda: client.connection_state() == "closed")
 
 
+@pytest.mark.conformance("CC14")
 async def test_a_new_channel_keeps_the_socket(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

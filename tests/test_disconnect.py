@@ -22,6 +22,7 @@ from .support.waiting import our_tasks, turns, until
 # -- disconnect --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("LC13", "SA2", "SA3", "PS21", "realtime.client.disconnect")
 async def test_disconnect_leaves_nothing_running_and_says_why(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -40,6 +41,7 @@ async def test_disconnect_leaves_nothing_running_and_says_why(
     await until(lambda: server.open_connections == 0)
 
 
+@pytest.mark.conformance("RT2", "PS22")
 async def test_code_and_reason_of_disconnect_reach_the_server() -> None:
     closes: list[bytes] = []
 
@@ -80,6 +82,7 @@ async def test_disconnect_then_connect_rejoins(
     await got.count(1)
 
 
+@pytest.mark.conformance("LC23", "RS4", "PS24")
 async def test_connect_while_closing_opens_a_new_socket_after_the_old_one(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -228,6 +231,7 @@ async def test_disconnect_during_a_join(server: LocalRealtime, client: RealtimeC
     assert statuses.names == ["CHANNEL_ERROR", "SUBSCRIBED"]
 
 
+@pytest.mark.conformance("PS20", "PS23")
 async def test_disconnect_of_a_client_that_never_ran(client: RealtimeClient) -> None:
     assert await client.disconnect() == "ok"
     assert await client.disconnect() == "ok"
@@ -235,6 +239,7 @@ async def test_disconnect_of_a_client_that_never_ran(client: RealtimeClient) -> 
     assert client.connection_state() == "closed"
 
 
+@pytest.mark.conformance("PS25")
 async def test_many_disconnects_at_once(server: LocalRealtime, client: RealtimeClient) -> None:
     await client.connect()
     assert list(await asyncio.gather(*(client.disconnect() for _ in range(5)))) == ["ok"] * 5

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
 from pyee.base import EventEmitter
 
 from supabase_rt.dispatch import Dispatch
@@ -66,6 +67,7 @@ def test_the_memory_of_who_listens_does_not_grow_without_limit() -> None:
     assert len(emitter._listeners_of) <= 1100
 
 
+@pytest.mark.conformance("PC54")
 def test_a_listener_that_comes_or_goes_meanwhile_does_not_disturb_the_others() -> None:
     seen: list[str] = []
     emitter = Emitter()

@@ -41,6 +41,7 @@ def test_the_words(kind: type[enum.StrEnum]) -> None:
         assert {member.value: 1}[member] == 1
 
 
+@pytest.mark.conformance("IX2")
 def test_the_names_of_supabase_js() -> None:
     assert REALTIME_LISTEN_TYPES is ListenType
     assert REALTIME_SUBSCRIBE_STATES is SubscribeStatus

@@ -37,6 +37,9 @@ def offline() -> RealtimeChannel:
 # -- what arrives ------------------------------------------------------------------------
 
 
+@pytest.mark.conformance(
+    "CM2", "CM3", "CM4", "CM5", "PC51", "PC52", "realtime.subscriptions.broadcast"
+)
 async def test_broadcasts_by_event_whatever_the_case(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -52,6 +55,7 @@ async def test_broadcasts_by_event_whatever_the_case(
     assert every.seen[1]["event"] == "other"
 
 
+@pytest.mark.conformance("realtime.subscriptions.postgres_changes")
 async def test_database_changes_by_event_and_table(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -72,6 +76,7 @@ async def test_database_changes_by_event_and_table(
     assert other.seen == []
 
 
+@pytest.mark.conformance("CP37", "CP38", "CP39")
 async def test_equal_bindings_share_one_server_binding_and_all_fire(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -88,6 +93,7 @@ async def test_equal_bindings_share_one_server_binding_and_all_fire(
     assert (len(first.seen), len(second.seen)) == (2, 1)
 
 
+@pytest.mark.conformance("CP31", "CP33")
 async def test_a_filter_builder_is_written_out(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -122,6 +128,7 @@ async def test_columns_are_converted_as_the_registration_wishes(
     assert raw.seen[0].new["price"] == 1.5
 
 
+@pytest.mark.conformance("CM14", "CR7", "CR8", "realtime.presence.presence_key")
 async def test_presence_by_event(server: LocalRealtime, make_client: MakeClient) -> None:
     one, two = make_client(), make_client()
     syncs, joins, leaves, every = Recorder(), Recorder(), Recorder(), Recorder()
@@ -165,6 +172,7 @@ async def test_presence_state_in_a_handler_is_the_state_of_its_event(
     assert seen[4] == ("sync", [])
 
 
+@pytest.mark.conformance("CM6")
 async def test_system_messages_go_to_every_system_handler(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -245,6 +253,7 @@ async def test_once_is_told_once(server: LocalRealtime, client: RealtimeClient) 
     assert plain.values() == slow.values() == [0]
 
 
+@pytest.mark.conformance("PC55", "PC56")
 def test_off_by_type_by_filter_and_by_function() -> None:
     channel = offline()
     other = {"event": "other"}
@@ -282,6 +291,7 @@ async def test_handlers_come_and_go_while_events_arrive(
     assert late.values() == [2]
 
 
+@pytest.mark.conformance("CM7")
 def test_copy_bindings_copies_handlers_once_there_is_no_join() -> None:
     source, target = offline(), offline()
     source.on("broadcast", ANY, print, maxsize=5, overflow="close", thread=True)

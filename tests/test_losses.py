@@ -14,6 +14,7 @@ from .support.recorder import ClientEvents, Recorder, Statuses
 from .support.waiting import our_tasks, until
 
 
+@pytest.mark.conformance("RS5", "NE4")
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012])
 async def test_whatever_the_close_code_the_channel_comes_back(
     server: LocalRealtime, make_client: MakeClient, code: int
@@ -57,6 +58,7 @@ async def test_a_reset_connection_comes_back(
     assert statuses.errors[1].close_code == 1006
 
 
+@pytest.mark.conformance("RT4")
 async def test_half_open_silence_is_found_by_the_heartbeat(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

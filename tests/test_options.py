@@ -130,11 +130,13 @@ def test_a_value_that_works_is_taken(options: dict[str, Any]) -> None:
     assert make(**options).connection_state() == "closed"
 
 
+@pytest.mark.conformance("CF5", "NX11")
 def test_the_message_for_a_wrong_version_is_that_of_supabase_js() -> None:
     with pytest.raises(ValueError, match=r"Unsupported serializer version: 3\.0\.0"):
         make(vsn="3.0.0")
 
 
+@pytest.mark.conformance("LC4")
 @pytest.mark.parametrize("params", [None, {}, {"apikey": ""}, {"apikey": None}, "apikey=x"])
 def test_a_missing_key(params: Any) -> None:
     with pytest.raises(ValueError, match="API key is required to connect to Realtime"):

@@ -109,6 +109,7 @@ KINDS: dict[str, Callable[[Callables], Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.conformance("CM13")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_handler_sees_everything_in_order(
     server: LocalRealtime, client: RealtimeClient, kind: str
@@ -198,6 +199,7 @@ async def cancelled_async(event: Any) -> None:
     raise asyncio.CancelledError
 
 
+@pytest.mark.conformance("PS59")
 @pytest.mark.parametrize(
     "broken", [raising, raising_async, raising_later, cancelled, cancelled_async]
 )

@@ -36,6 +36,7 @@ async def failed(peer: HttpPeer, **options: Any) -> Any:
 # -- http_send ---------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CM23", "CM37", "CM44")
 async def test_what_http_send_asks() -> None:
     async with http_peer() as peer:
         channel = channel_of(peer, "room:1/2 ä", headers={"X-Mine": "yes"})
@@ -52,6 +53,7 @@ async def test_what_http_send_asks() -> None:
     assert "Authorization" not in headers
 
 
+@pytest.mark.conformance("CM24")
 async def test_the_token_is_that_of_the_moment() -> None:
     async with http_peer() as peer:
         client = RealtimeClient(peer.url, params={"apikey": "key"})
@@ -64,6 +66,7 @@ async def test_the_token_is_that_of_the_moment() -> None:
     assert "private" not in peer.requests[0]["query"]
 
 
+@pytest.mark.conformance("CM42", "CM43")
 @pytest.mark.parametrize("payload", [b"\x00\x01", bytearray(b"\x00\x01"), memoryview(b"\x00\x01")])
 async def test_bytes_go_as_they_are(payload: Any) -> None:
     async with http_peer() as peer:
@@ -72,6 +75,7 @@ async def test_bytes_go_as_they_are(payload: Any) -> None:
     assert peer.requests[0]["body"] == b"\x00\x01"
 
 
+@pytest.mark.conformance("NX5")
 @pytest.mark.parametrize(
     ("options", "query"),
     [
@@ -104,6 +108,7 @@ async def test_every_other_status_is_a_send_error(status: int, retryable: bool) 
     assert error.hint
 
 
+@pytest.mark.conformance("CM41")
 async def test_a_404_says_which_server_is_needed() -> None:
     async with http_peer(status=404, body="") as peer:
         error = await failed(peer)
@@ -111,6 +116,7 @@ async def test_a_404_says_which_server_is_needed() -> None:
     assert "2.97.0" in error.hint
 
 
+@pytest.mark.conformance("CM39", "CM40")
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -135,6 +141,7 @@ async def test_a_status_without_a_reason() -> None:
         assert str(await failed(peer)) == "HTTP 400"
 
 
+@pytest.mark.conformance("CM29-CM30", "CM33-CM34")
 async def test_no_answer_in_time() -> None:
     async with http_peer(hang=True) as peer:
         error = await failed(peer, timeout=0.02)
@@ -178,6 +185,7 @@ async def test_bad_arguments_raise_at_the_call(
     assert peer.requests == []
 
 
+@pytest.mark.conformance("NX6")
 async def test_a_public_channel_cannot_store() -> None:
     async with http_peer() as peer:
         public = RealtimeClient(peer.url, params={"apikey": "key"}).channel("room")
@@ -212,6 +220,7 @@ async def test_without_a_connection_no_session_stays_open(client: RealtimeClient
     assert client._core.connection.http is None
 
 
+@pytest.mark.conformance("RT7", "RT8", "SJ15")
 async def test_a_session_of_the_users_is_used_and_must_be_open() -> None:
     async with http_peer() as peer:
         async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
@@ -243,6 +252,7 @@ async def test_http_send_reaches_the_subscribers(
 # -- the fallback of send ----------------------------------------------------------------
 
 
+@pytest.mark.conformance("NX10")
 async def test_what_the_fallback_asks(caplog: pytest.LogCaptureFixture) -> None:
     lines: list[Any] = []
     async with http_peer() as peer:
@@ -260,6 +270,7 @@ async def test_what_the_fallback_asks(caplog: pytest.LogCaptureFixture) -> None:
     assert lines[0][1].startswith(warning)
 
 
+@pytest.mark.conformance("CM21")
 @pytest.mark.parametrize(
     ("status", "result"),
     [(200, "ok"), (202, "ok"), (204, "ok"), (401, "error"), (404, "error"), (500, "error")],
@@ -269,6 +280,7 @@ async def test_the_fallback_never_raises(status: int, result: str) -> None:
         assert await channel_of(peer).send(MESSAGE) == result
 
 
+@pytest.mark.conformance("CM19", "CM20", "CM22")
 async def test_the_fallback_times_out_or_fails() -> None:
     async with http_peer(hang=True) as peer:
         assert await channel_of(peer).send(MESSAGE, {"timeout": 0.02}) == "timed out"
@@ -287,6 +299,7 @@ async def test_bytes_fall_back_to_the_endpoint_of_the_event() -> None:
         assert await channel_of(peer).send(message, timeout=0.02) == "timed out"
 
 
+@pytest.mark.conformance("NX4")
 async def test_a_message_to_store_does_not_fall_back(caplog: pytest.LogCaptureFixture) -> None:
     async with http_peer() as peer:
         assert await channel_of(peer).send(MESSAGE, persist=True) == "error"
@@ -301,6 +314,7 @@ async def test_a_message_without_payload_has_none_in_the_fallback() -> None:
     assert message == {"topic": "room", "event": "x", "private": True}
 
 
+@pytest.mark.conformance("CM16")
 async def test_the_fallback_reaches_the_subscribers_while_we_join(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -311,6 +325,7 @@ async def test_the_fallback_reaches_the_subscribers_while_we_join(
     await got.count(1)
     await sender
     assert got.values() == [1]
+    assert "broadcast" not in [each.event for each in server.received]
 
 
 async def test_a_request_under_way_when_the_client_closes_is_waited_for(

@@ -32,6 +32,7 @@ async def joined(client: RealtimeClient, options: Any = None) -> RealtimeChannel
 # -- broadcasts --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CP20")
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
 @pytest.mark.parametrize("payload", [{"n": 1}, {}, {"deep": [1, {"a": None}], "ü": "\u2028"}])
 async def test_what_is_sent_is_what_arrives(
@@ -46,6 +47,7 @@ async def test_what_is_sent_is_what_arrives(
     assert got.seen[0].payload == payload
 
 
+@pytest.mark.conformance("NX20")
 async def test_bytes_arrive_as_bytes(server: LocalRealtime, client: RealtimeClient) -> None:
     got = Recorder()
     channel = client.channel("room", ACK).on("broadcast", {"event": "x"}, got)
@@ -56,6 +58,7 @@ async def test_bytes_arrive_as_bytes(server: LocalRealtime, client: RealtimeClie
     assert [event.payload for event in got.seen] == [b"\x00\xff"] * 3
 
 
+@pytest.mark.conformance("NX21")
 async def test_bytes_need_vsn_2_and_a_broadcast(make_client: MakeClient) -> None:
     old, new = make_client(vsn="1.0.0"), make_client()
     channel = await joined(old)
@@ -75,6 +78,7 @@ async def test_without_ack_it_is_ok_when_written(
     await until(lambda: pushed(server, "broadcast"))
 
 
+@pytest.mark.conformance("realtime.subscriptions.broadcast_ack")
 async def test_with_ack_it_is_what_the_server_answers(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -112,6 +116,7 @@ async def test_replies_are_matched_by_ref(server: LocalRealtime, client: Realtim
     assert await first == "timed out"
 
 
+@pytest.mark.conformance("CI4")
 async def test_sends_un_awaited_arrive_in_order(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
@@ -226,6 +231,7 @@ async def test_options_that_cannot_work_raise_at_the_call(
         channel.send(MESSAGE, **options)
 
 
+@pytest.mark.conformance("AD1")
 async def test_a_presence_or_other_message_needs_subscribe(client: RealtimeClient) -> None:
     channel = client.channel("room")
     calls: list[Callable[[], Any]] = [
@@ -255,6 +261,7 @@ async def test_a_message_to_store_on_a_private_channel(
     assert len(pushed(server, "broadcast")) == 3
 
 
+@pytest.mark.conformance("NX8")
 async def test_the_servers_word_for_a_message_that_was_not_stored(
     make_client: MakeClient,
 ) -> None:
@@ -282,6 +289,7 @@ async def test_the_servers_word_for_a_message_that_was_not_stored(
         await client.disconnect()
 
 
+@pytest.mark.conformance("NX3")
 async def test_where_a_message_cannot_be_stored(
     server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +308,14 @@ async def test_where_a_message_cannot_be_stored(
 # -- presence ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance(
+    "CR1",
+    "CR19",
+    "CR20",
+    "realtime.presence.presence_state",
+    "realtime.presence.track",
+    "realtime.presence.untrack",
+)
 async def test_track_and_untrack(server: LocalRealtime, client: RealtimeClient) -> None:
     channel = client.channel("room", {"config": {"presence": {"key": "me", "enabled": True}}})
     await channel.subscribe()
@@ -410,6 +426,7 @@ async def test_a_track_that_waits_for_a_join_in_vain_times_out(
     server.faults.resume()
 
 
+@pytest.mark.conformance("AD2")
 async def test_requests_beyond_the_buffer_push_out_the_oldest(
     server: LocalRealtime, client: RealtimeClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ def test_creating_needs_no_loop_and_does_nothing() -> None:
     assert supabase.get_channels() == []
 
 
+@pytest.mark.conformance("CF1", "CF3", "SJ1", "SJ2")
 @pytest.mark.parametrize(
     ("url", "socket"),
     [
@@ -36,6 +37,7 @@ def test_where_realtime_is(url: str, socket: str) -> None:
     assert supabase.realtime.endpoint_url() == f"{socket}?apikey=key&vsn=2.0.0"
 
 
+@pytest.mark.conformance("SJ6", "SJ10")
 def test_the_key_is_the_token_unless_there_is_a_callback() -> None:
     assert create_client("https://x.co", "the-key").realtime.access_token_value == "the-key"
     with_callback = create_client("https://x.co", "the-key", access_token=lambda: "t")
@@ -67,6 +69,7 @@ def test_the_repr_has_no_key_and_no_password() -> None:
     assert repr(supabase) == "<SupabaseClient https://***@x.supabase.co>"
 
 
+@pytest.mark.conformance("SJ3", "SJ4")
 async def test_the_channel_methods_are_those_of_realtime(server: LocalRealtime) -> None:
     supabase = create_client(server.url, server.anon_key, realtime=QUICK)
     got = Recorder()

@@ -61,6 +61,7 @@ async def test_a_wrong_key_is_refused(make_client: MakeClient) -> None:
     assert "wrong" not in str(error)
 
 
+@pytest.mark.conformance("LC12", "RT1")
 async def test_nobody_listens_on_the_port(make_client: MakeClient) -> None:
     port = closed_port()
     error = await failure(make_client, f"ws://127.0.0.1:{port}/realtime/v1")
@@ -185,6 +186,7 @@ async def test_a_key_with_every_kind_of_character_arrives_as_it_is(
 # -- a session of the user's -------------------------------------------------------------
 
 
+@pytest.mark.conformance("realtime.configuration.custom_websocket_transport")
 async def test_a_session_of_the_users_is_used_and_left_open(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
@@ -272,6 +274,7 @@ async def test_a_truncated_frame_ends_the_link(make_client: MakeClient) -> None:
     assert error.close_code == 1006
 
 
+@pytest.mark.conformance("NE5")
 async def test_an_end_without_a_close_frame_is_1006(make_client: MakeClient) -> None:
     async def script(peer: RawPeer) -> None:
         peer.writer.close()
@@ -280,6 +283,7 @@ async def test_an_end_without_a_close_frame_is_1006(make_client: MakeClient) -> 
     assert str(error) == "socket closed: 1006"
 
 
+@pytest.mark.conformance("NE6")
 async def test_a_close_frame_without_a_code(make_client: MakeClient) -> None:
     async def script(peer: RawPeer) -> None:
         peer.frame(0x88, b"")
@@ -288,6 +292,7 @@ async def test_a_close_frame_without_a_code(make_client: MakeClient) -> None:
     assert error.reason == ""
 
 
+@pytest.mark.conformance("NE4")
 async def test_the_reason_of_a_close_frame_is_kept(make_client: MakeClient) -> None:
     async def script(peer: RawPeer) -> None:
         peer.frame(0x88, (4001).to_bytes(2, "big") + b"because")
@@ -351,6 +356,7 @@ async def test_a_binary_frame_is_handed_over_apart(make_client: MakeClient) -> N
     assert seen == [("binary", b"\x00"), ("text", b"\x00")]
 
 
+@pytest.mark.conformance("SA1", "RT2")
 async def test_a_peer_that_does_not_answer_the_close_is_left(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

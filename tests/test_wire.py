@@ -21,6 +21,7 @@ from .support.waiting import until
 HEARTBEAT = Message(None, "1", "phoenix", "heartbeat", {})
 
 
+@pytest.mark.conformance("CF6", "CF7", "PS40", "PS69-PS72")
 @pytest.mark.parametrize(
     ("vsn", "text"),
     [
@@ -40,6 +41,7 @@ def test_the_serializer_of_the_version(vsn: str, text: str) -> None:
     assert (message.topic, message.event, message.ref) == ("phoenix", "heartbeat", "1")
 
 
+@pytest.mark.conformance("TR6", "TR7", "PS69-PS72")
 def test_a_users_functions_win() -> None:
     seen: list[Any] = []
 
@@ -132,6 +134,7 @@ async def test_codecs_in_the_form_of_supabase_js(
     assert client.health().decode_errors == 0
 
 
+@pytest.mark.conformance("RT15")
 async def test_the_logger_hears_of_every_message_but_not_the_token(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

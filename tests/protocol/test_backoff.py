@@ -52,6 +52,7 @@ def test_attempt_zero_is_at_once(attempt: int) -> None:
     assert ReconnectPolicy.supabase_js().delay(attempt) == 0.0
 
 
+@pytest.mark.conformance("RT14")
 @pytest.mark.parametrize("attempt", [10**6, 10**400])
 def test_no_attempt_is_too_high_to_compute(attempt: int) -> None:
     assert exact().delay(attempt) == 30.0
@@ -123,6 +124,7 @@ def test_steps_win_over_the_exponential_but_not_over_the_cap() -> None:
     assert [type(delay) for delay in found] == [float] * 4
 
 
+@pytest.mark.conformance("RT14")
 def test_the_supabase_js_delays() -> None:
     policy = ReconnectPolicy.supabase_js()
     assert [policy.delay(attempt) for attempt in range(1, 7)] == [1, 2, 5, 10, 10, 10]

@@ -28,6 +28,7 @@ def echo(sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # -- registration ------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PC53")
 def test_bindings_are_kept_in_order_and_their_ids_are_never_used_again() -> None:
     bindings = Bindings()
     first = bindings.add(BROADCAST, {"event": "a"})
@@ -147,6 +148,7 @@ def test_entries_of_the_join_are_copies() -> None:
     assert binding.filter == TODOS
 
 
+@pytest.mark.conformance("CP6", "CP7", "CP8")
 @pytest.mark.parametrize(
     "theirs",
     [
@@ -169,6 +171,7 @@ def test_entries_beyond_ours_are_ignored() -> None:
     assert Bindings().reconcile([TODOS], [{**TODOS, "id": 1}, {"event": "*"}]) is None
 
 
+@pytest.mark.conformance("CP9-CP12")
 @pytest.mark.parametrize(
     "joined",
     [

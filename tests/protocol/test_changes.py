@@ -152,6 +152,7 @@ def test_a_change_that_is_no_json_is_a_decode_error() -> None:
 # -- rows -------------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CP21")
 def test_an_update_has_both_rows() -> None:
     change = change_of(UPDATE)
     plain = json.loads(UPDATE)["payload"]["data"]
@@ -167,6 +168,7 @@ def test_an_insert_has_no_old_row() -> None:
     assert (change.new, change.old) == ({"v": "x", "id": 3}, {})
 
 
+@pytest.mark.conformance("CP21")
 def test_a_delete_has_no_new_row() -> None:
     change = change_of(DELETE)
     assert (change.new, change.old) == ({}, {"id": 3})
@@ -218,6 +220,7 @@ def test_rows_are_converted_as_types_say() -> None:
 KEYS = ["schema", "table", "commit_timestamp", "eventType", "new", "old", "errors"]
 
 
+@pytest.mark.conformance("CP15", "CP19")
 def test_a_change_is_a_mapping_with_the_keys_of_js() -> None:
     change = change_of(INSERT)
     assert isinstance(change, Mapping)

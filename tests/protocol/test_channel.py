@@ -46,6 +46,7 @@ def joins(world: World) -> int:
 # -- joining -----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CL2", "CL4", "CL14", "PC2", "PC10", "realtime.channel.subscribe")
 def test_the_join_frame_has_the_topic_its_ref_twice_and_the_config() -> None:
     world = opened()
     channel = world.joining("realtime:room")
@@ -62,6 +63,7 @@ def test_the_join_frame_has_the_topic_its_ref_twice_and_the_config() -> None:
     }
 
 
+@pytest.mark.conformance("CL8", "CL18", "PU14", "PC7", "PC13", "PC17", "PC20", "PC62", "PU6")
 def test_an_answered_join_is_told_and_nothing_follows_when_its_time_is_over() -> None:
     world = opened()
     channel = world.joining()
@@ -73,6 +75,7 @@ def test_an_answered_join_is_told_and_nothing_follows_when_its_time_is_over() ->
     assert world.take_written() == []
 
 
+@pytest.mark.conformance("CL14", "CP1")
 def test_a_reply_without_postgres_changes_joins_too() -> None:
     world = opened()
     channel = world.joining()
@@ -80,6 +83,7 @@ def test_a_reply_without_postgres_changes_joins_too() -> None:
     assert world.statuses(channel) == [SUBSCRIBED]
 
 
+@pytest.mark.conformance("CL10")
 @pytest.mark.parametrize("state", ["joining", "joined", "errored"])
 def test_subscribing_again_while_wanted_does_nothing(state: str) -> None:
     world = opened()
@@ -93,6 +97,7 @@ def test_subscribing_again_while_wanted_does_nothing(state: str) -> None:
     assert (channel.state, joins(world)) == (state, 1)
 
 
+@pytest.mark.conformance("CR2", "CL5")
 def test_presence_is_enabled_in_the_join_by_a_handler() -> None:
     world = opened()
     channel = world.channel()
@@ -101,12 +106,14 @@ def test_presence_is_enabled_in_the_join_by_a_handler() -> None:
     assert world.last_join(channel).payload["config"]["presence"]["enabled"] is True
 
 
+@pytest.mark.conformance("CL3")
 def test_the_join_of_a_private_channel_says_so() -> None:
     world = opened()
     channel = world.joining(opts={"config": {"private": True}})
     assert world.last_join(channel).payload["config"]["private"] is True
 
 
+@pytest.mark.conformance("AD4")
 def test_what_the_user_merged_into_the_payload_wins() -> None:
     world = opened(token="token")
     channel = world.channel()
@@ -133,6 +140,7 @@ def test_a_join_that_nobody_wants_is_a_mistake_and_writes_nothing() -> None:
 # -- no answer ---------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CE5", "PU20", "PU21", "PC26", "PC27")
 def test_a_join_without_an_answer_times_out_leaves_and_is_tried_again() -> None:
     world = opened()
     channel = world.joining()
@@ -147,6 +155,7 @@ def test_a_join_without_an_answer_times_out_leaves_and_is_tried_again() -> None:
     assert (channel.state, joins(world)) == ("joining", 2)
 
 
+@pytest.mark.conformance("PC28")
 def test_a_late_reply_to_a_join_that_timed_out_is_dropped() -> None:
     world = opened()
     channel = world.joining()
@@ -160,6 +169,7 @@ def test_a_late_reply_to_a_join_that_timed_out_is_dropped() -> None:
     assert channel.state == "joined"
 
 
+@pytest.mark.conformance("PC14")
 def test_timeouts_repeat_with_growing_delays() -> None:
     world = opened(heartbeat_interval=1000.0)
     channel = world.joining()
@@ -173,6 +183,7 @@ def test_timeouts_repeat_with_growing_delays() -> None:
     assert world.statuses(channel) == [TIMED_OUT] * 4
 
 
+@pytest.mark.conformance("CL17", "PC11")
 @pytest.mark.parametrize("timeout", [1.0, 17.0])
 def test_the_time_a_join_is_given_can_be_chosen_and_holds_for_rejoins(timeout: float) -> None:
     world = opened()
@@ -186,6 +197,7 @@ def test_the_time_a_join_is_given_can_be_chosen_and_holds_for_rejoins(timeout: f
     assert world.statuses(channel) == [TIMED_OUT, TIMED_OUT]
 
 
+@pytest.mark.conformance("NX2")
 def test_a_join_that_waits_for_the_change_feed_is_given_more_time() -> None:
     world = opened()
     channel = world.joining(opts={"config": {"postgres_changes_options": {"wait": True}}})
@@ -208,6 +220,7 @@ def test_while_other_joins_are_answered_a_join_waits_longer() -> None:
     assert (last.state, world.now - START) == ("errored", 30.0)
 
 
+@pytest.mark.conformance("PC15")
 def test_a_subscription_without_a_link_times_out_and_joins_when_there_is_one() -> None:
     world = World()
     channel = world.joining()
@@ -233,6 +246,7 @@ def test_a_join_that_waits_for_its_turn_on_a_link_does_not_time_out_unsent() -> 
 # -- refused -----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CE6", "CE25")
 def test_a_refused_join_is_told_with_every_value_of_the_answer() -> None:
     world = opened()
     channel = world.joining()
@@ -260,6 +274,7 @@ def test_refusals_repeat_with_growing_delays_until_the_server_says_yes() -> None
     assert world.statuses(channel) == [CHANNEL_ERROR] * 6 + [SUBSCRIBED]
 
 
+@pytest.mark.conformance("CE14")
 def test_the_schedule_of_supabase_js_holds_for_rejoins_too() -> None:
     world = opened(policy=ReconnectPolicy.supabase_js())
     channel = world.joining()
@@ -376,6 +391,7 @@ def test_a_crash_is_told_and_joined_again_with_a_new_ref() -> None:
     assert channel.join_ref not in (None, first)
 
 
+@pytest.mark.conformance("CE23", "NE1", "NE2", "RS6", "PC40", "PS55", "PS61")
 def test_a_lost_link_is_told_once_however_often_the_connect_fails() -> None:
     world = opened()
     channel = world.joined()
@@ -391,6 +407,7 @@ def test_a_lost_link_is_told_once_however_often_the_connect_fails() -> None:
     assert world.statuses(channel)[2:] == [SUBSCRIBED]
 
 
+@pytest.mark.conformance("PS54")
 def test_a_link_lost_while_joining_is_told_once_for_each_join() -> None:
     world = opened()
     channel = world.joining()
@@ -400,6 +417,7 @@ def test_a_link_lost_while_joining_is_told_once_for_each_join() -> None:
     assert joins(world) == 4
 
 
+@pytest.mark.conformance("PC16", "RS7", "PS60")
 def test_an_unreachable_server_is_told_once_and_then_the_channel_is_subscribed() -> None:
     world = World()
     channel = world.joining()

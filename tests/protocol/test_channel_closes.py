@@ -74,6 +74,7 @@ def test_a_close_for_the_size_of_a_track_forgets_what_was_tracked() -> None:
     assert len(world.frames("presence")) == 1
 
 
+@pytest.mark.conformance("PC44", "PC45", "PC47")
 def test_without_rejoin_closed_a_close_is_final_as_in_supabase_js() -> None:
     world = opened(policy=ReconnectPolicy(rejoin_closed=False))
     channel = world.joined()
@@ -167,6 +168,7 @@ def test_a_pushed_token_that_the_server_will_not_have_rests_the_channel() -> Non
 # -- telling the server ------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CL12")
 def test_a_join_carries_the_token_and_no_version_of_the_client_at_first() -> None:
     world = opened(token="token")
     channel = world.joining()
@@ -180,6 +182,7 @@ def test_a_join_without_a_token_has_no_such_key(token: str | None) -> None:
     assert "access_token" not in world.last_join(world.joining()).payload
 
 
+@pytest.mark.conformance("AU1")
 def test_a_token_set_later_goes_into_the_next_join_with_the_version() -> None:
     """As in supabase-js."""
     world = World()
@@ -191,6 +194,7 @@ def test_a_token_set_later_goes_into_the_next_join_with_the_version() -> None:
     assert payload["version"].startswith("supabase-rt/")
 
 
+@pytest.mark.conformance("AU1", "AU3")
 def test_a_changed_token_is_pushed_to_joined_channels_only() -> None:
     world = opened()
     joined, joining = world.joined("realtime:a"), world.joining("realtime:b")
@@ -203,6 +207,7 @@ def test_a_changed_token_is_pushed_to_joined_channels_only() -> None:
     assert world.session.pending_replies == 1
 
 
+@pytest.mark.conformance("AU2")
 def test_an_unchanged_token_is_not_pushed_again() -> None:
     world = opened(token="token")
     world.joined()
@@ -210,6 +215,7 @@ def test_an_unchanged_token_is_not_pushed_again() -> None:
     assert world.frames("access_token") == []
 
 
+@pytest.mark.conformance("AU5")
 def test_a_token_that_is_taken_away_is_told_as_null() -> None:
     world = opened(token="token")
     channel = world.joined()

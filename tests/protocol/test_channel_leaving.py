@@ -30,6 +30,7 @@ def joins(world: World) -> int:
 # -- leaving -----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PU8", "PU10", "PC65", "PC67", "realtime.channel.unsubscribe")
 def test_leaving_waits_for_the_server_and_is_told_once() -> None:
     world = opened()
     channel = world.joined()
@@ -54,6 +55,7 @@ def test_closed_is_told_before_the_call_ends() -> None:
     assert kinds == ["ChannelRemoved", "StatusChanged", "PushEnded"]
 
 
+@pytest.mark.conformance("CC11", "PU13")
 @pytest.mark.parametrize(
     ("how", "result"),
     [("close", "ok"), ("error", "error"), ("timeout", "timed out"), ("link", "ok")],
@@ -205,6 +207,7 @@ def test_removal_is_told_once() -> None:
 # -- another set of bindings -------------------------------------------------------------
 
 
+@pytest.mark.conformance("CL16")
 def test_a_mismatch_is_closed_then_channel_error_and_the_channel_is_gone() -> None:
     world = opened()
     channel = world.channel()
@@ -242,6 +245,7 @@ def test_a_channel_with_a_mismatch_cannot_be_subscribed_again_but_its_topic_is_f
 # -- requests ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PU7", "AD1", "PC63")
 def test_a_request_before_subscribing_raises_as_in_supabase_js() -> None:
     world = opened()
     channel = world.channel()
@@ -261,6 +265,7 @@ def test_a_request_on_a_closed_channel_raises_and_nothing_is_written() -> None:
     assert world.take_written() == []
 
 
+@pytest.mark.conformance("PU1", "PU6", "PU17", "PU19", "PC22", "PC57")
 @pytest.mark.parametrize(("status", "result"), [("ok", "ok"), ("error", "error"), ("x", "error")])
 def test_a_request_ends_with_its_reply(status: str, result: str) -> None:
     world = opened()
@@ -275,6 +280,7 @@ def test_a_request_ends_with_its_reply(status: str, result: str) -> None:
     assert (ended.outcome, ended.result, ended.response) == (outcome, result, {"n": 1})
 
 
+@pytest.mark.conformance("PU5", "PC61")
 def test_a_request_without_a_reply_times_out_after_its_own_time() -> None:
     world = opened()
     channel = world.joined()
@@ -285,6 +291,7 @@ def test_a_request_without_a_reply_times_out_after_its_own_time() -> None:
     assert world.ended == {quick: "timed out", slow: "timed out"}
 
 
+@pytest.mark.conformance("PU2", "CE18", "PC25", "PC58")
 def test_requests_made_while_joining_go_out_after_the_join_in_their_order() -> None:
     world = opened()
     channel = world.joining()
@@ -309,6 +316,7 @@ def test_a_request_whose_time_ran_out_while_it_waited_is_never_written() -> None
     assert world.ended[kept] == "ok"
 
 
+@pytest.mark.conformance("CE17", "CE18", "CE19", "AD3")
 def test_the_oldest_of_150_waiting_requests_fall_out_with_an_error() -> None:
     world = opened()
     channel = world.joined()
@@ -385,6 +393,7 @@ def test_a_cast_expects_no_reply_and_settles_when_it_is_written() -> None:
     assert world.session.pending_replies == 0
 
 
+@pytest.mark.conformance("PU24", "PU25", "PC49", "PC50")
 @pytest.mark.parametrize(
     ("joined", "link", "can"),
     [(True, True, True), (True, False, False), (False, True, False), (False, False, False)],

@@ -58,6 +58,7 @@ def columns(**types: Any) -> list[dict[str, Any]]:
 # -- the helpers, with the cases of supabase-js' own tests ------------------------------------
 
 
+@pytest.mark.conformance("TF1")
 def test_change_data_is_converted_by_column() -> None:
     types = columns(first_name="text", age="int4")
     assert convert_change_data(types, {"first_name": "Paul", "age": "33"}) == {
@@ -68,6 +69,7 @@ def test_change_data_is_converted_by_column() -> None:
     assert convert_change_data(types, {"first_name": "Paul", "age": None})["age"] is None
 
 
+@pytest.mark.conformance("TF1")
 def test_no_record_is_an_empty_row() -> None:
     assert convert_change_data(columns(age="int4"), None) == {}
 
@@ -79,6 +81,7 @@ def test_change_data_leaves_skipped_types_and_unknown_columns_alone() -> None:
     assert row["id"] == "7"
 
 
+@pytest.mark.conformance("TF2")
 def test_one_column_is_converted() -> None:
     types = columns(age="int4", name="text")
     assert convert_column("age", types, {"age": "33"}) == 33
@@ -88,6 +91,7 @@ def test_one_column_is_converted() -> None:
     assert convert_column("age", types, {}) is None
 
 
+@pytest.mark.conformance("TF3")
 @pytest.mark.parametrize(
     ("type_name", "value", "expected"),
     [
@@ -120,6 +124,7 @@ def test_a_cell_is_converted_by_its_type(type_name: str, value: Any, expected: A
     assert type(found) is type(expected)
 
 
+@pytest.mark.conformance("TF4", "TF7")
 @pytest.mark.parametrize(
     ("value", "type_name", "expected"),
     [
@@ -182,6 +187,7 @@ def test_what_is_no_number_is_left_alone(value: Any) -> None:
     assert to_number(value) is value
 
 
+@pytest.mark.conformance("TF6")
 @pytest.mark.parametrize("value", [True, None, 1, [], {"a": 1}])
 def test_values_that_are_no_texts_are_left_alone(value: Any) -> None:
     assert to_json(value) is value
@@ -204,6 +210,7 @@ def test_json_texts_are_read_as_javascript_reads_them(text: str, expected: Any) 
     assert to_json(text) == expected
 
 
+@pytest.mark.conformance("TF5")
 def test_only_the_first_space_of_a_timestamp_is_replaced() -> None:
     assert to_timestamp_string("2019-09-10 00:00:00 BC") == "2019-09-10T00:00:00 BC"
 

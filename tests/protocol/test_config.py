@@ -72,6 +72,7 @@ def test_anything_else_is_no_number_of_seconds(value: Any) -> None:
 # -- channel options ---------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CL1", "CL2")
 @pytest.mark.parametrize(
     "opts", [None, {}, {"config": {}}, {"config": None}, {"config": {"private": None}}]
 )
@@ -85,9 +86,11 @@ def test_the_defaults_are_those_of_supabase_js(opts: Any) -> None:
     }
 
 
+@pytest.mark.conformance("CL7")
 def test_a_given_section_replaces_its_defaults_as_in_supabase_js() -> None:
     found = of(broadcast={"replication_ready": True}, presence={"key": "me"})
     assert found.params["config"]["broadcast"] == {"replication_ready": True}
+    assert payload(found)["broadcast"] == {"replication_ready": True}
     assert found.params["config"]["presence"] == {"key": "me"}
     assert not found.ack
     assert not found.presence_enabled
@@ -153,6 +156,7 @@ def test_a_moment_with_fractions_is_cut_to_milliseconds() -> None:
     assert found.replay == {"since": 1755772800000}
 
 
+@pytest.mark.conformance("NX19")
 @pytest.mark.parametrize(
     ("replay", "text"),
     [
@@ -188,12 +192,14 @@ def test_the_join_payload_has_the_sections_of_the_protocol() -> None:
     }
 
 
+@pytest.mark.conformance("CL5", "CR17")
 def test_a_presence_handler_enables_presence_and_leaves_the_params_alone() -> None:
     found = of(presence={"key": "me"})
     assert payload(found, presence=True)["presence"] == {"key": "me", "enabled": True}
     assert found.params["config"]["presence"] == {"key": "me"}
 
 
+@pytest.mark.conformance("CL6")
 def test_presence_can_be_enabled_without_a_handler() -> None:
     assert payload(of(presence={"enabled": True}))["presence"]["enabled"] is True
 
@@ -204,6 +210,7 @@ def test_a_later_since_goes_into_the_payload_and_leaves_the_params_alone() -> No
     assert found.replay == REPLAY
 
 
+@pytest.mark.conformance("NX1")
 def test_options_of_the_changes_are_sent_only_where_given() -> None:
     options = {"wait": True, "timeout": 5000}
     assert "postgres_changes_options" not in payload(config())
@@ -211,6 +218,7 @@ def test_options_of_the_changes_are_sent_only_where_given() -> None:
     assert sent["postgres_changes_options"] == options
 
 
+@pytest.mark.conformance("NX2")
 @pytest.mark.parametrize(
     ("options", "seconds"),
     [

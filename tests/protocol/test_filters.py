@@ -39,16 +39,19 @@ def in_(*values: object) -> str:
     return postgres_changes_filter().in_("c", values).build().removeprefix("c=in.")
 
 
+@pytest.mark.conformance("FB1")
 def test_every_call_makes_a_new_builder() -> None:
     assert postgres_changes_filter() is not postgres_changes_filter()
     assert isinstance(postgres_changes_filter(), PostgresChangesFilter)
 
 
+@pytest.mark.conformance("FB2")
 def test_an_empty_filter_is_an_empty_text() -> None:
     assert postgres_changes_filter().build() == ""
     assert str(postgres_changes_filter()) == ""
 
 
+@pytest.mark.conformance("FB3-FB13", "realtime.subscriptions.postgres_changes_filter")
 @pytest.mark.parametrize(
     ("method", "operator"),
     [
@@ -71,6 +74,7 @@ def test_each_method_writes_its_operator(method: str, operator: str) -> None:
     assert builder.build() == f"name={operator}.x"
 
 
+@pytest.mark.conformance("FB14-FB22")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -141,6 +145,7 @@ def test_values_of_python_are_written_as_postgres_reads_them(value: object, expe
     assert eq(value) == expected
 
 
+@pytest.mark.conformance("FB23-FB25", "FB32-FB37")
 @pytest.mark.parametrize(
     "value",
     [
@@ -162,6 +167,7 @@ def test_values_without_structure_are_not_quoted(value: str) -> None:
     assert eq(value) == value
 
 
+@pytest.mark.conformance("FB26-FB31")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -183,10 +189,12 @@ def test_values_that_look_like_structure_are_quoted(value: str, expected: str) -
     assert eq(value) == expected
 
 
+@pytest.mark.conformance("FB38")
 def test_wildcards_of_patterns_are_kept() -> None:
     assert postgres_changes_filter().like("title", "%foo_").build() == "title=like.%foo_"
 
 
+@pytest.mark.conformance("FB41-FB47")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -209,6 +217,7 @@ def test_is_refuses_anything_else(value: Any) -> None:
         postgres_changes_filter().is_("c", value)
 
 
+@pytest.mark.conformance("FB48-FB55")
 def test_in_writes_a_list() -> None:
     assert in_("a", "b") == "(a,b)"
     assert in_("a") == "(a)"
@@ -216,16 +225,19 @@ def test_in_writes_a_list() -> None:
     assert in_(True, False) == "(true,false)"
 
 
+@pytest.mark.conformance("FB40", "FB48-FB55")
 def test_in_quotes_only_the_elements_that_need_it() -> None:
     assert in_("a%b", "c_d", "e\\f") == '(a%b,c_d,"e\\\\f")'
     assert in_("a,b", "c") == '("a,b",c)'
 
 
+@pytest.mark.conformance("FB48-FB55")
 def test_in_writes_each_value_once_in_the_order_given() -> None:
     assert in_("b", "a", "b") == "(b,a)"
     assert in_(1, 1.0, 2) == "(1,2)"
 
 
+@pytest.mark.conformance("FB48-FB55")
 def test_in_keeps_values_of_different_types_apart() -> None:
     assert in_(1, "1", True, "true") == "(1,1,true,true)"
     assert in_(None, "null") == "(null,null)"
@@ -237,6 +249,7 @@ def test_in_takes_any_iterable() -> None:
     assert postgres_changes_filter().in_("c", {1}).build() == "c=in.(1)"
 
 
+@pytest.mark.conformance("FB48-FB55")
 def test_in_refuses_an_empty_list() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         in_()
@@ -248,6 +261,7 @@ def test_in_refuses_what_is_no_list(values: Any) -> None:
         postgres_changes_filter().in_("c", values)
 
 
+@pytest.mark.conformance("FB56-FB64")
 @pytest.mark.parametrize(
     ("operator", "value", "expected"),
     [
@@ -308,6 +322,7 @@ def test_a_value_of_another_type_is_refused_at_the_call(value: object) -> None:
         eq(value)
 
 
+@pytest.mark.conformance("FB65-FB68")
 def test_conditions_are_joined_by_commas() -> None:
     found = (
         postgres_changes_filter()
@@ -321,6 +336,7 @@ def test_conditions_are_joined_by_commas() -> None:
     assert found == 'room=eq."a,b",n=gte.1,n=lt.5,status=in.(x,y),deleted_at=is.null'
 
 
+@pytest.mark.conformance("FB69-FB72")
 def test_build_may_be_called_again_and_sees_what_was_added() -> None:
     builder = postgres_changes_filter().eq("a", 1)
     assert builder.build() == builder.build() == str(builder) == f"{builder}" == "a=eq.1"
@@ -364,6 +380,7 @@ def unquoted(text: str) -> str:
     return text
 
 
+@pytest.mark.conformance("FB39")
 @given(st.lists(st.text(), min_size=1))
 def test_the_server_reads_every_value_that_was_written(values: list[str]) -> None:
     builder = postgres_changes_filter()

@@ -70,6 +70,7 @@ def test_an_answer_is_reported_with_its_latency(status: str, told: HeartbeatStat
     assert beating.told() == [HeartbeatReported(told, 0.25)]
 
 
+@pytest.mark.conformance("RT10")
 @pytest.mark.parametrize("ref", [None, "999"])
 def test_a_reply_to_something_else_is_not_the_answer(ref: str | None) -> None:
     beating = Beating()
@@ -78,6 +79,7 @@ def test_a_reply_to_something_else_is_not_the_answer(ref: str | None) -> None:
     assert beating.timers.get("beat-ack") == 50.0
 
 
+@pytest.mark.conformance("RT9")
 def test_an_answer_counts_once() -> None:
     beating = Beating()
     ref = beating.beat(25.0)
@@ -85,6 +87,7 @@ def test_an_answer_counts_once() -> None:
     assert not beating.heartbeat.replied(ref, "ok", 27.0)
 
 
+@pytest.mark.conformance("RS3")
 def test_no_second_beat_goes_out_while_one_is_unanswered() -> None:
     beating = Beating()
     beating.beat(25.0)
@@ -103,6 +106,7 @@ def test_a_beat_sent_by_hand_takes_the_place_of_the_planned_one() -> None:
     assert beating.timers.get("beat") == 35.0
 
 
+@pytest.mark.conformance("PS39")
 def test_a_missing_answer_means_a_dead_link() -> None:
     beating = Beating(timeout=5.0)
     beating.beat(25.0)

@@ -120,6 +120,7 @@ def test_timers_agree_with_a_plain_dict(steps: list[tuple[str, int, int]]) -> No
 # -- the outbox --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PS37", "PS38")
 def test_refs_are_texts_and_never_repeat() -> None:
     outbox = Outbox()
     refs = [outbox.next_ref() for _ in range(1000)]

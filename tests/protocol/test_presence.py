@@ -53,6 +53,7 @@ SYNC: tuple[Any, ...] = ("sync", "", [], [])
 # -- the pure functions ------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PP1")
 def test_syncing_an_empty_state_joins_everybody() -> None:
     new = {"u1": entry("1"), "u2": entry("2")}
     assert sync_state({}, new) == (new, new, {})
@@ -66,6 +67,7 @@ def test_syncing_reports_the_new_and_the_gone() -> None:
     assert (joins, leaves) == ({"u2": entry("2")}, {"u4": entry("4")})
 
 
+@pytest.mark.conformance("PP3")
 def test_syncing_reports_only_the_metas_that_differ() -> None:
     found, joins, leaves = sync_state({"u": entry("1", "2")}, {"u": entry("3", "2")})
     assert (joins, leaves) == ({"u": entry("3")}, {"u": entry("1")})
@@ -78,17 +80,20 @@ def test_a_ref_that_is_known_keeps_the_meta_it_had() -> None:
     assert (found, joins, leaves) == (state, {}, {})
 
 
+@pytest.mark.conformance("PP4")
 def test_a_diff_on_an_empty_state_joins() -> None:
     joins = {"u1": entry("1")}
     assert sync_diff({}, {"joins": joins, "leaves": {}}) == (joins, joins, {})
 
 
+@pytest.mark.conformance("PP5")
 def test_a_meta_joins_behind_those_that_stay_and_the_last_to_leave_takes_the_key() -> None:
     diff = {"joins": {"u1": entry("3")}, "leaves": {"u2": entry("2")}}
     found, _, _ = sync_diff({"u1": entry("1"), "u2": entry("2")}, diff)
     assert found == {"u1": entry("1", "3")}
 
 
+@pytest.mark.conformance("PA11", "PP6")
 def test_one_of_two_devices_leaving_keeps_the_key() -> None:
     state = {"u": entry("1", "2")}
     found, _, leaves = sync_diff(state, {"joins": {}, "leaves": {"u": entry("1")}})
@@ -122,6 +127,7 @@ def test_other_fields_of_an_entry_survive() -> None:
     assert found == {"u": {"metas": [meta("2")], "user": "ann"}}
 
 
+@pytest.mark.conformance("PA12-PA14", "PP7-PP8")
 @pytest.mark.parametrize("key", ODD_KEYS)
 def test_odd_keys_are_plain_keys(key: str) -> None:
     found, joins, _ = sync_state({}, {key: entry("1")})
@@ -149,6 +155,7 @@ def as_sets(state: dict[str, Any]) -> dict[str, set[str]]:
     return {key: {each["phx_ref"] for each in value["metas"]} for key, value in state.items()}
 
 
+@pytest.mark.conformance("PP1")
 @given(states(), states())
 def test_syncing_ends_in_the_new_state_and_mutates_nothing(old: Any, new: Any) -> None:
     before = copy.deepcopy((old, new))
@@ -187,6 +194,7 @@ def test_each_event_shows_the_state_of_its_moment(first: Any, diffs: Any) -> Non
 # -- what users see ----------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PA1-PA7", "CR9", "PP9")
 def test_metas_show_presence_ref_and_neither_phoenix_ref() -> None:
     state: dict[str, dict[str, Any]] = {
         "u": {"metas": [meta("1", phx_ref_prev="0", name="ann"), meta("2")]},
@@ -196,13 +204,16 @@ def test_metas_show_presence_ref_and_neither_phoenix_ref() -> None:
         "u": [{"presence_ref": "1", "name": "ann"}, {"presence_ref": "2"}],
         "v": [],
     }
+    assert transform({}) == {}
 
 
+@pytest.mark.conformance("PA9")
 def test_a_tracked_presence_ref_does_not_hide_the_real_one() -> None:
     found = transform({"u": {"metas": [meta("1", presence_ref="mine", __proto__=1)]}})
     assert found == {"u": [{"presence_ref": "1", "__proto__": 1}]}
 
 
+@pytest.mark.conformance("PA8")
 def test_what_is_handed_out_can_be_changed_without_harm() -> None:
     new = {"u": {"metas": [meta("1", nested={"list": [{"n": 1}]})]}}
     state = PresenceState()
@@ -227,6 +238,7 @@ def test_a_meta_nested_absurdly_deep_is_shared_rather_than_fatal() -> None:
 # -- a channel's presence ----------------------------------------------------------------
 
 
+@pytest.mark.conformance("CR5", "PP2")
 def test_a_state_tells_joins_and_leaves_and_one_sync() -> None:
     state = joined({"u1": entry("1", "2"), "u2": entry("9")})
     events = state.receive_state({"u1": entry("2", "3"), "u3": entry("4")}, "1")
@@ -270,6 +282,7 @@ def test_during_a_diff_the_state_is_shown_as_far_as_it_is_applied() -> None:
     ]
 
 
+@pytest.mark.conformance("PA10", "PP14")
 def test_an_update_is_told_as_join_then_leave_then_one_sync() -> None:
     state = joined({"u": entry("1")})
     diff = {"joins": {"u": {"metas": [meta("2", phx_ref_prev="1")]}}, "leaves": {"u": entry("1")}}
@@ -287,6 +300,7 @@ def test_a_join_without_metas_makes_a_key_without_metas() -> None:
     assert shown(join.state) == shown(sync.state) == {"u": []}
 
 
+@pytest.mark.conformance("CR6", "PP12")
 def test_a_diff_before_the_state_waits_for_it() -> None:
     state = PresenceState()
     assert state.receive_diff({"joins": {"u2": entry("2")}, "leaves": {}}, "1") == []
@@ -308,6 +322,7 @@ def test_a_diff_before_the_state_waits_for_it() -> None:
     assert told(state.receive_state({"u2": entry("2")}, "1")) == [SYNC]
 
 
+@pytest.mark.conformance("PP12")
 def test_after_a_rejoin_the_old_state_stays_until_the_new_one_and_diffs_wait() -> None:
     state = joined({"u1": entry("1")}, "1")
     assert state.receive_diff({"joins": {"u3": entry("3")}, "leaves": {}}, "5") == []

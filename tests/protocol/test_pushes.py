@@ -36,6 +36,7 @@ def test_the_join_ref_of_a_join_is_its_own_ref() -> None:
     assert frame.message.join_ref == frame.message.ref == join.ref == "2"
 
 
+@pytest.mark.conformance("PU18", "PC21", "PC23", "PC34")
 def test_a_reply_takes_its_request_once() -> None:
     outbox = Outbox()
     replies, request = Replies(outbox), push()
@@ -78,6 +79,7 @@ def test_the_requests_of_one_channel_are_found_among_many() -> None:
 # -- the buffer --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PC64")
 def test_the_buffer_gives_requests_back_in_their_order_without_deadlines() -> None:
     outbox = Outbox()
     buffer, requests = PushBuffer(outbox), [push() for _ in range(3)]

@@ -69,12 +69,14 @@ def test_a_broadcast_that_nobody_listens_to_is_not_told() -> None:
     assert world.told == []
 
 
+@pytest.mark.conformance("CE4")
 def test_a_broadcast_without_an_event_reaches_only_those_who_take_all() -> None:
     world, channel = listening((ListenType.BROADCAST, {"event": "shout"}), ALL)
     world.broadcast(channel, event=None)
     assert [event.ids for event in world.told] == [(2,)]
 
 
+@pytest.mark.conformance("CE3")
 @pytest.mark.parametrize("payload", [None, 7, "text", [1]])
 def test_a_broadcast_that_cannot_be_read_raises_and_nothing_is_told(payload: Any) -> None:
     world, channel = listening(ALL)
@@ -137,6 +139,7 @@ def test_the_replay_starts_where_the_user_said() -> None:
     assert sent == {"since": 1000, "limit": 5}
 
 
+@pytest.mark.conformance("PC3", "PC6")
 def test_the_replay_of_a_rejoin_starts_shortly_before_the_last_frame_heard() -> None:
     world, channel = listening(ALL, opts=REPLAY)
     world.advance(10.0)
@@ -174,6 +177,7 @@ def test_rejoins_that_fail_do_not_move_the_replay() -> None:
 # -- database changes --------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CP16")
 def test_a_change_reaches_the_bindings_of_its_server_ids() -> None:
     world, channel = listening(TODOS, (ListenType.POSTGRES_CHANGES, {**CHANGES, "table": "x"}))
     world.receive(channel.topic, "postgres_changes", raw({"ids": [100], "data": INSERT}))
@@ -181,6 +185,7 @@ def test_a_change_reaches_the_bindings_of_its_server_ids() -> None:
     assert (event.ids, PostgresChange(event.payload, "js").new) == ((1,), {"id": 7})
 
 
+@pytest.mark.conformance("CP17")
 def test_a_change_for_foreign_ids_is_not_told() -> None:
     world, channel = listening(TODOS)
     world.receive(channel.topic, "postgres_changes", raw({"ids": [7], "data": INSERT}))
@@ -205,6 +210,7 @@ def metas(*refs: str) -> dict[str, Any]:
     return {"metas": [{"phx_ref": ref, "name": ref} for ref in refs]}
 
 
+@pytest.mark.conformance("PP11")
 def test_presence_is_told_as_join_leave_and_sync() -> None:
     world, channel = listening(PRESENCE)
     world.receive(channel.topic, "presence_state", raw({"ann": metas("1")}))

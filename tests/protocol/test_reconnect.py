@@ -123,6 +123,7 @@ def test_a_link_that_dies_young_does_not_reset_the_count() -> None:
     assert found == [(0, 0.0), (1, 0.5), (2, 1.0), (3, 2.0)]
 
 
+@pytest.mark.conformance("PS45")
 def test_a_link_that_lived_for_stable_after_resets_the_count() -> None:
     trying = Trying()
     for _ in range(5):
@@ -162,6 +163,7 @@ def test_stopping_forgets_the_planned_attempt_and_the_link() -> None:
 # -- other schedules ---------------------------------------------------------------------
 
 
+@pytest.mark.conformance("realtime.configuration.reconnect_backoff")
 def test_the_table_of_supabase_js_has_no_attempt_at_once() -> None:
     trying = Trying(ReconnectPolicy.supabase_js())
     trying.reconnector.link_up(0.0)

@@ -168,6 +168,7 @@ def test_a_token_that_cannot_have_crossed_rests(token: str, pushed_at: float | N
 # -- counting ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PC24")
 @pytest.mark.parametrize(("lived", "delay"), [(4.9, 2.0), (5.0, 0.5)])
 def test_only_a_join_that_lived_for_stable_after_resets_the_count(
     lived: float, delay: float

@@ -47,25 +47,30 @@ def user_event(payload: Any, **content: Any) -> dict[str, Any]:
 # -- text: SZ1 to SZ4 --------------------------------------------------------------------
 
 
+@pytest.mark.conformance("SZ1-SZ4", "TR4")
 def test_sz1_a_message_is_an_array_of_five() -> None:
     message = Message("0", "1", "t", "e", {"foo": 1})
     assert encode_text("2.0.0", message) == '["0","1","t","e",{"foo":1}]'
 
 
+@pytest.mark.conformance("SZ1-SZ4")
 def test_sz2_refs_left_out_are_null() -> None:
     assert encode_text("2.0.0", Message(None, None, "t", "e", {})) == '[null,null,"t","e",{}]'
 
 
+@pytest.mark.conformance("SZ1-SZ4", "TR5")
 def test_sz3_an_array_of_five_is_a_message() -> None:
     found = decode_text("2.0.0", '["0","1","t","e",{"foo":1}]')
     assert told(found) == ("0", "1", "t", "e", {"foo": 1})
 
 
+@pytest.mark.conformance("SZ1-SZ4")
 def test_sz4_null_refs_are_none() -> None:
     found = decode_text("2.0.0", b'[null,null,"t","e",{}]')
     assert told(found) == (None, None, "t", "e", {})
 
 
+@pytest.mark.conformance("CF6")
 def test_vsn_1_writes_objects_and_leaves_an_absent_join_ref_out() -> None:
     assert encode_text("1.0.0", Message("1", "2", "t", "e", {"a": 1})) == (
         '{"topic":"t","event":"e","payload":{"a":1},"ref":"2","join_ref":"1"}'
@@ -75,6 +80,7 @@ def test_vsn_1_writes_objects_and_leaves_an_absent_join_ref_out() -> None:
     )
 
 
+@pytest.mark.conformance("CF6")
 def test_vsn_1_reads_objects_with_and_without_join_ref() -> None:
     text = '{"topic":"t","event":"phx_reply","payload":{"status":"ok"},"ref":"2"}'
     assert told(decode_text("1.0.0", text)) == (None, "2", "t", "phx_reply", {"status": "ok"})
@@ -191,12 +197,14 @@ def test_a_message_from_a_decoder_of_the_users_may_be_a_message_already() -> Non
 # -- client to server, kind 3: SZ5 to SZ20 -----------------------------------------------
 
 
+@pytest.mark.conformance("SZ5")
 def test_sz5_a_json_broadcast_without_metadata() -> None:
     assert encode_client_binary(broadcast(user_event({"a": "b"}))) == (
         b'\x03\x02\x01\x03\x0a\x00\x01101topuser-event{"a":"b"}'
     )
 
 
+@pytest.mark.conformance("SZ6")
 def test_sz6_lengths_are_those_of_utf8() -> None:
     message = broadcast({"event": "événement", "payload": {"a": "b"}})
     encoded = encode_client_binary(message)
@@ -205,6 +213,7 @@ def test_sz6_lengths_are_those_of_utf8() -> None:
     assert found.payload.event == "événement"
 
 
+@pytest.mark.conformance("SZ7", "NX7")
 def test_sz7_only_the_allowed_keys_are_metadata() -> None:
     message = broadcast(user_event({"a": "b"}, persist=True, store=True))
     assert encode_client_binary(message) == (
@@ -212,11 +221,13 @@ def test_sz7_only_the_allowed_keys_are_metadata() -> None:
     )
 
 
+@pytest.mark.conformance("SZ8")
 def test_sz8_refs_left_out_have_no_length() -> None:
     message = broadcast(user_event({"a": "b"}), join_ref=None, ref=None)
     assert encode_client_binary(message) == (b'\x03\x00\x00\x03\x0a\x00\x01topuser-event{"a":"b"}')
 
 
+@pytest.mark.conformance("SZ9-SZ13", "SZ16-SZ20")
 @pytest.mark.parametrize("payload", [{"a": 1}, b"\x01"])
 @pytest.mark.parametrize(
     ("fields", "content", "name"),
@@ -242,6 +253,7 @@ def test_a_field_of_255_bytes_is_fine() -> None:
     assert decode_client_binary(encode_client_binary(message)).topic == "x" * 255
 
 
+@pytest.mark.conformance("SZ14")
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_sz14_a_binary_payload_travels_as_it_is(kind: Any) -> None:
     assert is_binary(kind(b"\x01\x04"))
@@ -250,6 +262,7 @@ def test_sz14_a_binary_payload_travels_as_it_is(kind: Any) -> None:
     )
 
 
+@pytest.mark.conformance("SZ15")
 def test_sz15_a_binary_payload_without_refs() -> None:
     message = broadcast(user_event(b"\x01\x04"), join_ref=None, ref=None)
     assert encode_client_binary(message) == b"\x03\x00\x00\x03\x0a\x00\x00topuser-event\x01\x04"
@@ -290,6 +303,7 @@ def test_a_payload_that_is_false_is_carried(payload: Any) -> None:
 # -- which frame a client writes ---------------------------------------------------------
 
 
+@pytest.mark.conformance("CF7")
 def test_vsn_2_writes_a_broadcast_in_binary() -> None:
     message = broadcast(user_event({"a": "b"}))
     assert encode_client("2.0.0", message) == encode_client_binary(message)
@@ -332,6 +346,7 @@ def test_what_json_cannot_carry_is_heard_at_the_call(vsn: str) -> None:
 # -- server to client, kind 4: SZ21 to SZ24 ----------------------------------------------
 
 
+@pytest.mark.conformance("SZ21-SZ24")
 @pytest.mark.parametrize(
     ("frame", "payload"),
     [

@@ -42,6 +42,7 @@ def told(world: World) -> list[str]:
 # -- the link ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("LC15-LC19", "PS26-PS31")
 def test_connecting_asks_for_a_socket_once() -> None:
     world = World()
     states = [world.session.state]
@@ -55,6 +56,7 @@ def test_connecting_asks_for_a_socket_once() -> None:
     assert [*states, world.session.state] == ["closed", "connecting", "open"]
 
 
+@pytest.mark.conformance("RS4", "PS53")
 def test_a_lost_link_is_told_with_its_code_and_tried_again_at_once() -> None:
     world = opened()
     world.told.clear()
@@ -75,6 +77,7 @@ def test_a_link_without_a_close_frame_closed_with_1006() -> None:
     assert LinkClosed(1006, "") in world.told
 
 
+@pytest.mark.conformance("RS1", "RS5", "PS48", "PS49", "PS51")
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000])
 def test_whatever_the_code_an_unasked_end_is_tried_again(code: int) -> None:
     world = opened()
@@ -167,6 +170,7 @@ def test_an_abandoned_first_attempt_leaves_nothing_running() -> None:
 # -- disconnecting -----------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CE7", "CE13", "PS57", "PS58")
 @pytest.mark.parametrize(
     ("code", "reason", "text"),
     [(1000, "", "socket closed: 1000"), (4001, "bye", "socket closed: 4001 (bye)")],
@@ -189,6 +193,7 @@ def test_a_disconnect_leaves_the_channels_errored_and_they_rejoin_on_connect(
     assert "Reconnected" not in told(world)
 
 
+@pytest.mark.conformance("LC15-LC19", "PS26-PS31")
 def test_disconnecting_closes_before_it_is_closed() -> None:
     world = opened()
     world.session.disconnect(world.now)
@@ -211,6 +216,7 @@ def test_disconnecting_twice_or_without_a_link_does_nothing() -> None:
     assert (world.told, world.is_closed) == ([], True)
 
 
+@pytest.mark.conformance("RS2", "PS50")
 def test_a_link_that_ends_after_the_disconnect_is_not_tried_again() -> None:
     world = opened()
     world.disconnect()
@@ -242,6 +248,7 @@ def test_frames_that_still_arrive_after_the_disconnect_change_nothing() -> None:
 # -- without channels --------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CC15", "SI4")
 @pytest.mark.parametrize(("idle_after", "seconds"), [(None, 50.0), (3.0, 3.0), (0.0, 0.0)])
 def test_with_no_channel_left_the_socket_may_go_after_a_while(
     idle_after: float | None, seconds: float
@@ -298,6 +305,7 @@ def test_the_wait_ends_with_the_wish_for_a_link(end: str) -> None:
 # -- frames of the user ------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PS36", "PS42", "PS43", "PS44")
 def test_raw_messages_wait_for_a_link_and_go_out_behind_the_joins() -> None:
     world = World()
     channel = world.joining()
@@ -360,6 +368,7 @@ def test_a_join_waits_for_the_token_that_the_source_is_asked_for() -> None:
 # -- heartbeats --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("TR3", "PS41", "PS67", "PS68")
 def test_a_heartbeat_by_hand_needs_a_link() -> None:
     world = World()
     assert not world.session.send_heartbeat(world.now)
@@ -381,6 +390,7 @@ def test_each_heartbeat_is_the_moment_to_look_for_a_new_token() -> None:
     ]
 
 
+@pytest.mark.conformance("PS47")
 def test_a_dead_link_is_told_to_the_channels_as_such() -> None:
     world = opened()
     channel = world.joined()

@@ -37,6 +37,7 @@ def listening(world: World, topic: str = "realtime:room") -> ChannelMachine:
 # -- what is stale -----------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CE20", "PS65")
 @pytest.mark.parametrize(
     ("topic", "join_ref", "arrives"),
     [
@@ -72,6 +73,7 @@ def test_a_frame_without_a_join_ref_is_dropped_while_a_join_is_unanswered() -> N
     assert len(world.delivered(channel)) == 1
 
 
+@pytest.mark.conformance("CE21")
 @pytest.mark.parametrize("event", ["phx_close", "phx_error"])
 @pytest.mark.parametrize(
     ("join_ref", "ref", "ends"),
@@ -203,6 +205,7 @@ def test_ten_times_the_same_topic_left_and_joined_again_in_a_row() -> None:
     assert world.context.counters.stale == 0
 
 
+@pytest.mark.conformance("PC12")
 def test_a_channel_made_by_hand_makes_the_one_on_its_topic_leave_first() -> None:
     """As in supabase-js: the server has one channel for a topic on each socket."""
     world = opened()

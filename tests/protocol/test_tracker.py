@@ -33,6 +33,7 @@ def answer(world: World, status: str = "ok") -> None:
 # -- one call ----------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("CR10", "CR11")
 def test_track_and_untrack_are_sent_and_end_with_the_reply() -> None:
     world, channel = joined()
     tracked = world.track(channel, ME)
@@ -45,6 +46,7 @@ def test_track_and_untrack_are_sent_and_end_with_the_reply() -> None:
     assert world.ended == {tracked: "ok", untracked: "ok"}
 
 
+@pytest.mark.conformance("CR12")
 def test_a_call_carries_the_join_ref_and_its_own_timeout() -> None:
     world, channel = joined()
     tracked = world.track(channel, ME, timeout=3.0)

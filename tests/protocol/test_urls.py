@@ -16,6 +16,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
 # -- the socket --------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("PS10")
 @pytest.mark.parametrize(
     ("url", "socket"),
     [
@@ -34,6 +35,7 @@ def test_the_socket_is_below_the_endpoint(url: str, socket: str) -> None:
     assert Endpoint(url).socket_url({}, "2.0.0") == f"{socket}?vsn=2.0.0"
 
 
+@pytest.mark.conformance("CF2", "CF4", "LG2", "LG3", "PS2")
 def test_parameters_stand_in_their_order_before_log_level_and_vsn() -> None:
     endpoint = Endpoint("wss://x.supabase.co/realtime/v1")
     assert endpoint.socket_url({"apikey": "KEY", "b": "1", "a": "2"}, "1.0.0", "info") == (
@@ -126,6 +128,7 @@ def test_a_refused_url_shows_no_secret() -> None:
 # -- over HTTP ---------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("TF8")
 @pytest.mark.parametrize(
     ("url", "http"),
     [
@@ -148,6 +151,7 @@ def test_the_http_url_stands_beside_the_socket(url: str, http: str) -> None:
     assert Endpoint(url).http_url == http
 
 
+@pytest.mark.conformance("CM44")
 @pytest.mark.parametrize(
     ("topic", "event", "path"),
     [
