@@ -74,6 +74,7 @@ async def test_signed_out_every_service_gets_the_key(
     assert project.bodies == [None, {"id": 2}, {"name": "anna"}]
 
 
+@pytest.mark.conformance("SJ12")
 async def test_signing_in_and_out_moves_every_token(
     project: Project, supabase: SupabaseClient
 ) -> None:
@@ -93,6 +94,7 @@ async def test_signing_in_and_out_moves_every_token(
     assert supabase.realtime.access_token_value == key
 
 
+@pytest.mark.conformance("SJ11", "SJ12")
 async def test_a_renewed_session_reaches_the_joined_channels(
     project: Project, supabase: SupabaseClient
 ) -> None:
@@ -138,6 +140,7 @@ async def test_requests_at_once_renew_an_expired_session_once(
     assert len(set(project.tokens("/rest/v1/todos"))) == 1
 
 
+@pytest.mark.conformance("SJ11", "SJ13")
 async def test_a_session_of_the_last_run_is_taken_up_again(project: Project) -> None:
     storage = AsyncMemoryStorage()
     key = project.realtime.anon_key
