@@ -1,33 +1,31 @@
-"""The recorded conversations about a database, with our server in the place of the real one."""
+"""The recorded conversations, with our server in the place of the real one."""
 
 from __future__ import annotations
 
 import pytest
 
 from supabase_rt.server import LocalRealtime
+from tests.replay.recordings import NAMES
 
+from .differences import DIFFERENCES
 from .player import play
+from .scripts import SCRIPTS
+from .table import PAGE, PLAYED, page
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "postgres_changes",
-        "postgres_changes_types",
-        "postgres_changes_rls",
-        "postgres_changes_filters",
-        "postgres_changes_filters_update_delete",
-        "postgres_changes_select",
-        "postgres_changes_errors",
-        "postgres_changes_bulk",
-        "db_broadcast_replay",
-        "private_channel",
-    ],
-)
+@pytest.mark.parametrize("name", PLAYED)
 async def test_a_recorded_conversation(db: LocalRealtime, name: str) -> None:
-    assert await play(db, name) > 3
+    script = SCRIPTS[name]() if name in SCRIPTS else {}
+    player = await play(db, name, script)
+    assert player.compared > 2
+    assert player.unneeded() == [], "explanations of what did not happen"
 
 
-async def test_a_new_token_subscribes_anew(db: LocalRealtime) -> None:
-    # The rest of that recording is about tokens of other kinds, and needs no database.
-    assert await play(db, "access_token", until=1952.9) == 4
+def test_every_difference_belongs_to_a_recording_that_is_played() -> None:
+    for each in DIFFERENCES:
+        assert set(each.recordings) <= set(PLAYED)
+    assert set(NAMES) - set(PLAYED) == {"longpoll"}
+
+
+def test_the_page_of_differences_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tests.server_db.table"
