@@ -15,6 +15,7 @@ from .activity import Activity, Happening
 from .auth import TokenError
 from .backend import Backend
 from .http_api import HttpApi, json_response
+from .rest.api import RestApi
 from .socket import Socket
 
 __all__ = ["SOCKETS", "make_app"]
@@ -44,6 +45,9 @@ def make_app(backend: Backend) -> web.Application:
         ):
             app.router.add_post(path, handler)
             app.router.add_options(path, api.preflight)
+    rest = RestApi(backend)
+    app.router.add_get("/rest/v1/{table}", rest.read)
+    app.router.add_options("/rest/v1/{table}", rest.preflight)
     return app
 
 

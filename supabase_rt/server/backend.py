@@ -19,6 +19,7 @@ from .hub import Hub
 from .joins import Replay
 from .limits import Limits
 from .outgoing import Fanout
+from .rest.query import RestQuery
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
 
@@ -48,6 +49,10 @@ class Received:
             return self.undecoded
 
 
+class DatabaseAway(Exception):
+    """The database does not answer."""
+
+
 class AskedDatabase(Protocol):
     """What is asked of a database; the answers come through callbacks."""
 
@@ -63,6 +68,10 @@ class AskedDatabase(Protocol):
         self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
     ) -> None:
         """Stored messages, oldest first; None where the database cannot say."""
+
+    async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
+        """Rows as JSON; raises ``RestProblem`` or ``DatabaseAway``."""
+        ...
 
 
 class Backend:

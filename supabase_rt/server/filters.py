@@ -10,7 +10,16 @@ from typing import Any
 
 from .columns import cast, is_text
 
-__all__ = ["Condition", "FilterError", "check", "parse", "passes"]
+__all__ = [
+    "Condition",
+    "FilterError",
+    "check",
+    "evaluate",
+    "parse",
+    "passes",
+    "segments",
+    "unquoted",
+]
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
@@ -56,7 +65,7 @@ def _bad(problem: str) -> FilterError:
     return FilterError(f"Error parsing `filter` params: {problem}")
 
 
-def _segments(text: str, *, array: bool = False) -> Iterator[str]:
+def segments(text: str, *, array: bool = False) -> Iterator[str]:
     """Split at the commas that stand neither in parentheses nor in double quotes.
 
     In an array literal parentheses mean nothing, and a quote opens wherever it stands.
@@ -79,7 +88,7 @@ def _segments(text: str, *, array: bool = False) -> Iterator[str]:
     yield text[start:]
 
 
-def _unquoted(value: str) -> str:
+def unquoted(value: str) -> str:
     """A value that is wholly in double quotes, without them; any other as it is."""
     if re.fullmatch(r'"(?:[^"\\]|\\.)*"', value, re.DOTALL):
         return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
@@ -90,7 +99,7 @@ def parse(text: str) -> tuple[Condition, ...]:
     """The conditions of a filter, all of which must hold; raises ``FilterError``."""
     if not text.strip():
         return ()
-    return tuple(_condition(segment.strip()) for segment in _segments(text))
+    return tuple(_condition(segment.strip()) for segment in segments(text))
 
 
 def _condition(segment: str) -> Condition:
@@ -105,10 +114,10 @@ def _condition(segment: str) -> Condition:
     if op == "in":
         if not (value.startswith("(") and value.endswith(")")):
             raise _bad("`in` filter value must be wrapped by parentheses")
-        items = [] if value == "()" else list(_segments(value[1:-1], array=True))
-        values = tuple(_unquoted(item.strip()) for item in items)
+        items = [] if value == "()" else list(segments(value[1:-1], array=True))
+        values = tuple(unquoted(item.strip()) for item in items)
         return Condition(column, op, value, negated, values)
-    return Condition(column, op, _unquoted(value), negated)
+    return Condition(column, op, unquoted(value), negated)
 
 
 def check(condition: Condition, columns: Mapping[str, str]) -> None:
@@ -178,7 +187,7 @@ def passes(
 
 def _holds(condition: Condition, value: Any, kind: str) -> bool:
     try:
-        found = _evaluate(condition, value, kind)
+        found = evaluate(condition, value, kind)
     except (ValueError, TypeError, re.error):
         # Only where the table was not declared: with columns known, the subscription fails.
         return False
@@ -186,7 +195,8 @@ def _holds(condition: Condition, value: Any, kind: str) -> bool:
     return found is not None and found != condition.negated
 
 
-def _evaluate(condition: Condition, value: Any, kind: str) -> bool | None:
+def evaluate(condition: Condition, value: Any, kind: str) -> bool | None:
+    """Whether a condition holds for a value, its negation aside; None is neither true nor false."""
     op, wanted = condition.op, condition.value
     if op == "is":
         return value is IS_VALUES[wanted] if wanted in IS_VALUES else None

@@ -109,6 +109,10 @@ class Tables:
         found = self._tables.get((schema, name))
         return found or self.declare(Table(schema, name, {}))
 
+    def find_table(self, schema: str, name: str) -> Table | None:
+        """The table of this name, where there is one."""
+        return self._tables.get((schema, name))
+
     def declared(self) -> list[Table]:
         """The tables whose columns were given."""
         return [table for table in self._tables.values() if table.declared]

@@ -13,7 +13,9 @@ from psycopg.rows import dict_row
 
 from ..activity import Activity
 from ..auth import Rights, Token
+from ..backend import DatabaseAway
 from ..joins import Replay
+from ..rest.query import RestQuery
 from ..stored import StoredMessage
 from .authority import Authority
 from .connections import Line
@@ -22,6 +24,7 @@ from .feed import DatabaseFeed
 from .follower import Follower, Sent
 from .problems import DatabaseProblem
 from .replication import ReplicationStream
+from .rest import TableReader
 from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
 
 __all__ = ["Database"]
@@ -59,6 +62,7 @@ class Database:
         self._follower: Follower | None = None
         self._sql: Line | None = None
         self._authority: Authority | None = None
+        self._reader: TableReader | None = None
         self.feed: DatabaseFeed | None = None
         """The change feed, once started."""
 
@@ -88,8 +92,9 @@ class Database:
             raise
 
     async def _open(self, url: str) -> None:
-        self._lines = [Line(url, name) for name in ("sql", "changes", "policies")]
-        self._sql, changes, policies = self._lines
+        self._lines = [Line(url, name) for name in ("sql", "changes", "policies", "rest")]
+        self._sql, changes, policies, rest = self._lines
+        self._reader = TableReader(rest)
         async with self._sql.use() as conn:
             await prepare(conn, publication=self._publication)
         self._authority = Authority(policies)
@@ -129,7 +134,7 @@ class Database:
         for line in self._lines:
             await line.close()
         self._lines = []
-        self._sql = self._authority = self.feed = None
+        self._sql = self._authority = self._reader = self.feed = None
         if self.embedded is not None:
             await asyncio.to_thread(self.embedded.stop)
             self._url = None
@@ -201,6 +206,16 @@ class Database:
             done(found)
 
         self._spawn(ask(), "replay")
+
+    async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
+        """Rows as JSON, read in the name of a token; raises ``RestProblem``, ``DatabaseAway``."""
+        if self._reader is None:
+            raise DatabaseAway
+        try:
+            return await self._reader.read(token, schema, table, query)
+        except (psycopg.OperationalError, DatabaseProblem):
+            # Without the cause: it names the database's user.
+            raise DatabaseAway from None
 
 
 async def _finished(work: Callable[[], object]) -> None:

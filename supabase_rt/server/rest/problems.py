@@ -1,0 +1,28 @@
+"""What PostgREST answers when it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["RestProblem", "parse_problem"]
+
+
+class RestProblem(Exception):
+    """A request that is refused: the HTTP status and the four fields of the JSON body."""
+
+    def __init__(
+        self, status: int, code: str, message: str, details: str | None = None, hint: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Any] = {
+            "code": code,
+            "details": details,
+            "hint": hint,
+            "message": message,
+        }
+
+
+def parse_problem(what: str, text: str, details: str) -> RestProblem:
+    """A part of the query that cannot be read."""
+    return RestProblem(400, "PGRST100", f'"failed to parse {what} ({text})"', details)

@@ -1,0 +1,205 @@
+"""``GET /rest/v1/<table>``: the syntax of PostgREST, over the tables that live in the process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supabase_rt.server import LocalRealtime
+from supabase_rt.server.rest.problems import RestProblem
+from supabase_rt.server.rest.query import parse_query
+
+COLUMNS = {"id": "int8", "room": "text", "n": "int4", "done": "bool", "at": "timestamptz"}
+ROWS: list[dict[str, Any]] = [
+    {"id": 1, "room": "a", "n": 5, "done": True, "at": "2026-01-01T00:00:00+00:00"},
+    {"id": 2, "room": "b", "n": None, "done": False, "at": "2026-01-01T00:00:00.5+00:00"},
+    {"id": 3, "room": "a,b", "n": 7, "done": None, "at": "2026-01-02T00:00:00+00:00"},
+    {"id": 10, "room": 'say "hi"', "n": 5, "done": True, "at": None},
+]
+READS: list[tuple[str, list[int]]] = [
+    ("", [1, 2, 3, 10]),
+    ("order=id.desc", [10, 3, 2, 1]),
+    ("order=n,id.desc", [10, 1, 3, 2]),
+    ("order=n.desc,id", [2, 3, 1, 10]),
+    ("order=n.desc.nullslast,id", [3, 1, 10, 2]),
+    ("order=n.nullsfirst,id", [2, 1, 10, 3]),
+    ("order=id&limit=2", [1, 2]),
+    ("order=id&limit=2&offset=1", [2, 3]),
+    ("order=id&offset=3", [10]),
+    ("id=eq.3", [3]),
+    ("id=gt.1&id=lte.3&order=id", [2, 3]),
+    ("n=neq.5&order=id", [3]),
+    ("n=not.eq.5&order=id", [3]),
+    ("n=is.null", [2]),
+    ("n=is.not_null&order=id", [1, 3, 10]),
+    ("n=not.is.null&order=id", [1, 3, 10]),
+    ("done=is.true&order=id", [1, 10]),
+    ("n=isdistinct.5&order=id", [2, 3]),
+    ("id=in.(1,3,99)&order=id", [1, 3]),
+    ('room=in.("a,b",b)&order=id', [2, 3]),
+    ("room=eq.a,b", [3]),
+    ('room=eq.say "hi"', [10]),
+    ("room=like.a*&order=id", [1, 3]),
+    ("room=like.a%25&order=id", [1, 3]),
+    ("room=not.like.a*&order=id", [2, 10]),
+    ("room=ilike.SAY*", [10]),
+    ("room=match.^a.b$", [3]),
+    ("at=gte.2026-01-01T00:00:00.5Z&order=at", [2, 3]),
+    ("or=(id.eq.1,n.eq.7)&order=id", [1, 3]),
+    ("or=(id.gt.2,and(id.eq.2,room.gt.a))&order=id", [2, 3, 10]),
+    ("and=(id.gt.1,not.or(id.eq.3,id.eq.10))", [2]),
+    ("not.or=(id.eq.3,n.eq.5)", []),
+    ("not.and=(id.eq.3,n.eq.7)&order=id", [1, 2, 10]),
+    ('or=(room.eq."a,b",room.eq."say \\"hi\\"")&order=id', [3, 10]),
+    ("or=(room.in.(a,b),id.eq.10)&order=id", [1, 2, 10]),
+]
+"""Queries, and the ids that they give; the same ones are asked of a real Postgres."""
+
+
+async def fetch(
+    server: LocalRealtime,
+    path: str,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, Any, Mapping[str, str]]:
+    """The status, the body and the headers of a GET."""
+    sent = {"apikey": server.anon_key, **(headers or {})}
+    if token is not None:
+        sent["Authorization"] = f"Bearer {token}"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{server.url}/rest/v1/{path}", headers=sent) as response,
+    ):
+        return response.status, await response.json(), response.headers
+
+
+@pytest.fixture
+async def filled(server: LocalRealtime) -> LocalRealtime:
+    server.table("things", COLUMNS)
+    for row in ROWS:
+        server.insert("things", row)
+    return server
+
+
+async def test_queries_find_the_rows_that_postgrest_finds(filled: LocalRealtime) -> None:
+    found = {query: await fetch(filled, f"things?{query}") for query, _ in READS}
+    assert {query: [row["id"] for row in body] for query, (_, body, _) in found.items()} == dict(
+        READS
+    )
+
+
+async def test_columns_are_chosen_and_renamed(filled: LocalRealtime) -> None:
+    _, body, _ = await fetch(filled, "things?id=eq.1&select=number:n,id")
+    assert body == [{"number": 5, "id": 1}]
+    _, body, _ = await fetch(filled, "things?id=eq.2&select=*")
+    assert body == [ROWS[1]]
+
+
+async def test_a_range_is_limit_and_offset_and_is_told_back(filled: LocalRealtime) -> None:
+    span = {"Range-Unit": "items", "Range": "1-2"}
+    status, body, headers = await fetch(filled, "things?order=id", headers=span)
+    assert (status, [row["id"] for row in body]) == (200, [2, 3])
+    assert headers["Content-Range"] == "1-2/*"
+    status, body, headers = await fetch(filled, "things?id=eq.99")
+    assert (status, body, headers["Content-Range"]) == (200, [], "*/*")
+    status, body, _ = await fetch(filled, "things", headers={"Range": "5-1"})
+    assert (status, body["code"]) == (416, "PGRST103")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("nothing", 404, "PGRST205"),
+        ("things?who=eq.1", 400, "42703"),
+        ("things?select=who", 400, "42703"),
+        ("things?order=who", 400, "42703"),
+        ("things?or=(id.eq.1,who.eq.2)", 400, "42703"),
+        ("things?id=eq.x", 400, "22P02"),
+        ("things?room=match.(", 400, "2201B"),
+        ("things?id=1", 400, "PGRST100"),
+        ("things?id=fts.x", 400, "PGRST100"),
+        ("things?id=in.1", 400, "PGRST100"),
+        ("things?done=is.maybe", 400, "PGRST100"),
+        ("things?or=(id)", 400, "PGRST100"),
+        ("things?limit=-1", 400, "PGRST100"),
+        ("things?order=id.up", 400, "PGRST100"),
+        ("things?select=id::text", 400, "PGRST100"),
+        ("things?select=other(id)", 400, "PGRST100"),
+        ("things?or=(" + "and(" * 60 + "id.eq.1" + ")" * 61, 400, "PGRST100"),
+    ],
+)
+async def test_what_cannot_be_read_is_refused_as_postgrest_does(
+    filled: LocalRealtime, path: str, status: int, code: str
+) -> None:
+    found, body, _ = await fetch(filled, path)
+    assert (found, body["code"]) == (status, code)
+    assert set(body) == {"code", "details", "hint", "message"}
+
+
+async def test_the_schema_is_the_one_of_the_header(server: LocalRealtime) -> None:
+    server.insert("things", {"id": 1}, schema="mine")
+    _, body, headers = await fetch(server, "things", headers={"Accept-Profile": "mine"})
+    assert body == [{"id": 1}]
+    assert headers["Content-Profile"] == "mine"
+    assert (await fetch(server, "things"))[0] == 404
+    assert (await fetch(server, "users", headers={"Accept-Profile": "auth"}))[0] == 406
+
+
+async def test_rows_are_seen_by_those_who_may(server: LocalRealtime) -> None:
+    server.table(
+        "notes",
+        {"id": "int8", "owner": "text"},
+        visible=lambda claims, row: claims.get("sub") == row["owner"],
+    )
+    server.insert("notes", {"id": 1, "owner": "anna"})
+    server.insert("notes", {"id": 2, "owner": "bob"})
+    for token, ids in (
+        (None, []),
+        (server.token(sub="anna"), [1]),
+        (server.token(sub="bob"), [2]),
+        (server.service_key, [1, 2]),
+    ):
+        _, body, _ = await fetch(server, "notes?order=id", token=token)
+        assert [row["id"] for row in body] == ids
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"apikey": ""}, "NoApiKey"),
+        ({"apikey": "nonsense"}, "PGRST301"),
+        ({"Authorization": "Bearer nonsense"}, "PGRST301"),
+    ],
+)
+async def test_who_is_not_known_reads_nothing(
+    filled: LocalRealtime, headers: dict[str, str], code: str
+) -> None:
+    status, body, _ = await fetch(filled, "things", headers=headers)
+    assert (status, body["code"]) == (401, code)
+
+
+async def test_an_expired_token_is_told_as_such(filled: LocalRealtime) -> None:
+    status, body, _ = await fetch(filled, "things", token=filled.token(expires_in=-5))
+    assert (status, body["code"], body["message"]) == (401, "PGRST303", "JWT expired")
+
+
+async def test_a_browser_may_ask_from_anywhere(filled: LocalRealtime) -> None:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.options(f"{filled.url}/rest/v1/things") as response,
+    ):
+        assert response.status == 204
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=30)), max_size=4), st.text())
+def test_any_query_is_read_or_refused(pairs: list[tuple[str, str]], span: str) -> None:
+    with contextlib.suppress(RestProblem):
+        parse_query(pairs, span)
