@@ -29,13 +29,16 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.names protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
     "protocol.columns protocol.filters protocol.presence protocol.backoff protocol.urls "
-    "protocol.tokens protocol.refusals protocol.verdicts protocol.config": (1, "values"),
+    "protocol.tokens protocol.refusals protocol.verdicts protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
     "outcome loopbound http auth transport link wire reader rest connection": (3, "shell"),
     "health options pacing registration emitter dispatch core stream listening sending channel "
     "client mainline services supabase": (4, "public API"),
     "server server.*": (5, "local server"),
-    "examples examples.* cli cli.* __main__ testing testing.* codegen sync sync.*": (6, "tools"),
+    "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.*": (
+        6,
+        "tools",
+    ),
     ".": (4, "the package itself"),
 }
 """The table of the architecture; of two patterns that fit, the first counts."""
@@ -237,10 +240,9 @@ def test_only_the_package_itself_knows_the_client_by_its_full_name() -> None:
 
 
 def test_the_table_names_no_module_that_is_gone() -> None:
-    coming = {"codegen"}
     for patterns in LAYERS:
         for pattern in patterns.split():
-            assert pattern in coming or fnmatch.filter(SOURCES, pattern), pattern
+            assert fnmatch.filter(SOURCES, pattern), pattern
 
 
 # -- what stands nowhere -------------------------------------------------------------------

@@ -1,0 +1,185 @@
+"""``supabase-rt gen types``: dataclasses for the rows of a project's tables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..command import Command, CommandFailed
+
+if TYPE_CHECKING:
+    from ...codegen import Schema
+
+__all__ = ["COMMAND"]
+
+EPILOG = """\
+examples:
+  supabase-rt gen types --url https://x.supabase.co --key SECRET -o rows.py
+  supabase-rt gen types --db postgresql://postgres:postgres@127.0.0.1:54322/postgres -o rows.py
+  supabase-rt gen types --db ... -o rows.py --check      in CI: fails when rows.py is out of date
+
+SUPABASE_URL, SUPABASE_KEY and SUPABASE_DB_URL in the environment do the same as --url, --key and
+--db. Newer projects show their tables to a secret (service) key only.
+"""
+TIMEOUT = 30.0
+DIFF_LINES = 40
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    source = parser.add_argument_group("where the schema is read (one of)")
+    source.add_argument("--url", help="the project: its PostgREST describes the tables")
+    source.add_argument("--key", help="an API key for --url")
+    source.add_argument("--from-file", metavar="FILE", help="what PostgREST said, saved")
+    source.add_argument("--db", metavar="URL", help="a database; sees generated columns, too")
+    parser.add_argument(
+        "--schema", action="append", default=[], metavar="S", help="a schema (public); repeatable"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="T", help="only this table; repeatable"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="T", help="not this table; repeatable"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (standard output)")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if --output is out of date"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, write or compare."""
+    from ...codegen import SchemaError, render
+
+    if options.check and not options.output:
+        raise CommandFailed("--check compares with a file: name it with --output", code=2)
+    try:
+        schema = _read(options).only(options.only, options.exclude)
+    except SchemaError as exc:
+        raise CommandFailed(str(exc)) from None
+    text, collisions = render(schema)
+    for line in collisions:
+        print(f"supabase-rt gen types: {line}", file=sys.stderr)
+    if options.check:
+        return _compare(Path(options.output), text)
+    if not options.output:
+        sys.stdout.write(text)
+        return 0
+    path = Path(options.output)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise CommandFailed(f"cannot write {path}: {exc.strerror}") from None
+    print(f"wrote {path}: {len(schema.tables)} tables", file=sys.stderr)
+    return 0
+
+
+def _compare(path: Path, text: str) -> int:
+    try:
+        found = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CommandFailed(f"{path} is not there yet; run it without --check") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CommandFailed(f"cannot read {path}: {exc}") from None
+    if found == text:
+        return 0
+    lines = list(
+        difflib.unified_diff(
+            found.splitlines(), text.splitlines(), str(path), "the schema of now", lineterm="", n=1
+        )
+    )
+    print("\n".join(lines[:DIFF_LINES]))
+    if len(lines) > DIFF_LINES:
+        print(f"... and {len(lines) - DIFF_LINES} lines more")
+    raise CommandFailed(f"{path} is out of date; run it without --check")
+
+
+# -- sources -------------------------------------------------------------------------------
+
+
+def _read(options: argparse.Namespace) -> Schema:
+    given = [name for name in ("url", "from_file", "db") if getattr(options, name)]
+    if len(given) > 1:
+        raise CommandFailed("give one of --url, --from-file and --db", code=2)
+    if not given:
+        options.db = os.environ.get("SUPABASE_DB_URL")
+        options.url = None if options.db else os.environ.get("SUPABASE_URL")
+    from ...codegen import read_database, read_openapi
+
+    schemas = options.schema or ["public"]
+    if options.db:
+        return read_database(options.db, schemas)
+    if options.from_file:
+        return read_openapi(_load(Path(options.from_file)), schemas[0])
+    if not options.url:
+        raise CommandFailed("where is the schema? Give --url, --db or --from-file", code=2)
+    key = options.key or os.environ.get("SUPABASE_KEY")
+    if not key:
+        raise CommandFailed("--url needs a key: give --key, or set SUPABASE_KEY", code=2)
+    found: tuple[Any, ...] = ()
+    for schema in schemas:
+        document = asyncio.run(_fetch(options.url, key, schema))
+        found += read_openapi(document, schema).tables
+    from ...codegen import Schema
+
+    return Schema(found)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as exc:
+        raise CommandFailed(f"cannot read {path}: {exc.strerror}") from None
+    except ValueError:
+        raise CommandFailed(f"{path} is not JSON") from None
+
+
+async def _fetch(url: str, key: str, schema: str) -> Any:
+    import aiohttp
+
+    headers = {"apikey": key, "Authorization": f"Bearer {key}", "Accept-Profile": schema}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    target = f"{url.rstrip('/')}/rest/v1/"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            session.get(target, headers=headers) as response,
+        ):
+            body = await response.read()
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+        raise CommandFailed(f"{target} cannot be reached: {exc or type(exc).__name__}") from None
+    if status != 200:
+        raise CommandFailed(_refusal(target, status, schema))
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise CommandFailed(f"{target} answers, but not with JSON; is --url the project?") from None
+
+
+def _refusal(target: str, status: int, schema: str) -> str:
+    advice = {
+        401: "the key is not accepted; newer projects need a secret (service) key here",
+        403: "the key is not allowed to; newer projects need a secret (service) key here",
+        404: "there is no PostgREST; is --url the project, such as https://x.supabase.co?",
+        406: f"the schema {schema!r} is not exposed by the API; see the project's API settings",
+    }
+    return f"{target} answers {status}: {advice.get(status, 'try again later')}"
+
+
+COMMAND = Command(
+    name="gen types",
+    summary="write dataclasses for the rows of a project's tables",
+    description="Dataclasses (Row, Insert and Update) for the tables of a schema, for `model=`\n"
+    "and for typed reading and writing with dataclasses-json.",
+    epilog=EPILOG,
+    configure=configure,
+    run=run,
+)

@@ -1,0 +1,65 @@
+"""Names of the database as names of Python, each of them once."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["class_name", "field_name", "member_name", "unique"]
+
+# What a class of dataclasses-json has, and what annotations in the class body name: a field with a
+# default is a class attribute, and the annotations below it would find that instead.
+TAKEN = {"schema", "to_dict", "from_dict", "to_json", "from_json"}
+TAKEN |= {"bool", "bytes", "dt", "field", "float", "int", "list", "pg", "str"}
+TAKEN |= {"Any", "ClassVar", "Decimal", "UNSET", "UUID"}
+ENUM_TAKEN = {"name", "value", "mro", *dir(str)}
+
+
+def _words(name: str) -> list[str]:
+    """Split where no identifier goes on, and where camelCase does."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return [word for word in re.split(r"[^0-9A-Za-z\u0080-\U0010ffff]+", apart) if word]
+
+
+def _identifier(text: str, fallback: str) -> str:
+    # Python itself folds identifiers so: what it takes for one name must be one here.
+    text = unicodedata.normalize("NFKC", text)
+    text = "".join(c if f"_{c}".isidentifier() else "_" for c in text) or fallback
+    return text if text.isidentifier() else f"_{text}"
+
+
+def class_name(name: str) -> str:
+    """``order_items`` as ``OrderItems``."""
+    text = "".join(word[:1].upper() + word[1:] for word in _words(name))
+    text = _identifier(text, "Unnamed")
+    return f"{text}_" if keyword.iskeyword(text) else text
+
+
+def field_name(name: str) -> str:
+    """A column as a field: the same name wherever Python takes it."""
+    text = _identifier(name, "unnamed")
+    # Two leading underscores are mangled inside a class.
+    text = f"field{text}" if text.startswith("__") else text
+    return f"{text}_" if keyword.iskeyword(text) or text in TAKEN else text
+
+
+def member_name(value: str) -> str:
+    """``in progress`` as ``IN_PROGRESS``."""
+    text = _identifier("_".join(_words(value)).upper(), "EMPTY").strip("_") or "EMPTY"
+    text = text if text.isidentifier() else f"V_{text}"
+    return f"{text}_" if keyword.iskeyword(text) or text in ENUM_TAKEN else text
+
+
+def unique(wanted: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """The names in order, with a number behind each that would come a second time."""
+    seen = set(taken)
+    found = []
+    for name in wanted:
+        number, free = 2, name
+        while free in seen:
+            free, number = f"{name.rstrip('_')}_{number}", number + 1
+        seen.add(free)
+        found.append(free)
+    return found
