@@ -119,10 +119,11 @@ def test_a_marker_on_a_test_that_may_not_run_is_an_error(tmp_path: Path, text: s
         marked(write(tmp_path, text))
 
 
-def test_a_marked_test_that_skips_while_it_runs_fails(pytester: pytest.Pytester) -> None:
-    pytester.makeini(
-        "[pytest]\nmarkers = conformance: ids\nasyncio_default_fixture_loop_scope = function\n"
-    )
+def test_a_marked_test_that_skips_while_it_runs_fails(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini("[pytest]\nmarkers = conformance: ids\n")
     pytester.makepyfile(
         "import pytest\n"
         "@pytest.mark.conformance('A1')\n"

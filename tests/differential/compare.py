@@ -56,8 +56,9 @@ def flat(record: Record, own: str) -> Record:
         found[f"statuses.{label}"] = [_status(status) for status in statuses]
     for result, value in record["results"].items():
         found[f"results.{result}"] = _without(value, own)
-    for key in ("calls", "heartbeats", "tries", "logs"):
+    for key in ("calls", "heartbeats", "tries"):
         found[key] = record[key]
+    found["logs"] = [[kind, _without(text, own)] for kind, text in record["logs"]]
     seen = record["seen"]
     for frame in seen["frames"]:
         # How many heartbeats fit into a scenario is a matter of the machine's speed.

@@ -12,12 +12,13 @@ from typing import Any
 from .scenario import SCALE, STAGGER, Scenario
 from .waking import PATIENCE
 
-__all__ = ["Missing", "install", "play_all"]
+__all__ = ["SKIPPED", "Missing", "install", "play_all"]
 
 HERE = Path(__file__).parent
 INSTALLED = HERE / "node_modules" / ".package-lock.json"
 LOCK = HERE / "package-lock.json"
 OLDEST_NODE = 20
+SKIPPED = "THE DIFFERENTIAL TEST AGAINST supabase-js WAS SKIPPED"
 NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 

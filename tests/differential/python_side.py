@@ -51,6 +51,8 @@ class Play:
         self.url = url
         self.stage = stage
         self.things: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
+        self.hooks = 0
         self.clients: list[RealtimeClient] = []
         self.statuses: dict[str, list[dict[str, Any]]] = {}
         self.calls: list[dict[str, Any]] = []
@@ -154,8 +156,10 @@ class Play:
         return self.stage.do(op, *args)
 
     def do_channel(self, name: str, topic: str, opts: Any = None) -> None:
+        self.options[name] = self.value(opts)
+
         def make() -> None:
-            arguments = () if opts is None else (self.value(opts),)
+            arguments = () if opts is None else (self.options[name],)
             self.things[name] = self.things["client"].channel(topic, *arguments)
 
         self.note(f"channel {name}", make)
@@ -234,6 +238,16 @@ class Play:
 
     def do_same(self, result: str, one: str, other: str) -> None:
         self.results[result] = self.things[one] is self.things[other]
+
+    def do_options(self, result: str, name: str) -> None:
+        self.results[result] = self.options[name]
+
+    def do_hooks(self, result: str) -> None:
+        before, self.hooks = self.hooks, len(self.clients[0]._core.dispatch.emitter.registrations())
+        self.results[result] = self.hooks - before
+
+    async def do_ask(self, result: str, op: str, *args: Any) -> None:
+        self.results[result] = await self.stage.do(op, *args)
 
     def do_status(self, label: str, status: str, count: int = 1) -> Awaitable[bool]:
         def told() -> int:

@@ -36,6 +36,8 @@ class Play {
     this.scenario = scenario
     this.url = `${base}/js/${scenario.id}/realtime/v1`
     this.things = {}
+    this.options = {}
+    this.hooks = 0
     this.record = { statuses: {}, calls: [], results: {}, heartbeats: [], tries: [], logs: [] }
     this.open = {}
     this.tokens = 0
@@ -113,8 +115,9 @@ class Play {
   }
 
   do_channel(name, topic, opts) {
+    this.options[name] = this.value(opts ?? null)
     this.note(`channel ${name}`, () => {
-      this.things[name] = this.things.client.channel(topic, ...(opts ? [this.value(opts)] : []))
+      this.things[name] = this.things.client.channel(topic, ...(opts ? [this.options[name]] : []))
     })
   }
 
@@ -188,6 +191,20 @@ class Play {
 
   do_same(result, one, other) {
     this.record.results[result] = this.things[one] === this.things[other]
+  }
+
+  do_options(result, name) {
+    this.record.results[result] = plain(this.options[name])
+  }
+
+  do_hooks(result) {
+    const before = this.hooks
+    this.hooks = this.things.client.stateChangeCallbacks.open.length
+    this.record.results[result] = this.hooks - before
+  }
+
+  async do_ask(result, op, ...args) {
+    this.record.results[result] = await this.server(op, ...args)
   }
 
   do_status(label, status, count = 1) {

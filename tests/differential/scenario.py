@@ -10,6 +10,10 @@ Steps, in both languages:
     ("await", result)                     waits until a call has ended
     ("read", result, thing, property)     keeps a property, or what a method returns
     ("same", result, thing, thing)        keeps whether two are one object
+    ("options", result, name)             keeps the caller's options object of a channel
+    ("hooks", result)                     keeps how many listeners for ``open`` the client has
+                                          that it had not at the last such step
+    ("ask", result, op, ...)              keeps what the server returns: ``do_*`` as below
     ("construct", result, options)        makes another client, keeps the error
     ("status", label, status, count)      waits for the count-th status of this name
     ("calls", handler, count)             waits for so many calls of a handler

@@ -227,6 +227,11 @@ class Stage:
         if self._transport is not None:
             self._transport.abort()
 
+    async def do_first_ref(self) -> str:
+        """The ref of the first join, as it was written."""
+        ref: str = self.joins[0]["ref"]
+        return ref
+
     async def do_seen(self) -> dict[str, Any]:
         """All that the client did, with refs and versions made comparable."""
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .scenarios import SCENARIOS
-from .statements import QUIRKS, UNOBSERVED, VERIFIED
+from .statements import ADDITIONS, QUIRKS, VERIFIED
 
 __all__ = ["README", "with_table"]
 
@@ -20,11 +20,12 @@ def with_table(text: str) -> str:
 
 def _tables() -> str:
     verified = _rows(VERIFIED)
-    quirks = _rows(QUIRKS)
+    quirks, additions = _rows(QUIRKS), _rows(ADDITIONS)
     differing = sum(bool(one.differs or one.rules) for one in SCENARIOS)
     return (
         f"\n{len(SCENARIOS)} scenarios, {differing} of them with expected differences.\n"
         f"\n## Verified statements\n\n{verified}\n## Quirks of supabase-js\n\n{quirks}"
+        f"\n## Additions and options\n\n{additions}"
     )
 
 
@@ -32,7 +33,7 @@ def _rows(statements: dict[str, str]) -> str:
     lines = ["| id | statement | scenarios |", "|---|---|---|"]
     for id, text in statements.items():
         found = ", ".join(f"`{one.id}`" for one in SCENARIOS if id in one.covers)
-        lines.append(f"| {id} | {text} | {found or UNOBSERVED.get(id, '')} |")
+        lines.append(f"| {id} | {text} | {found} |")
     return "\n".join(lines) + "\n"
 
 

@@ -116,7 +116,7 @@ SCENARIOS = [
     ),
     Scenario(
         "replay-on-private",
-        ("V17", "V14"),
+        ("V17", "V14", "A10"),
         [
             *joined(
                 on("broadcast", "e"),
@@ -350,7 +350,7 @@ SCENARIOS = [
     ),
     Scenario(
         "postgres-changes-wait",
-        ("V1",),
+        ("V1", "A1"),
         [
             ("server", "hold", "phx_join"),
             *opening(
@@ -363,5 +363,108 @@ SCENARIOS = [
             ("server", "reply", "error", {"reason": "not ready"}),
             ("status", "a", "CHANNEL_ERROR"),
         ],
+    ),
+    Scenario(
+        "replication-ready",
+        ("A5",),
+        [
+            *joined(on("system", {}), opts={"config": {"broadcast": {"replication_ready": True}}}),
+            (
+                "server",
+                "send",
+                "system",
+                {
+                    "extension": "system",
+                    "status": "ok",
+                    "message": "Replication connection established",
+                    "channel": "room",
+                },
+            ),
+            ("calls", "h"),
+        ],
+    ),
+    Scenario(
+        "first-ref",
+        ("V9",),
+        [*joined(), ("ask", "first ref", "first_ref")],
+        differs=(
+            Differs(
+                "results.first ref",
+                js="6",
+                ours="1",
+                why="refs of ours number frames and nothing else (docs/differences.md)",
+            ),
+        ),
+    ),
+    Scenario(
+        "options-of-the-caller",
+        ("V15",),
+        [
+            ("channel", "a", "room", {"config": {"private": True}}),
+            ("options", "options after", "a"),
+        ],
+        differs=(
+            Differs(
+                "results.options after",
+                js={
+                    "config": {
+                        "broadcast": {"ack": False, "self": False},
+                        "presence": {"key": "", "enabled": False},
+                        "private": True,
+                    }
+                },
+                ours={"config": {"private": True}},
+                why="nothing of the caller's is changed (docs/differences.md)",
+            ),
+        ),
+    ),
+    Scenario(
+        "options-without-config",
+        ("Q20",),
+        [
+            ("channel", "a", "room", {"broadcast": {"self": True}}),
+            ("read", "channels", "client", "channels"),
+        ],
+        differs=(
+            Differs(
+                "results.channel a",
+                js=None,
+                ours={"error": "put 'broadcast' under 'config': {'config': {'broadcast': ...}}"},
+                why="options that would be ignored raise, and say where they belong",
+            ),
+            Differs(
+                "results.channels",
+                js=["realtime:room"],
+                ours=[],
+                why="options that would be ignored raise, and say where they belong",
+            ),
+        ),
+    ),
+    Scenario(
+        "hooks-of-each-connect",
+        ("Q7",),
+        [
+            *joined(),
+            ("hooks", "hooks at first"),
+            ("server", "drop"),
+            ("status", "a", "SUBSCRIBED", 2),
+            ("server", "drop"),
+            ("status", "a", "SUBSCRIBED", 3),
+            ("hooks", "hooks of two reconnections"),
+        ],
+        differs=(
+            Differs(
+                "results.hooks at first",
+                js=2,
+                ours=0,
+                why="ours needs no listener of its own for what follows an open socket",
+            ),
+            Differs(
+                "results.hooks of two reconnections",
+                js=2,
+                ours=0,
+                why="in JS each connect registers its hooks again (JS §8, 7)",
+            ),
+        ),
     ),
 ]

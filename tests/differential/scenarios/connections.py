@@ -363,6 +363,33 @@ SCENARIOS = [
         ),
     ),
     Scenario(
+        "without-a-logger",
+        ("A4",),
+        [("read", "has logger", "client", "has_logger")],
+    ),
+    Scenario(
+        "with-a-logger",
+        ("A4",),
+        [
+            ("read", "has logger", "client", "has_logger"),
+            ("call", "logged", "client", "log", "mine", "a line"),
+        ],
+        client={"logger": {"$logger": "a line"}},
+    ),
+    Scenario(
+        "unknown-version",
+        ("A13",),
+        [("construct", "version 3", {"params": {"apikey": "KEY"}, "vsn": "3.0.0"})],
+        differs=(
+            Differs(
+                "results.version 3",
+                js={"error": "Unsupported serializer version: 3.0.0"},
+                ours={"error": "Unsupported serializer version: 3.0.0; known: '1.0.0' and '2.0.0'"},
+                why="our text goes on to say which versions there are",
+            ),
+        ),
+    ),
+    Scenario(
         "push-before-the-socket-is-open",
         (),
         [

@@ -161,7 +161,7 @@ SCENARIOS = [
     ),
     Scenario(
         "binary-broadcast",
-        ("V40",),
+        ("V40", "A11"),
         [
             *joined(on("broadcast", "e")),
             ("server", "broadcast", "e", {"bytes": "00ff10"}),

@@ -139,7 +139,7 @@ SCENARIOS = [
     ),
     Scenario(
         "filters-on-the-wire",
-        (),
+        ("A6", "A7", "A8"),
         joined(
             on("postgres_changes", {**ALL, "filter": "a=eq.1,b=not.in.(x,y)"}, "h1"),
             on("postgres_changes", {**ALL, "select": ["id", "name"]}, "h2"),

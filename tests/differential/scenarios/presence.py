@@ -140,7 +140,7 @@ SCENARIOS = [
     ),
     Scenario(
         "track-and-untrack",
-        ("V30", "V35"),
+        ("V30", "V35", "A9"),
         [
             *joined(opts={"config": {"presence": {"key": "me", "enabled": True}}}),
             ("call", "tracked", "a", "track", {"online": True}),

@@ -22,7 +22,7 @@ def send(result: str, *args: Any) -> tuple[Any, ...]:
 SCENARIOS = [
     Scenario(
         "send-joined",
-        ("V40", "V35"),
+        ("V40", "V35", "A11"),
         [
             *joined(),
             send("object", message({"a": 1})),
@@ -89,6 +89,12 @@ SCENARIOS = [
         ],
     ),
     Scenario(
+        "fallback-warning",
+        ("A12",),
+        [("channel", "a", "room"), send("sent", message({"n": 1})), ("await", "sent")],
+        client={"logger": {"$logger": "falling back"}},
+    ),
+    Scenario(
         "send-over-http-fails",
         ("V36",),
         [
@@ -115,7 +121,7 @@ SCENARIOS = [
     ),
     Scenario(
         "persist-acknowledged",
-        ("V2",),
+        ("V2", "A2"),
         [
             ("server", "hold", "broadcast"),
             *joined(opts={"config": {"private": True, "broadcast": {"ack": True}}}),
@@ -131,7 +137,7 @@ SCENARIOS = [
     ),
     Scenario(
         "persist-where-it-cannot-be",
-        ("V2", "V38"),
+        ("V2", "V38", "A2", "A3"),
         [
             *joined(),
             send("public", message({"n": 1}, persist=True)),
@@ -145,7 +151,7 @@ SCENARIOS = [
     ),
     Scenario(
         "persist-vsn-1",
-        ("V2",),
+        ("V2", "A2"),
         [
             *joined(opts=PRIVATE),
             send("stored", message({"n": 1}, persist=True)),
@@ -168,7 +174,7 @@ SCENARIOS = [
     ),
     Scenario(
         "http-send-private",
-        ("V37",),
+        ("V37", "A3"),
         [
             ("call", "auth", "client", "set_auth", "token"),
             ("channel", "a", "room", PRIVATE),
