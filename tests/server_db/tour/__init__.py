@@ -1,0 +1,1 @@
+"""Foreign clients on a tour of the local server."""
