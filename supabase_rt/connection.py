@@ -68,6 +68,7 @@ class Connection(LoopBound):
         max_outbound: int = 10_000,
     ) -> None:
         self.session = session
+        self._outbox = session.context.outbox
         self.codec = codec
         self.traffic: Traffic = Traffic()
         self.tokens: TokenSource = TokenSource(
@@ -130,7 +131,8 @@ class Connection(LoopBound):
         """Write what is to be written, tell what has happened, arm the timer."""
         if self.loop is None or not self.loop.is_running():
             return
-        self._collect_frames()
+        if self._outbox.has_frames:
+            self._collect_frames()
         if self.is_telling:
             self.is_dirty = True
             return
@@ -141,7 +143,13 @@ class Connection(LoopBound):
                     self._act_on(event)
         finally:
             self.is_telling = False
-        self._collect_frames()
+        if self._outbox.has_frames:
+            self._collect_frames()
+        self.set_alarm()
+
+    def set_alarm(self) -> None:
+        """Wake up for the session's next deadline."""
+        assert self.loop is not None
         self._alarm.set(self.loop, self.session.next_deadline())
 
     def _collect_frames(self) -> None:
@@ -343,7 +351,7 @@ class Connection(LoopBound):
 
     async def _serve(self, link: Link, transport: Transport) -> RealtimeError:
         """Read and write until the socket ends; returns why."""
-        link.transport = transport
+        link.open(transport)
         self._first_attempt = False
         self.ever_open = True
         self.traffic.connected_since = time.time()
@@ -366,6 +374,13 @@ class Connection(LoopBound):
     def refuses(self) -> bool:
         """Whether frames pile up so high that one of the user's is refused, which is counted."""
         return self._link is not None and self._link.refuses()
+
+    def way_out(self) -> Link | None:
+        """The open link, where nothing waits to be written before what is written now."""
+        link = self._link
+        if link is None or not link.is_clear or self._outbox.has_frames:
+            return None
+        return link
 
     def _enqueue(self, message: Message, outcome: Any) -> None:
         link = self._link

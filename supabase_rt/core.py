@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .connection import Connection
@@ -32,6 +32,13 @@ class Core:
     logger: Any = None
     pacer: Pacer | None = None
     """Where the user limited how fast broadcasts may go."""
+    is_plain: bool = field(init=False)
+    """Whether the session's word and ours are all it takes to write a frame: protocol 2.0.0,
+    no ``encode`` or ``logger`` to ask, and no pace to keep."""
+
+    def __post_init__(self) -> None:
+        given = (self.logger, self.pacer)
+        self.is_plain = self.snapshots and self.vsn == "2.0.0" and given == (None, None)
 
     def use_token_source(self, source: Callable[[], Any] | None) -> None:
         """From now on ask ``source`` before every connect and rejoin; None for nobody."""

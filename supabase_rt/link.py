@@ -84,10 +84,17 @@ class Link:
         self._unfinished: Unfinished | None = None
         self._writer: asyncio.Task[None] | None = None
         self._is_over = False
+        self.is_clear = False
+        """Whether a frame would be written at the call."""
         self._in_a_row = 0
         self._has_warned = False
 
     # -- writing -------------------------------------------------------------------------
+
+    def open(self, transport: Transport) -> None:
+        """The socket is there; frames may go."""
+        self.transport = transport
+        self.is_clear = True
 
     def put(self, data: str | bytes, outcome: Any) -> None:
         """Write a frame, or queue it; ``outcome`` settles when it is written or never will be."""
@@ -112,22 +119,20 @@ class Link:
 
     def _leaves_now(self, data: str | bytes) -> bool:
         """Write the frame if nothing goes before it; one that did not leave has to line up."""
-        if self._writer is not None or self._is_over:
+        if not self.is_clear:
             return False
         assert self.transport is not None
         try:
-            self._unfinished = self.transport.write(data)
-        except ConnectionLost:
-            # The reader sees the same end and reports it.
-            self._is_over = True
+            unfinished = self.transport.write(data)
+        except Exception as exc:
+            self._broke(exc)
             return False
-        except Exception:
-            self._fail()
-            return False
-        if self._unfinished is not None:
-            return False
-        self._traffic.frames_out += 1
-        return True
+        if unfinished is None:
+            self._traffic.frames_out += 1
+            return True
+        self._unfinished = unfinished
+        self.is_clear = False
+        return False
 
     def _line_up(self, data: str | bytes, outcome: Any) -> None:
         if self.transport is None:
@@ -161,20 +166,22 @@ class Link:
                 if self._in_a_row >= BURST:
                     self._in_a_row = 0
                     await asyncio.sleep(0)
-        except ConnectionLost:
-            # The reader sees the same end and reports it.
-            self._is_over = True
-        except Exception:
-            self._fail()
+        except Exception as exc:
+            self._broke(exc)
         else:
             self._has_warned = False
+            self.is_clear = not self._is_over
         finally:
             self._writer = None
 
-    def _fail(self) -> None:
+    def _broke(self, error: Exception) -> None:
+        """Nothing more can be written; what waits is settled at the end of the link."""
         self._is_over = True
-        log.exception("the writer failed")
-        self._failed(self)
+        self.is_clear = False
+        if not isinstance(error, ConnectionLost):
+            log.error("the writer failed", exc_info=error)
+            self._failed(self)
+        # Else the reader sees the same end, and reports it.
 
     # -- too much ------------------------------------------------------------------------
 
@@ -205,6 +212,7 @@ class Link:
         """Stop writing. What was not written will not be: the rejoin goes first on the next."""
         self.transport = None
         self._is_over = True
+        self.is_clear = False
         try:
             if self._writer is not None:
                 self._writer.cancel()

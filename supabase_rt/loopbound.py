@@ -71,7 +71,10 @@ class LoopBound:
 
 
 class Alarm:
-    """One timer, moved only when the moment changes."""
+    """One timer. It is moved forward only: set to later, it rings for nothing once, and is then
+    set anew. Every request has a deadline and nearly every one is answered before it, and a timer
+    that came and went with each would cost more than the request.
+    """
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
@@ -79,13 +82,18 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, loop: asyncio.AbstractEventLoop, at: float | None) -> None:
-        """Ring at ``at`` by the loop's clock, or not at all."""
-        if at == self._at:
-            return
+        """Ring at ``at`` by the loop's clock or before, or not at all."""
+        if at is None:
+            self._stop()
+        elif self._at is None or at < self._at:
+            self._stop()
+            self._at = at
+            self._handle = loop.call_at(at, self._rang)
+
+    def _stop(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._at = at
-        self._handle = None if at is None else loop.call_at(at, self._rang)
+        self.forget()
 
     def _rang(self) -> None:
         self.forget()

@@ -12,12 +12,13 @@ from supabase_rt import (
     RealtimeClient,
     ReconnectPolicy,
 )
+from supabase_rt.loopbound import Alarm
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents, Recorder, Statuses
 from .support.threads import threaded_server
-from .support.waiting import our_tasks
+from .support.waiting import our_tasks, turns, until
 
 # -- loops -------------------------------------------------------------------------------
 
@@ -116,3 +117,22 @@ def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
         server.faults.refuse(None)
         asyncio.run(second(client))
         assert server.connections == 1
+
+
+# -- the one timer -----------------------------------------------------------------------
+
+
+async def test_an_alarm_never_rings_late_and_is_moved_forward_only() -> None:
+    loop = asyncio.get_running_loop()
+    rung: list[float] = []
+    alarm = Alarm(lambda: rung.append(loop.time()))
+    start = loop.time()
+    alarm.set(loop, start + 3600)
+    alarm.set(loop, start + 0.002)
+    alarm.set(loop, start + 3600)  # rings before, finds nothing to do and would be set anew
+    await until(lambda: rung)
+    assert rung[0] >= start + 0.002
+    alarm.set(loop, start)
+    alarm.set(loop, None)
+    await turns()
+    assert len(rung) == 1

@@ -99,6 +99,11 @@ class Outbox:
         """Whether nothing waits to be written or told."""
         return not self._events and not self._frames
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._frames)
+
     def take_frames(self) -> list[Frame]:
         frames, self._frames = self._frames, []
         return frames

@@ -48,14 +48,22 @@ class Replies:
 
     def write(self, push: Push, join_ref: str | None, topic: str, now: float) -> None:
         """Give the request a ref and send it. A join's own ref is its join_ref."""
-        push.ref = self._outbox.next_ref()
-        push.sent_at = now
+        ref = self.expect(push, now)
         if push.kind == "join":
-            join_ref = push.ref
-        self._pending[push.ref] = push
-        self._by_channel.setdefault(push.channel, {})[push.ref] = push
+            join_ref = ref
+        self._outbox.send(Message(join_ref, ref, topic, push.event, push.payload))
+
+    def expect(self, push: Push, now: float) -> str:
+        """Give the request a ref, which is returned, and wait for the reply to it."""
+        ref = push.ref = self._outbox.next_ref()
+        push.sent_at = now
+        self._pending[ref] = push
+        mine = self._by_channel.get(push.channel)
+        if mine is None:
+            mine = self._by_channel[push.channel] = {}
+        mine[ref] = push
         self._outbox.timers.set(push, now + push.timeout)
-        self._outbox.send(Message(join_ref, push.ref, topic, push.event, push.payload))
+        return ref
 
     def take(self, ref: Any) -> Push | None:
         """The request that a reply with this ref answers; it is pending no longer."""

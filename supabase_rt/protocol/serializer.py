@@ -25,6 +25,7 @@ from .messages import Message, UserBroadcast, dumps, loads, plain
 
 __all__ = [
     "SUPPORTED_VSNS",
+    "BroadcastFrames",
     "decode_array",
     "decode_client_binary",
     "decode_server_binary",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 SUPPORTED_VSNS: Final = ("1.0.0", "2.0.0")
+
+REMEMBERED_EVENTS: Final = 32
+"""How many parts of headers are kept: a name may be made up for each message."""
 
 METADATA_KEYS: Final = ("persist",)
 """The keys of a broadcast that travel in the metadata of kind 3."""
@@ -175,9 +179,13 @@ def _texts(fields: list[bytes]) -> list[str]:
     raise DecodeError("binary frame with a field that is not UTF-8")
 
 
+# A tuple: a union in the call would be built anew for every message.
+_BINARY = (bytes, bytearray, memoryview)
+
+
 def is_binary(value: Any) -> bool:
     """Whether a broadcast payload travels as opaque bytes."""
-    return isinstance(value, bytes | bytearray | memoryview)
+    return isinstance(value, _BINARY)
 
 
 def encode_client(vsn: str, message: Message) -> str | bytes:
@@ -211,6 +219,36 @@ def encode_client_binary(message: Message) -> bytes:
     ]
     encoded = bytes(body) if binary else dumps({} if body is None else body)
     return _pack(3, fields, encoded, 0 if binary else 1)
+
+
+class BroadcastFrames:
+    """Kind 3 for one join of one topic: what its broadcasts have in common is encoded once."""
+
+    __slots__ = ("_parts", "_start", "_topic", "join_ref")
+
+    def __init__(self, join_ref: str, topic: str) -> None:
+        self.join_ref = join_ref
+        self._start = _field("joinRef", join_ref)
+        self._topic = _field("topic", topic)
+        self._parts: dict[tuple[str, int], tuple[bytes, bytes]] = {}
+
+    def encode(self, ref: str, event: str, body: bytes) -> bytes:
+        """``encode_client_binary`` of a message with a JSON ``body`` and no metadata."""
+        number = ref.encode()
+        key = event, len(number)
+        parts = self._parts.get(key)
+        if parts is None:
+            parts = self._new_parts(*key)
+        return b"".join((parts[0], number, parts[1], body))
+
+    def _new_parts(self, event: str, digits: int) -> tuple[bytes, bytes]:
+        """What stands before the ref and what between it and the body."""
+        start, topic, name = self._start, self._topic, _field("userEvent", event)
+        header = bytes((3, len(start), digits, len(topic), len(name), 0, 1))
+        if len(self._parts) >= REMEMBERED_EVENTS:
+            self._parts.clear()
+        parts = self._parts[event, digits] = header + start, topic + name
+        return parts
 
 
 def encode_user_broadcast(topic: str, frame: UserBroadcast) -> bytes:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import Message, UserBroadcast, plain
+from supabase_rt.protocol.messages import Message, UserBroadcast, dumps, plain
 from supabase_rt.protocol.serializer import (
     SUPPORTED_VSNS,
+    BroadcastFrames,
     decode_client_binary,
     decode_server_binary,
     decode_text,
@@ -116,3 +117,15 @@ def test_any_text_frame_is_a_message_that_can_be_read_or_a_decode_error(
     except DecodeError:
         return
     plain(found.payload)
+
+
+@given(st.text(min_size=1, max_size=60), SHORT, st.lists(st.tuples(st.integers(1), SHORT)))
+def test_frames_of_one_join_are_those_that_are_made_one_by_one(
+    join_ref: str, topic: str, sent: list[tuple[int, str]]
+) -> None:
+    frames = BroadcastFrames(join_ref, topic)
+    for ref, event in [*sent, *((ref, f"event {ref}") for ref in range(50)), *sent]:
+        content = {"type": "broadcast", "event": event, "payload": {"ref": ref}}
+        message = Message(join_ref, str(ref), topic, "broadcast", content)
+        frame = frames.encode(str(ref), event, dumps(content["payload"]))
+        assert frame == encode_client_binary(message)
