@@ -84,7 +84,7 @@ class Link:
         self._unfinished: Unfinished | None = None
         self._writer: asyncio.Task[None] | None = None
         self._is_over = False
-        self.is_clear = False
+        self.is_clear: bool = False
         """Whether a frame would be written at the call."""
         self._in_a_row = 0
         self._has_warned = False

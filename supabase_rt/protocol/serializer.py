@@ -227,7 +227,7 @@ class BroadcastFrames:
     __slots__ = ("_parts", "_start", "_topic", "join_ref")
 
     def __init__(self, join_ref: str, topic: str) -> None:
-        self.join_ref = join_ref
+        self.join_ref: str = join_ref
         self._start = _field("joinRef", join_ref)
         self._topic = _field("topic", topic)
         self._parts: dict[tuple[str, int], tuple[bytes, bytes]] = {}
