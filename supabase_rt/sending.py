@@ -100,10 +100,10 @@ class Sending:
             return None
         body = dumps(payload)
         if not machine.config.ack:
-            return link.cast(machine.cast_now(event, body))
+            return link.cast(core.session.cast_now(machine, event, body))
         reply = Reply()
         push = Push(machine, "push", "broadcast", None, core.timeout, reply)
-        link.put(machine.push_now(push, event, body, connection.now()), None)
+        link.put(core.session.push_now(push, event, body, connection.now()), None)
         connection.set_alarm()
         return reply
 

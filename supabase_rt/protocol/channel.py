@@ -77,7 +77,7 @@ class ChannelMachine:
         self._lost_at: float | None = None
         self._gap_reason = "lost"
         self._heard_until = 0.0
-        self._frames: BroadcastFrames | None = None
+        self.frames: BroadcastFrames | None = None
 
     # -- state ---------------------------------------------------------------------------
 
@@ -447,23 +447,6 @@ class ChannelMachine:
         """Send what the server does not answer; ``outcome`` settles when it is written."""
         ref = self._outbox.next_ref()
         self._outbox.send(Message(self.join_ref, ref, self.topic, event, payload), outcome)
-
-    def cast_now(self, event: str, body: bytes) -> bytes:
-        """``cast`` of a broadcast, by the short way: its frame is returned, not left behind.
-
-        For a channel that ``can_push``, on protocol 2.0.0, while the outbox holds no frames.
-        """
-        return self._broadcast_frame(self._outbox.next_ref(), event, body)
-
-    def push_now(self, push: Push, event: str, body: bytes, now: float) -> bytes:
-        """``push`` of a broadcast, in the same way."""
-        return self._broadcast_frame(self._context.replies.expect(push, now), event, body)
-
-    def _broadcast_frame(self, ref: str, event: str, body: bytes) -> bytes:
-        frames = self._frames
-        if frames is None or frames.join_ref != self.join_ref:
-            frames = self._frames = BroadcastFrames(str(self.join_ref), self.topic)
-        return frames.encode(ref, event, body)
 
     def replied(self, push: Push, status: str, response: Any, now: float) -> None:
         """The reply to a request of this channel."""

@@ -36,6 +36,7 @@ from .messages import Message, plain
 from .outbox import Frame
 from .pushes import Push
 from .reconnect import Reconnector
+from .serializer import BroadcastFrames
 from .transitions import JOINED
 
 __all__ = ["Session"]
@@ -406,6 +407,23 @@ class Session:
         """Send a request of a channel, or hold it; returns the one that had to go for it."""
         dropped: Push | None = push.channel.push(push, now)
         return dropped
+
+    def cast_now(self, channel: ChannelMachine, event: str, body: bytes) -> bytes:
+        """A broadcast by the short way: its frame is returned, not left in the outbox.
+
+        For a channel that ``can_push``, on protocol 2.0.0, while the outbox holds no frames.
+        """
+        return self._frame(channel, self._outbox.next_ref(), event, body)
+
+    def push_now(self, push: Push, event: str, body: bytes, now: float) -> bytes:
+        """The same for one that the server answers."""
+        return self._frame(push.channel, self._replies.expect(push, now), event, body)
+
+    def _frame(self, channel: ChannelMachine, ref: str, event: str, body: bytes) -> bytes:
+        frames = channel.frames
+        if frames is None or frames.join_ref != channel.join_ref:
+            frames = channel.frames = BroadcastFrames(str(channel.join_ref), channel.topic)
+        return frames.encode(ref, event, body)
 
     def push_raw(self, message: Message) -> None:
         """Send any message; held until there is a link, the oldest falling out."""
