@@ -165,7 +165,7 @@ class RealtimeChannel(Listening, Sending):
         now = connection.now()
         before = machine.state
         if session.channels.get(self.topic, machine) is not machine:
-            self._core.log("channel", f'leaving duplicate topic "{self.topic}"')
+            self._core.log("transport", f'leaving duplicate topic "{self.topic}"')
         session.subscribe(machine, seconds, now)
         if machine.state is not before:
             self._callback = registration or self._callback

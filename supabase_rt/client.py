@@ -150,13 +150,14 @@ class RealtimeClient:
             heartbeat_timeout=options["heartbeat_timeout"],
             idle_after=options["disconnect_on_empty_channels_after"],
         )
-        dispatch = Dispatch()
+        host = redact(self._endpoint.base)
+        dispatch = Dispatch(self.log if self._logger is not None else None, host)
         limit = options["send_limit"]
         connection = Connection(
             machine,
             build_codec(self._vsn, encode, decode, self._logger),
             self.endpoint_url,
-            redact(self._endpoint.base),
+            host,
             transport,
             tell=dispatch.tell,
             deliver=dispatch.deliver,

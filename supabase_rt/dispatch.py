@@ -54,7 +54,11 @@ class Tally:
 class Dispatch:
     """Tells channels, client listeners and callers what the machines report."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, logger: Callable[[str, str, Any], None] | None = None, host: str = ""
+    ) -> None:
+        self._logger = logger
+        self._host = host
         self.emitter: Emitter = Emitter()
         self.tally: Tally = Tally()
         self.last_latency: float | None = None
@@ -75,8 +79,8 @@ class Dispatch:
             ),
             events.PushEnded: self._push_ended,
             events.HeartbeatReported: self._heartbeat,
-            events.LinkOpened: lambda event: self.client_event("open"),
-            events.LinkClosed: lambda event: self.client_event("close", event.code, event.reason),
+            events.LinkOpened: self._opened,
+            events.LinkClosed: self._closed,
             events.ReconnectScheduled: self._reconnecting,
             events.Reconnected: lambda event: self.client_event("reconnected", event.downtime),
             events.ErrorReported: lambda event: self.error(event.error),
@@ -109,7 +113,22 @@ class Dispatch:
         if settle is not None:
             settle(event.result, event.response)
 
+    def _opened(self, event: events.LinkOpened) -> None:
+        self._transport(f"connected to {self._host}")
+        self.client_event("open")
+
+    def _closed(self, event: events.LinkClosed) -> None:
+        self._transport("close", {"code": event.code, "reason": event.reason})
+        self.client_event("close", event.code, event.reason)
+
+    def _transport(self, message: str, data: Any = None) -> None:
+        """What the user's ``logger`` hears of the socket, in the words of supabase-js."""
+        if self._logger is not None:
+            self._logger("transport", message, data)
+
     def _heartbeat(self, event: events.HeartbeatReported) -> None:
+        if event.status is HeartbeatStatus.TIMEOUT:
+            self._transport("heartbeat timeout. Attempting to re-establish connection")
         if event.latency is not None:
             self.last_latency = event.latency
         self.heartbeat(event.status, event.latency)
@@ -122,7 +141,10 @@ class Dispatch:
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
         # A lost link is everyday; one that cannot be made is what somebody should look at.
-        level = logging.WARNING if isinstance(event.cause, ConnectionFailed) else logging.INFO
+        level = logging.INFO
+        if isinstance(event.cause, ConnectionFailed):
+            level = logging.WARNING
+            self._transport("error", event.cause)
         words = "%s; trying again in %.1f s (attempt %d)"
         log.log(level, words, event.cause, event.delay, event.attempt)
         self.client_event("reconnecting", event.attempt, event.delay, event.cause)

@@ -7,6 +7,7 @@ from .steps import joined, on, opening
 
 __all__ = ["SCENARIOS"]
 
+LOST = [["channel", "error realtime:room"]] * 2
 BEATS = {"heartbeat_interval": {"$seconds": 5}, "heartbeat_callback": {"$heartbeats": True}}
 
 SCENARIOS = [
@@ -375,6 +376,74 @@ SCENARIOS = [
             ("call", "logged", "client", "log", "mine", "a line"),
         ],
         client={"logger": {"$logger": "a line"}},
+    ),
+    Scenario(
+        "logger-of-the-socket",
+        ("A4",),
+        [*joined(), ("server", "drop"), ("status", "a", "SUBSCRIBED", 2)],
+        client={"logger": {"$logger": "connected to"}},
+        differs=(
+            Differs(
+                "logs",
+                js=[["transport", "<base>realtime/v1/websocket?apikey=KEY&vsn=2.0.0"]] * 2,
+                ours=[["transport", "<base>realtime/v1"]] * 2,
+                why="logs are kept, so that keys do not belong there",
+            ),
+        ),
+    ),
+    Scenario(
+        "logger-of-a-lost-channel",
+        ("A4",),
+        [
+            ("server", "hold", "phx_join"),
+            *opening(),
+            ("server", "expect", "phx_join"),
+            ("server", "reply", "error", {"reason": "UnknownErrorOnChannel: nope"}),
+            ("server", "expect", "phx_join"),
+            ("server", "echo"),
+            ("status", "a", "SUBSCRIBED"),
+            ("server", "send", "phx_error", {}, {"ref": "@0"}),
+            ("status", "a", "CHANNEL_ERROR", 2),
+        ],
+        client={"logger": {"$logger": "error realtime:room"}},
+        differs=(
+            Differs(
+                "logs",
+                js=[["receive", "error realtime:room phx_reply (6)"], *LOST],
+                ours=[["receive", "error realtime:room phx_reply (1)"], *LOST],
+                why="refs of ours number frames and nothing else (docs/differences.md)",
+            ),
+        ),
+    ),
+    Scenario(
+        "logger-of-a-late-channel",
+        ("A4",),
+        [
+            ("server", "hold", "phx_join"),
+            *opening(timeout=2),
+            ("status", "a", "TIMED_OUT"),
+            ("server", "release", "phx_join"),
+            ("status", "a", "SUBSCRIBED"),
+        ],
+        client={"logger": {"$logger": "timeout realtime:room"}},
+    ),
+    Scenario(
+        "logger-of-a-channel-that-leaves",
+        ("A4",),
+        [*joined(), ("call", "left", "a", "unsubscribe"), ("await", "left")],
+        client={"logger": {"$logger": "close realtime:room"}},
+    ),
+    Scenario(
+        "logger-of-a-duplicate-topic",
+        ("A4",),
+        [
+            *joined(),
+            ("direct", "b", "realtime:room"),
+            ("subscribe", "b"),
+            ("status", "b", "SUBSCRIBED"),
+            ("status", "a", "CLOSED"),
+        ],
+        client={"logger": {"$logger": "leaving duplicate"}},
     ),
     Scenario(
         "unknown-version",
