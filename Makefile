@@ -17,10 +17,10 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench conformance clean venv
+.PHONY: help demo test check lint format types cov bench bench-server conformance clean venv
 
 help: ## show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 # Only a .venv that works, belongs to this folder and is as new as pyproject.toml is kept; one
 # that is merely older gets what is new, all others are made anew. The stamp is written last, so
@@ -80,6 +80,9 @@ bench: venv ## speed beside the peers and a bare loop (BENCH='--quick' for a loo
 
 conformance: venv ## write docs/conformance.md anew from the markers of the tests
 	@$(BIN)/python -m tests.conformance.table
+
+bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' for a look)
+	@$(BIN)/python -m benchmarks.server $(BENCH)
 
 clean: ## remove all that was made
 	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
