@@ -15,6 +15,7 @@ from .activity import Activity, Happening
 from .auth import TokenError
 from .backend import Backend
 from .http_api import HttpApi, json_response
+from .inspector import Inspector, Rows, StatusPage
 from .rest.api import RestApi
 from .socket import Socket
 
@@ -26,8 +27,11 @@ SOCKETS = web.AppKey("sockets", dict[int, Socket])
 MAX_BODY = 8_000_000
 
 
-def make_app(backend: Backend) -> web.Application:
-    """The application: as Supabase serves it behind its gateway, and as the bare server does."""
+def make_app(backend: Backend, rows: Rows) -> web.Application:
+    """The application: as Supabase serves it behind its gateway, and as the bare server does.
+
+    ``rows`` is what the status page may do with tables.
+    """
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_watched(backend.activity)])
     app[SOCKETS] = {}
     handshakes = _Handshakes(backend, app[SOCKETS])
@@ -48,7 +52,22 @@ def make_app(backend: Backend) -> web.Application:
     rest = RestApi(backend)
     app.router.add_get("/rest/v1/{table}", rest.read)
     app.router.add_options("/rest/v1/{table}", rest.preflight)
+    if backend.settings.status_page:
+        _add_status_page(app, backend, rows)
     return app
+
+
+def _add_status_page(app: web.Application, backend: Backend, rows: Rows) -> None:
+    sockets = app[SOCKETS]
+    page, inspector = StatusPage(backend.tokens, rows), Inspector(backend, sockets)
+    app.router.add_get("/", page.page)
+    app.router.add_get("/inspector/rows", page.tables)
+    app.router.add_post("/inspector/rows", page.insert)
+
+    async def close(_: web.Application) -> None:
+        inspector.close()
+
+    app.on_cleanup.append(close)
 
 
 def _watched(activity: Activity) -> Middleware:

@@ -23,7 +23,10 @@ from .rest.query import RestQuery
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
 
-__all__ = ["Backend", "Received"]
+__all__ = ["INSPECTOR", "Backend", "Received"]
+
+INSPECTOR = "supabase-rt:inspector"
+"""The private topic on which the status page is told what happens; no policy decides on it."""
 
 logger: Final = logging.getLogger("supabase_rt.server")
 
@@ -101,6 +104,8 @@ class Backend:
         self.database: AskedDatabase | None = None
         self.messages: MessageStore = MessageStore()
         self.received: collections.deque[Received] = collections.deque(maxlen=10_000)
+        self.inspect: Callable[[Token], Rights] = lambda token: Rights.none()
+        """The rights on the topic of the status page."""
         self.connections = 0
         self.joins = 0
         self.malformed = 0
@@ -167,7 +172,9 @@ class Backend:
         None stands for a database that is away.
         """
         database = self._asked()
-        if database is None:
+        if sub_topic == INSPECTOR:
+            done(self.inspect(token))
+        elif database is None:
             done(self.rights(token, sub_topic))
         else:
             database.ask_rights(token, sub_topic, done)
@@ -175,6 +182,8 @@ class Backend:
     async def rights_of(self, token: Token, sub_topic: str) -> Rights | None:
         """The rights on a private topic, None where the database is away."""
         database = self._asked()
+        if sub_topic == INSPECTOR:
+            return self.inspect(token)
         if database is None:
             return self.rights(token, sub_topic)
         return await database.rights(token, sub_topic)

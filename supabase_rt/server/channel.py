@@ -101,6 +101,19 @@ class ServerChannel:
         """The number of the socket."""
         return self.session.number
 
+    def describe(self) -> dict[str, Any]:
+        """What the status page shows of it; no token and no claim but the role."""
+        names = ("event", "schema", "table", "filter")
+        return {
+            "topic": self.sub_topic,
+            "private": self.config.private,
+            "role": self._token.role,
+            "changes": [
+                " ".join(str(entry[name]) for name in names if name in entry)
+                for entry in self.config.postgres_changes
+            ],
+        }
+
     def hears_broadcasts(self, sender: Member | None) -> bool:
         """Not its own ones, unless asked for; none without the right."""
         return self._rights.broadcast_read and (sender is not self or self.config.self_broadcast)

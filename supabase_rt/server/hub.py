@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ..protocol.messages import UserBroadcast, plain
 from .activity import Activity, Happening
 from .limits import Limits
 from .outgoing import Fanout
@@ -134,9 +135,17 @@ class Hub:
         connection: int | None = None,
         reached: int | None = None,
     ) -> None:
-        event = getattr(payload, "event", "")
-        text = "private" if key[1] else ""
-        self._activity.tell(Happening(kind, connection, key[0], event, text, payload, reached))
+        event, words, content = "", ["private"] if key[1] else [], payload
+        if kind == "presence":
+            words += [f"+{name}" for name in payload["joins"]]
+            words += [f"-{name}" for name in payload["leaves"]]
+        elif isinstance(payload, UserBroadcast):
+            event = payload.event
+        else:
+            content = plain(payload)
+            event, content = str(content.get("event", "")), content.get("payload")
+        found = Happening(kind, connection, key[0], event, " ".join(words), content, reached)
+        self._activity.tell(found)
 
     def spaces(self) -> list[tuple[SpaceKey, dict[str, Any]]]:
         """Every space that has members, with who is present in it."""

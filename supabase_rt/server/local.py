@@ -17,6 +17,7 @@ from .app import SOCKETS, make_app
 from .auth import DEFAULT_SECRET, TEN_YEARS, Policy, Tokens, default_policy
 from .backend import Backend, Received
 from .faults import Faults
+from .inspector import MadeUpRows
 from .publisher import Publisher
 from .settings import Settings
 from .tables import Row, Table
@@ -117,7 +118,9 @@ class LocalRealtime:
         return self
 
     async def _listen(self) -> None:
-        self._app = make_app(self.backend)
+        rows = self._database.rows if self._database is not None else None
+        made_up = MadeUpRows(self.backend.tables.tables, self._tables)
+        self._app = make_app(self.backend, rows or made_up)
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:

@@ -69,5 +69,7 @@ class Settings:
     """A larger row change arrives cut down, with an error 413 (section 9.7)."""
     max_buffer_size: int = 50_000_000
     """A client that reads so slowly that more than this waits for it is cut off."""
+    status_page: bool = True
+    """The page at / that shows sockets, channels, presence and events."""
     strict_tables: bool = False
     """Only tables declared with ``LocalRealtime.table`` can be subscribed to."""

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp import WSMsgType, web
@@ -239,6 +240,16 @@ class Socket:
     def send_raw(self, data: str | bytes) -> None:
         """Write a frame as it is."""
         self._put(data)
+
+    def describe(self) -> dict[str, Any]:
+        """What the status page shows of it."""
+        peer = self._transport.get_extra_info("peername") or ("?",)
+        return {
+            "number": self.number,
+            "peer": str(peer[0]),
+            "vsn": self._session.vsn,
+            "channels": [channel.describe() for channel in self._session.channels.values()],
+        }
 
     def channels(self) -> Iterable[ServerChannel]:
         """The channels joined on this socket."""

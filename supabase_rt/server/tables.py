@@ -113,6 +113,10 @@ class Tables:
         """The table of this name, where there is one."""
         return self._tables.get((schema, name))
 
+    def all(self) -> list[Table]:
+        """Every table there is."""
+        return list(self._tables.values())
+
     def declared(self) -> list[Table]:
         """The tables whose columns were given."""
         return [table for table in self._tables.values() if table.declared]

@@ -305,3 +305,25 @@ async def test_a_send_that_fails_only_warns(db: LocalRealtime) -> None:
         await db.sql("select realtime.send('[1]', 'e', 'room', false)")
         await db.sql("select realtime.send('{\"id\": 5}', 'e', 'room', false)")
         assert (await client.recv()).endswith(b'{"id": 5}')
+
+
+# -- the status page -----------------------------------------------------------------------
+
+
+async def test_the_status_page_inserts_real_rows(db: LocalRealtime) -> None:
+    headers = {"Authorization": f"Bearer {db.service_key}"}
+    url = f"{db.url}/inspector/rows"
+    async with wire(db) as client, aiohttp.ClientSession(headers=headers) as session:
+        await subscribe(client, {"table": "plain"})
+        async with session.get(url) as response:
+            tables = (await response.json())["tables"]
+            assert tables[:2] == ["public.all_types", "public.messages"]
+        for record, v in (({"v": "typed"}, "typed"), ({}, None)):
+            async with session.post(url, json={"table": "plain", "record": record}) as response:
+                row = (await response.json())["row"]
+            assert row == {"id": row["id"], "v": v}
+            assert (await change(client))["record"] == row
+        body = {"table": "plain", "record": {"nope": 1}}
+        async with session.post(url, json=body) as response:
+            assert response.status == 400
+            assert '"nope"' in (await response.json())["error"]

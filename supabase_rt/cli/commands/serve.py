@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import __version__
 from ..command import Command, CommandFailed
@@ -182,6 +182,8 @@ def without_password(url: str) -> str:
 
 def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
     rows = [("URL", server.url), ("WebSocket", server.ws_url)]
+    if server.settings.status_page:
+        rows.append(("Inspector", f"{server.url}/"))
     if options.db or options.embedded_db:
         rows.append(("Database", without_password(server.database_url)))
     rows += [("anon key", server.anon_key), ("service key", server.service_key)]
@@ -226,17 +228,10 @@ def _word(found: Happening) -> str:
 
 
 def _about(found: Happening) -> str:
-    words: list[Any] = [found.topic]
-    if found.kind == "broadcast":
-        words.append(found.event)
-    if found.text:
-        words.append(f"({found.text})" if found.kind == "broadcast" else found.text)
-    if found.kind == "presence":
-        diff = found.content
-        words += [f"+{key}" for key in diff["joins"]] + [f"-{key}" for key in diff["leaves"]]
+    words = [found.topic, found.event if found.kind == "broadcast" else "", found.text]
     if found.reached is not None:
         words.append(f"→ {found.reached}")
-    return " ".join(str(word) for word in words if word)
+    return " ".join(word for word in words if word)
 
 
 COMMAND = Command(

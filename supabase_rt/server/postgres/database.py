@@ -25,6 +25,7 @@ from .follower import Follower, Sent
 from .problems import DatabaseProblem
 from .replication import ReplicationStream
 from .rest import TableReader
+from .rows import DatabaseRows
 from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
 
 __all__ = ["Database"]
@@ -63,6 +64,8 @@ class Database:
         self._sql: Line | None = None
         self._authority: Authority | None = None
         self._reader: TableReader | None = None
+        self.rows: DatabaseRows | None = None
+        """What the status page may do with tables, once started."""
         self.feed: DatabaseFeed | None = None
         """The change feed, once started."""
 
@@ -98,6 +101,7 @@ class Database:
         async with self._sql.use() as conn:
             await prepare(conn, publication=self._publication)
         self._authority = Authority(policies)
+        self.rows = DatabaseRows(self._sql, self._publication)
         self.feed = DatabaseFeed(
             changes,
             self._spawn,
@@ -134,7 +138,7 @@ class Database:
         for line in self._lines:
             await line.close()
         self._lines = []
-        self._sql = self._authority = self._reader = self.feed = None
+        self._sql = self._authority = self._reader = self.rows = self.feed = None
         if self.embedded is not None:
             await asyncio.to_thread(self.embedded.stop)
             self._url = None
