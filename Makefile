@@ -17,7 +17,7 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench bench-server conformance clean venv
+.PHONY: help demo test check lint format types cov bench bench-server soak faults conformance clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -83,6 +83,12 @@ conformance: venv ## write docs/conformance.md anew from the markers of the test
 
 bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' for a look)
 	@$(BIN)/python -m benchmarks.server $(BENCH)
+
+soak: venv ## 1,000 random fault schedules, then 10 minutes of load (SOAK='--minutes 1')
+	@$(BIN)/python -m tests.faults.soak $(SOAK)
+
+faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy
+	@$(BIN)/python -m benchmarks.faults
 
 clean: ## remove all that was made
 	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info

@@ -46,16 +46,22 @@ class Report:
     recovery: float = 0.0
     """Seconds from the end of the faults to the last SUBSCRIBED after it."""
     decode_errors: int = 0
+    losses: int = 0
+    """How often a room was told that it lost its channel, or did not get it."""
+    hours: float = 0.0
 
 
 class Room:
     """One channel and what its bindings got."""
 
-    def __init__(self, client: RealtimeClient, number: int, clock: Callable[[], float]) -> None:
-        self.statuses: list[tuple[float, str]] = []
+    def __init__(
+        self, client: RealtimeClient, number: int, clock: Callable[[], float], opens: list[str]
+    ) -> None:
+        self.statuses: list[tuple[float, str, int]] = []
+        """When, what, and how many times the client had said ``open`` or ``close`` by then."""
         self.got: dict[tuple[str, str], list[int]] = {}
         self.present: list[str] = []
-        self._clock = clock
+        self._clock, self._opens = clock, opens
         config: dict[str, Any] = {"broadcast": {"ack": True}, "presence": {"key": f"k{number}"}}
         self.channel: RealtimeChannel = client.channel(f"room-{number}", {"config": config})
         changes = {"event": "INSERT", "schema": "public", "table": f"table_{number}"}
@@ -90,7 +96,7 @@ class Room:
         return handler
 
     def told(self, status: str, error: BaseException | None) -> None:
-        self.statuses.append((self._clock(), str(status)))
+        self.statuses.append((self._clock(), str(status), len(self._opens)))
 
 
 class Laboratory:
@@ -116,6 +122,7 @@ class Laboratory:
     async def __aenter__(self) -> Laboratory:
         enter = self._stack.enter_async_context
         self.clock = asyncio.get_running_loop().time
+        self.began_at = self.clock()
         self.server = await enter(LocalRealtime())
         self.http = await enter(aiohttp.ClientSession())
         self.proxy = await enter(FaultProxy(self.server.port))
@@ -134,7 +141,7 @@ class Laboratory:
         for name in ("error", "gave_up"):
             self.client.on(name, lambda error: self.errors.append(repr(error)))
         self.client.on("heartbeat", lambda status: self.beats.append((self.clock(), str(status))))
-        self.rooms = [Room(self.client, number, self.clock) for number in range(ROOMS)]
+        self.rooms = [Room(self.client, number, self.clock, self.opens) for number in range(ROOMS)]
         for room in self.rooms:
             room.channel.subscribe(room.told)
         for room in self.rooms:
@@ -223,7 +230,7 @@ class Laboratory:
             states = [str(room.channel.state) for room in self.rooms]
             what = f"{exc}: {self.client.connection_state()}, {states}, {self.errors[-3:]}"
             raise AssertionError(what) from None
-        late = [at for room in self.rooms for at, _ in room.statuses if at > self.healed_at]
+        late = [at for room in self.rooms for at, *_ in room.statuses if at > self.healed_at]
         self.report.recovery = max(late, default=self.healed_at) - self.healed_at
 
     async def probe(self) -> None:
@@ -273,14 +280,32 @@ class Laboratory:
                 assert accepts(joins, event, got, live), (
                     f"{topic} {event} ({kind}):\n{describe(joins, event, got, live)}"
                 )
-            self._judge_statuses(topic, [status for _, status in room.statuses])
+            self._judge_statuses(topic, [status for _, status, _ in room.statuses])
+            for one, two in pairwise(room.statuses):
+                assert not self._is_told_twice(one, two), f"{topic}: {one}, then {two}"
         assert all(one != two for one, two in pairwise(self.opens)), self.opens
         # A writer is there only while the peer is slow to take what is written.
         tasks = [name for name in our_tasks() if name != "supabase_rt:writer"]
         assert tasks == self.baseline, f"tasks: {tasks}, at first: {self.baseline}"
+        self.report.losses = sum(
+            status in FAILURES for room in self.rooms for _, status, _ in room.statuses
+        )
+        self.report.hours = (self.clock() - self.began_at) / 3600
         self.report.events = self._numbers
         self.report.links = self.proxy.made
         self.report.decode_errors = self.client.health().decode_errors
+
+    def _is_told_twice(self, one: tuple[float, str, int], two: tuple[float, str, int]) -> bool:
+        """Whether two failures in a row are of one loss: no join can have been between them."""
+        if (
+            one[1] not in FAILURES
+            or two[1] not in FAILURES
+            or "open" in self.opens[one[2] : two[2]]
+        ):
+            return False
+        # On one link the next join waits for the policy's first backoff, 0.5 s less its jitter;
+        # without a link there is none.
+        return two[0] - one[0] < 0.37 or self.opens[one[2] - 1] == "close"
 
     def _judge_statuses(self, topic: str, names: list[str]) -> None:
         welcomed, asked = names.count("SUBSCRIBED"), self.log.asked[topic]

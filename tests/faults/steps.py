@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LabFaults"]
 
+DETECTION = 25.0 + 25.0 + 30.0
+
 
 class LabFaults:
     """The steps by name; see ``schedule``."""
@@ -35,8 +37,12 @@ class LabFaults:
         self.proxy.close(code)
 
     async def stall(self, ways: Any, new: bool, seconds: float) -> None:
+        was_open, before = self.lab.client.is_connected(), len(self.lab.opens)
         self.proxy.stall(*ways, new=new)
         await asyncio.sleep(seconds)
+        # Each way the answer to a heartbeat is lost; 30 s more while a join is unanswered.
+        noticed = "close" in self.lab.opens[before:]
+        assert noticed or not was_open or seconds < DETECTION, f"unnoticed for {seconds} s"
         self.proxy.resume()
 
     async def outage(self, seconds: float) -> None:

@@ -1,0 +1,59 @@
+"""The other end of the load, in a process of its own: server, publisher and proxy.
+
+Tells its port in the first line; each second it publishes so many numbered events, in small
+portions, and now and then it resets every connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from supabase_rt.server import LocalRealtime
+
+from .proxy import FaultProxy
+
+TOPICS = 4
+PORTIONS = 50
+"""A second is published in so many portions: more would measure the timers."""
+ROW_EVERY = 9
+"""Every ninth event is a change of a row, the others are broadcasts; so each topic has both."""
+
+
+async def publish(server: LocalRealtime, rate: int) -> None:
+    """For ever, at the pace of the clock: what was late is made up for."""
+    loop = asyncio.get_running_loop()
+    for at in range(TOPICS):
+        server.table(f"table_{at}", {"id": "int8", "n": "int8"})
+        server.insert(f"table_{at}", {"id": 1, "n": 0})
+    started, number = loop.time(), 0
+    while True:
+        await asyncio.sleep(1 / PORTIONS)
+        while number < (loop.time() - started) * rate:
+            number += 1
+            topic = number % TOPICS
+            if number % ROW_EVERY == 0:
+                server.update(f"table_{topic}", {"id": 1, "n": number})
+            else:
+                server.broadcast(f"room-{topic}", "tick", {"n": number})
+
+
+async def main(rate: int, reset_every: float) -> None:
+    async with (
+        LocalRealtime(max_buffer_size=10**9) as server,
+        FaultProxy(server.port) as proxy,
+    ):
+        sys.stdout.write(f"{proxy.port} {server.anon_key}\n")
+        sys.stdout.flush()
+        publishing = asyncio.get_running_loop().create_task(publish(server, rate))
+        while True:
+            await asyncio.sleep(reset_every)
+            proxy.reset()
+            assert not publishing.done(), publishing.exception()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))
+    except KeyboardInterrupt:
+        pass
