@@ -14,9 +14,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import AuthError
+from .loopbound import LoopBound
+from .outcome import Outcome
+from .protocol.session import Session
 from .protocol.tokens import check_token
 
-__all__ = ["TokenSource"]
+__all__ = ["TokenSource", "TokenUser"]
 
 log: Final = logging.getLogger("supabase_rt.auth")
 
@@ -68,6 +71,11 @@ class TokenSource:
                 token = await self._call()
         except TimeoutError:
             problem = f"the access_token callback did not return within {self._timeout:g} s"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            problem = "the access_token callback was cancelled"
         except Exception as exc:
             log.exception("Error fetching access token from callback")
             problem = f"the access_token callback raised {type(exc).__name__}"
@@ -114,3 +122,45 @@ class TokenSource:
         """The loop of the askings under way is gone."""
         self._flight = None
         self._flights.clear()
+
+
+class TokenUser(LoopBound):
+    """The half of the connection that keeps its session in tokens."""
+
+    session: Session
+    tokens: TokenSource
+
+    def flush(self) -> None:
+        """Write and tell what the session has to say."""
+
+    def _use_token(self, token: str | None) -> None:
+        self.session.set_token(token, self.now())
+        self.flush()
+
+    def _want_token(self, blocking: bool) -> None:
+        flight = self.tokens.refresh()
+        if flight is None:
+            self.session.token_arrived(self.now())
+        elif blocking:
+            flight.add_done_callback(self._token_asked)
+
+    def _token_asked(self, _: asyncio.Task[None]) -> None:
+        # Cancelled, too: the joins that wait for a token go with the one there is.
+        if self.session.wanted:
+            self.session.token_arrived(self.now())
+            self.flush()
+
+    def set_auth(self, token: str | None) -> Outcome[None]:
+        """Use ``token``, or ask the callback for one. A token is in use when this returns."""
+        self.enter_loop()
+        if token is not None and token != "":
+            self.tokens.set(token)
+            return Outcome.of(None)
+        if self.tokens.callback is None:
+            return Outcome.of(None)
+        self.enter_loop(required="set_auth")
+        outcome: Outcome[None] = Outcome()
+        flight = self.tokens.refresh(anew=True)
+        assert flight is not None
+        flight.add_done_callback(lambda _: outcome.succeed(None))
+        return outcome

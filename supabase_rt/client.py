@@ -253,7 +253,10 @@ class RealtimeClient:
         return channel.unsubscribe()
 
     def remove_all_channels(self) -> Outcome[list[str]]:
-        """Leave every channel, then disconnect; the result is one status for each channel."""
+        """Leave every channel, then disconnect; the result is one status for each channel.
+
+        The socket stays for a channel that is subscribed while the others leave.
+        """
         self._core.connection.enter_loop(required="remove_all_channels")
         self._core.connection.leaves(asyncio.current_task())
         leaving = [channel.unsubscribe() for channel in self.channels]
@@ -262,7 +265,8 @@ class RealtimeClient:
         async def finish() -> None:
             try:
                 statuses = [await left for left in leaving]
-                await self.disconnect()
+                if not any(channel.joined_once for channel in self.channels):
+                    await self.disconnect()
                 outcome.succeed(statuses)
             except Exception as exc:
                 outcome.fail(exc)

@@ -23,12 +23,12 @@ from typing import Any, Final
 
 import aiohttp
 
-from .auth import TokenSource
+from .auth import TokenSource, TokenUser
 from .enums import ConnectionState
 from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
 from .http import HttpOwner
 from .link import Codec, Link, Traffic, disconnected, settle
-from .loopbound import Alarm, LoopBound
+from .loopbound import Alarm
 from .outcome import Outcome, Waiting
 from .protocol import events
 from .protocol.events import Delivery
@@ -43,9 +43,11 @@ log: Final = logging.getLogger("supabase_rt.connection")
 
 HELPER_TIMEOUT = 3.0
 """Seconds that HTTP requests under way get when the client closes."""
+OUTLIVED = 1.0
+"""Seconds after which a loop that goes on was not about to end."""
 
 
-class Connection(LoopBound):
+class Connection(TokenUser):
     """Runs a ``Session`` over real sockets.
 
     ``tell`` receives every event that is not about the socket itself and must not raise.
@@ -201,39 +203,6 @@ class Connection(LoopBound):
         task.add_done_callback(self._helpers.discard)
         return task
 
-    # -- tokens --------------------------------------------------------------------------
-
-    def _use_token(self, token: str | None) -> None:
-        self.session.set_token(token, self.now())
-        self.flush()
-
-    def _want_token(self, blocking: bool) -> None:
-        flight = self.tokens.refresh()
-        if flight is None:
-            self.session.token_arrived(self.now())
-        elif blocking:
-            flight.add_done_callback(self._token_asked)
-
-    def _token_asked(self, flight: asyncio.Task[None]) -> None:
-        if not flight.cancelled():
-            self.session.token_arrived(self.now())
-            self.flush()
-
-    def set_auth(self, token: str | None) -> Outcome[None]:
-        """Use ``token``, or ask the callback for one. A token is in use when this returns."""
-        self.enter_loop()
-        if token is not None and token != "":
-            self.tokens.set(token)
-            return Outcome.of(None)
-        if self.tokens.callback is None:
-            return Outcome.of(None)
-        self.enter_loop(required="set_auth")
-        outcome: Outcome[None] = Outcome()
-        flight = self.tokens.refresh(anew=True)
-        assert flight is not None
-        flight.add_done_callback(lambda _: outcome.succeed(None))
-        return outcome
-
     # -- connecting ----------------------------------------------------------------------
 
     def connect(self, *, patient: bool = False) -> Outcome[None]:
@@ -268,10 +237,37 @@ class Connection(LoopBound):
         self._link = link
         previous = (self._last_link_task, self._shutting)
         link.task = self.loop.create_task(self._live(link, previous), name="supabase_rt:link")
+        link.task.add_done_callback(lambda task: self._link_ended(link, task))
         self._last_link_task = link.task
 
     async def _live(self, link: Link, previous: tuple[asyncio.Task[None] | None, ...]) -> None:
         """The life of one link, from the first packet to the last."""
+        try:
+            await self._connect_and_serve(link, previous)
+        finally:
+            # Else its task was cancelled, alone or with the whole loop, or it is collected. What
+            # aiohttp finds open at the end of a loop it shows, key and all.
+            if self._link is link and self.is_loop_running:
+                await self._http.aclose()
+            elif self._link is link:
+                self.warn_unclosed(self._host)
+
+    def _link_ended(self, link: Link, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            # sys.exit() in a handler goes through the loop; asyncio need not tell it again.
+            task.exception()
+        if self._link is link and self.loop is not None:
+            self.loop.call_later(OUTLIVED, self._outlived, link)
+
+    def _outlived(self, link: Link) -> None:
+        """The loop goes on, so it was not its end. Whether a link is wanted is said elsewhere."""
+        text = "the task of the connection was cancelled"
+        hint = "something cancels tasks of the loop that are not its own; the client reconnects"
+        self._lost(link, ConnectionLost(text, code="Cancelled", hint=hint))
+
+    async def _connect_and_serve(
+        self, link: Link, previous: tuple[asyncio.Task[None] | None, ...]
+    ) -> None:
         for task in previous:
             if task is not None and not task.done():
                 await asyncio.wait([task])
@@ -293,10 +289,8 @@ class Connection(LoopBound):
             why = await self._serve(link, transport)
             self._lost(link, why)
         finally:
-            await transport.close()
-            if self._link is link:
-                # The loop ends under us. What aiohttp finds open it shows, key and all.
-                await self._http.aclose()
+            if self.is_loop_running:
+                await transport.close()
 
     def _lost(self, link: Link, why: RealtimeError) -> None:
         if self._link is not link:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+import warnings
+import weakref
 from collections.abc import Callable
 
 from .errors import InvalidState
 
 __all__ = ["Alarm", "LoopBound"]
+
+
+_bound: weakref.WeakSet[LoopBound] = weakref.WeakSet()
+"""Whatever has adopted a loop in this process."""
+
+
+def _forked() -> None:
+    """In the child: sockets of the parent are not ours to write to, and its loop does not run."""
+    for each in list(_bound):
+        each.is_of_parent = each.is_running
+        if not each.is_of_parent:
+            each.forget_loop()
+        each.loop = None
+    _bound.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class LoopBound:
@@ -18,6 +39,8 @@ class LoopBound:
     """
 
     loop: asyncio.AbstractEventLoop | None = None
+    is_of_parent = False
+    """Whether this process is the child of the one that it is at work in."""
 
     @property
     def is_running(self) -> bool:
@@ -26,6 +49,17 @@ class LoopBound:
 
     def forget_loop(self) -> None:
         """Drop what belonged to a loop that is gone."""
+
+    @property
+    def is_loop_running(self) -> bool:
+        """False where nothing can be awaited any more: what runs then is collected."""
+        return self.loop is not None and self.loop.is_running()
+
+    def warn_unclosed(self, host: str) -> None:
+        """Collected while at work."""
+        if not self.is_of_parent:
+            text = "await client.disconnect(), or use async with"
+            warnings.warn(f"unclosed RealtimeClient of {host}: {text}", ResourceWarning, 2)
 
     def now(self) -> float:
         """Seconds by the loop's clock; before there is a loop, by the clock loops use."""
@@ -42,6 +76,7 @@ class LoopBound:
         except RuntimeError:
             running = None
         if running is None:
+            self._check_process()
             if required is not None:
                 raise RuntimeError(
                     f"{required}() needs a running event loop; call it from async code "
@@ -55,10 +90,19 @@ class LoopBound:
             return False
         if self.loop is running:
             return True
+        self._check_process()
         if self.loop is not None:
             self._leave_loop(self.loop)
         self.loop = running
+        _bound.add(self)
         return True
+
+    def _check_process(self) -> None:
+        if self.is_of_parent:
+            raise InvalidState(
+                "this client is at work in the parent process",
+                hint="make a client in the child, or fork before the first one connects",
+            )
 
     def _leave_loop(self, old: asyncio.AbstractEventLoop) -> None:
         if self.is_running and not old.is_closed():

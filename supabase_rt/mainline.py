@@ -70,9 +70,12 @@ async def run_until_stopped(connection: Connection, leave: Callable[[], Awaitabl
         finally:
             for end in ends:
                 end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
-            gave_up = connection.gave_up
-            await leave()
+            try:
+                await asyncio.gather(*ends, return_exceptions=True)
+            finally:
+                # Cancelled right here, too: nobody is left who would do it later.
+                gave_up = connection.gave_up
+                await leave()
     if gave_up is None:
         return
     cause = gave_up.__cause__

@@ -83,6 +83,6 @@ class Reader:
 
     def _undecodable(self, error: DecodeError, size: int) -> None:
         shell = self._shell
-        shell.session.context.counters.decode_errors += 1
+        shell.session.unreadable(self._clock())
         log.warning("skipped a frame of %d bytes: %s", size, error)
         shell.report(error)

@@ -275,3 +275,17 @@ async def test_nothing_is_left_after_all_of_it(
 
 async def _slow(*args: Any) -> None:
     await asyncio.sleep(0)
+
+
+async def test_an_end_that_nobody_could_read_is_found_out(
+    server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supabase_rt.protocol.probes.PROBE_PAUSE", 0.01)
+    statuses, got = Statuses(), Recorder()
+    channel = client.channel("room").on("broadcast", {"event": "*"}, got).subscribe(statuses)
+    await channel
+    server.faults.corrupt_next("phx_close")
+    server.faults.phx_close("room")
+    await statuses.are("SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED")
+    server.broadcast("room", "x", {})
+    await got.count(1)

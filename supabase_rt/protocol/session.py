@@ -34,6 +34,7 @@ from .heartbeat import Heartbeat
 from .joins import JoinQueue
 from .messages import Message, plain
 from .outbox import Frame
+from .probes import Probes, is_unmatched
 from .pushes import Push
 from .reconnect import Reconnector
 from .serializer import BroadcastFrames
@@ -67,6 +68,7 @@ class Session:
         self._outbox = context.outbox
         self._replies = context.replies
         self._joins = JoinQueue(context)
+        self._probes = Probes(context)
         self._reconnector = Reconnector(context)
         self._leaving: dict[str, ChannelMachine] = {}
         # The phx_close after the reply to a leave is expected, and no news of a stale frame.
@@ -143,6 +145,7 @@ class Session:
         self.state = ConnectionState.CLOSED
         self.heartbeat.stop()
         self._joins.clear()
+        self._probes.clear()
         self._outbox.timers.cancel("joins")
         # All at once: asking each channel to find its own would be quadratic.
         for push in self._replies:
@@ -237,11 +240,21 @@ class Session:
         if self.heartbeat.replied(message.ref, status, now):
             return
         push = self._replies.take(message.ref)
-        if push is None:
+        channel = push.channel if push is not None else self._probes.answered(message.ref)
+        if channel is None:
             self.context.counters.stale += 1
             return
-        push.channel.replied(push, status, response, now)
-        self._settle(push.channel, now)
+        if push is not None:
+            channel.replied(push, status, response, now)
+        if channel.state is JOINED and is_unmatched(status, response):
+            # Joined here, unknown there: its end was lost on the way.
+            channel.crashed(response, now)
+        self._settle(channel, now)
+
+    def unreadable(self, now: float) -> None:
+        """A frame came that nobody can read: it may have been anything."""
+        self.context.counters.decode_errors += 1
+        self._probes.soon(now)
 
     def _ended_by_server(self, message: Message, now: float) -> None:
         channel = self._addressee(message)
@@ -306,6 +319,8 @@ class Session:
             self.heartbeat.overdue(now, self._is_joining)
         elif name == "connect":
             self._outbox.tell(ConnectDue())
+        elif name == "probe":
+            self._probes.ask(self.channels.values())
         elif name == "idle":
             self._outbox.tell(IdleReached())
 

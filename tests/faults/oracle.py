@@ -27,6 +27,7 @@ class Join:
     """What was sent during one join: for each kind of event, numbers that may or must arrive."""
 
     link: int
+    ref: str
     may_be_stale: bool
     """The answer was late: the client may have given this join up, and delivers nothing of it."""
     is_sure: bool = True
@@ -42,6 +43,8 @@ class WireLog:
         self._vsn = vsn
         self._asked: dict[str, tuple[int, str]] = {}
         """The last join of each topic: link and ref."""
+        self._answered: set[str] = set()
+        """Refs of joins that have an answer: the first one counts."""
         self._joined: dict[str, Join] = {}
         self.asked: dict[str, int] = {}
         """How often each topic was asked for."""
@@ -84,17 +87,18 @@ class WireLog:
         elif join is None or join.link != link.number:
             return
         elif message.event in ("phx_close", "phx_error"):
-            join.is_sure = False
+            join.is_sure &= str(message.ref) != join.ref
         elif (number := number_of(message)) is not None:
             must = join.is_sure and fate == "whole"
             join.numbers.setdefault(message.event, []).append((number, must))
 
     def _replied(self, link: ProxyLink, message: Message) -> None:
-        payload, topic = plain(message.payload), message.topic
-        is_welcome = isinstance(payload, dict) and payload.get("status") == "ok"
-        asked = self._asked.get(topic) == (link.number, str(message.ref))
-        if is_welcome and asked and topic not in self._joined:
-            join = Join(link.number, may_be_stale=link.was_slow)
+        payload, topic, ref = plain(message.payload), message.topic, str(message.ref)
+        if self._asked.get(topic) != (link.number, ref) or ref in self._answered:
+            return
+        self._answered.add(ref)
+        if isinstance(payload, dict) and payload.get("status") == "ok":
+            join = Join(link.number, ref, may_be_stale=link.was_slow)
             self._joined[topic] = join
             self.joins.setdefault(topic, []).append(join)
 

@@ -206,7 +206,12 @@ def test_latency_and_bandwidth_take_their_time_and_no_longer() -> None:
 
 def joins(*numbers: list[int], links: tuple[int, ...] = (), stale: tuple[int, ...] = ()) -> Any:
     return [
-        Join(links[at] if links else at, at in stale, numbers={"x": [(n, n > 0) for n in some]})
+        Join(
+            links[at] if links else at,
+            str(at),
+            at in stale,
+            numbers={"x": [(n, n > 0) for n in some]},
+        )
         for at, some in enumerate(numbers)
     ]
 

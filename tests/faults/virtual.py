@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 __all__ = ["VirtualLoop", "run_virtual"]
@@ -24,8 +24,17 @@ class _Selector(selectors.DefaultSelector):
     """Does not wait: moves ``now`` by the time it was asked to wait for."""
 
     now = START
+    turns_left = 0
+    callback: Callable[[], object] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Called once in each turn of the loop."""
+        if self.callback is not None:
+            self.turns_left -= 1
+            if self.turns_left < 0:
+                callback, self.callback = self.callback, None
+                callback()
+                timeout = 0
         found = super().select(0)
         if found or (timeout is not None and timeout <= 0):
             return found
@@ -49,6 +58,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.now
+
+    def after_turns(self, count: int, callback: Callable[[], object] | None) -> None:
+        """Call back after so many turns, without keeping the loop awake as ``sleep(0)`` does."""
+        self._virtual.turns_left, self._virtual.callback = count, callback
 
 
 def run_virtual(work: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
