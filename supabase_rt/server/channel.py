@@ -35,11 +35,6 @@ NO_DATABASE = "Realtime was unable to connect to the project database"
 NO_LONGER = "You no longer have permission to read from this Channel topic: "
 
 
-def _text(payload: Any) -> bytes:
-    """A payload that only the standard library could read, or the bytes of a kind 0 push."""
-    return b"" if isinstance(payload, bytes) else dumps(payload)
-
-
 class Host(Protocol):
     """What a channel knows of the session it lives in."""
 
@@ -86,6 +81,8 @@ class ServerChannel:
         self._key = config.presence_key or str(uuid.uuid1())
         self._presence = config.presence_enabled or self.backend.settings.presence_enabled
         self._window = Window(self.backend.settings.presence_limit)
+        # Diffs of presence that was not asked for at the join come through the channel.
+        self._late_presence = config.private and not self._presence
         self._started = False
         self._replayed: set[str] = set()
 
@@ -126,6 +123,9 @@ class ServerChannel:
         """Write a message that was fanned out: its join_ref is null."""
         if message.message_id is not None and message.message_id in self._replayed:
             return False
+        if self._late_presence and message.event == "presence_diff":
+            self._push(message.event, message.payload)
+            return True
         frame = message.frame(self.session.vsn)
         if frame is None:
             return False
@@ -229,8 +229,11 @@ class ServerChannel:
             size = len(payload.body)
             # What the client put into the metadata never reaches anyone (section 2.3).
             content: Any = UserBroadcast(payload.event, payload.is_json, b"", payload.body)
+        elif isinstance(payload, bytes):
+            # Kind 0: its data is passed on as it is.
+            content, size = payload, len(payload)
         else:
-            text = bytes(payload) if isinstance(payload, msgspec.Raw) else _text(payload)
+            text = bytes(payload) if isinstance(payload, msgspec.Raw) else dumps(payload)
             if not text.lstrip().startswith(b"{"):
                 return
             content, size = payload, len(text)

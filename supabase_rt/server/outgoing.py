@@ -47,7 +47,8 @@ class Fanout:
     """One message for many members, encoded at most once per vsn.
 
     ``payload`` is JSON data, or a ``UserBroadcast``: then vsn 2.0.0 gets the binary kind 4, and
-    vsn 1.0.0 the equivalent object, or nothing where the body is not JSON (section 7.4).
+    vsn 1.0.0 the equivalent object, or nothing where the body is not JSON (section 7.4). Bytes
+    are those of a push of kind 0, which vsn 2.0.0 gets as kind 2 and vsn 1.0.0 not at all.
     """
 
     __slots__ = ("_frames", "event", "message_id", "payload", "topic")
@@ -69,6 +70,8 @@ class Fanout:
 
     def _encode(self, vsn: str) -> Frame | None:
         payload = self.payload
+        if isinstance(payload, bytes):
+            return Frame(self.event, self._kind_2(payload)) if vsn == "2.0.0" else None
         if isinstance(payload, UserBroadcast):
             if vsn == "2.0.0":
                 return Frame(self.event, encode_user_broadcast(self.topic, payload))
@@ -81,3 +84,7 @@ class Fanout:
                 # frame that is not JSON. Nobody can want that of a test server.
                 return None
         return text_frame(vsn, self.topic, self.event, payload)
+
+    def _kind_2(self, data: bytes) -> bytes:
+        topic, event = self.topic.encode(), self.event.encode()
+        return bytes((2, len(topic), len(event))) + topic + event + data

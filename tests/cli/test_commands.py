@@ -14,7 +14,7 @@ from supabase_rt.cli import main
 from supabase_rt.cli.app import make_parser
 from supabase_rt.cli.command import Command, CommandFailed
 from supabase_rt.cli.commands import find_commands
-from supabase_rt.cli.commands.serve import without_password
+from supabase_rt.cli.commands.serve import settings, without_password
 from supabase_rt.cli.limits import add_field_options, field_values
 from supabase_rt.cli.screen import printable
 from supabase_rt.server import Settings
@@ -52,6 +52,16 @@ def test_commands_may_have_two_words() -> None:
     options = make_parser([types, keys], words).parse_args(words)
     assert options.command is types
     assert options.out == "x"
+
+
+def test_serve_takes_the_delays_of_the_real_server() -> None:
+    words = ["serve", "--realistic", "--connect-error-delay=0.5", "--max-joins-per-second=none"]
+    options = make_parser(find_commands(), words).parse_args(words)
+    found = Settings(**settings(options))
+    assert (found.join_error_delay, found.connect_error_delay) == (5.0, 0.5)
+    assert found.max_joins_per_second is None
+    plain = make_parser(find_commands(), words).parse_args(["serve"])
+    assert Settings(**settings(plain)) == Settings()
 
 
 def test_the_version_and_the_exit_codes() -> None:

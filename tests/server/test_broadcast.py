@@ -51,7 +51,18 @@ def test_a_payload_that_is_no_object_is_ignored() -> None:
     client = World().client()
     client.join(broadcast={"ack": True})
     assert client.push("realtime:room", "broadcast", "not-a-map") == []
-    assert client.raw(b"\x00\x01\x01\x0d\x09" + b"12realtime:roombroadcast" + b"{}") == []
+
+
+def test_a_push_of_kind_0_is_passed_on_as_kind_2() -> None:
+    world = World()
+    sender, new, old = world.client(), world.client(), world.client("1.0.0")
+    sender.join(broadcast={"ack": True})
+    new.join()
+    old.join()
+    pushed = b"\x00\x01\x01\x0d\x09" + b"12realtime:roombroadcast" + b"\x00\xff"
+    assert sender.raw(pushed) == [["1", "2", "realtime:room", "phx_reply", OK]]
+    assert new.heard() == [b"\x02\x0d\x09realtime:roombroadcast\x00\xff"]
+    assert old.heard() == []
 
 
 def test_frames_between_both_versions() -> None:

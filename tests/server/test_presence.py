@@ -89,8 +89,10 @@ def test_a_private_channel_hears_presence_only_when_enabled() -> None:
     assert idle.heard() == []
     track(idle, {})
     idle.heard()
-    track(active, {"a": 1})
-    assert idle.events() == ["presence_diff"]
+    assert track(active, {"a": 1})[1][:4] == [None, None, ROOM, "presence_diff"]
+    # Not fanned out but pushed by the channel, so it has a join_ref.
+    (diff,) = idle.heard()
+    assert diff[:4] == ["1", None, ROOM, "presence_diff"]
 
 
 def test_the_tenant_may_enable_presence_for_all() -> None:

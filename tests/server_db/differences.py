@@ -105,9 +105,9 @@ UNLIKE = {
     "A database that is away": "refuses private joins as the real server does; public ones are "
     "accepted.",
     "Sizes": "are those of the JSON text; the real server measures its own form of the data.",
-    "Binary pushes of kind 0": "are ignored. No known client sends them.",
-    "A broadcast that says it is JSON and is not": "does not reach a client with vsn 1.0.0, which "
-    "would get a broken frame from the real server.",
+    "A stop": "closes every socket with 1012; the real server cuts those without channels.",
+    "A broadcast that says it is JSON and is not, or is a push of kind 0": "does not reach "
+    "a client with vsn 1.0.0, which would get a broken frame from the real server.",
     "Timeouts": "end to the second: silence after 60 s (the real server: up to 66), a socket "
     "without channels after 10 minutes (0 to 10).",
     "Presence": "diffs are told one by one and at once; real ones may be merged, and take up to "

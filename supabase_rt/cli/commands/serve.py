@@ -101,7 +101,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="no request log")
     limits = parser.add_argument_group("limits and delays (seconds, bytes)")
+    limits.add_argument(
+        "--realistic",
+        action="store_true",
+        help="the delays of the real server, such as 5 s before a join is refused",
+    )
     add_field_options(limits, Settings)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The limits and delays that were asked for; one given by itself wins over --realistic."""
+    from ...server import REALISTIC, Settings
+
+    return {**(REALISTIC if options.realistic else {}), **field_values(options, Settings)}
 
 
 # -- the server ----------------------------------------------------------------------------
@@ -109,7 +121,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl+C or SIGTERM."""
-    from ...server import DatabaseProblem, LocalRealtime, Settings
+    from ...server import DatabaseProblem, LocalRealtime
 
     screen = Screen()
     warnings = logging.StreamHandler()
@@ -123,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
             db=options.db,
             embedded_db=options.embedded_db,
             slot=options.slot,
-            **field_values(options, Settings),
+            **settings(options),
         )
         asyncio.run(_serve(server, options, screen))
     except (DatabaseProblem, ValueError) as exc:
