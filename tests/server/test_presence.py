@@ -89,7 +89,7 @@ def test_a_private_channel_hears_presence_only_when_enabled() -> None:
     assert idle.heard() == []
     track(idle, {})
     idle.heard()
-    assert track(active, {"a": 1})[1][:4] == [None, None, ROOM, "presence_diff"]
+    assert track(active, {"a": 1})[-1][:4] == [None, None, ROOM, "presence_diff"]
     # Not fanned out but pushed by the channel, so it has a join_ref.
     (diff,) = idle.heard()
     assert diff[:4] == ["1", None, ROOM, "presence_diff"]
