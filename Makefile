@@ -66,7 +66,7 @@ format: venv ## rewrite the code in the project's style
 
 types: venv ## mypy --strict over everything; pyright knows the type of every public name
 	@$(BIN)/python -m mypy
-	@$(BIN)/python -m tests.typing.completeness
+	@$(BIN)/python -m tests.typing.check
 
 cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
 	@$(BIN)/python -m pytest -q --cov --cov-report=

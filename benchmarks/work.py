@@ -6,7 +6,7 @@ import dataclasses
 import json
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "CHANNELS_FLAT",
@@ -35,7 +35,7 @@ class Work:
 
     name: str
     title: str
-    event: str = "broadcast"
+    event: Literal["broadcast", "postgres_changes", "presence"] = "broadcast"
     read: str = "nothing"
     binary: bool = False
     channels: int = 1

@@ -18,7 +18,6 @@ from .errors import (
     SubscribeError,
     TimedOut,
 )
-from .listening import Listening
 from .outcome import Outcome, Waiting
 from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
@@ -26,7 +25,7 @@ from .protocol.events import StatusChanged
 from .protocol.names import no_attribute
 from .protocol.transitions import CLOSED, JOINED
 from .registration import Registration
-from .sending import Sending
+from .sugar import Sugar
 
 __all__ = ["RealtimeChannel"]
 
@@ -46,7 +45,7 @@ class _Client(Protocol):
     _core: Core
 
 
-class RealtimeChannel(Listening, Sending):
+class RealtimeChannel(Sugar):
     """One topic of one client: made by ``client.channel(topic, opts)``.
 
     Made by hand it takes the full topic (``realtime:room``) and enters the client's list when

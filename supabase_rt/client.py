@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import aiohttp
@@ -32,6 +31,7 @@ from .protocol.session import Session
 from .protocol.urls import Endpoint, redact
 from .rest import Rest
 from .transport import TransportOptions
+from .types import ChannelOptions
 from .wire import build_codec, tell_logger
 
 __all__ = ["RealtimeClient"]
@@ -202,7 +202,7 @@ class RealtimeClient:
     def channel(
         self,
         topic: str,
-        opts: Mapping[str, Any] | None = None,
+        opts: ChannelOptions | None = None,
         *,
         resubscribe_after: float | None = None,
     ) -> RealtimeChannel:
@@ -324,12 +324,7 @@ class RealtimeClient:
             hint="check the URL and the network, or raise timeout=",
         )
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._leave()
 
     async def _leave(self) -> None:

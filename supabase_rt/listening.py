@@ -1,74 +1,224 @@
-"""The listening half of a channel: ``on``, ``off``, ``once``, ``stream``, ``wait_for``."""
+"""The listening half of a channel: ``on``, ``off``, ``once``.
+
+The overloads tell a type checker what a handler is given, from the listen type and, for presence,
+from the event.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import weakref
-from collections.abc import Callable
-from typing import Any, Self, TypeVar, overload
+import builtins
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
-from .core import Core
-from .emitter import Emitter
 from .enums import ListenType
-from .errors import InvalidState, TimedOut
-from .outcome import Outcome
-from .protocol.bindings import Binding
-from .protocol.channel import ChannelMachine
-from .protocol.columns import check_mode
-from .protocol.config import check_filter, check_listen_type, check_seconds
-from .protocol.events import PresenceDelivered
-from .protocol.transitions import JOINED, JOINING
-from .registration import OVERFLOWS, Registration
-from .stream import Stream, wait_for_event, weak_handler
+from .errors import InvalidState
+from .protocol.config import check_filter, check_listen_type
+from .protocol.payloads import (
+    Broadcast,
+    PostgresChange,
+    PresenceJoin,
+    PresenceLeave,
+    PresenceSync,
+    SystemMessage,
+)
+from .registry import Registry
+from .types import (
+    BroadcastFilter,
+    ChangesFilter,
+    ListenOptions,
+    OnceOptions,
+    PresenceFilter,
+    PresenceJoinFilter,
+    PresenceLeaveFilter,
+    PresenceSyncFilter,
+    SystemFilter,
+)
 
-__all__ = ["Listening"]
+__all__ = ["AnyPresence", "Broadcasts", "Changes", "Listening", "Presences", "Systems"]
 
+Changes: TypeAlias = Literal["postgres_changes", ListenType.POSTGRES_CHANGES]
+Broadcasts: TypeAlias = Literal["broadcast", ListenType.BROADCAST]
+Presences: TypeAlias = Literal["presence", ListenType.PRESENCE]
+Systems: TypeAlias = Literal["system", ListenType.SYSTEM]
+Filter: TypeAlias = Mapping[str, Any]
+"""A dict from a variable, whose values a type checker does not know."""
+AnyPresence: TypeAlias = PresenceSync | PresenceJoin | PresenceLeave
+
+Row = TypeVar("Row")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-FIXED_BY_THE_JOIN = (ListenType.PRESENCE, ListenType.POSTGRES_CHANGES)
-"""What the join payload says; a later wish would not reach the server."""
+# What a decorator is put on; the function comes back with the type it has.
+Nothing: TypeAlias = Callable[[], Any]
+OnChange = TypeVar("OnChange", bound=Callable[[PostgresChange[Any]], Any] | Nothing)
+OnBroadcast = TypeVar("OnBroadcast", bound=Callable[[Broadcast], Any] | Nothing)
+OnSync = TypeVar("OnSync", bound=Callable[[PresenceSync], Any] | Nothing)
+OnJoin = TypeVar("OnJoin", bound=Callable[[PresenceJoin], Any] | Nothing)
+OnLeave = TypeVar("OnLeave", bound=Callable[[PresenceLeave], Any] | Nothing)
+OnPresence = TypeVar("OnPresence", bound=Callable[[AnyPresence], Any] | Nothing)
+OnSystem = TypeVar("OnSystem", bound=Callable[[SystemMessage], Any] | Nothing)
 
 
-class Listening:
-    """Registrations of one channel, over one emitter."""
-
-    _core: Core
-    _machine: ChannelMachine
-
-    def _init_listening(self) -> None:
-        self._emitter = Emitter()
-        self._bound: dict[Registration, Binding] = {}
-        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
-        self._waits: weakref.WeakSet[_Wait] = weakref.WeakSet()
-        self._presence_view: Any = None
-
-    # -- registering ---------------------------------------------------------------------
+class Listening(Registry):
+    """Handlers of one channel."""
 
     @overload
     def on(
         self,
-        type: str,
-        filter: Any,
-        handler: Callable[..., Any],
+        type: Changes,
+        filter: ChangesFilter | Filter,
+        handler: Callable[[PostgresChange[Row]], Any],
         *,
-        maxsize: int = ...,
-        overflow: str = ...,
-        types: str | None = ...,
-        thread: bool = ...,
+        model: builtins.type[Row],
+        **options: Unpack[ListenOptions],
     ) -> Self: ...
 
     @overload
     def on(
         self,
-        type: str,
-        filter: Any,
+        type: Changes,
+        filter: ChangesFilter | Filter,
+        handler: Callable[[PostgresChange[dict[str, Any]]], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Broadcasts,
+        filter: BroadcastFilter | Filter,
+        handler: Callable[[Broadcast], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceSyncFilter,
+        handler: Callable[[PresenceSync], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceJoinFilter,
+        handler: Callable[[PresenceJoin], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceLeaveFilter,
+        handler: Callable[[PresenceLeave], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceFilter | Filter,
+        handler: Callable[[AnyPresence], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Systems,
+        filter: SystemFilter | Filter | None,
+        handler: Callable[[SystemMessage], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Changes,
+        filter: ChangesFilter | Filter,
+        handler: Callable[[], Any],
+        *,
+        model: builtins.type[Any] | None = ...,
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Broadcasts | Presences | Systems,
+        filter: BroadcastFilter | PresenceFilter | SystemFilter | Filter | None,
+        handler: Callable[[], Any],
+        **options: Unpack[ListenOptions],
+    ) -> Self: ...
+
+    @overload
+    def on(
+        self,
+        type: Changes,
+        filter: ChangesFilter | Filter,
         handler: None = None,
         *,
-        maxsize: int = ...,
-        overflow: str = ...,
-        types: str | None = ...,
-        thread: bool = ...,
-    ) -> Callable[[Handler], Handler]: ...
+        model: builtins.type[Any] | None = ...,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnChange], OnChange]: ...
+
+    @overload
+    def on(
+        self,
+        type: Broadcasts,
+        filter: BroadcastFilter | Filter,
+        handler: None = None,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnBroadcast], OnBroadcast]: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceSyncFilter,
+        handler: None = None,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnSync], OnSync]: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceJoinFilter,
+        handler: None = None,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnJoin], OnJoin]: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceLeaveFilter,
+        handler: None = None,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnLeave], OnLeave]: ...
+
+    @overload
+    def on(
+        self,
+        type: Presences,
+        filter: PresenceFilter | Filter,
+        handler: None = None,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnPresence], OnPresence]: ...
+
+    @overload
+    def on(
+        self,
+        type: Systems,
+        filter: SystemFilter | Filter | None,
+        handler: None = None,
+        **options: Unpack[ListenOptions],
+    ) -> Callable[[OnSystem], OnSystem]: ...
 
     def on(
         self,
@@ -79,6 +229,7 @@ class Listening:
         maxsize: int = 1000,
         overflow: str = "drop_oldest",
         types: str | None = None,
+        model: builtins.type[Any] | None = None,
         thread: bool = False,
     ) -> Any:
         """Call ``handler`` for every event that fits; returns the channel for chaining.
@@ -95,6 +246,8 @@ class Listening:
                 ``"close"``, which ends the registration with an error.
             types: how columns are converted: ``"js"``, ``"python"`` or ``"raw"``; the client's
                 choice by default.
+            model: a dataclass that ``new`` and ``old`` become instances of, instead of dicts.
+                A row that does not fit raises where it is read.
             thread: run a plain function in a worker thread instead of on the event loop.
 
         Raises:
@@ -105,6 +258,7 @@ class Listening:
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
         self._check_options(maxsize, overflow, types)
+        reading = self._reading(listen_type, types, model)
 
         def register(function: Callable[..., Any]) -> None:
             self._require_unjoined(listen_type)
@@ -114,7 +268,7 @@ class Listening:
                 function,
                 maxsize=maxsize,
                 overflow=overflow,
-                types=types or self._core.types,
+                types=reading,
                 thread=thread,
             )
 
@@ -129,12 +283,117 @@ class Listening:
         self._require_unjoined(listen_type)
         return decorate
 
-    def once(self, type: str, filter: Any, handler: Callable[..., Any]) -> Self:
+    @overload
+    def once(
+        self,
+        type: Changes,
+        filter: ChangesFilter | Filter,
+        handler: Callable[[PostgresChange[Row]], Any],
+        *,
+        model: builtins.type[Row],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Changes,
+        filter: ChangesFilter | Filter,
+        handler: Callable[[PostgresChange[dict[str, Any]]], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Broadcasts,
+        filter: BroadcastFilter | Filter,
+        handler: Callable[[Broadcast], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Presences,
+        filter: PresenceSyncFilter,
+        handler: Callable[[PresenceSync], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Presences,
+        filter: PresenceJoinFilter,
+        handler: Callable[[PresenceJoin], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Presences,
+        filter: PresenceLeaveFilter,
+        handler: Callable[[PresenceLeave], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Presences,
+        filter: PresenceFilter | Filter,
+        handler: Callable[[AnyPresence], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Systems,
+        filter: SystemFilter | Filter | None,
+        handler: Callable[[SystemMessage], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Changes,
+        filter: ChangesFilter | Filter,
+        handler: Callable[[], Any],
+        *,
+        model: builtins.type[Any] | None = ...,
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    @overload
+    def once(
+        self,
+        type: Broadcasts | Presences | Systems,
+        filter: BroadcastFilter | PresenceFilter | SystemFilter | Filter | None,
+        handler: Callable[[], Any],
+        **options: Unpack[OnceOptions],
+    ) -> Self: ...
+
+    def once(
+        self,
+        type: str,
+        filter: Any,
+        handler: Callable[..., Any],
+        *,
+        types: str | None = None,
+        model: builtins.type[Any] | None = None,
+        thread: bool = False,
+    ) -> Self:
         """Call ``handler`` for the first event that fits, then never again. See ``on``."""
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
+        self._check_options(1, "drop_oldest", types)
+        reading = self._reading(listen_type, types, model)
         self._require_unjoined(listen_type)
-        self._register(listen_type, checked, handler, types=self._core.types, once=True)
+        self._register(listen_type, checked, handler, types=reading, thread=thread, once=True)
         return self
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
@@ -161,168 +420,3 @@ class Listening:
             self._register(
                 binding.type, dict(binding.filter), registration.handler, **registration.options
             )
-
-    def _check_options(self, maxsize: int, overflow: str, types: str | None) -> None:
-        if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:
-            raise ValueError(f"maxsize is a number of events, 1 or more, not {maxsize!r}")
-        if overflow not in OVERFLOWS:
-            raise ValueError(f"overflow is one of {', '.join(OVERFLOWS)}, not {overflow!r}")
-        if types is not None:
-            check_mode(types)
-
-    def _require_unjoined(self, type: ListenType) -> None:
-        if type in FIXED_BY_THE_JOIN and self._machine.state in (JOINED, JOINING):
-            raise InvalidState(
-                f"cannot add `{type}` callbacks for {self._machine.topic} after `subscribe()`.",
-                hint="call on() before subscribe(); the join tells the server what to send",
-            )
-
-    def _require_live(self) -> None:
-        """Nothing will ever come over a channel that is over; waiting would be for ever."""
-        if self._machine.removed and self._machine.rest is None:
-            raise InvalidState(
-                f"{self._machine.topic} was closed",
-                hint=f"make a new one: client.channel({self._machine.sub_topic!r})",
-            )
-
-    def _require_bound(self, type: ListenType, filter: dict[str, Any]) -> None:
-        """As ``_require_unjoined``, but what the join asked for already may be heard again."""
-        if type is ListenType.PRESENCE and (
-            self._machine.reception.listens_to_presence or self._machine.config.presence_enabled
-        ):
-            return
-        if type is ListenType.POSTGRES_CHANGES and any(
-            binding.type is type and binding.filter == filter for binding in self._bound.values()
-        ):
-            return
-        self._require_unjoined(type)
-
-    def _register(
-        self, type: ListenType, filter: dict[str, Any], handler: Callable[..., Any], **options: Any
-    ) -> Registration:
-        registration = Registration(
-            handler,
-            self._core.dispatch,
-            source=self._machine.topic,
-            on_end=self._unregister,
-            **options,
-        )
-        binding = self._machine.bindings.add(type, filter)
-        self._bound[registration] = binding
-        self._emitter.attach(binding.id, registration)
-        return registration
-
-    def _unregister(self, registration: Registration) -> None:
-        binding = self._bound.pop(registration, None)
-        if binding is not None:
-            self._machine.bindings.remove(binding.id)
-            self._emitter.detach(binding.id, registration)
-
-    # -- iterating and waiting -----------------------------------------------------------
-
-    def stream(self, type: str, filter: Any, maxsize: int = 1000) -> Stream[Any]:
-        """The same events as an async iterator, from this call on. See ``on``.
-
-        At most ``maxsize`` events wait; then the oldest goes, counted and told by ``gap``. Ends
-        when the channel is closed. Raises as ``on``, except that what is bound already may be
-        streamed while joined.
-        """
-        listen_type = check_listen_type(type)
-        checked = check_filter(listen_type, filter)
-        self._check_options(maxsize, "drop_oldest", None)
-        self._require_live()
-        self._require_bound(listen_type, checked)
-        found: Stream[Any] = Stream(self._core.dispatch, self._machine.topic, maxsize)
-        registration = self._register(
-            listen_type, checked, weak_handler(found), types=self._core.types
-        )
-        found._attach(registration)
-        self._streams.add(found)
-        if self._machine.rest is not None:
-            found._end(self._machine.rest)
-        return found
-
-    def wait_for(
-        self,
-        type: str,
-        filter: Any,
-        check: Callable[[Any], Any] | None = None,
-        timeout: float | None = None,
-    ) -> Outcome[Any]:
-        """The next event that fits and passes ``check``, from this call on; await the result.
-
-        ``timeout`` in seconds, None to wait for ever. Raises as ``stream`` at the call; when
-        awaited ``TimedOut``, what ``check`` raised, or the error that ended the channel.
-        """
-        listen_type = check_listen_type(type)
-        checked = check_filter(listen_type, filter)
-        seconds = None if timeout is None else check_seconds("timeout", timeout)
-        self._require_live()
-        self._require_bound(listen_type, checked)
-        self._core.connection.enter_loop(required="wait_for")
-        outcome = _Wait()
-        outcome.registration = self._register(
-            listen_type, checked, wait_for_event(outcome, check), types=self._core.types
-        )
-        self._waits.add(outcome)
-        if seconds is not None:
-            error = TimedOut(f"no such {listen_type} event within {seconds:g} s")
-            loop = asyncio.get_running_loop()
-            outcome.timer = loop.call_later(seconds, _fail, weakref.ref(outcome), error)
-        if self._machine.rest is not None:
-            outcome.fail(self._machine.rest)
-        return outcome
-
-    def _end_listening(self, error: BaseException | None) -> None:
-        """The channel is over, or rests with an error: iterators and waits end with it."""
-        for stream in list(self._streams):
-            stream._end(error)
-        reason = error or InvalidState(f"{self._machine.topic} was closed")
-        for outcome in list(self._waits):
-            outcome.fail(reason)
-
-    def _stop_workers(self) -> None:
-        for registration in self._emitter.registrations():
-            registration.stop()
-
-    # -- telling -------------------------------------------------------------------------
-
-    def _deliver_presence(self, event: PresenceDelivered) -> None:
-        self._presence_view = event.state
-        try:
-            self._emitter.deliver(event.ids, event.payload)
-        finally:
-            self._presence_view = None
-
-
-class _Wait(Outcome[Any]):
-    """An outcome that lets go of its registration when it is settled, or dropped.
-
-    The channel holds it weakly, as a stream: an await that is cancelled drops it without a word.
-    """
-
-    __slots__ = ("registration", "timer")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.registration: Registration | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-    def _wake(self) -> None:
-        super()._wake()
-        self._release()
-
-    def _release(self) -> None:
-        if self.registration is not None:
-            self.registration.end()
-        if self.timer is not None:
-            self.timer.cancel()
-
-    def __del__(self) -> None:
-        self._release()
-
-
-def _fail(wait: weakref.ref[_Wait], error: BaseException) -> None:
-    outcome = wait()
-    if outcome is not None:
-        outcome.fail(error)

@@ -120,7 +120,7 @@ class Registration:
         maxsize: int | None = 1000,
         overflow: str = "drop_oldest",
         thread: bool = False,
-        types: str = "js",
+        types: Any = "js",
         on_end: Callable[[Registration], None] | None = None,
         once: bool = False,
     ) -> None:

@@ -18,6 +18,7 @@ from .protocol.config import send_options
 from .protocol.messages import dumps, loads
 from .protocol.pushes import Push
 from .protocol.serializer import is_binary
+from .types import BroadcastMessage, PersistOptions, SendOptions
 
 __all__ = ["Sending"]
 
@@ -40,11 +41,11 @@ class Sending:
 
     def send(
         self,
-        args: Mapping[str, Any],
-        opts: Mapping[str, Any] | None = None,
+        args: BroadcastMessage | Mapping[str, Any],
+        opts: SendOptions | None = None,
         *,
         timeout: float | None = None,
-        persist: Any = None,
+        persist: bool | PersistOptions | None = None,
     ) -> Outcome[str]:
         """Send ``{"type": "broadcast", "event": ..., "payload": ...}``; starts at the call.
 
@@ -283,10 +284,10 @@ class Sending:
         self,
         event: str,
         payload: Any,
-        opts: Mapping[str, Any] | None = None,
+        opts: SendOptions | None = None,
         *,
         timeout: float | None = None,
-        persist: Any = None,
+        persist: bool | PersistOptions | None = None,
     ) -> Outcome[dict[str, bool]]:
         """Broadcast over HTTP, whether the channel is joined or not; starts at the call.
 
@@ -318,7 +319,7 @@ class Sending:
     def track(
         self,
         payload: Mapping[str, Any],
-        opts: Mapping[str, Any] | None = None,
+        opts: SendOptions | None = None,
         *,
         timeout: float | None = None,
     ) -> Outcome[str]:
@@ -335,7 +336,7 @@ class Sending:
         return self.send(message, opts, timeout=timeout)
 
     def untrack(
-        self, opts: Mapping[str, Any] | None = None, *, timeout: float | None = None
+        self, opts: SendOptions | None = None, *, timeout: float | None = None
     ) -> Outcome[str]:
         """Take this client's presence back; starts at the call, result as ``send``."""
         return self.send({"type": "presence", "event": "untrack"}, opts, timeout=timeout)

@@ -13,6 +13,7 @@ from .options import check_key, check_unknown
 from .outcome import Outcome
 from .protocol.names import no_attribute
 from .protocol.urls import realtime_endpoint, redact
+from .types import ChannelOptions, RealtimeOptions
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient, AsyncRequestBuilder, AsyncRPCFilterRequestBuilder
@@ -46,7 +47,7 @@ class SupabaseClient:
         url: str,
         key: str,
         *,
-        realtime: Mapping[str, Any] | None = None,
+        realtime: RealtimeOptions | None = None,
         access_token: Callable[[], str | Awaitable[str | None] | None] | None = None,
         db: Mapping[str, Any] | None = None,
         auth: Mapping[str, Any] | None = None,
@@ -62,7 +63,7 @@ class SupabaseClient:
         self._headers: dict[str, str] = dict((global_ or {}).get("headers") or {})
         self._schema = (db or {}).get("schema") or "public"
         self._auth_options = {AUTH_OPTIONS[name]: value for name, value in (auth or {}).items()}
-        options = {"headers": self._headers or None, **(realtime or {})}
+        options: Any = {"headers": self._headers or None, **(realtime or {})}
         params = {"apikey": key, **(options.pop("params", None) or {})}
         self._key = key
         self._access_token = options.pop("access_token", access_token)
@@ -92,7 +93,7 @@ class SupabaseClient:
     def channel(
         self,
         name: str,
-        opts: Mapping[str, Any] | None = None,
+        opts: ChannelOptions | None = None,
         *,
         resubscribe_after: float | None = None,
     ) -> RealtimeChannel:
@@ -218,7 +219,7 @@ def create_client(
     url: str,
     key: str,
     *,
-    realtime: Mapping[str, Any] | None = None,
+    realtime: RealtimeOptions | None = None,
     access_token: Callable[[], str | Awaitable[str | None] | None] | None = None,
     db: Mapping[str, Any] | None = None,
     auth: Mapping[str, Any] | None = None,

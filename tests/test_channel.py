@@ -18,6 +18,7 @@ from supabase_rt import (
     TimedOut,
 )
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient
 from .support.peers import RawPeer, closed_port, raw_peer
@@ -25,7 +26,7 @@ from .support.recorder import ClientEvents, Recorder, Statuses
 from .support.waiting import turns, until
 
 TABLE = {"event": "*", "schema": "public", "table": "messages"}
-PRIVATE = {"config": {"private": True}}
+PRIVATE: ChannelOptions = {"config": {"private": True}}
 
 
 def events_of(server: LocalRealtime) -> list[str]:
@@ -60,7 +61,7 @@ def test_its_properties() -> None:
 
 def test_options_are_not_changed_and_not_kept() -> None:
     client = RealtimeClient("wss://x.co/realtime/v1", params={"apikey": "key"})
-    options: dict[str, Any] = {"config": {"broadcast": {"self": True}}}
+    options: Any = {"config": {"broadcast": {"self": True}}}
     channel = client.channel("room", options)
     assert options == {"config": {"broadcast": {"self": True}}}
     options["config"]["broadcast"]["self"] = False

@@ -13,6 +13,7 @@ from supabase_rt import (
     ReconnectPolicy,
 )
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents, Recorder, Statuses
@@ -244,7 +245,9 @@ async def test_replay_is_asked_for_and_advanced(
     client.set_auth(server.token())
     got, statuses = Recorder(), Statuses()
     server.broadcast("room", "x", {"n": 0}, private=True)
-    options = {"config": {"private": True, "broadcast": {"replay": {"since": 0, "limit": 5}}}}
+    options: ChannelOptions = {
+        "config": {"private": True, "broadcast": {"replay": {"since": 0, "limit": 5}}}
+    }
     channel = client.channel("room", options).on("broadcast", {"event": "*"}, got)
     await channel.subscribe(statuses)
     await got.count(1)

@@ -221,7 +221,7 @@ def test_the_same_topic_is_the_same_channel() -> None:
         {"presence": {"key": "me"}},
     ],
 )
-def test_the_same_topic_with_other_options_says_what_differs(config: dict[str, Any]) -> None:
+def test_the_same_topic_with_other_options_says_what_differs(config: Any) -> None:
     client = offline()
     client.channel("room", {"config": {"broadcast": {"self": True}}})
     with pytest.raises(ValueError, match="open with other options") as caught:

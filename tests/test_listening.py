@@ -189,7 +189,8 @@ async def test_system_messages_go_to_every_system_handler(
 
 async def test_the_type_in_any_case(server: LocalRealtime, client: RealtimeClient) -> None:
     got = Recorder()
-    await client.channel("room").on("BROADCAST", ANY, got).subscribe()
+    shouted: Any = "BROADCAST"
+    await client.channel("room").on(shouted, ANY, got).subscribe()
     server.broadcast("room", "x", {"n": 1})
     await got.count(1)
 
@@ -311,7 +312,8 @@ async def test_broadcast_and_system_may_be_added_after_the_join_others_not(
     got = Recorder()
     channel = client.channel("room")
     channel.subscribe()
-    for listen_type, wanted in (("presence", ANY), ("postgres_changes", TABLE)):
+    kinds: Any = (("presence", ANY), ("postgres_changes", TABLE))
+    for listen_type, wanted in kinds:
         text = re.escape(
             f"cannot add `{listen_type}` callbacks for realtime:room after `subscribe()`."
         )

@@ -47,7 +47,11 @@ def test_an_unknown_option_is_named_with_the_right_one(name: str, message: str) 
 
 def test_create_client_knows_the_options_too() -> None:
     with pytest.raises(UnknownOption, match="in Python it is 'heartbeat_interval'"):
-        create_client("https://x.supabase.co", "key", realtime={"heartbeatIntervalMs": 1})
+        create_client(
+            "https://x.supabase.co",
+            "key",
+            realtime={"heartbeatIntervalMs": 1},  # type: ignore[arg-type]
+        )
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import pytest
 from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient
 from supabase_rt.outcome import Outcome
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import QUICK, MakeClient
 from .support.recorder import ClientEvents, Statuses
 from .support.threads import threaded_server
 from .support.waiting import our_tasks, turns, until
 
-ECHO = {"config": {"broadcast": {"self": True}}}
+ECHO: ChannelOptions = {"config": {"broadcast": {"self": True}}}
 EVENT = {"type": "broadcast", "event": "x", "payload": {}}
 
 

@@ -14,6 +14,7 @@ import pytest
 from supabase_rt import RealtimeChannel, RealtimeClient, RealtimeError
 from supabase_rt.registration import accepted_arguments, handler_name
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import Overflow
 
 from .support.recorder import ClientEvents, Recorder
 from .support.waiting import turns, until
@@ -331,7 +332,7 @@ async def test_a_slow_handler_within_its_queue_loses_and_reorders_nothing(
     [("drop_oldest", [0, 7, 8, 9]), ("drop_newest", [0, 1, 2, 3])],
 )
 async def test_beyond_the_queue_exactly_the_documented_events_are_dropped_and_told(
-    server: LocalRealtime, client: RealtimeClient, overflow: str, kept: list[int]
+    server: LocalRealtime, client: RealtimeClient, overflow: Overflow, kept: list[int]
 ) -> None:
     gate, events = Gate(), ClientEvents(client)
     channel = channel_of(client).on("broadcast", ANY, gate, maxsize=3, overflow=overflow)

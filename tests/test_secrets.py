@@ -17,6 +17,7 @@ import pytest
 from supabase_rt import ConnectionFailed, RealtimeClient, RealtimeError, ReconnectPolicy
 from supabase_rt import create_client as create
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient
 from .support.peers import RawPeer, closed_port, http_peer, raw_peer
@@ -178,7 +179,9 @@ async def test_a_session_that_goes_well(
     client = make(server.ws_url, params={"apikey": server.anon_key}, api_key_in=key_in)
     client.set_auth(first)
     statuses = Statuses()
-    options = {"config": {"private": True, "broadcast": {"ack": True, "self": True}}}
+    options: ChannelOptions = {
+        "config": {"private": True, "broadcast": {"ack": True, "self": True}}
+    }
     channel = client.channel("room", options).on("broadcast", {"event": "*"}, told.see)
     await channel.subscribe(statuses)
     told.see(channel, client.set_auth(second))

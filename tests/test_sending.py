@@ -11,13 +11,14 @@ import pytest
 
 from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient
 from .support.peers import RawPeer, raw_peer
 from .support.recorder import Recorder, Statuses
 from .support.waiting import our_tasks, turns, until
 
-ACK = {"config": {"broadcast": {"ack": True, "self": True}}}
+ACK: ChannelOptions = {"config": {"broadcast": {"ack": True, "self": True}}}
 MESSAGE = {"type": "broadcast", "event": "x", "payload": {"n": 1}}
 
 
@@ -281,7 +282,7 @@ async def test_the_servers_word_for_a_message_that_was_not_stored(
 
     async with raw_peer(serve) as url:
         client = make_client(url)
-        options = {"config": {"private": True, "broadcast": {"ack": True}}}
+        options: ChannelOptions = {"config": {"private": True, "broadcast": {"ack": True}}}
         channel = await joined(client, options)
         assert await channel.send(MESSAGE, persist=True) == "quota_exceeded"
         assert await channel.send(MESSAGE, persist=True) == "error"

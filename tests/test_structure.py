@@ -28,12 +28,13 @@ LAYERS: dict[str, tuple[int, str]] = {
     "_version errors enums": (0, "vocabulary"),
     "protocol.names protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
-    "protocol.columns protocol.filters protocol.presence protocol.backoff protocol.urls "
-    "protocol.tokens protocol.refusals protocol.verdicts protocol.config rows": (1, "values"),
+    "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "
+    "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
+    "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
     "outcome loopbound http auth transport link wire reader rest connection": (3, "shell"),
-    "health options pacing registration emitter dispatch core stream listening sending channel "
-    "client mainline services supabase": (4, "public API"),
+    "health options pacing types registration emitter dispatch core stream registry listening "
+    "iterating sugar sending channel client mainline services supabase": (4, "public API"),
     "server server.*": (5, "local server"),
     "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.*": (
         6,
@@ -48,12 +49,13 @@ WAITING = {"asyncio", "threading", "selectors", "socket", "sched", "concurrent"}
 CLOCKS = {"time"}
 FOREIGN = {
     0: set[str](),
-    1: {"msgspec", "dataclasses_json"},
+    1: {"msgspec", "dataclasses_json", "typing_extensions"},
     2: {"msgspec"},
     3: {"msgspec", "aiohttp", "yarl"},
     4: {"msgspec", "aiohttp", "pyee"},
 }
-"""What comes from elsewhere, by layer; yarl is aiohttp's own. The server and the tools may use
+"""What comes from elsewhere, by layer; yarl is aiohttp's own, and typing_extensions only type
+checkers see. The server and the tools may use
 what their extra has."""
 
 WIRED = {"postgrest", "storage3", "supabase_auth", "supabase_functions"}

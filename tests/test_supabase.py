@@ -8,10 +8,11 @@ import pytest
 
 from supabase_rt import RealtimeClient, SupabaseClient, create_client
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import RealtimeOptions
 
 from .support.recorder import Recorder
 
-QUICK = {"timeout": 2.0}
+QUICK: RealtimeOptions = {"timeout": 2.0}
 
 
 def test_creating_needs_no_loop_and_does_nothing() -> None:

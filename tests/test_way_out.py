@@ -21,6 +21,7 @@ from supabase_rt.protocol.messages import Message, plain
 from supabase_rt.protocol.serializer import broadcast_object, decode_client_binary, decode_text
 from supabase_rt.server import LocalRealtime
 from supabase_rt.transport import Transport, TransportOptions
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient
 from .support.peers import RawPeer, raw_peer
@@ -29,7 +30,7 @@ from .support.waiting import our_tasks, turns, until
 LARGE = "y" * 2**18
 """A quarter of a megabyte: some dozens fill every buffer between us and a peer at rest."""
 MANY = 60
-ACK = {"config": {"broadcast": {"ack": True}}}
+ACK: ChannelOptions = {"config": {"broadcast": {"ack": True}}}
 
 KINDS: list[dict[str, Any]] = [
     {"payload": {"n": 1}},

@@ -74,7 +74,7 @@ async def open_channels(
 
     channels = []
     for number in range(work.channels):
-        options = {"config": {"broadcast": {"ack": work.ack}}} if work.ack else None
+        options: Any = {"config": {"broadcast": {"ack": work.ack}}} if work.ack else None
         channel = client.channel(topic(number).removeprefix("realtime:"), options)
         for _ in range(work.handlers):
             # So many may wait that none is dropped: the work is to handle them all.

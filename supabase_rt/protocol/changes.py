@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 import msgspec
 
@@ -11,14 +11,22 @@ from ..errors import DecodeError
 from . import edge
 from .columns import convert_row
 from .messages import plain
+from .models import RowModel
 from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys
 
 __all__ = ["PostgresChange", "PostgresData", "PostgresEnvelope", "read_postgres_changes"]
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     Undecoded = Any
+    Row = TypeVar("Row", default=dict[str, Any], covariant=True)
+
+    class _Rows(Payload, Generic[Row]):
+        """Generic for type checkers only: at run time ``PostgresChange[Todo]`` is the class."""
 else:
     Undecoded = msgspec.Raw
+    Row, _Rows = Any, Payload
 
 
 class PostgresData(msgspec.Struct, gc=False):
@@ -44,22 +52,23 @@ class PostgresEnvelope(msgspec.Struct, gc=False):
     data: PostgresData
 
 
-class PostgresChange(Payload):
+class PostgresChange(_Rows[Row]):
     """One change of one row; rows are converted at first sight.
 
-    ``types`` is ``"js"``, ``"python"`` or ``"raw"``: see ``columns.convert_row``. Reading
-    ``new`` or ``old`` raises ``DecodeError`` where the server sent something that is no row.
+    ``types`` is ``"js"``, ``"python"`` or ``"raw"``: see ``columns.convert_row``. With a
+    ``RowModel`` rows are instances of its dataclass: ``PostgresChange[Todo]``. Reading ``new`` or
+    ``old`` raises ``DecodeError`` where the server sent something that is no row, or no ``Todo``.
     """
 
     __slots__ = ("_data", "_new", "_old", "_types")
 
     _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
 
-    def __init__(self, data: PostgresData, types: str = "js") -> None:
+    def __init__(self, data: PostgresData, types: str | RowModel = "js") -> None:
         self._data = data
         self._types = types
-        self._new: dict[str, Any] | None = None
-        self._old: dict[str, Any] | None = None
+        self._new: Any = None
+        self._old: Any = None
 
     @property
     def schema(self) -> str | None:
@@ -82,20 +91,21 @@ class PostgresChange(Payload):
         return self._data.type
 
     @property
-    def new(self) -> dict[str, Any]:
-        """The row after the change; ``{}`` for DELETE."""
-        row = self._new
+    def new(self) -> Row:
+        """The row after the change; ``{}`` for DELETE, or None with a model."""
+        row: Row = self._new
         if row is None:
             row = self._new = self._row_new(self._types)
         return row
 
     @property
-    def old(self) -> dict[str, Any]:
+    def old(self) -> Row:
         """What is known of the row before: its key, or all of it with REPLICA IDENTITY FULL.
 
-        ``{}`` for INSERT.
+        ``{}`` for INSERT, or None with a model. Fields of a model whose columns are not known
+        have their default, or None.
         """
-        row = self._old
+        row: Row = self._old
         if row is None:
             row = self._old = self._row_old(self._types)
         return row
@@ -106,20 +116,24 @@ class PostgresChange(Payload):
         found: list[str] | None = self._data.errors
         return found
 
-    def _row_new(self, types: str) -> dict[str, Any]:
+    def _row_new(self, types: str | RowModel) -> Any:
         data = self._data
+        if not isinstance(types, str):
+            return types.new(data)
         if data.type == "INSERT" or data.type == "UPDATE":
             return convert_row(data.columns, data.record, types)
         return {}
 
-    def _row_old(self, types: str) -> dict[str, Any]:
+    def _row_old(self, types: str | RowModel) -> Any:
         data = self._data
+        if not isinstance(types, str):
+            return types.old(data)
         if data.type == "UPDATE" or data.type == "DELETE":
             return convert_row(data.columns, data.old_record, types)
         return {}
 
     def _plain(self) -> dict[str, Any]:
-        if self._types != "python":
+        if self._types in ("js", "raw"):
             return super()._plain()
         rows = {"new": self._row_new("js"), "old": self._row_old("js")}
         return {key: edge.json_safe(rows[key] if key in rows else self[key]) for key in self._names}

@@ -10,6 +10,7 @@ import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions, ReplayOptions
 
 from ..support.clients import MakeClient
 from ..support.recorder import ClientEvents, Recorder, Statuses
@@ -286,7 +287,7 @@ async def test_removing_all_channels_disconnects_once_and_at_once(
 @pytest.mark.conformance("CC2", "CC3")
 def test_the_options_of_a_private_channel_with_replay() -> None:
     client = RealtimeClient("wss://x.supabase.co/realtime/v1", params={"apikey": "key"})
-    replay = {"since": 5, "limit": 3}
+    replay: ReplayOptions = {"since": 5, "limit": 3}
     channel = client.channel("room", {"config": {"private": True, "broadcast": {"replay": replay}}})
     assert channel.topic == "realtime:room"
     assert channel.private
@@ -386,7 +387,7 @@ async def test_the_server_says_when_replication_is_ready(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     got = Recorder()
-    options = {"config": {"broadcast": {"replication_ready": True}}}
+    options: ChannelOptions = {"config": {"broadcast": {"replication_ready": True}}}
     await client.channel("room", options).on("system", {}, got).subscribe()
     await got.count(1)
     assert (got.seen[0].status, got.seen[0].message) == (
@@ -401,7 +402,7 @@ async def test_a_replication_that_fails_is_a_loss_with_the_servers_words(
 ) -> None:
     text = "Replication connection was not established in time"
     statuses = Statuses()
-    options = {"config": {"broadcast": {"replication_ready": True}}}
+    options: ChannelOptions = {"config": {"broadcast": {"replication_ready": True}}}
     await client.channel("room", options).subscribe(statuses)
     server.faults.phx_close("room", text)
     await statuses.are("SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED")
@@ -414,7 +415,8 @@ async def test_what_may_be_listened_to_after_subscribe(
 ) -> None:
     got = Recorder()
     channel = await client.channel("room").subscribe()
-    for kind, wanted in (("presence", ANY), ("postgres_changes", TABLE)):
+    kinds: Any = (("presence", ANY), ("postgres_changes", TABLE))
+    for kind, wanted in kinds:
         with pytest.raises(Exception, match=f"cannot add `{kind}` callbacks for realtime:room"):
             channel.on(kind, wanted, got)
     channel.on("broadcast", ANY, got).on("system", {}, got)

@@ -11,6 +11,7 @@ import pytest
 from supabase_rt import RealtimeChannel, RealtimeClient, RealtimeError
 from supabase_rt.auth import TokenSource
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from ..support.clients import MakeClient
 from ..support.peers import HttpPeer, http_peer
@@ -18,8 +19,8 @@ from ..support.recorder import Recorder
 from ..support.waiting import until
 
 MESSAGE = {"type": "broadcast", "event": "x", "payload": {"n": 1}}
-ACK = {"config": {"broadcast": {"ack": True, "self": True}}}
-PRIVATE = {"config": {"private": True, "broadcast": {"ack": True, "self": True}}}
+ACK: ChannelOptions = {"config": {"broadcast": {"ack": True, "self": True}}}
+PRIVATE: ChannelOptions = {"config": {"private": True, "broadcast": {"ack": True, "self": True}}}
 
 
 def pushed(server: LocalRealtime, event: str) -> list[Any]:

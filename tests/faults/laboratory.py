@@ -18,6 +18,7 @@ import aiohttp
 
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from ..support.waiting import our_tasks
 from .oracle import WireLog, accepts, describe
@@ -62,11 +63,12 @@ class Room:
         self.got: dict[tuple[str, str], list[int]] = {}
         self.present: list[str] = []
         self._clock, self._opens = clock, opens
-        config: dict[str, Any] = {"broadcast": {"ack": True}, "presence": {"key": f"k{number}"}}
+        config: Any = {"broadcast": {"ack": True}, "presence": {"key": f"k{number}"}}
         self.channel: RealtimeChannel = client.channel(f"room-{number}", {"config": config})
         changes = {"event": "INSERT", "schema": "public", "table": f"table_{number}"}
         self.channel.on("broadcast", {"event": "*"}, self._fail)
-        for event, filters in (("broadcast", {"event": "*"}), ("postgres_changes", changes)):
+        heard: Any = (("broadcast", {"event": "*"}), ("postgres_changes", changes))
+        for event, filters in heard:
             self.channel.on(event, filters, self._plain(event))
             self.channel.on(event, filters, self._slow(event))
         self.channel.on("presence", {"event": "join"}, self._joined)
@@ -263,7 +265,7 @@ class Laboratory:
             self.server.ws_url, params={"apikey": self.server.anon_key}, timeout=30.0
         ) as witness:
             for number, room in enumerate(self.rooms):
-                options = {"config": {"presence": {"key": "witness"}}}
+                options: ChannelOptions = {"config": {"presence": {"key": "witness"}}}
                 channel = await witness.channel(f"room-{number}", options).subscribe()
                 assert await channel.track({"here": True}) == "ok"
                 await self.until(lambda room=room: "witness" in room.present, 20.0, "presence")  # type: ignore[misc]

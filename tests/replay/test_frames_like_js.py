@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient, Refused
+from supabase_rt.types import ChannelOptions
 
 from ..support.recorder import Recorder, Statuses
 from .frames import Frame, read
@@ -45,7 +46,7 @@ def like_js(recorded: Frame, ours: Frame) -> str | bytes:
 
 def channels(a: RealtimeClient, b: RealtimeClient) -> tuple[RealtimeChannel, RealtimeChannel]:
     """The channels of the recorded program."""
-    options = {"broadcast": {"self": True, "ack": True}, "presence": {"key": "ja"}}
+    options: Any = {"broadcast": {"self": True, "ack": True}, "presence": {"key": "ja"}}
     js_a = a.channel("js", {"config": options})
     js_b = b.channel("js", {"config": {"presence": {"key": "jb"}}})
     return js_a, js_b
@@ -80,7 +81,7 @@ async def drive(player: Player, number: str) -> tuple[Heard, Heard, Statuses]:
     assert await js_b.track({"s": 2}) == "ok"
     await heard_a.rows.count(1)
     a.set_auth(AUTHENTICATED)
-    private = {"config": {"private": True}}
+    private: ChannelOptions = {"config": {"private": True}}
     await a.channel("private-room", private).subscribe()
     with pytest.raises(Refused) as caught:
         await b.channel("private-room", private).subscribe()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import SendError
+from supabase_rt.types import ChannelOptions
 
 from ..support.recorder import Recorder, Statuses
 from .player import play
@@ -24,7 +25,7 @@ def broadcasts(payloads: list[Any]) -> list[dict[str, Any]]:
 async def test_acks_own_messages_and_the_size_limit() -> None:
     async with play("broadcast") as player:
         a, b = player.client("A"), player.client("B")
-        options = {"config": {"broadcast": {"ack": True, "self": True}}}
+        options: ChannelOptions = {"config": {"broadcast": {"ack": True, "self": True}}}
         from_a, from_b = Recorder(), Recorder()
         room_a = a.channel("room1", options).on("broadcast", {"event": "chat"}, from_a)
         room_b = b.channel("room1").on("broadcast", {"event": "*"}, from_b)
@@ -122,7 +123,7 @@ async def test_broadcasts_over_http_are_those_recorded_and_reach_both_protocols(
         await a.channel("http").on("broadcast", everything, heard["a"]).subscribe()
         await b.channel("http").on("broadcast", everything, heard["b"]).subscribe()
         p.set_auth("JWT:authenticated:sub")
-        private = {"config": {"private": True}}
+        private: ChannelOptions = {"config": {"private": True}}
         room = p.channel("private-room", private).on("broadcast", everything, heard["p"])
         await room.subscribe()
 
@@ -197,7 +198,7 @@ async def test_the_database_broadcasts_and_a_later_member_has_it_replayed() -> N
         heard, statuses = {}, Statuses()
         ready = Recorder()
         since = {"since": 1795451723708}
-        configs: dict[str, dict[str, Any]] = {
+        configs: dict[str, Any] = {
             "A": {"broadcast": {"replication_ready": True}},
             "B": {},
             "C": {"broadcast": {"replay": {**since, "limit": 10}}},
@@ -207,7 +208,8 @@ async def test_the_database_broadcasts_and_a_later_member_has_it_replayed() -> N
             client = player.client(conn)
             client.set_auth("JWT:authenticated:sub")
             heard[conn] = Recorder()
-            room = client.channel("private-room", {"config": {"private": True, **config}})
+            options: Any = {"config": {"private": True, **config}}
+            room = client.channel("private-room", options)
             room.on("broadcast", {"event": "*"}, heard[conn]).on("system", {}, ready)
             await room.subscribe(statuses)
         await player.end()
@@ -233,7 +235,7 @@ async def test_what_the_server_refuses_to_replay_raises_before_it_is_asked() -> 
         client = player.client("A")
         with pytest.raises(ValueError, match="must be a private channel"):
             client.channel("public", {"config": {"broadcast": {"replay": {"since": 1}}}})
-        config = {"private": True, "broadcast": {"replay": {"since": "x"}}}
+        config: Any = {"private": True, "broadcast": {"replay": {"since": "x"}}}
         with pytest.raises(ValueError, match="since"):
             client.channel("private-room", {"config": config})
 
@@ -248,7 +250,10 @@ async def test_refused_joins_written_by_hand_leave_the_channel_to_join_again() -
         client = player.client("D")
         client.set_auth("JWT:authenticated:sub")
         statuses = Statuses()
-        config = {"private": True, "broadcast": {"replay": {"since": 1795451723708, "limit": 2}}}
+        config: Any = {
+            "private": True,
+            "broadcast": {"replay": {"since": 1795451723708, "limit": 2}},
+        }
         room = client.channel("private-room", {"config": config})
         await room.subscribe(statuses)
         for ref, topic, since in (("r2", "public", 1795451723708), ("r3", "private-room", "x")):

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from supabase_rt import PostgresChange, RealtimeChannel, RealtimeClient, SubscribeError
+from supabase_rt.types import TypesMode
 
 from ..support.recorder import ClientEvents, Recorder, Statuses
 from ..support.waiting import until
@@ -124,7 +125,8 @@ async def test_every_type_arrives_in_each_of_the_three_conversions() -> None:
     async with play("postgres_changes_types") as player:
         client = player.client("A")
         channel = client.channel("types")
-        handlers = {mode: Recorder() for mode in ("js", "python", "raw")}
+        modes: tuple[TypesMode, ...] = ("js", "python", "raw")
+        handlers = {mode: Recorder() for mode in modes}
         for mode, handler in handlers.items():
             filter = {"event": "*", "schema": "public", "table": "all_types"}
             channel.on("postgres_changes", filter, handler, types=mode)

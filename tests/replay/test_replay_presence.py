@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supabase_rt import PresenceJoin, PresenceLeave, PresenceSync, RealtimeChannel, SubscribeError
+from supabase_rt.types import ChannelOptions
 
 from ..support.recorder import Recorder, Statuses
 from ..support.waiting import until
@@ -57,7 +58,7 @@ async def test_two_members_see_each_other_come_change_and_go() -> None:
         clients = {}
         for conn, key in (("A", "alice"), ("B", "bob")):
             clients[conn] = player.client(conn)
-            options = {"config": {"presence": {"key": key}}}
+            options: ChannelOptions = {"config": {"presence": {"key": key}}}
             channels[conn] = clients[conn].channel("pres", options)
             people[conn] = People(channels[conn])
             await channels[conn].subscribe()

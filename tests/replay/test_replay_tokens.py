@@ -14,6 +14,7 @@ from supabase_rt import (
     ReconnectPolicy,
     Refused,
 )
+from supabase_rt.types import ChannelOptions
 
 from ..support.recorder import ClientEvents, Recorder, Statuses
 from ..support.waiting import until
@@ -230,7 +231,7 @@ async def test_private_channels_admit_relay_and_refuse_by_policy() -> None:
         heard, twin = Recorder(), Recorder()
         events = ClientEvents(a)
         a.set_auth(AUTHENTICATED)
-        options: dict[str, Any] = {"private": True, "presence": {"enabled": True, "key": "a"}}
+        options: Any = {"private": True, "presence": {"enabled": True, "key": "a"}}
         options["broadcast"] = {"ack": True, "self": False}
         room_a = a.channel("private-room", {"config": options})
         statuses = Statuses()
@@ -242,7 +243,7 @@ async def test_private_channels_admit_relay_and_refuse_by_policy() -> None:
         assert await room_a.send(message({"p": 1})) == "ok"
         assert await room_a.track({"k": "v"}) == "ok"
 
-        private = {"config": {"private": True}}
+        private: ChannelOptions = {"config": {"private": True}}
         no_right = "Unauthorized: You do not have permissions to read from this Channel topic: "
         for token, topic in (("JWT:anon", "private-room"), (AUTHENTICATED, "other-room")):
             c.set_auth(token)

@@ -35,7 +35,7 @@ class Ours:
         client = RealtimeClient(
             self._server.ws_url, params={"apikey": self._server.anon_key}, vsn=vsn
         )
-        config = {"broadcast": {"ack": True}, "presence": {"key": "python", "enabled": True}}
+        config: Any = {"broadcast": {"ack": True}, "presence": {"key": "python", "enabled": True}}
         heard = self._heard[room] = []
 
         def hear(message: Broadcast) -> None:

@@ -1,0 +1,119 @@
+"""Who listens to what on one channel: registrations over one emitter, and when they are allowed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from .core import Core
+from .emitter import Emitter
+from .enums import ListenType
+from .errors import InvalidState
+from .outcome import Outcome
+from .protocol.bindings import Binding
+from .protocol.channel import ChannelMachine
+from .protocol.columns import check_mode
+from .protocol.events import PresenceDelivered
+from .protocol.models import model_of
+from .protocol.transitions import JOINED, JOINING
+from .registration import OVERFLOWS, Registration
+from .stream import Stream
+
+__all__ = ["Registry"]
+
+FIXED_BY_THE_JOIN: Final = (ListenType.PRESENCE, ListenType.POSTGRES_CHANGES)
+"""What the join payload says; a later wish would not reach the server."""
+
+
+class Registry:
+    """The registrations of one channel."""
+
+    _core: Core
+    _machine: ChannelMachine
+
+    def _init_listening(self) -> None:
+        self._emitter = Emitter()
+        self._bound: dict[Registration, Binding] = {}
+        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._waits: weakref.WeakSet[Outcome[Any]] = weakref.WeakSet()
+        self._presence_view: Any = None
+
+    def _check_options(self, maxsize: int, overflow: str, types: str | None) -> None:
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:
+            raise ValueError(f"maxsize is a number of events, 1 or more, not {maxsize!r}")
+        if overflow not in OVERFLOWS:
+            raise ValueError(f"overflow is one of {', '.join(OVERFLOWS)}, not {overflow!r}")
+        if types is not None:
+            check_mode(types)
+
+    def _reading(self, type: ListenType, types: str | None, model: Any) -> Any:
+        """How rows are read: a mode by its name, or the converter of a dataclass."""
+        if model is None:
+            return types or self._core.types
+        if type is not ListenType.POSTGRES_CHANGES:
+            raise ValueError(f"model= is for the rows of postgres_changes, not for {str(type)!r}")
+        if types is not None:
+            raise ValueError("give types= or model=: the fields of a model say how to convert")
+        return model_of(model)
+
+    def _require_unjoined(self, type: ListenType) -> None:
+        if type in FIXED_BY_THE_JOIN and self._machine.state in (JOINED, JOINING):
+            raise InvalidState(
+                f"cannot add `{type}` callbacks for {self._machine.topic} after `subscribe()`.",
+                hint="call on() before subscribe(); the join tells the server what to send",
+            )
+
+    def _require_live(self) -> None:
+        """Nothing will ever come over a channel that is over; waiting would be for ever."""
+        if self._machine.removed and self._machine.rest is None:
+            raise InvalidState(
+                f"{self._machine.topic} was closed",
+                hint=f"make a new one: client.channel({self._machine.sub_topic!r})",
+            )
+
+    def _require_bound(self, type: ListenType, filter: dict[str, Any]) -> None:
+        """As ``_require_unjoined``, but what the join asked for already may be heard again."""
+        if type is ListenType.PRESENCE and (
+            self._machine.reception.listens_to_presence or self._machine.config.presence_enabled
+        ):
+            return
+        if type is ListenType.POSTGRES_CHANGES and any(
+            binding.type is type and binding.filter == filter for binding in self._bound.values()
+        ):
+            return
+        self._require_unjoined(type)
+
+    def _register(
+        self, type: ListenType, filter: dict[str, Any], handler: Callable[..., Any], **options: Any
+    ) -> Registration:
+        registration = Registration(
+            handler,
+            self._core.dispatch,
+            source=self._machine.topic,
+            on_end=self._unregister,
+            **options,
+        )
+        binding = self._machine.bindings.add(type, filter)
+        self._bound[registration] = binding
+        self._emitter.attach(binding.id, registration)
+        return registration
+
+    def _unregister(self, registration: Registration) -> None:
+        binding = self._bound.pop(registration, None)
+        if binding is not None:
+            self._machine.bindings.remove(binding.id)
+            self._emitter.detach(binding.id, registration)
+
+    def _stop_workers(self) -> None:
+        for registration in self._emitter.registrations():
+            registration.stop()
+
+    # -- telling -------------------------------------------------------------------------
+
+    def _deliver_presence(self, event: PresenceDelivered) -> None:
+        self._presence_view = event.state
+        try:
+            self._emitter.deliver(event.ids, event.payload)
+        finally:
+            self._presence_view = None
