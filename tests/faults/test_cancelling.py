@@ -15,6 +15,7 @@ import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from ..support.waiting import our_tasks
 from .virtual import VirtualLoop, run_virtual
@@ -22,7 +23,7 @@ from .virtual import VirtualLoop, run_virtual
 LAST = 400
 """More turns than any of these takes."""
 BROADCAST = {"type": "broadcast", "event": "x", "payload": {"n": 1}}
-CONFIG = {"config": {"broadcast": {"self": True, "ack": True}}}
+CONFIG: ChannelOptions = {"config": {"broadcast": {"self": True, "ack": True}}}
 
 Work = Callable[[LocalRealtime, RealtimeClient, RealtimeChannel], Awaitable[Any]]
 
