@@ -88,7 +88,7 @@ def _tests(tests: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":
