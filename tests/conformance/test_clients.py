@@ -51,7 +51,9 @@ async def test_the_heartbeat_callback_of_the_options_hears_of_every_interval(
 ) -> None:
     seen: list[str] = []
     client = make_client(
-        heartbeat_interval=0.05, heartbeat_callback=lambda status: seen.append(str(status))
+        heartbeat_interval=0.05,
+        heartbeat_timeout=5,
+        heartbeat_callback=lambda status: seen.append(str(status)),
     )
     await client.connect()
     await until(lambda: len(seen) >= 4)
@@ -171,13 +173,13 @@ async def test_the_logger_hears_how_channels_fare(
     await channel.unsubscribe()
     server.faults.drop_next("phx_reply")
     late = Statuses()
-    client.channel("two").subscribe(late, timeout=0.3)
+    client.channel("two").subscribe(late, timeout=0.6)
     await late.are("TIMED_OUT", "SUBSCRIBED")
     told = [line for line in lines if line[0] == "channel"]
     assert told == [
         ("channel", "error realtime:one", statuses.errors[0]),
         ("channel", "close realtime:one", None),
-        ("channel", "timeout realtime:two", 0.3),
+        ("channel", "timeout realtime:two", 0.6),
     ]
 
 
@@ -265,7 +267,7 @@ async def test_a_removal_without_an_answer_times_out_and_is_one(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
     client = make_client(timeout=1)
-    channel = await client.channel("room").subscribe()
+    channel = await client.channel("room").subscribe(timeout=10)
     server.faults.stall()
     assert await client.remove_channel(channel) == "timed out"
     assert (client.get_channels(), channel.state) == ([], "closed")
@@ -311,9 +313,8 @@ def test_replay_on_a_public_channel_raises_in_the_words_of_supabase_js() -> None
 
 @pytest.mark.conformance("SI2")
 async def test_the_socket_stays_from_one_channel_to_the_next(
-    server: LocalRealtime, make_client: MakeClient
+    server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    client = make_client(disconnect_on_empty_channels_after=0.5)
     for name in ("one", "two"):
         await client.remove_channel(await client.channel(name).subscribe())
     assert (client.is_connected(), server.connections) == (True, 1)

@@ -52,7 +52,7 @@ async def test_a_joined_channel_sends_the_whole_message(
 async def test_requests_have_the_clients_timeout_by_default(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    channel = await make_client(timeout=1).channel("room", ACK).subscribe()
+    channel = await make_client(timeout=1).channel("room", ACK).subscribe(timeout=10)
     server.faults.stall()
     calls = [channel.send(MESSAGE), channel.track({"n": 1})]
     assert [await call for call in calls] == ["timed out"] * 2
