@@ -113,8 +113,14 @@ def install() -> Peers:
 
 
 def environment() -> dict[str, str]:
-    """Where the clients find the benchmark, and the JavaScript ones their packages."""
-    return {**os.environ, "PYTHONPATH": str(HERE.parent), "PEERS": str(PEERS)}
+    """Where the clients find the benchmark, and the JavaScript ones their packages.
+
+    Bytecode is written whatever the shell says: it is there for every installed package, and
+    without it a checkout would be compiled anew at each import.
+    """
+    found = {**os.environ, "PYTHONPATH": str(HERE.parent), "PEERS": str(PEERS)}
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
