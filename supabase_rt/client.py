@@ -160,7 +160,7 @@ class RealtimeClient:
             host,
             transport,
             tell=dispatch.tell,
-            deliver=dispatch.deliver,
+            listeners=dispatch,
             drain=dispatch.drain,
             leaves=dispatch.leaves,
             access_token=options["access_token"],

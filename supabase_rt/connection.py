@@ -31,10 +31,9 @@ from .link import Codec, Link, Traffic, disconnected, settle
 from .loopbound import Alarm
 from .outcome import Outcome, Waiting
 from .protocol import events
-from .protocol.events import Delivery
 from .protocol.messages import Message
 from .protocol.session import Session
-from .reader import Reader
+from .reader import Listeners, Reader
 from .transport import Transport, TransportOptions
 
 __all__ = ["Connection"]
@@ -62,7 +61,7 @@ class Connection(TokenUser):
         options: TransportOptions,
         *,
         tell: Callable[[Any], None],
-        deliver: Callable[[Delivery], None],
+        listeners: Listeners,
         drain: Callable[[], Coroutine[Any, Any, None]],
         leaves: Callable[[asyncio.Task[Any] | None], None],
         access_token: Callable[[], Any] | None = None,
@@ -83,7 +82,7 @@ class Connection(TokenUser):
         self._host = host
         self._options = options
         self._tell_owner = tell
-        self._deliver = deliver
+        self._listeners = listeners
         self._drain_handlers = drain
         self.leaves = leaves
         self._http = HttpOwner(http)
@@ -340,7 +339,7 @@ class Connection(TokenUser):
     async def _read(self, transport: Transport) -> ConnectionLost:
         """Take every frame until the socket ends; returns why."""
         assert self.loop is not None
-        reader = Reader(self, self.codec, self._deliver, self.loop.time)
+        reader = Reader(self, self.codec, self._listeners, self.loop)
         return await transport.pump(reader.on_text, reader.on_binary)
 
     async def _serve(self, link: Link, transport: Transport) -> RealtimeError:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .emitter import Emitter
+from .emitter import Emitter, Taker
 from .enums import HeartbeatStatus
 from .errors import ConnectionFailed
 from .protocol import events
 from .registration import Registration, accepted_arguments
+from .stopwatch import Stopwatch
 
 __all__ = ["CLIENT_EVENTS", "Dispatch"]
 
@@ -61,6 +62,7 @@ class Dispatch:
         self._host = host
         self.emitter: Emitter = Emitter()
         self.tally: Tally = Tally()
+        self.stopwatch: Stopwatch = Stopwatch()
         self.last_latency: float | None = None
         self.heartbeat_registration: Registration | None = None
         self._workers: dict[asyncio.Task[Any], Registration] = {}
@@ -101,6 +103,16 @@ class Dispatch:
         """Tell the handlers of a channel one payload."""
         channel, ids, payload = delivery
         channel.owner._emitter.deliver(ids, payload)
+
+    def listener(self, channel: Any, ids: tuple[int, ...]) -> Taker:
+        """Who takes the payloads that are for these bindings of a channel."""
+        found: Taker = channel.owner._emitter.listener(ids)
+        return found
+
+    def change_listener(self, channel: Any, ids: tuple[int, ...]) -> Taker:
+        """The same for database changes, which are given as ``PostgresData``."""
+        found: Taker = channel.owner._emitter.change_listener(ids)
+        return found
 
     def _presence(self, event: events.PresenceDelivered) -> None:
         event.channel.owner._deliver_presence(event)

@@ -11,25 +11,65 @@ listener is always there, so that nothing pyee emits by itself can raise.
 
 from __future__ import annotations
 
-import logging
-from time import perf_counter
-from typing import Any, Final
+from typing import Any, Protocol
 
 from pyee.base import EventEmitter
 
 from .protocol.changes import PostgresChange, PostgresData
 from .registration import Registration
 
-__all__ = ["Emitter"]
-
-log: Final = logging.getLogger("supabase_rt.handlers")
-
-BLOCKING_AFTER = 0.1
-"""Seconds on the loop after which a handler is named in a warning."""
+__all__ = ["Emitter", "Taker"]
 
 
 def _ignore(*_: object) -> None:
     """The standing ``error`` listener."""
+
+
+class Taker(Protocol):
+    """Who takes the payloads of one kind of event; raises nothing that a handler raised."""
+
+    def take(self, payload: Any, /) -> None:
+        """Tell one payload. The stopwatch runs already."""
+
+
+class _Several:
+    """Any number of registrations as one, in their order."""
+
+    __slots__ = ("_registrations",)
+
+    def __init__(self, registrations: tuple[Registration, ...]) -> None:
+        self._registrations = registrations
+
+    def take(self, payload: Any) -> None:
+        for registration in self._registrations:
+            registration.take(payload)
+
+
+class _OneOfChanges:
+    """A registration for changes, which come as ``PostgresData``."""
+
+    __slots__ = ("_registration",)
+
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
+
+    def take(self, data: PostgresData) -> None:
+        registration = self._registration
+        registration.take(PostgresChange(data, registration.types))
+
+
+class _SeveralOfChanges(_Several):
+    """Several for changes: one payload for each way of converting the columns."""
+
+    __slots__ = ()
+
+    def take(self, data: PostgresData) -> None:
+        payloads: dict[str, PostgresChange] = {}
+        for registration in self._registrations:
+            payload = payloads.get(registration.types)
+            if payload is None:
+                payload = payloads[registration.types] = PostgresChange(data, registration.types)
+            registration.take(payload)
 
 
 class Emitter(EventEmitter):
@@ -72,59 +112,27 @@ class Emitter(EventEmitter):
 
     def deliver(self, keys: tuple[int | str, ...], payload: Any) -> None:
         """Tell every listener of ``keys`` one payload, in order of registration."""
-        listeners = self._listeners_of.get(keys)
-        if listeners is None:
-            listeners = self._listeners(keys)
-        if type(payload) is PostgresData:
-            self._deliver_change(listeners, payload)
-            return
-        started = perf_counter()
-        for listener in listeners:
-            handler = listener.direct
-            if handler is None:
-                listener(payload)
-            else:
-                # Registration.__call__, written out: one call fewer for most events there are.
-                try:
-                    result = handler(payload)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as exc:
-                    listener.failed(exc, payload)
-                else:
-                    if result is not None:
-                        listener.returned(result)
-            ended = perf_counter()
-            if ended - started > BLOCKING_AFTER:
-                warn_of_blocking(listener, ended - started)
-            started = ended
+        found = self._find(keys)
+        if found:
+            found[0].stopwatch.start()
+            of_changes = type(payload) is PostgresData
+            (self.change_listener if of_changes else self.listener)(keys).take(payload)
 
-    def _deliver_change(self, listeners: tuple[Registration, ...], data: PostgresData) -> None:
-        """A database change: one payload for each way of converting its columns."""
-        payloads: dict[str, PostgresChange] = {}
-        started = perf_counter()
-        for listener in listeners:
-            payload = payloads.get(listener.types)
-            if payload is None:
-                payload = payloads[listener.types] = PostgresChange(data, listener.types)
-            listener(payload)
-            ended = perf_counter()
-            if ended - started > BLOCKING_AFTER:
-                warn_of_blocking(listener, ended - started)
-            started = ended
+    def listener(self, keys: tuple[int | str, ...]) -> Taker:
+        """All listeners of ``keys`` as one, until one comes or goes."""
+        found = self._find(keys)
+        return found[0] if len(found) == 1 else _Several(found)
+
+    def change_listener(self, keys: tuple[int | str, ...]) -> Taker:
+        """The same for changes of the database."""
+        found = self._find(keys)
+        return _OneOfChanges(found[0]) if len(found) == 1 else _SeveralOfChanges(found)
+
+    def _find(self, keys: tuple[int | str, ...]) -> tuple[Registration, ...]:
+        found = self._listeners_of.get(keys)
+        return self._listeners(keys) if found is None else found
 
     def tell(self, key: str, *args: Any) -> None:
         """Tell the listeners of one key any number of arguments."""
         for listener in self._listeners_of.get((key,)) or self._listeners((key,)):
             listener(*args)
-
-
-def warn_of_blocking(listener: Registration, seconds: float) -> None:
-    """Everything in this loop stood still for that long, heartbeats included."""
-    log.warning(
-        "handler %s blocked the event loop for %.2f s; make it async or register it with "
-        "thread=True",
-        listener.name,
-        seconds,
-        extra={"handler": listener.name, "seconds": seconds},
-    )

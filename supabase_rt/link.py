@@ -42,6 +42,9 @@ class Codec:
     encode: Callable[[Message], str | bytes]
     decode_text: Callable[[bytes], Message]
     decode_binary: Callable[[bytes], Message]
+    is_plain: bool = False
+    """Whether it is the serializer of vsn 2.0.0 and nobody looks on, so that a frame may be read
+    in another way with the same result."""
 
 
 @dataclass(slots=True)

@@ -14,9 +14,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 from .errors import RealtimeError
+from .stopwatch import BLOCKING_AFTER, Stopwatch
 
 __all__ = ["OVERFLOWS", "Drops", "Registration", "Reports", "accepted_arguments", "handler_name"]
 
@@ -27,6 +29,8 @@ OVERFLOWS = ("drop_oldest", "drop_newest", "close")
 
 class Reports(Protocol):
     """Where registrations tell of what goes wrong, and who owns their workers."""
+
+    stopwatch: Stopwatch
 
     def handler_failed(
         self, error: BaseException, event: Any, registration: Registration
@@ -110,6 +114,27 @@ class Drops:
 class Registration:
     """A handler with the promise of order; called with the arguments of each event."""
 
+    __slots__ = (
+        "_drops",
+        "_ended",
+        "_maxsize",
+        "_on_end",
+        "_once",
+        "_overflow",
+        "_queue",
+        "_reports",
+        "_stopping",
+        "_thread",
+        "_wakeup",
+        "_worker",
+        "accepts",
+        "direct",
+        "handler",
+        "source",
+        "stopwatch",
+        "types",
+    )
+
     def __init__(
         self,
         handler: Callable[..., Any],
@@ -124,12 +149,12 @@ class Registration:
         on_end: Callable[[Registration], None] | None = None,
         once: bool = False,
     ) -> None:
-        self.handler = handler
-        self.source = source
-        self.types = types
-        self.name: str = handler_name(handler)
+        self.handler: Callable[..., Any] = handler
+        self.source: str = source
+        self.types: str = types
         self.accepts: int = accepted_arguments(handler, limit)
         self._reports = reports
+        self.stopwatch: Stopwatch = reports.stopwatch
         self._maxsize = maxsize
         self._overflow = overflow
         self._thread = thread
@@ -147,6 +172,11 @@ class Registration:
             self._queue = deque()
         elif self.accepts == 1 and not once:
             self.direct = handler
+
+    @property
+    def name(self) -> str:
+        """A name to find the handler by."""
+        return handler_name(self.handler)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -179,6 +209,39 @@ class Registration:
         else:
             if result is not None:
                 self.returned(result)
+
+    def take(self, payload: Any) -> None:
+        """Take the payload of one event: ``__call__`` for most events there are, and timed.
+
+        The stopwatch runs from the end of the last handler, or from when somebody started it.
+        """
+        handler = self.direct
+        if handler is None:
+            self(payload)
+        else:
+            try:
+                result = handler(payload)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:
+                self.failed(exc, payload)
+            else:
+                if result is not None:
+                    self.returned(result)
+        ended = perf_counter()
+        if ended - self.stopwatch.since > BLOCKING_AFTER:
+            self._warn_of_blocking(ended - self.stopwatch.since)
+        self.stopwatch.since = ended
+
+    def _warn_of_blocking(self, seconds: float) -> None:
+        """Everything in this loop stood still for that long, heartbeats included."""
+        log.warning(
+            "handler %s blocked the event loop for %.2f s; make it async or register it with "
+            "thread=True",
+            self.name,
+            seconds,
+            extra={"handler": self.name, "seconds": seconds},
+        )
 
     def failed(self, error: BaseException, event: Any) -> None:
         """The handler raised."""

@@ -114,17 +114,17 @@ class Transport:
     ) -> ConnectionLost:
         """Hand every frame over until the socket ends; returns why it ended."""
         receive = self._ws.receive
+        text, binary = WSMsgType.TEXT, WSMsgType.BINARY
         while True:
-            message = await receive()
-            kind = message.type
-            if kind is WSMsgType.TEXT:
-                on_text(message.data)
-            elif kind is WSMsgType.BINARY:
-                on_binary(message.data)
+            kind, data, extra = await receive()
+            if kind is text:
+                on_text(data)
+            elif kind is binary:
+                on_binary(data)
             elif kind is WSMsgType.CLOSE:
-                return self._cause or _lost(message.data, message.extra or "")
+                return self._cause or _lost(data, extra or "")
             elif kind is WSMsgType.ERROR:
-                return self._cause or self._broken(message.data)
+                return self._cause or self._broken(data)
             elif kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
                 return self._cause or _lost(self._ws.close_code, "")
 

@@ -51,8 +51,9 @@ def build_codec(
         return _decoded(decode, data)
 
     if logger is None and decode is None:
-        fast = decode_array if vsn == "2.0.0" else from_text
-        return Codec(to_frame, fast, decode_server_binary)
+        is_plain = vsn == "2.0.0"
+        read = decode_array if is_plain else from_text
+        return Codec(to_frame, read, decode_server_binary, is_plain)
     if logger is None:
         return Codec(to_frame, from_text, from_binary)
     return Codec(

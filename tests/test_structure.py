@@ -26,6 +26,8 @@ PACKAGE = ROOT / "supabase_rt"
 
 LAYERS: dict[str, tuple[int, str]] = {
     "_version errors enums": (0, "vocabulary"),
+    "protocol.frames": (1, "values"),
+    "stopwatch": (3, "shell"),
     "protocol.names protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
     "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "

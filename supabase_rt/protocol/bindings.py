@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..enums import ListenType
+from .routes import Route
 
 __all__ = ["Binding", "Bindings"]
 
@@ -56,6 +57,8 @@ class Bindings:
         self._server_ids: dict[tuple[Any, ...], Any] = {}
         self._routes: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self._broadcasts: dict[str | None, tuple[int, ...]] = {}
+        self.route: Route | None = None
+        """The short way past these tables, while the channel is joined."""
 
     def add(self, type: ListenType, filter: dict[str, Any]) -> Binding:
         self._count += 1
@@ -72,6 +75,8 @@ class Bindings:
     def _forget_routes(self) -> None:
         self._routes.clear()
         self._broadcasts.clear()
+        if self.route is not None:
+            self.route.forget()
 
     def __iter__(self) -> Any:
         return iter(list(self._all.values()))
@@ -104,7 +109,7 @@ class Bindings:
                 return f"entry {index}: asked for {ours!r}, the server joined {theirs!r}"
             ids[_key(ours)] = theirs.get("id")
         self._server_ids = ids
-        self._routes.clear()
+        self._forget_routes()
         return None
 
     def is_bound(self, filter: dict[str, Any]) -> bool:

@@ -36,6 +36,7 @@ from .patience import join_deadline
 from .pushes import Push, PushBuffer
 from .reception import Reception
 from .recovery import Recovery
+from .routes import reroute
 from .serializer import BroadcastFrames
 from .tracker import Tracker
 from .transitions import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
@@ -86,6 +87,7 @@ class ChannelMachine:
             self.state = TRANSITIONS[self.state][what]
         except KeyError:
             raise InvalidState(f"{what.name} does not fit a {self.state} channel") from None
+        reroute(self._context.routes, self, is_joined=self.state is JOINED)
 
     @property
     def sub_topic(self) -> str:

@@ -12,6 +12,7 @@ from .backoff import ReconnectPolicy
 from .events import ErrorReported
 from .outbox import Outbox
 from .pushes import Replies
+from .routes import Route
 from .tokens import expires_at
 
 __all__ = ["Context", "Counters"]
@@ -43,6 +44,8 @@ class Context:
     outbox: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)
     replies: Replies = field(init=False)
+    routes: dict[str, Route] = field(default_factory=dict)
+    """The joined channels by topic, for the short way of a frame."""
 
     is_open: bool = False
     token: str | None = field(default=None, repr=False)

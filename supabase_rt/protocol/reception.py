@@ -52,11 +52,14 @@ class Reception:
         self._tell = context.outbox.tell
         self._join_ref: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._replays = channel.config.replay is not None
+        self.replays: bool = channel.config.replay is not None
+        """Whether every broadcast must be looked at: a replay may bring it again."""
         self._replayed_since = 0.0
         self._replayed = 0
         self._feed_down_since: float | None = None
         self._feed_flowed = False
+        self.notes_changes: bool = False
+        """Whether every database change must be looked at, for the time when it came."""
         self.changed_at: float = 0.0
         """When the last database change came; kept for ``resubscribe_after`` only."""
         self.readers: dict[str, Callable[[Any], Delivery | None]] = {
@@ -85,6 +88,9 @@ class Reception:
     def watch_changes(self) -> None:
         """Note when changes come. By another reader, so that who does not ask pays nothing."""
         self.readers["postgres_changes"] = self._noted_change
+        self.notes_changes = True
+        if self.bindings.route is not None:
+            self.bindings.route.forget()
 
     def lost(self) -> None:
         """The join is over; the presence state stays to be seen, as in supabase-js."""
@@ -112,7 +118,7 @@ class Reception:
 
     def _broadcast(self, payload: Any) -> Delivery | None:
         found = read_broadcast(payload)
-        if self._replays and self._is_known(found.meta):
+        if self.replays and self._is_known(found.meta):
             return None
         ids = self.bindings.broadcast(found.event)
         return (self._channel, ids, found) if ids else None

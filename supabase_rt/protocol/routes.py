@@ -1,0 +1,73 @@
+"""The short way from a frame to the listeners of a joined channel.
+
+Most frames are broadcasts and changes for channels that are joined, and what the long way
+(``Session.receive``) finds out about one of them it has found out before. So the answer is kept:
+a ``Route`` for each joined channel, with a ``Lane`` for each event that came by. The machines
+throw away whatever may have become wrong: the route when the channel is joined no longer, its
+lanes when a binding comes or goes. The shell fills in who listens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["LANE_LIMIT", "Lane", "Route", "reroute"]
+
+LANE_LIMIT = 1024
+"""Lanes of one kind for each channel: a peer that invents names must not fill the memory."""
+
+
+class Lane:
+    """One event of one channel. ``listener`` is None once the lane is closed."""
+
+    __slots__ = ("event", "listener")
+
+    def __init__(self, event: str | None, listener: Any) -> None:
+        self.event: str | None = event
+        self.listener: Any = listener
+
+
+class Route:
+    """Where the frames of one join go; ``channel`` is the machine."""
+
+    __slots__ = ("broadcasts", "changes", "channel", "join_ref")
+
+    def __init__(self, channel: Any, join_ref: str | None) -> None:
+        self.channel: Any = channel
+        self.join_ref: str | None = join_ref
+        self.broadcasts: dict[str | None, Lane] = {}
+        self.changes: dict[tuple[Any, ...], Any] = {}
+        """The listener by the kind of change and the server's ids."""
+
+    def add_broadcast(self, event: str | None, listener: Any) -> Lane:
+        """A lane for broadcasts of this name."""
+        if len(self.broadcasts) >= LANE_LIMIT:
+            self.forget()
+        lane = self.broadcasts[event] = Lane(event, listener)
+        return lane
+
+    def add_change(self, key: tuple[Any, ...], listener: Any) -> None:
+        """The listener of changes of this kind, for these ids of the server."""
+        if len(self.changes) >= LANE_LIMIT:
+            self.forget()
+        self.changes[key] = listener
+
+    def forget(self) -> None:
+        """Who listens has changed, or nobody may any more."""
+        for lane in self.broadcasts.values():
+            # Others may still hold it.
+            lane.listener = None
+        self.broadcasts.clear()
+        self.changes.clear()
+
+
+def reroute(routes: dict[str, Route], channel: Any, *, is_joined: bool) -> None:
+    """The channel has moved: only a joined one has a short way to its handlers."""
+    bindings = channel.bindings
+    if is_joined:
+        bindings.route = routes[channel.topic] = Route(channel, channel.join_ref)
+    elif bindings.route is not None:
+        route, bindings.route = bindings.route, None
+        route.forget()
+        if routes.get(channel.topic) is route:
+            del routes[channel.topic]

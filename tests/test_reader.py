@@ -1,0 +1,543 @@
+"""The reader: its short way for most frames tells exactly what the long way tells."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supabase_rt import RealtimeChannel, RealtimeClient
+from supabase_rt.link import Traffic
+from supabase_rt.protocol.frames import UNREADABLE, decoder_for
+from supabase_rt.protocol.messages import UserBroadcast
+from supabase_rt.protocol.routes import LANE_LIMIT
+from supabase_rt.protocol.serializer import encode_user_broadcast
+from supabase_rt.reader import HEADERS_KEPT, Reader
+from supabase_rt.wire import build_codec
+
+CHANGES = {"event": "*", "schema": "public", "table": "todos"}
+REPLAY = {"config": {"private": True, "broadcast": {"replay": {"since": 0}}}}
+
+
+class Desk:
+    """A client without a socket, its reader, and all that came of what was read.
+
+    ``short`` decides whether the reader may take the short way at all.
+    """
+
+    def __init__(self, *, short: bool, logger: Any = None) -> None:
+        self.client = RealtimeClient("ws://localhost/realtime/v1", params={"apikey": "k"})
+        core = self.client._core
+        self.session, self.dispatch = core.session, core.dispatch
+        self.traffic = Traffic()
+        self.is_telling = self.is_dirty = False
+        self.seen: list[Any] = []
+        self.loop = asyncio.new_event_loop()
+        codec = build_codec("2.0.0", None, None, logger)
+        if not short:
+            codec = dataclasses.replace(codec, is_plain=False)
+        self.session.connect(0.0)
+        self.session.link_up(0.0, 0.0)
+        self.reader = Reader(self, codec, self.dispatch, self.loop)
+        self.client.on("error", lambda error: self.seen.append(("error", str(error))))
+
+    def close(self) -> None:
+        self.loop.close()
+
+    def flush(self) -> None:
+        """The connection's, without a socket."""
+        self.session.take_frames()
+        if self.is_telling:
+            self.is_dirty = True
+            return
+        self.is_telling = True
+        try:
+            while found := self.session.take_events():
+                for event in found:
+                    if type(event) in self.dispatch._tellers:
+                        self.dispatch.tell(event)
+        finally:
+            self.is_telling = False
+
+    def report(self, error: BaseException) -> None:
+        self.dispatch.error(error)
+
+    def turn(self) -> None:
+        """A turn of the loop: the batch is over."""
+        self.loop.run_until_complete(asyncio.sleep(0))
+
+    def channel(self, name: str, opts: Any = None) -> RealtimeChannel:
+        return self.client.channel(name, opts)
+
+    def join(self, channel: RealtimeChannel, ids: Any = ()) -> None:
+        """Subscribe, and have the server say yes."""
+        machine = channel._machine
+        self.session.subscribe(machine, 10.0, 0.0)
+        ref = machine.join_ref
+        entries = [
+            {**entry, "id": number}
+            for entry, number in zip(machine.bindings.postgres_changes(), ids, strict=False)
+        ]
+        response = {"postgres_changes": entries}
+        self.text([ref, ref, channel.topic, "phx_reply", {"status": "ok", "response": response}])
+        assert channel.state == "joined"
+
+    def text(self, message: Any) -> None:
+        self.reader.on_text(json.dumps(message).encode())
+
+    def broadcast(self, channel: RealtimeChannel, event: str, x: Any = 1, ref: Any = None) -> None:
+        payload = {"type": "broadcast", "event": event, "payload": {"x": x}}
+        self.text([ref, None, channel.topic, "broadcast", payload])
+
+    def handler(self, name: str) -> Callable[[Any], None]:
+        return lambda payload: self.seen.append((name, dict(payload)))
+
+    @property
+    def counters(self) -> Any:
+        found = self.session.context.counters
+        return (self.traffic.frames_in, found.stale, found.unknown, found.decode_errors)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    found = Desk(short=True)
+    yield found
+    found.close()
+
+
+def binary(
+    topic: str, event: str, body: bytes, *, is_json: bool = True, meta: bytes = b""
+) -> bytes:
+    return encode_user_broadcast(topic, UserBroadcast(event, is_json, meta, body))
+
+
+# -- one way equals the other --------------------------------------------------------------
+
+
+NAMES = st.sampled_from(["one", "two", "ONE", "*", "", "other"])
+TOPICS = st.sampled_from(
+    ["realtime:open", "realtime:replay", "realtime:left", "realtime:never", "phoenix", "", "é"]
+)
+EVENTS = st.sampled_from(
+    [
+        *("broadcast", "postgres_changes", "presence_diff", "presence_state", "system"),
+        *("phx_reply", "phx_error", "phx_close", "made_up"),
+    ]
+)
+REFS: st.SearchStrategy[Any] = st.sampled_from(
+    [None, None, None, "mine", "0", "77", 1, True, 1.5, []]
+)
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.just({"x": 1}), st.just([1])
+)
+ROWS: st.SearchStrategy[Any] = st.sampled_from([{"id": 1, "t": "é"}, {}, None, [], 7])
+CHANGE_DATA = st.fixed_dictionaries(
+    {"type": st.sampled_from(["INSERT", "UPDATE", "DELETE", "other", 5])},
+    optional={
+        "schema": st.sampled_from(["public", None, 4]),
+        "table": st.just("todos"),
+        "commit_timestamp": st.just("2026-01-01T00:00:00Z"),
+        "columns": st.sampled_from([[{"name": "id", "type": "int8"}], None, 3]),
+        "record": ROWS,
+        "old_record": ROWS,
+        "errors": st.sampled_from([None, ["Error 413"]]),
+    },
+)
+PAYLOADS = st.one_of(
+    VALUES,
+    st.fixed_dictionaries(
+        {"event": st.one_of(NAMES, st.none(), st.just(5))},
+        optional={
+            "type": st.sampled_from(["broadcast", "x", 5]),
+            "payload": VALUES,
+            "meta": st.sampled_from([{"id": "m1"}, {"id": "m2", "replayed": True}, None]),
+        },
+    ),
+    st.fixed_dictionaries(
+        {
+            "ids": st.sampled_from([[7], [8], [7, 8], [9], [], ["7"], [None], 7]),
+            "data": st.one_of(CHANGE_DATA, st.none()),
+        }
+    ),
+    st.just({"joins": {"ann": {"metas": [{"phx_ref": "1"}]}}, "leaves": {}}),
+    st.just({"status": "ok", "response": {}}),
+    st.just({"extension": "system", "status": "ok", "message": "m", "channel": "open"}),
+)
+BROADCASTS = st.fixed_dictionaries(
+    {"event": NAMES},
+    optional={
+        "payload": VALUES,
+        "meta": st.sampled_from([{"id": "m1"}, {"id": "m2", "replayed": True}, None]),
+    },
+)
+CHANGE_PAYLOADS = st.fixed_dictionaries(
+    {"ids": st.sampled_from([[7], [8], [7, 8], [9], []]), "data": CHANGE_DATA}
+)
+GOOD_TOPICS = st.sampled_from(["realtime:open", "realtime:replay"])
+GOOD_REFS = st.sampled_from([None, None, None, "mine", "77"])
+MESSAGES = st.one_of(
+    st.tuples(GOOD_REFS, st.none(), GOOD_TOPICS, st.just("broadcast"), BROADCASTS),
+    st.tuples(GOOD_REFS, st.none(), GOOD_TOPICS, st.just("postgres_changes"), CHANGE_PAYLOADS),
+    st.tuples(REFS, REFS, TOPICS, EVENTS, PAYLOADS),
+).map(list)
+RAW_TEXTS = st.sampled_from(
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"nonsense",
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":1e400}]',
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":"\\ud800"}]',
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":"\xff"}]',
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":"\xc3\xa9"}]',
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":NaN}]',
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":{}},"more"]',
+        b'[null,null,"realtime:open","broadcast",{"event":"one","payload":{}}',
+        b'[null,null,"realtime:open","broadcast",' + b"[" * 3000 + b"]" * 3000 + b"]",
+        b'{"topic":"realtime:open","event":"broadcast","payload":{"event":"one"},"ref":null}',
+    ]
+)
+TEXTS = st.one_of(
+    MESSAGES.map(lambda message: json.dumps(message, ensure_ascii=False).encode()), RAW_TEXTS
+)
+BODIES = st.sampled_from(
+    [b"{}", b'{"x":1}', b"", b"{", b"\xff", b'"\xc3\xa9"', b'"\xff"', b"1e400", b"[1]", b"NaN"]
+)
+METAS = st.sampled_from([b"", b"", b'{"id":"m1"}', b"{"])
+BINARIES = st.one_of(
+    st.builds(binary, GOOD_TOPICS, NAMES, BODIES, is_json=st.booleans(), meta=METAS),
+    st.builds(binary, st.sampled_from(["realtime:left", "realtime:é"]), NAMES, BODIES),
+    st.binary(max_size=12),
+    st.builds(lambda rest: b"\x04" + rest, st.binary(max_size=40)),
+    st.sampled_from(
+        [
+            b"\x04\x02\x01\x00\x01\xff\xffxy",
+            b"\x04\x02\x01\x00\x01ab\xff{}",
+            b"\x04\x0d\x03\x00\x01",
+            b"\x04\x00\x03\x00\x01one{}",
+            b"\x02\x01\x01ab{}",
+            b"\x01\x01\x01\x01\x02aaaok{}",
+        ]
+    ),
+)
+FRAMES = st.one_of(
+    TEXTS.map(lambda data: ("text", data)),
+    BINARIES.map(lambda data: ("binary", data)),
+    st.sampled_from(["off", "on", "turn", "leave", "rejoin"]).map(lambda act: ("act", act)),
+)
+
+
+class Play:
+    """The same frames and calls for one desk."""
+
+    def __init__(self, *, short: bool) -> None:
+        self.desk = desk = Desk(short=short)
+        self.open = desk.channel("open")
+        self.second = desk.handler("second")
+        self.open.on("broadcast", {"event": "one"}, self.raising)
+        self.open.on("broadcast", {"event": "One"}, self.second)
+        self.open.once("broadcast", {"event": "two"}, desk.handler("once"))
+        self.open.on("broadcast", {"event": "*"}, desk.handler("all"))
+        self.open.on("postgres_changes", CHANGES, self.change)
+        self.open.on("postgres_changes", {**CHANGES, "event": "INSERT"}, self.change, types="raw")
+        self.open.on("presence", {"event": "sync"}, desk.handler("sync"))
+        self.open.on("system", {}, desk.handler("system"))
+        desk.join(self.open, ids=(7, 8))
+        self.replay = desk.channel("replay", REPLAY)
+        self.replay.on("broadcast", {"event": "one"}, desk.handler("replay"))
+        desk.join(self.replay)
+        left = desk.channel("left")
+        left.on("broadcast", {"event": "*"}, desk.handler("left"))
+        desk.join(left)
+        desk.broadcast(left, "one")
+        desk.session.unsubscribe(left._machine, 10.0, None, 0.0)
+        desk.flush()
+
+    def raising(self, payload: Any) -> None:
+        self.desk.seen.append(("raising", dict(payload)))
+        raise ValueError(payload.event)
+
+    def change(self, payload: Any) -> None:
+        self.desk.seen.append(("change", payload.event_type, payload.schema))
+        self.desk.seen.append((payload.new, payload.old, payload.errors))
+
+    def act(self, name: str) -> None:
+        desk = self.desk
+        if name == "off":
+            self.open.off("broadcast", {"event": "One"}, self.second)
+        elif name == "on":
+            self.open.on("broadcast", {"event": "one"}, self.second)
+        elif name == "turn":
+            desk.turn()
+        elif name == "leave":
+            desk.session.unsubscribe(self.open._machine, 10.0, None, 0.0)
+            desk.flush()
+        elif self.replay.state == "joined":
+            ref = self.replay._machine.join_ref
+            desk.text([ref, ref, self.replay.topic, "phx_error", {}])
+            desk.session.on_deadline(1000.0)
+            if self.replay.state == "joining":
+                ref = self.replay._machine.join_ref
+                reply = {"status": "ok", "response": {}}
+                desk.text([ref, ref, self.replay.topic, "phx_reply", reply])
+
+    def run(self, steps: list[tuple[str, Any]]) -> Any:
+        reader = self.desk.reader
+        mine = json.dumps(self.open._machine.join_ref).encode()
+        try:
+            for kind, what in steps:
+                if kind == "text":
+                    reader.on_text(what.replace(b'"mine"', mine))
+                elif kind == "binary":
+                    reader.on_binary(what)
+                else:
+                    self.act(what)
+            return self.desk.seen, self.desk.counters, self.open.state, self.replay.state
+        finally:
+            self.desk.close()
+
+
+@given(st.lists(FRAMES, max_size=25))
+def test_the_short_way_tells_what_the_long_way_tells(steps: list[tuple[str, Any]]) -> None:
+    assert Play(short=True).run(steps) == Play(short=False).run(steps)
+
+
+@given(TEXTS)
+def test_a_frame_decoded_in_one_pass_says_what_it_is(data: bytes) -> None:
+    """A wrong guess is seen by the frame's own event, or is refused; it is never believed."""
+    try:
+        event = decoder_for("any")(data).event
+    except UNREADABLE:
+        return
+    for guess in ("broadcast", "postgres_changes"):
+        try:
+            assert decoder_for(guess)(data).event == event
+        except UNREADABLE:
+            pass
+
+
+# -- what the short way must not lose ------------------------------------------------------
+
+
+def test_frames_of_an_older_join_are_dropped(desk: Desk) -> None:
+    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
+    desk.join(channel)
+    ref = channel._machine.join_ref
+    desk.broadcast(channel, "x", 1, ref=ref)
+    desk.broadcast(channel, "x", 2, ref="older")
+    desk.broadcast(channel, "x", 3)
+    assert [payload["payload"]["x"] for _, payload in desk.seen] == [1, 3]
+    assert desk.session.context.counters.stale == 1
+
+
+def test_after_leaving_nothing_more_is_told(desk: Desk) -> None:
+    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
+    desk.join(channel)
+    frame = binary(channel.topic, "x", b"{}")
+    desk.reader.on_binary(frame)
+    desk.session.unsubscribe(channel._machine, 10.0, None, 0.0)
+    desk.reader.on_binary(frame)
+    desk.broadcast(channel, "x")
+    assert len(desk.seen) == 1
+    assert desk.session.context.routes == {}
+
+
+def test_a_second_channel_of_a_topic_that_was_left_gets_the_frames(desk: Desk) -> None:
+    frame = binary("realtime:room", "x", b"{}")
+    for name in ("first", "second"):
+        channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler(name))
+        desk.join(channel)
+        desk.reader.on_binary(frame)
+        desk.broadcast(channel, "x")
+        if name == "first":
+            desk.session.unsubscribe(channel._machine, 10.0, None, 0.0)
+    assert [name for name, _ in desk.seen] == ["first", "first", "second", "second"]
+
+
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_handlers_that_come_and_go_are_noticed_at_once(desk: Desk, form: str) -> None:
+    channel = desk.channel("room")
+    first, second = desk.handler("first"), desk.handler("second")
+    channel.on("broadcast", {"event": "x"}, first)
+    desk.join(channel)
+
+    def receive() -> None:
+        if form == "text":
+            desk.broadcast(channel, "x")
+        else:
+            desk.reader.on_binary(binary(channel.topic, "x", b"{}"))
+
+    receive()
+    channel.on("broadcast", {"event": "x"}, second)
+    receive()
+    channel.off("broadcast", {"event": "x"}, first)
+    receive()
+    channel.off("broadcast")
+    receive()
+    channel.once("broadcast", {"event": "x"}, desk.handler("once"))
+    receive()
+    receive()
+    names = [name for name, _ in desk.seen]
+    assert names == ["first", "first", "second", "second", "once"]
+
+
+def test_what_a_handler_calls_is_done_after_it(desk: Desk) -> None:
+    """Events that a handler causes are told after it returned, in the order they happened."""
+    other = desk.channel("other").on("broadcast", {"event": "x"}, desk.handler("other"))
+    desk.join(other)
+    channel = desk.channel("room")
+
+    def leave(payload: Any) -> None:
+        desk.session.unsubscribe(other._machine, 10.0, None, 0.0)
+        desk.flush()
+        desk.seen.append("left")
+
+    channel.on("broadcast", {"event": "x"}, leave)
+    desk.join(channel)
+    desk.broadcast(channel, "x")
+    assert desk.seen == ["left"]
+    assert not desk.is_telling
+    assert not desk.is_dirty
+    assert desk.session.take_events() == []
+
+
+def test_a_raising_handler_harms_nobody(desk: Desk) -> None:
+    channel = desk.channel("room").on("broadcast", {"event": "x"}, lambda payload: 1 / 0)
+    channel.on("broadcast", {"event": "x"}, desk.handler("after"))
+    desk.join(channel)
+    for _ in range(2):
+        desk.broadcast(channel, "x")
+    assert [one[0] for one in desk.seen] == ["error", "after", "error", "after"]
+    assert desk.dispatch.tally.handler_errors == 2
+
+
+def test_the_handler_that_blocks_is_named_and_no_other(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = desk.channel("room")
+
+    def quick(payload: Any) -> None:
+        pass
+
+    def blocking(payload: Any) -> None:
+        time.sleep(0.11)
+
+    channel.on("broadcast", {"event": "quick"}, quick)
+    channel.on("broadcast", {"event": "slow"}, blocking)
+    desk.join(channel)
+    time.sleep(0.11)
+    desk.turn()
+    # A new batch: what passed before it is nobody's fault.
+    for event in ("quick", "slow", "quick", "quick"):
+        desk.broadcast(channel, event)
+    blocked = [record.getMessage() for record in caplog.records if "blocked" in record.msg]
+    assert len(blocked) == 1
+    assert "blocking blocked" in blocked[0]
+
+
+def test_a_callback_that_blocks_is_not_laid_at_the_door_of_the_next_handler(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
+    desk.join(channel)
+    desk.client.on("error", lambda error: time.sleep(0.11))
+    desk.reader.on_text(b"nonsense")
+    desk.broadcast(channel, "x")
+    assert desk.seen[-1][0] == "x"
+    assert "blocked" not in caplog.text
+
+
+def test_the_link_is_heard_at_the_begin_and_the_end_of_a_batch(desk: Desk) -> None:
+    context = desk.session.context
+    channel = desk.channel("room")
+    desk.join(channel)
+    desk.turn()
+    begun = desk.loop.time()
+    desk.broadcast(channel, "x")
+    heard = context.last_frame_at
+    assert heard >= begun
+    desk.broadcast(channel, "x")
+    assert context.last_frame_at == heard
+    before_end = desk.loop.time()
+    desk.turn()
+    assert context.last_frame_at >= before_end
+
+
+def test_what_a_replay_brought_is_not_told_again(desk: Desk) -> None:
+    channel = desk.channel("room", REPLAY).on("broadcast", {"event": "x"}, desk.handler("x"))
+    desk.join(channel)
+    for name in ("a", "a", "b"):
+        payload = {"event": "x", "payload": name, "meta": {"id": name}}
+        desk.text([None, None, channel.topic, "broadcast", payload])
+        meta = json.dumps({"id": name}).encode()
+        desk.reader.on_binary(binary(channel.topic, "x", b"{}", meta=meta))
+    assert [payload["payload"] for _, payload in desk.seen] == ["a", "b"]
+
+
+def test_a_channel_that_watches_its_changes_sees_every_one(desk: Desk) -> None:
+    channel = desk.client.channel("room", resubscribe_after=60.0)
+    channel.on("postgres_changes", CHANGES, lambda change: desk.seen.append(change.new))
+    desk.join(channel, ids=(1,))
+    for number in (1, 2):
+        noted = channel._machine.reception.changed_at
+        desk.turn()
+        payload = {"ids": [1], "data": {"type": "INSERT", "record": {"n": number}}}
+        desk.text([None, None, channel.topic, "postgres_changes", payload])
+        assert channel._machine.reception.changed_at > noted
+    assert desk.seen == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("body", [b'{"x":"\xff"}', b"{", b"nonsense", b""])
+def test_a_payload_that_is_no_json_is_the_fault_of_its_frame(desk: Desk, body: bytes) -> None:
+    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
+    desk.join(channel)
+    for content in (b"{}", body, b"{}"):
+        desk.reader.on_binary(binary(channel.topic, "x", content))
+        desk.reader.on_text(
+            b'[null,null,"realtime:room","broadcast",{"event":"x","payload":' + content + b"}]"
+        )
+    assert [name for name, *_ in desk.seen] == ["x", "x", "error", "error", "x", "x"]
+    assert desk.session.context.counters.decode_errors == 2
+
+
+def test_invented_names_do_not_fill_the_memory(desk: Desk) -> None:
+    channel = desk.channel("room").on("broadcast", {"event": "*"}, lambda payload: None)
+    channel.on("postgres_changes", CHANGES, lambda payload: None)
+    desk.join(channel, ids=(1,))
+    route = desk.session.context.routes[channel.topic]
+    for number in range(LANE_LIMIT + 10):
+        desk.broadcast(channel, f"name{number}")
+        payload = {"ids": [1, number], "data": {"type": "INSERT"}}
+        desk.text([None, None, channel.topic, "postgres_changes", payload])
+    assert len(route.broadcasts) <= LANE_LIMIT
+    assert len(route.changes) <= LANE_LIMIT
+    for number in range(HEADERS_KEPT + 10):
+        desk.reader.on_binary(binary(channel.topic, f"name{number}", b"{}"))
+    assert len(desk.reader._headers) <= HEADERS_KEPT
+
+
+def test_a_logger_sees_every_frame() -> None:
+    logged: list[str] = []
+    desk = Desk(short=True, logger=lambda kind, message, data: logged.append(message))
+    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
+    desk.join(channel)
+    logged.clear()
+    desk.broadcast(channel, "x")
+    desk.reader.on_binary(binary(channel.topic, "x", b"{}"))
+    desk.close()
+    assert logged == ["realtime:room broadcast"] * 2
+    assert len(desk.seen) == 2
+
+
+@pytest.mark.parametrize("given", [{"vsn": "1.0.0"}, {"decode": json.loads}, {"logger": print}])
+def test_only_the_serializer_itself_may_be_passed_by(given: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"vsn": "2.0.0", "encode": None, "decode": None, "logger": None}
+    plain, other = build_codec(**options), build_codec(**{**options, **given})
+    assert (plain.is_plain, other.is_plain) == (True, False)
