@@ -169,11 +169,41 @@ async def test_what_is_wrong_is_said_in_one_line(
         url.replace("postgres@", "guest@"): "run ALTER ROLE guest REPLICATION as a superuser",
         url.replace("postgres@", "follower@"): "follower may not create the schema auth",
         "nonsense": "cannot read the database URL",
+        prepared.url_of(
+            "missing"
+        ): '"missing" does not exist; name another one in the database URL',
+        url.replace("postgres@", "nobody@"): '"nobody" does not exist; name another one',
+        "postgresql:///x?host=/nowhere": "No such file or directory.*; is PostgreSQL running",
     }
     for bad, problem in cases.items():
         with pytest.raises(DatabaseProblem, match=problem) as caught:
             await LocalRealtime(db=bad).start()
         assert "\n" not in str(caught.value)
+
+
+async def test_a_user_who_may_not_create_the_publication(prepared: EmbeddedPostgres) -> None:
+    await run(prepared, "drop database if exists unpublished with (force)")
+    await run(prepared, "create database unpublished")
+    url = prepared.url_of("unpublished")
+    async with LocalRealtime(db=url) as server:
+        await server.sql("drop publication supabase_realtime; drop role if exists watcher")
+        await server.sql("create role watcher login replication")
+        await server.sql("grant usage on schema auth, realtime to watcher")
+    with pytest.raises(DatabaseProblem, match="watcher may not create the publication supabase_"):
+        await LocalRealtime(db=url.replace("postgres@", "watcher@")).start()
+
+
+async def test_a_database_without_a_slot_to_spare(prepared: EmbeddedPostgres) -> None:
+    fill = "select pg_create_physical_replication_slot('full_' || n) from generate_series(1, {}) n"
+    most = int((await run(prepared, "show max_replication_slots"))[0][0])
+    ((taken,),) = await run(prepared, "select count(*) from pg_replication_slots")
+    await run(prepared, fill.format(most - taken))
+    try:
+        with pytest.raises(DatabaseProblem, match="raise max_replication_slots, or drop one"):
+            await LocalRealtime(db=prepared.url).start()
+    finally:
+        names = "select slot_name from pg_replication_slots where slot_name like 'full_%'"
+        await run(prepared, f"select pg_drop_replication_slot(slot_name) from ({names}) full_ones")
 
 
 async def test_a_database_without_logical_wal() -> None:

@@ -140,8 +140,6 @@ def run(options: argparse.Namespace) -> int:
         asyncio.run(_serve(server, options, screen))
     except (DatabaseProblem, ValueError) as exc:
         raise CommandFailed(str(exc)) from None
-    except OSError as exc:
-        raise CommandFailed(_cannot_listen(exc, options)) from None
     finally:
         logging.getLogger("supabase_rt").removeHandler(warnings)
     return 0
@@ -170,7 +168,10 @@ async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Scr
         await asyncio.wait([starting, ended], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             return
-        starting.result()
+        try:
+            starting.result()
+        except OSError as exc:
+            raise CommandFailed(_cannot_listen(exc, options)) from None
         _introduce(server, options, screen)
         if not options.quiet:
             server.watch(_Log(screen).tell)

@@ -18,6 +18,19 @@ CONNECT_TIMEOUT = 10
 # Values are shown in UTC, as the real server's connections do.
 SESSION = "-c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle=postgres"
 
+# libpq says what is wrong, and not what to do about it.
+REMEDIES = {
+    "password authentication failed": "; check user and password in the database URL",
+    "no password supplied": "; put the password into the database URL",
+    "does not exist": "; name another one in the database URL, or create it",
+    "no pg_hba.conf entry": "; allow this user and address in pg_hba.conf",
+    "failed to resolve host": "; check the host in the database URL",
+    "Connection refused": "; is PostgreSQL running there?",
+    "No such file or directory": "; is PostgreSQL running there?",
+    "timeout expired": "; is the host reachable from here?",
+    "too many clients": "; close some, or raise max_connections",
+}
+
 
 async def connect(url: str, purpose: str, *, replication: bool = False) -> psycopg.AsyncConnection:
     """An open connection in autocommit mode; raises ``DatabaseProblem``."""
@@ -35,7 +48,9 @@ async def connect(url: str, purpose: str, *, replication: bool = False) -> psyco
         )
     except psycopg.Error as exc:
         problem = " ".join(str(exc).split())
-    raise DatabaseProblem(f"cannot connect to the database: {problem}")
+    problem = problem.removeprefix("connection failed: ").removeprefix("connection is bad: ")
+    remedy = next((text for words, text in REMEDIES.items() if words in problem), "")
+    raise DatabaseProblem(f"cannot connect to the database: {problem}{remedy}")
 
 
 def _read(url: str) -> dict[str, Any]:

@@ -23,6 +23,11 @@ __all__ = ["Arrived", "ReplicationStream"]
 HEAD = struct.Struct("!QQq")
 KEEPALIVE = struct.Struct("!QqB")
 STATUS = struct.Struct("!QQQqB")
+REMEDIES = {
+    "all replication slots are in use": "; raise max_replication_slots, or drop one of them",
+    "max_wal_senders": "; raise max_wal_senders",
+    "no pg_hba.conf entry": "; allow replication for this user and address in pg_hba.conf",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +71,8 @@ class ReplicationStream:
             problem = " ".join(str(exc).split())
         else:
             return stream
-        raise DatabaseProblem(f"the changes of the database cannot be followed: {problem}")
+        remedy = next((text for words, text in REMEDIES.items() if words in problem), "")
+        raise DatabaseProblem(f"the changes of the database cannot be followed: {problem}{remedy}")
 
     async def _make_slot(self) -> None:
         name = sql.Identifier(self._slot)

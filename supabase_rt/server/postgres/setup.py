@@ -36,14 +36,14 @@ async def prepare(conn: psycopg.AsyncConnection, *, publication: str = PUBLICATI
     """
     await _check(conn)
     parts = _parts(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
-    if await _is_ours(conn):
-        parts.append(("open the schema public", OPEN_PUBLIC))
     async with conn.transaction():
         # Two servers that start on one database at the same time take turns.
         await conn.execute("select pg_advisory_xact_lock(7307001)")
         for purpose, statements in parts:
             await _run(conn, purpose, statements)
         await _publish(conn, publication)
+        if await _is_ours(conn):
+            await _run(conn, "open the schema public", OPEN_PUBLIC)
 
 
 async def _is_ours(conn: psycopg.AsyncConnection) -> bool:
@@ -94,7 +94,8 @@ async def _run(conn: psycopg.AsyncConnection, purpose: str, statements: str) -> 
     else:
         return
     raise DatabaseProblem(
-        f"the database user {conn.info.user} may not {purpose} ({problem}); use a superuser once"
+        f"the database user {conn.info.user} may not {purpose} ({problem}); "
+        "connect as a superuser such as postgres, or grant what is missing"
     )
 
 
