@@ -73,3 +73,11 @@ async def make_client(server: LocalRealtime) -> AsyncIterator[MakeClient]:
 @pytest.fixture
 async def client(make_client: MakeClient) -> RealtimeClient:
     return make_client()
+
+
+@pytest.fixture
+def settings(server: LocalRealtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program finds in its environment."""
+    monkeypatch.setenv("SUPABASE_URL", server.url)
+    monkeypatch.setenv("SUPABASE_KEY", server.anon_key)
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")

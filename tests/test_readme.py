@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import contextlib
-import inspect
-import itertools
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,83 +16,35 @@ from supabase_rt.dispatch import CLIENT_EVENTS
 from supabase_rt.server import LocalRealtime
 
 from .support.programs import run_program
+from .support.snippets import ROOT, Block, blocks_of, complaints, run_block, traffic
 
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
-
-
-def blocks() -> dict[str, list[str]]:
-    """The Python blocks under each heading."""
-    found: dict[str, list[str]] = {}
-    for section in re.split(r"^## ", TEXT, flags=re.MULTILINE):
-        heading, _, body = section.partition("\n")
-        code = re.findall(r"^```python\n(.*?)^```", body, flags=re.MULTILINE | re.DOTALL)
-        if code:
-            found[heading] = code
-    return found
-
-
-BLOCKS = blocks()
+PAGE = ROOT / "README.md"
+TEXT = PAGE.read_text()
+BLOCKS = blocks_of(PAGE)
 BOT, AWAITED, TESTING = "A bot", "Inside a running loop", "Testing your bot"
-PIECES = [heading for heading in BLOCKS if heading not in (BOT, AWAITED, TESTING)]
 
 
-@contextlib.asynccontextmanager
-async def traffic(server: LocalRealtime) -> AsyncIterator[None]:
-    """Changes and broadcasts all the time, so that no block waits for long."""
-    server.table("todos", {"id": "int8", "list": "text", "priority": "int4", "due": "timestamptz"})
-    server.table("messages", {"id": "int8", "text": "text"})
-
-    async def flow() -> None:
-        for number in itertools.count(1):
-            server.insert("messages", {"id": number, "text": "hello"})
-            due = {"list": "home", "priority": 3, "due": "2026-01-01T00:00:00+00:00"}
-            server.insert("todos", {"id": number, **due})
-            for topic in ("room", "todos"):
-                server.broadcast(topic, "cursor", {"x": number})
-            await asyncio.sleep(0.02)
-
-    flowing = asyncio.create_task(flow(), name="test:traffic")
-    try:
-        yield
-    finally:
-        flowing.cancel()
-        await asyncio.gather(flowing, return_exceptions=True)
-
-
-@pytest.fixture
-def settings(server: LocalRealtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a program finds in its environment."""
-    monkeypatch.setenv("SUPABASE_URL", server.url)
-    monkeypatch.setenv("SUPABASE_KEY", server.anon_key)
-    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-
-
-def complaints(err: str) -> list[str]:
-    """Lines on stderr, but for asyncio's remark that the machine is slow."""
-    return [line for line in err.splitlines() if not line.startswith("Executing <")]
-
-
-async def run_block(code: str, namespace: dict[str, Any]) -> None:
-    """Run a piece as if it stood inside a running loop."""
-    compiled = compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    result = eval(compiled, namespace)
-    if inspect.iscoroutine(result):
-        async with asyncio.timeout(20):
-            await result
+def under(heading: str) -> Block:
+    """The one block under a heading."""
+    (found,) = [block for block in BLOCKS if block.heading == heading]
+    return found
 
 
 def test_every_block_is_run() -> None:
     """None stands where no test looks."""
-    assert sum(len(found) for found in BLOCKS.values()) == TEXT.count("```python")
-    assert {BOT, AWAITED, TESTING} < set(BLOCKS)
+    assert len(BLOCKS) == TEXT.count("```python")
+    assert [block.heading for block in BLOCKS if block.is_program or block.tests] == [
+        BOT,
+        AWAITED,
+        TESTING,
+    ]
 
 
 async def test_the_bot(server: LocalRealtime, settings: None) -> None:
     """The ten lines receive, un-awaited, and Ctrl+C ends them without a word on stderr."""
     async with traffic(server):
         until = "<PostgresChange INSERT public.messages>"
-        ended = await run_program(BLOCKS[BOT][0], until=until, send=signal.SIGINT)
+        ended = await run_program(under(BOT).code, until=until, send=signal.SIGINT)
     lines = [line.strip() for line in ended.out.splitlines()]
     assert (ended.code, complaints(ended.err)) == (0, [])
     assert lines[0] == "SUBSCRIBED"
@@ -106,7 +53,7 @@ async def test_the_bot(server: LocalRealtime, settings: None) -> None:
 
 
 async def test_the_awaited_form(server: LocalRealtime, settings: None) -> None:
-    ended = await run_program(BLOCKS[AWAITED][0])
+    ended = await run_program(under(AWAITED).code)
     assert (ended.code, complaints(ended.err)) == (0, [])
     assert ended.out == "{'x': 1}\n"
 
@@ -126,9 +73,9 @@ async def test_the_pieces(server: LocalRealtime, capsys: pytest.CaptureFixture[s
     }
     try:
         async with traffic(server):
-            for heading in PIECES:
-                for code in BLOCKS[heading]:
-                    await run_block(code, namespace)
+            for block in BLOCKS:
+                if not (block.is_program or block.tests):
+                    await run_block(block, namespace)
             await asyncio.sleep(0.1)
     finally:
         for client in [one for one in namespace.values() if isinstance(one, SupabaseClient)]:
@@ -138,14 +85,6 @@ async def test_the_pieces(server: LocalRealtime, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert re.search(r"^INSERT \d+ 2026-01-01 00:00:00\+00:00$", printed, re.MULTILINE)
     assert "['anna']" in printed
-
-
-async def test_the_test() -> None:
-    """The test that users are shown passes."""
-    namespace: dict[str, Any] = {}
-    await run_block(BLOCKS[TESTING][0], namespace)
-    async with asyncio.timeout(20):
-        await namespace["test_bot_survives_a_cut"]()
 
 
 def table_names(heading: str) -> Iterator[str]:
@@ -168,8 +107,3 @@ def test_the_table_of_errors_is_complete() -> None:
 def test_the_tables_of_statuses_and_events_are_complete() -> None:
     told = set(table_names("When the connection is lost"))
     assert told == set(supabase_rt.SubscribeStatus) | set(CLIENT_EVENTS)
-
-
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT):
-        assert (ROOT / target).exists(), target

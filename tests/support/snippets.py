@@ -1,0 +1,108 @@
+"""The Python blocks of README.md and docs/*.md, and how each kind of them is run."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import itertools
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supabase_rt.server import LocalRealtime
+
+__all__ = ["PAGES", "ROOT", "Block", "blocks_of", "complaints", "run_block", "traffic"]
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
+
+_PROGRAM = re.compile(r"\bimport os\b")
+_ENDLESS = re.compile(r"\.run\(\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One Python block: the heading it stands under, and what kind of thing it is."""
+
+    heading: str
+    code: str
+
+    @property
+    def is_program(self) -> bool:
+        """It takes URL and key from its environment, so it stands for itself."""
+        return bool(_PROGRAM.search(self.code))
+
+    @property
+    def is_endless(self) -> bool:
+        """A program that stays until it is told to stop."""
+        return self.is_program and bool(_ENDLESS.search(self.code))
+
+    @property
+    def tests(self) -> list[str]:
+        """The tests that it defines, for the reader to put into a file of tests."""
+        return re.findall(r"^async def (test_\w+)\(\)", self.code, re.MULTILINE)
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The Python blocks of a page, in their order."""
+    found: list[Block] = []
+    heading, language, code = "", None, ""
+    for line in page.read_text().splitlines(keepends=True):
+        if language is not None:
+            if line.startswith("```"):
+                found += [Block(heading, code)] if language == "python" else []
+                language = None
+            code += line
+        elif line.startswith("```"):
+            language, code = line[3:].strip(), ""
+        elif line.startswith("#"):
+            heading = line.strip("# \n")
+    return found
+
+
+async def run_block(block: Block, namespace: dict[str, Any]) -> None:
+    """Run a piece as if it stood inside a running loop."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    result = eval(compile(block.code, f"<{block.heading}>", "exec", flags=flags), namespace)
+    if inspect.iscoroutine(result):
+        async with asyncio.timeout(20):
+            await result
+
+
+def complaints(err: str) -> list[str]:
+    """Lines on stderr, but for asyncio's remark that the machine is slow."""
+    return [line for line in err.splitlines() if not line.startswith("Executing <")]
+
+
+@contextlib.asynccontextmanager
+async def traffic(server: LocalRealtime) -> AsyncIterator[None]:
+    """Changes and broadcasts all the time, so that no block waits for long."""
+    server.table("todos", {"id": "int8", "list": "text", "priority": "int4", "due": "timestamptz"})
+    server.table("messages", {"id": "int8", "room_id": "int8", "text": "text"})
+    server.table("orders", {"id": "int8", "amount": "int4", "status": "text"})
+
+    async def flow() -> None:
+        for number in itertools.count(1):
+            server.insert("messages", {"id": number, "room_id": 5, "text": "hello"})
+            server.insert("orders", {"id": number, "amount": 500, "status": "open"})
+            due = {"list": "home", "priority": 3, "due": "2026-01-01T00:00:00+00:00"}
+            todo = {"id": number, **due}
+            server.insert("todos", todo)
+            server.delete("todos", todo)
+            for topic in ("room", "todos"):
+                server.broadcast(topic, "cursor", {"x": number})
+            for event in ("INSERT", "UPDATE", "DELETE"):
+                payload = {"record": todo, "old_record": todo, "operation": event}
+                server.broadcast("topic:5", event, payload, private=True)
+            await asyncio.sleep(0.1)
+
+    flowing = asyncio.create_task(flow(), name="test:traffic")
+    try:
+        yield
+    finally:
+        flowing.cancel()
+        await asyncio.gather(flowing, return_exceptions=True)
