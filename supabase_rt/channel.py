@@ -22,6 +22,7 @@ from .outcome import Outcome, Waiting
 from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.events import StatusChanged
+from .protocol.joins import JOIN_RATE
 from .protocol.names import no_attribute
 from .protocol.transitions import CLOSED, JOINED
 from .registration import Registration
@@ -242,11 +243,15 @@ class RealtimeChannel(Sugar):
             waiting.remove(outcome)
 
     def _timed_out(self, what: str) -> TimedOut:
-        return TimedOut(
-            f"{self.topic} took too long {what}",
-            topic=self.topic,
-            hint="the channel keeps trying; see its callback, client.health() and __cause__",
-        )
+        hint = "the channel keeps trying; see its callback, client.health() and __cause__"
+        waiting = self._core.session.joins_waiting(self._machine)
+        if waiting:
+            hint = (
+                f"its turn has not come: of the channels that wait to join ({waiting}) "
+                f"{JOIN_RATE:g} go each second, because the server cuts who joins faster; this one "
+                "joins in its turn, so give it a longer timeout, or leave it to its callback"
+            )
+        return TimedOut(f"{self.topic} took too long {what}", topic=self.topic, hint=hint)
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait until database changes really flow: the server said "Subscribed to PostgreSQL".

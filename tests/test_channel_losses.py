@@ -11,6 +11,7 @@ from supabase_rt import (
     RealtimeChannel,
     RealtimeClient,
     ReconnectPolicy,
+    TimedOut,
 )
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
@@ -292,3 +293,21 @@ async def test_an_end_that_nobody_could_read_is_found_out(
     await statuses.are("SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED")
     server.broadcast("room", "x", {})
     await got.count(1)
+
+
+async def test_one_whose_turn_to_join_has_not_come_is_told_so_and_joins_later(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thousands the last wait longer than a join may take; that is no failure of theirs."""
+    monkeypatch.setattr("supabase_rt.protocol.joins.JOIN_BURST", 1.0)
+    monkeypatch.setattr("supabase_rt.protocol.joins.JOIN_RATE", 1.0)
+    client, statuses = make_client(), Statuses()
+    first = client.channel("first").subscribe()
+    second = client.channel("second").subscribe(statuses, timeout=0.05)
+    await first
+    with pytest.raises(TimedOut) as caught:
+        await second
+    assert "its turn has not come" in str(caught.value.hint)
+    assert (second.state, statuses.names) == ("joining", [])
+    await second
+    assert statuses.names == ["SUBSCRIBED"]

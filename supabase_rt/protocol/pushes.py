@@ -150,7 +150,12 @@ class TokenBucket:
         self._fill(now)
         return max(0, math.ceil(-self._level - _ROUNDING))
 
-    def ready_at(self, now: float) -> float:
-        """When the next one may go."""
+    def holds(self, count: int, now: float) -> bool:
+        """Whether so many may go."""
         self._fill(now)
-        return now + max(0.0, 1.0 - self._level) / self.rate
+        return self._level >= count - _ROUNDING
+
+    def ready_at(self, now: float, count: int = 1) -> float:
+        """When the next one may go, or the next few."""
+        self._fill(now)
+        return now + max(0.0, count - self._level) / self.rate

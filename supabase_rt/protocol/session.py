@@ -391,6 +391,10 @@ class Session:
             self._joins.add(channel, True)
         self._pump(now)
 
+    def joins_waiting(self, channel: ChannelMachine) -> int:
+        """How many channels wait for their turn to join, where this one is among them; else 0."""
+        return len(self._joins) if channel in self._joins else 0
+
     def unsubscribe(
         self, channel: ChannelMachine, timeout: float, outcome: object | None, now: float
     ) -> None:

@@ -119,6 +119,48 @@ def test_500_channels_join_at_the_pace_of_the_bucket() -> None:
     assert topics(world) == [f"realtime:{count}" for count in range(500)]
 
 
+def test_beyond_the_burst_a_few_join_together() -> None:
+    """To wake up for each of them costs more than the join."""
+    world = World()
+    for count in range(112):
+        world.joining(f"realtime:{count}")
+    world.open()
+    world.advance(0.09)
+    # Whatever arrives meanwhile hurries nobody.
+    world.accept(world.session.channels["realtime:0"])
+    assert len(world.frames("phx_join")) == 100
+    world.advance(0.011)
+    assert len(world.frames("phx_join")) == 105
+    world.advance(0.1)
+    assert len(world.frames("phx_join")) == 110
+    world.advance(0.03)
+    assert len(world.frames("phx_join")) == 110
+    world.advance(0.01)
+    assert topics(world) == [f"realtime:{count}" for count in range(112)]
+
+
+def test_one_that_waits_alone_waits_for_its_own_turn_only() -> None:
+    world = World()
+    for count in range(101):
+        world.joining(f"realtime:{count}")
+    world.open()
+    assert world.session.joins_waiting(world.session.channels["realtime:100"]) == 1
+    assert world.session.joins_waiting(world.session.channels["realtime:0"]) == 0
+    world.advance(0.021)
+    assert len(world.frames("phx_join")) == 101
+    assert world.session.joins_waiting(world.session.channels["realtime:100"]) == 0
+
+
+def test_channels_that_leave_the_queue_hold_nobody_up() -> None:
+    world = World()
+    channels = [world.joining(f"realtime:{count}") for count in range(106)]
+    world.open()
+    for channel in channels[100:105]:
+        world.unsubscribe(channel)
+    world.advance(0.101)
+    assert topics(world)[100:] == [channels[105].topic]
+
+
 def test_the_pace_holds_across_a_reconnect() -> None:
     world = World()
     for count in range(100):
