@@ -18,9 +18,17 @@ from .errors import DecodeError
 from .link import Codec, Traffic
 from .protocol.changes import PostgresEnvelope
 from .protocol.events import Delivery
-from .protocol.frames import BROADCAST, CHANGES, UNREADABLE, decoder_for, is_utf8, undecoded
+from .protocol.frames import (
+    BROADCAST,
+    CHANGES,
+    DIFF,
+    UNREADABLE,
+    decoder_for,
+    is_utf8,
+    undecoded,
+)
 from .protocol.messages import Message
-from .protocol.payloads import Broadcast
+from .protocol.payloads import Broadcast, PresenceSync
 from .protocol.routes import Lane, Route
 from .protocol.session import Session
 from .stopwatch import Stopwatch
@@ -29,7 +37,7 @@ __all__ = ["Listeners", "Reader"]
 
 log: Final = logging.getLogger("supabase_rt.connection")
 
-SHORT: Final = {BROADCAST: BROADCAST, CHANGES: CHANGES}
+SHORT: Final = {BROADCAST: BROADCAST, CHANGES: CHANGES, DIFF: DIFF}
 KIND_4: Final = 4
 HEADERS_KEPT: Final = 16_384
 """Headers of binary broadcasts that are remembered, of all channels together."""
@@ -129,6 +137,8 @@ class Reader:
                     if listener is not None:
                         self._tell(listener, payload.data)
                         return
+                elif self._expected is DIFF and self._take_diff(route, payload):
+                    return
         self._take_long_way(self._decode_text, data)
 
     def _expect(self, event: str) -> Callable[[bytes], Any]:
@@ -157,6 +167,23 @@ class Reader:
             found = self._listeners.change_listener(channel, ids)
             route.add_change(key, found)
         return found
+
+    def _take_diff(self, route: Route, diff: Any) -> bool:
+        """Whether all is done; otherwise the long way finds out what is wrong, or whom to tell."""
+        reception = route.channel.reception
+        listener = route.sync
+        if listener is None:
+            ids = reception.sync_only()
+            if ids is None:
+                return False
+            listener = route.sync = self._listeners.listener(route.channel, ids)
+        try:
+            is_due = reception.take_diff(diff)
+        except DecodeError:
+            return False
+        if is_due:
+            self._tell(listener, PresenceSync())
+        return True
 
     # -- binary --------------------------------------------------------------------------
 

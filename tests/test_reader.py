@@ -182,7 +182,24 @@ CHANGE_PAYLOADS = st.fixed_dictionaries(
 )
 GOOD_TOPICS = st.sampled_from(["realtime:open", "realtime:replay"])
 GOOD_REFS = st.sampled_from([None, None, None, "mine", "77"])
+MEMBERS = st.dictionaries(
+    st.sampled_from(["ann", "bob", "é"]),
+    st.fixed_dictionaries(
+        {"metas": st.lists(st.fixed_dictionaries({"phx_ref": st.sampled_from("123")}), max_size=2)}
+    ),
+    max_size=2,
+)
+PRESENCE = st.one_of(
+    st.tuples(st.just("presence_state"), MEMBERS),
+    st.tuples(
+        st.just("presence_diff"),
+        st.fixed_dictionaries({"joins": MEMBERS}, optional={"leaves": MEMBERS}),
+    ),
+)
 MESSAGES = st.one_of(
+    st.tuples(GOOD_REFS, st.none(), st.just("realtime:open"), PRESENCE).map(
+        lambda found: (*found[:3], *found[3])
+    ),
     st.tuples(GOOD_REFS, st.none(), GOOD_TOPICS, st.just("broadcast"), BROADCASTS),
     st.tuples(GOOD_REFS, st.none(), GOOD_TOPICS, st.just("postgres_changes"), CHANGE_PAYLOADS),
     st.tuples(REFS, REFS, TOPICS, EVENTS, PAYLOADS),
@@ -237,7 +254,7 @@ FRAMES = st.one_of(
 class Play:
     """The same frames and calls for one desk."""
 
-    def __init__(self, *, short: bool) -> None:
+    def __init__(self, *, short: bool, joins: bool) -> None:
         self.desk = desk = Desk(short=short)
         self.open = desk.channel("open")
         self.second = desk.handler("second")
@@ -247,7 +264,9 @@ class Play:
         self.open.on("broadcast", {"event": "*"}, desk.handler("all"))
         self.open.on("postgres_changes", CHANGES, self.change)
         self.open.on("postgres_changes", {**CHANGES, "event": "INSERT"}, self.change, types="raw")
-        self.open.on("presence", {"event": "sync"}, desk.handler("sync"))
+        self.open.on("presence", {"event": "sync"}, self.presence)
+        if joins:
+            self.open.on("presence", {"event": "join"}, self.presence)
         self.open.on("system", {}, desk.handler("system"))
         desk.join(self.open, ids=(7, 8))
         self.replay = desk.channel("replay", REPLAY)
@@ -263,6 +282,9 @@ class Play:
     def raising(self, payload: Any) -> None:
         self.desk.seen.append(("raising", dict(payload)))
         raise ValueError(payload.event)
+
+    def presence(self, payload: Any) -> None:
+        self.desk.seen.append((dict(payload), self.open.presence_state()))
 
     def change(self, payload: Any) -> None:
         self.desk.seen.append(("change", payload.event_type, payload.schema))
@@ -304,9 +326,13 @@ class Play:
             self.desk.close()
 
 
-@given(st.lists(FRAMES, max_size=25))
-def test_the_short_way_tells_what_the_long_way_tells(steps: list[tuple[str, Any]]) -> None:
-    assert Play(short=True).run(steps) == Play(short=False).run(steps)
+@given(st.lists(FRAMES, max_size=25), st.booleans())
+def test_the_short_way_tells_what_the_long_way_tells(
+    steps: list[tuple[str, Any]], joins: bool
+) -> None:
+    short, long = Play(short=True, joins=joins), Play(short=False, joins=joins)
+    assert short.run(steps) == long.run(steps)
+    assert short.open.presence_state() == long.open.presence_state()
 
 
 @given(TEXTS)

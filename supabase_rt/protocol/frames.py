@@ -17,10 +17,11 @@ from .changes import PostgresEnvelope
 from .messages import Message
 from .payloads import Broadcast
 
-__all__ = ["BROADCAST", "CHANGES", "UNREADABLE", "decoder_for", "is_utf8", "undecoded"]
+__all__ = ["BROADCAST", "CHANGES", "DIFF", "UNREADABLE", "decoder_for", "is_utf8", "undecoded"]
 
 BROADCAST: Final = "broadcast"
 CHANGES: Final = "postgres_changes"
+DIFF: Final = "presence_diff"
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 """What a decoder raises for a frame that is not of its kind, or that only ``json`` reads."""
@@ -47,9 +48,18 @@ class _ChangeFrame(msgspec.Struct, array_like=True, gc=False):
     payload: PostgresEnvelope
 
 
+class _PlainFrame(msgspec.Struct, array_like=True, gc=False):
+    join_ref: Ref
+    ref: Ref
+    topic: str
+    event: str
+    payload: Any
+
+
 _decoders: Final[dict[str, Callable[[bytes], Any]]] = {
     BROADCAST: msgspec.json.Decoder(_BroadcastFrame).decode,
     CHANGES: msgspec.json.Decoder(_ChangeFrame).decode,
+    DIFF: msgspec.json.Decoder(_PlainFrame).decode,
 }
 undecoded: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(msgspec.Raw).decode
 """JSON whose grammar is checked and nothing else; raises one of ``UNREADABLE``."""
@@ -61,8 +71,9 @@ def decoder_for(event: str) -> Callable[[bytes], Any]:
     """The decoder for frames of this event; raises one of ``UNREADABLE`` for others.
 
     What it returns has the fields of ``Message``. The payload is a ``Broadcast``, a
-    ``PostgresEnvelope`` or undecoded, and means something only if ``event`` is what was asked
-    for. The characters of what is undecoded are not checked: see ``is_utf8``.
+    ``PostgresEnvelope``, plain data (of a presence diff) or undecoded, and means something only
+    if ``event`` is what was asked for. The characters of what is undecoded are not checked: see
+    ``is_utf8``.
     """
     return _decoders.get(event, _any)
 

@@ -7,8 +7,9 @@ channel needs around them. See the behaviour reference, section 2.6.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..errors import DecodeError
@@ -49,15 +50,15 @@ def _without(entry: dict[str, Any], refs: set[str]) -> list[Any]:
     return [meta for meta in entry["metas"] if meta["phx_ref"] not in refs]
 
 
-def _join(state: State, key: str, joined: dict[str, Any]) -> _Step:
+def _join(current: dict[str, Any] | None, key: str, joined: dict[str, Any]) -> _Step:
     """Metas that are there and not told again stay in front of the new ones."""
-    current = state.get(key, {"metas": []})
+    if current is None:
+        return _Step("join", key, [], joined["metas"], joined)
     metas = _without(current, _refs(joined)) + joined["metas"]
     return _Step("join", key, current["metas"], joined["metas"], {**joined, "metas": metas})
 
 
-def _leave(state: State, key: str, left: dict[str, Any]) -> _Step:
-    current = state[key]
+def _leave(current: dict[str, Any], key: str, left: dict[str, Any]) -> _Step:
     metas = _without(current, _refs(left))
     return _Step("leave", key, metas, left["metas"], {**current, "metas": metas})
 
@@ -70,17 +71,29 @@ def _put(state: State, step: _Step) -> None:
         del state[step.key]
 
 
-def _apply(state: State, joins: State, leaves: State) -> tuple[State, list[_Step]]:
-    """Joins before leaves: an update lists both, and its key must not vanish in between."""
-    state = dict(state)
+def _steps(state: State, joins: State, leaves: State) -> list[_Step]:
+    """Joins before leaves: an update lists both, and its key must not vanish in between.
+
+    The state is only looked at, so that it costs nothing to know what it was before.
+    """
     steps: list[_Step] = []
+    came: State = {}
     for key, joined in joins.items():
-        steps.append(_join(state, key, joined))
-        _put(state, steps[-1])
+        step = _join(state.get(key), key, joined)
+        steps.append(step)
+        came[key] = step.entry
     for key, left in leaves.items():
-        if key in state:
-            steps.append(_leave(state, key, left))
-            _put(state, steps[-1])
+        current = came.get(key) or state.get(key)
+        if current is not None:
+            steps.append(_leave(current, key, left))
+    return steps
+
+
+def _apply(state: State, joins: State, leaves: State) -> tuple[State, list[_Step]]:
+    steps = _steps(state, joins, leaves)
+    state = dict(state)
+    for step in steps:
+        _put(state, step)
     return state, steps
 
 
@@ -176,6 +189,16 @@ def transform(state: State) -> dict[str, list[dict[str, Any]]]:
     return {key: _public(entry["metas"]) for key, entry in state.items()}
 
 
+class _Moment:
+    """A state and the steps that lead on from it. While one is alive its state does not change."""
+
+    __slots__ = ("__weakref__", "state", "steps")
+
+    def __init__(self, state: State, steps: Sequence[_Step] = ()) -> None:
+        self.state: State = state
+        self.steps: Sequence[_Step] = steps
+
+
 class PresenceSnapshot:
     """The state as it was while one event happened, made only if somebody asks.
 
@@ -183,23 +206,25 @@ class PresenceSnapshot:
     handlers seldom look.
     """
 
-    __slots__ = ("_base", "_count", "_steps")
+    __slots__ = ("_count", "_moment")
 
-    def __init__(self, base: State, steps: Sequence[_Step] = (), count: int = 0) -> None:
-        self._base = base
-        self._steps = steps
+    def __init__(self, moment: _Moment, count: int | None = None) -> None:
+        self._moment = moment
         self._count = count
 
     def list(self) -> dict[str, Any]:
         """``{key: [{"presence_ref", ...}]}``, a copy of its own at every call."""
-        if not self._count:
-            return transform(self._base)
-        state = dict(self._base)
-        *before, last = self._steps[: self._count]
-        for step in before:
+        moment, count = self._moment, self._count
+        steps = moment.steps if count is None else moment.steps[:count]
+        if not steps:
+            return transform(moment.state)
+        state = dict(moment.state)
+        for step in steps:
             _put(state, step)
-        # While the last meta of a key leaves, the key is still there with nothing under it.
-        state[last.key] = last.entry
+        if count is not None:
+            # While the last meta of a key leaves, the key is still there with nothing under it.
+            last = steps[-1]
+            state[last.key] = last.entry
         return transform(state)
 
 
@@ -223,33 +248,54 @@ def _event(step: _Step, snapshot: PresenceSnapshot) -> PresenceEvent:
     )
 
 
-def _events_of_diff(base: State, steps: list[_Step]) -> Iterator[PresenceEvent]:
-    for count, step in enumerate(steps, 1):
-        yield _event(step, PresenceSnapshot(base, steps, count))
-
-
 class PresenceState:
-    """The presence of one channel, across its joins."""
+    """The presence of one channel, across its joins.
+
+    The steps of the last difference are put into the state when the next one comes, or when
+    somebody looks: until then the state is what it was, and what lies between is told from the
+    steps. A difference of k keys so costs k, however many are present.
+    """
 
     def __init__(self) -> None:
         self._state: State = {}
+        self._steps: Sequence[_Step] = ()
+        self._moment: weakref.ref[_Moment] | None = None
         self._join_ref: str | None = None
-        self._pending: deque[tuple[State, State]] = deque(maxlen=PENDING_LIMIT)
+        self._pending: deque[tuple[State, State]] | None = None
         self._pending_ref: str | None = None
+
+    def _settled(self) -> State:
+        """The state with all steps in it, for nobody but us to change."""
+        moment = None if self._moment is None else self._moment()
+        if moment is not None:
+            # An event of that moment is still to be handled, or was kept.
+            self._state = dict(self._state)
+        self._moment = None
+        steps, self._steps = self._steps, ()
+        for step in steps:
+            _put(self._state, step)
+        return self._state
+
+    def _look(self) -> _Moment:
+        """The present moment, for events to keep."""
+        moment = _Moment(self._state, self._steps)
+        self._moment = weakref.ref(moment)
+        return moment
 
     def list(self) -> dict[str, Any]:
         """``{key: [{"presence_ref", ...}]}``, a copy of its own at every call."""
-        return transform(self._state)
+        return transform(self._settled())
 
     def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceEvent]:
         """Take over the whole state of the join ``join_ref``, then the waiting differences.
 
         Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
         """
-        joins, leaves = _difference(self._state, _checked_state(new))
+        before = self._settled()
+        joins, leaves = _difference(before, _checked_state(new))
         # As in supabase-js, handlers see the old state until the new one is complete.
-        old = PresenceSnapshot(self._state)
-        self._state, steps = _apply(self._state, joins, leaves)
+        old = PresenceSnapshot(_Moment(before))
+        self._state, steps = _apply(before, joins, leaves)
         events = [_event(step, old) for step in steps]
         self._join_ref = join_ref
         for diff in self._take_pending(join_ref):
@@ -268,23 +314,48 @@ class PresenceState:
             return []
         return [*self._apply_diff(*checked), self._sync()]
 
-    def _apply_diff(self, joins: State, leaves: State) -> Iterator[PresenceEvent]:
-        base = self._state
-        self._state, steps = _apply(base, joins, leaves)
-        return _events_of_diff(base, steps)
+    def take_diff(self, diff: Any, join_ref: str | None) -> bool:
+        """``receive_diff`` where nobody listens to joins and leaves; whether ``sync`` is due."""
+        joins, leaves = _checked_diff(diff)
+        if self._join_ref is None or self._join_ref != join_ref:
+            self._keep((joins, leaves), join_ref)
+            return False
+        state = self._settled()
+        for key, entry in joins.items():
+            current = state.get(key)
+            state[key] = entry if current is None else _join(current, key, entry).entry
+        for key, left in leaves.items():
+            current = state.get(key)
+            if current is None:
+                continue
+            refs = {meta["phx_ref"] for meta in left["metas"]}
+            metas = [meta for meta in current["metas"] if meta["phx_ref"] not in refs]
+            if metas:
+                state[key] = {**current, "metas": metas}
+            else:
+                del state[key]
+        return True
+
+    def _apply_diff(self, joins: State, leaves: State) -> Sequence[PresenceEvent]:
+        self._steps = _steps(self._settled(), joins, leaves)
+        moment = self._look()
+        return [
+            _event(step, PresenceSnapshot(moment, count))
+            for count, step in enumerate(self._steps, 1)
+        ]
 
     def _sync(self) -> PresenceEvent:
-        return PresenceEvent("sync", "", [], [], PresenceSnapshot(self._state))
+        moment = None if self._moment is None else self._moment()
+        return PresenceEvent("sync", "", [], [], PresenceSnapshot(moment or self._look()))
 
     def _keep(self, diff: tuple[State, State], join_ref: str | None) -> None:
         # What waited in an earlier join would bring back those who left between the two.
-        if join_ref != self._pending_ref:
-            self._pending.clear()
+        if self._pending is None or join_ref != self._pending_ref:
+            self._pending = deque(maxlen=PENDING_LIMIT)
             self._pending_ref = join_ref
         # When full the oldest goes: it is the one most surely contained in the state to come.
         self._pending.append(diff)
 
-    def _take_pending(self, join_ref: str | None) -> Sequence[tuple[State, State]]:
-        taken = list(self._pending) if join_ref == self._pending_ref else []
-        self._pending.clear()
-        return taken
+    def _take_pending(self, join_ref: str | None) -> Iterable[tuple[State, State]]:
+        taken, self._pending = self._pending, None
+        return taken if taken is not None and join_ref == self._pending_ref else ()

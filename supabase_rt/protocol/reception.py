@@ -160,6 +160,17 @@ class Reception:
     def _presence_diff(self, payload: Any) -> None:
         self._tell_presence(self.presence.receive_diff(plain(payload), self._join_ref))
 
+    def sync_only(self) -> tuple[int, ...] | None:
+        """The bindings of ``sync``, or None where joins and leaves have to be told as well."""
+        named = self.bindings.named
+        if named(ListenType.PRESENCE, "join") or named(ListenType.PRESENCE, "leave"):
+            return None
+        return named(ListenType.PRESENCE, "sync")
+
+    def take_diff(self, diff: Any) -> bool:
+        """Apply a presence diff; whether ``sync`` is due. For where only that is told."""
+        return self.presence.take_diff(diff, self._join_ref)
+
     def _tell_presence(self, events: Any) -> None:
         for event in events:
             ids = self.bindings.named(ListenType.PRESENCE, event.kind)

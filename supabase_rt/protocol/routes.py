@@ -30,7 +30,7 @@ class Lane:
 class Route:
     """Where the frames of one join go; ``channel`` is the machine."""
 
-    __slots__ = ("broadcasts", "changes", "channel", "join_ref")
+    __slots__ = ("broadcasts", "changes", "channel", "join_ref", "sync")
 
     def __init__(self, channel: Any, join_ref: str | None) -> None:
         self.channel: Any = channel
@@ -38,6 +38,8 @@ class Route:
         self.broadcasts: dict[str | None, Lane] = {}
         self.changes: dict[tuple[Any, ...], Any] = {}
         """The listener by the kind of change and the server's ids."""
+        self.sync: Any = None
+        """Who listens to presence, where nobody does to joins and leaves."""
 
     def add_broadcast(self, event: str | None, listener: Any) -> Lane:
         """A lane for broadcasts of this name."""
@@ -59,6 +61,7 @@ class Route:
             lane.listener = None
         self.broadcasts.clear()
         self.changes.clear()
+        self.sync = None
 
 
 def reroute(routes: dict[str, Route], channel: Any, *, is_joined: bool) -> None:

@@ -191,6 +191,59 @@ def test_each_event_shows_the_state_of_its_moment(first: Any, diffs: Any) -> Non
         assert shown(events[-1].state) == shown(state) == seen
 
 
+@given(states(), st.lists(st.tuples(states(), states()), max_size=6), st.data())
+def test_what_is_applied_without_events_ends_in_the_same_state(
+    first: Any, diffs: Any, data: st.DataObject
+) -> None:
+    """Some differences with events and some without, looked at now and then."""
+    mixed, whole = joined(first), joined(first)
+    for joins, leaves in diffs:
+        diff = {"joins": joins, "leaves": leaves}
+        whole.receive_diff(diff, "1")
+        if data.draw(st.booleans()):
+            assert mixed.take_diff(diff, "1")
+        else:
+            mixed.receive_diff(diff, "1")
+        if data.draw(st.booleans()):
+            assert list(mixed.list().items()) == list(whole.list().items())
+    assert list(mixed.list().items()) == list(whole.list().items())
+
+
+@given(states(), st.lists(st.tuples(states(), states()), min_size=1, max_size=4), st.booleans())
+def test_an_event_that_is_kept_goes_on_showing_its_moment(
+    first: Any, diffs: Any, quietly: bool
+) -> None:
+    state = joined(first)
+    kept: list[Any] = []
+    seen: list[Any] = []
+    for joins, leaves in diffs:
+        events = state.receive_diff({"joins": joins, "leaves": leaves}, "1")
+        kept += events
+        seen += [shown(event.state) for event in events]
+        if quietly:
+            state.take_diff({"joins": leaves, "leaves": joins}, "1")
+    assert [shown(event.state) for event in kept] == seen
+
+
+def test_a_difference_without_events_waits_for_the_state_as_well() -> None:
+    state = PresenceState()
+    assert not state.take_diff({"joins": {"u": entry("1")}, "leaves": {}}, "1")
+    assert state.list() == {}
+    assert told(state.receive_state({}, "1")) == [("join", "u", [], ["1"]), SYNC]
+
+
+def test_a_difference_costs_no_copy_of_the_state() -> None:
+    """Neither with events nor without: the state is one and the same object all along."""
+    state = joined({f"u{number}": entry(str(number)) for number in range(50)})
+    before = state._state
+    for number in range(50, 60):
+        diff = {"joins": {f"u{number}": entry(str(number))}, "leaves": {}}
+        state.take_diff(diff, "1")
+        state.receive_diff({"joins": {}, "leaves": diff["joins"]}, "1")
+    assert len(state.list()) == 50
+    assert state._state is before
+
+
 # -- what users see ----------------------------------------------------------------------
 
 
