@@ -84,7 +84,7 @@ conformance: venv ## write docs/conformance.md anew from the markers of the test
 bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' for a look)
 	@$(BIN)/python -m benchmarks.server $(BENCH)
 
-soak: venv ## 1,000 random fault schedules, then 10 minutes of load (SOAK='--minutes 1')
+soak: venv ## 1,000 random fault schedules, a virtual day, 10 minutes of load (SOAK='--minutes 1')
 	@$(BIN)/python -m tests.faults.soak $(SOAK)
 
 faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy

@@ -115,6 +115,8 @@ class Laboratory:
         self.errors: list[str] = []
         self.beats: list[tuple[float, str]] = []
         self.healed_at = 0.0
+        self.pace = 1.4
+        """Seconds between two events, more or less."""
         self._numbers = 0
         self._stack = contextlib.AsyncExitStack()
         self._publisher: asyncio.Task[None] | None = None
@@ -169,7 +171,7 @@ class Laboratory:
 
     async def _publish(self) -> None:
         while True:
-            await asyncio.sleep(self.rng.uniform(0.2, 3.0))
+            await asyncio.sleep(self.rng.uniform(0.2, 2.0) * self.pace)
             await self.publish(self.rng.randrange(ROOMS), self.rng.choice(("http", "insert")))
 
     async def publish(self, room: int, how: str) -> int:

@@ -1,9 +1,11 @@
-"""``make soak``: a thousand random fault schedules, and minutes of real load.
+"""``make soak``: a thousand random fault schedules, a day, and minutes of real load.
 
-    python -m tests.faults.soak [--schedules 1000] [--first 0] [--minutes 10] [--rate 2000]
+    python -m tests.faults.soak [--schedules 1000] [--first 0] [--hours 24] [--minutes 10]
+        [--rate 2000]
 
 The schedules run in virtual time, one after the other; a failure prints its seed and schedule,
-and ``--first SEED --schedules 1 --minutes 0`` plays it again. The load runs in real time.
+and ``--first SEED --schedules 1 --hours 0 --minutes 0`` plays it again. The day is virtual, too;
+the load runs in real time.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import statistics
 import sys
 import time
 
+from .hours import live_through
 from .laboratory import Report, play
 from .load import Load, run_load
+from .test_cancelling import WORKS, sweep
 from .virtual import run_virtual
 
 __all__ = ["main"]
@@ -48,6 +52,19 @@ def play_many(first: int, count: int) -> int:
     return len(failed)
 
 
+def cancel_everything() -> int:
+    """Every public awaitable, cancelled at every turn of the loop; how many failed."""
+    count = failed = 0
+    for work in WORKS:
+        try:
+            count += run_virtual(sweep(work), debug=False)
+        except AssertionError as exc:
+            failed += 1
+            say(f"FAILED {work.__name__}, cancelled: {exc}")
+    say(f"{count} cancellations of {len(WORKS)} awaitables, {failed} of them failed")
+    return failed
+
+
 def summary(reports: list[Report], taken: float) -> str:
     """The figures of all runs that were right."""
     waited = sorted(report.recovery for report in reports)
@@ -70,12 +87,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak")
     parser.add_argument("--schedules", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--hours", type=int, default=24)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=2000, help="events a second")
     chosen = parser.parse_args()
     # Every schedule makes the client complain a hundred times, rightly.
     logging.disable(logging.CRITICAL)
     failed = play_many(chosen.first, chosen.schedules) if chosen.schedules else 0
+    if chosen.schedules > 1:
+        failed += cancel_everything()
+    if chosen.hours:
+        say(run_virtual(live_through(chosen.hours), debug=False))
     if chosen.minutes:
         found = asyncio.run(run_load(Load(chosen.rate, chosen.minutes * 60), say))
         failed += bool(found)
