@@ -42,7 +42,7 @@ def test_a_dead_link_is_found_within_heartbeat_interval_plus_timeout(
     ways: Any, interval: float, timeout: float
 ) -> None:
     async def main() -> list[float]:
-        options = {"heartbeat_interval": interval, "heartbeat_timeout": timeout}
+        options: dict[str, Any] = {"heartbeat_interval": interval, "heartbeat_timeout": timeout}
         async with Laboratory(**options) as lab:
             return [await dead_link(lab, ways, phase) for phase in (0.0, interval / 3, interval)]
 
