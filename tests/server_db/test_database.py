@@ -89,6 +89,29 @@ async def test_an_embedded_database_lives_as_long_as_the_server(tmp_path: Path) 
         assert await server.sql("select id from kept") == [{"id": 1}]
 
 
+def test_a_folder_in_use_and_one_left_by_a_crash(tmp_path: Path) -> None:
+    folder = open_up(tmp_path) / "shared"
+    with EmbeddedPostgres(folder):
+        with pytest.raises(DatabaseProblem, match="another server uses this folder"):
+            EmbeddedPostgres(folder).start()
+        left = (folder / "postmaster.pid").read_text()
+    # As after a power cut: it says "ready", and its process is no more.
+    (folder / "postmaster.pid").write_text("\n".join(["999999", *left.splitlines()[1:]]))
+    with EmbeddedPostgres(folder) as found:
+        assert query(found, "select 1") == [(1,)]
+    (folder / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(DatabaseProblem, match="another version made this folder"):
+        EmbeddedPostgres(folder).start()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DatabaseProblem, match="holds something else than PostgreSQL's data"):
+        EmbeddedPostgres(tmp_path).start()
+    assert (tmp_path / "thesis.txt").stat().st_uid == os.getuid()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 def test_a_killed_process_leaves_no_database_behind() -> None:
     code = (
         "from supabase_rt.server.postgres.embedded import EmbeddedPostgres\n"

@@ -174,7 +174,7 @@ async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Scr
             raise CommandFailed(_cannot_listen(exc, options)) from None
         _introduce(server, options, screen)
         if not options.quiet:
-            server.watch(_Log(screen).tell)
+            _Log(screen).follow(server)
         await ended
         screen.say("stopping ...")
     finally:
@@ -221,6 +221,17 @@ class _Log:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
+
+    def follow(self, server: LocalRealtime) -> None:
+        """Print what happens, until nobody reads it any more."""
+
+        def tell(found: Happening) -> None:
+            try:
+                self.tell(found)
+            except BrokenPipeError:
+                end()
+
+        end = server.watch(tell)
 
     def tell(self, found: Happening) -> None:
         """Print one line."""

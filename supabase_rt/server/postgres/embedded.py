@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -41,6 +42,11 @@ OPTIONS = {
     "log_min_messages": "warning",
     # Says to a server of ours that this is a database of ours.
     OURS: "on",
+}
+REMEDIES = {
+    'lock file "postmaster.pid" already exists': "; another server uses this folder: stop it, or "
+    "give another folder",
+    "files are incompatible": "; another version made this folder: give a new one",
 }
 # The shell waits until its stdin ends, which happens also when this process is killed: no
 # server and no folder stays behind. `$1` is the folder to remove, or empty.
@@ -156,14 +162,22 @@ class EmbeddedPostgres:
         self._sockets = self._socket_folder()
         self._own(self._base)
         if self._given is not None:
-            self._given.mkdir(parents=True, exist_ok=True)
-            self._own(self._given)
+            self._take_folder(self._given)
         if not (self._data / "PG_VERSION").exists():
             auth = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8")
             flags = ("--no-sync", "--no-instructions", "-D", str(self._data))
             if os.name == "nt" or sys.platform == "darwin":  # pragma: no cover
                 auth = (*auth[:3], "--locale=C")
             self._run("initdb", *auth, *flags)
+
+    def _take_folder(self, folder: Path) -> None:
+        """Make it ours; never one with something else in it, whose files would change hands."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "PG_VERSION").exists() and any(folder.iterdir()):
+            raise DatabaseProblem(
+                f"{folder} holds something else than PostgreSQL's data; give a new folder"
+            )
+        self._own(folder)
 
     def _socket_folder(self) -> Path:
         assert self._base is not None
@@ -216,10 +230,18 @@ class EmbeddedPostgres:
         while time.monotonic() < deadline and self.running and not self._failed():
             with contextlib.suppress(OSError):
                 lines = pid_file.read_text().splitlines()
-                if len(lines) > 7 and lines[7].strip() == "ready":
+                if len(lines) > 7 and lines[7].strip() == "ready" and self._is_mine(lines):
                     return
             time.sleep(0.01)
-        raise DatabaseProblem(f"the embedded PostgreSQL did not start: {self._last_words()}")
+        said = self._last_words()
+        remedy = next((text for words, text in REMEDIES.items() if words in said), "")
+        raise DatabaseProblem(f"the embedded PostgreSQL did not start: {said}{remedy}")
+
+    def _is_mine(self, lines: Sequence[str]) -> bool:
+        """Whether the file is of this start: one may have been left by a crash, or be another's."""
+        if os.name == "nt":  # pragma: no cover
+            return lines[3].strip() == str(self._port)
+        return lines[4].strip() == str(self._sockets)
 
     def _failed(self) -> bool:
         # What a client is told that came too early is FATAL too, but to the client.
