@@ -17,6 +17,7 @@ from pyee.base import EventEmitter
 
 from .protocol.changes import PostgresChange, PostgresData
 from .registration import Registration
+from .stopwatch import BLOCKING_AFTER, Stopwatch
 
 __all__ = ["Emitter", "Taker"]
 
@@ -29,7 +30,17 @@ class Taker(Protocol):
     """Who takes the payloads of one kind of event; raises nothing that a handler raised."""
 
     def take(self, payload: Any, /) -> None:
-        """Tell one payload. The stopwatch runs already."""
+        """Tell one payload. The stopwatch runs already; the caller ends the lap."""
+
+    def blocked(self, seconds: float, /) -> None:
+        """That lap was too long."""
+
+
+def _take_timed(taker: Taker, payload: Any, stopwatch: Stopwatch) -> None:
+    taker.take(payload)
+    seconds = stopwatch.lap()
+    if seconds > BLOCKING_AFTER:
+        taker.blocked(seconds)
 
 
 class _Several:
@@ -42,7 +53,10 @@ class _Several:
 
     def take(self, payload: Any) -> None:
         for registration in self._registrations:
-            registration.take(payload)
+            _take_timed(registration, payload, registration.stopwatch)
+
+    def blocked(self, seconds: float) -> None:
+        """Each of them was timed by itself."""
 
 
 class _OneOfChanges:
@@ -57,6 +71,9 @@ class _OneOfChanges:
         registration = self._registration
         registration.take(PostgresChange(data, registration.types))
 
+    def blocked(self, seconds: float) -> None:
+        self._registration.blocked(seconds)
+
 
 class _SeveralOfChanges(_Several):
     """Several for changes: one payload for each way of converting the columns."""
@@ -69,7 +86,7 @@ class _SeveralOfChanges(_Several):
             payload = payloads.get(registration.types)
             if payload is None:
                 payload = payloads[registration.types] = PostgresChange(data, registration.types)
-            registration.take(payload)
+            _take_timed(registration, payload, registration.stopwatch)
 
 
 class Emitter(EventEmitter):
@@ -114,9 +131,10 @@ class Emitter(EventEmitter):
         """Tell every listener of ``keys`` one payload, in order of registration."""
         found = self._find(keys)
         if found:
-            found[0].stopwatch.start()
             of_changes = type(payload) is PostgresData
-            (self.change_listener if of_changes else self.listener)(keys).take(payload)
+            taker = self.change_listener(keys) if of_changes else self.listener(keys)
+            found[0].stopwatch.start()
+            _take_timed(taker, payload, found[0].stopwatch)
 
     def listener(self, keys: tuple[int | str, ...]) -> Taker:
         """All listeners of ``keys`` as one, until one comes or goes."""

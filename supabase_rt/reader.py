@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 from .errors import DecodeError
@@ -31,7 +32,7 @@ from .protocol.messages import Message
 from .protocol.payloads import Broadcast, PresenceSync
 from .protocol.routes import Lane, Route
 from .protocol.session import Session
-from .stopwatch import Stopwatch
+from .stopwatch import BLOCKING_AFTER, Stopwatch
 
 __all__ = ["Listeners", "Reader"]
 
@@ -57,6 +58,7 @@ class _Shell(Protocol):
 
 class _Listener(Protocol):
     def take(self, payload: Any, /) -> None: ...
+    def blocked(self, seconds: float, /) -> None: ...
 
 
 class Listeners(Protocol):
@@ -86,6 +88,7 @@ class Reader:
         self._routes = context.routes
         self._headers: dict[bytes, Lane] = {}
         self._listeners = listeners
+        self._stopwatch = listeners.stopwatch
         self._loop = loop
         self._in_batch = False
         self._expected = BROADCAST
@@ -99,7 +102,7 @@ class Reader:
     def _begin_batch(self) -> None:
         self._in_batch = True
         self._context.last_frame_at = self._loop.time()
-        self._listeners.stopwatch.start()
+        self._stopwatch.start()
         self._loop.call_soon(self._end_batch)
 
     def _end_batch(self) -> None:
@@ -126,11 +129,11 @@ class Reader:
             if route is not None and (frame.join_ref is None or frame.join_ref == route.join_ref):
                 payload = frame.payload
                 if self._expected is BROADCAST:
-                    lane = route.broadcasts.get(payload.event)
-                    if lane is None:
-                        lane = self._add_broadcast(route, payload.event)
-                    if lane is not None:
-                        self._tell(lane.listener, payload)
+                    listener = route.listener
+                    if listener is None or payload.event != route.event:
+                        listener = self._find_broadcast(route, payload.event)
+                    if listener is not None:
+                        self._tell(listener, payload)
                         return
                 elif self._expected is CHANGES:
                     listener = self._find_change(route, payload)
@@ -147,6 +150,13 @@ class Reader:
         self._expected = SHORT.get(event, event)
         self._decode = decoder_for(event)
         return self._decode
+
+    def _find_broadcast(self, route: Route, event: str | None) -> Any:
+        lane = route.broadcasts.get(event) or self._add_broadcast(route, event)
+        if lane is None:
+            return None
+        route.event, route.listener = lane.event, lane.listener
+        return lane.listener
 
     def _add_broadcast(self, route: Route, event: str | None) -> Lane | None:
         channel = route.channel
@@ -245,6 +255,11 @@ class Reader:
             listener.take(payload)
         finally:
             shell.is_telling = False
+        stopwatch = self._stopwatch
+        ended = perf_counter()
+        if ended - stopwatch.since > BLOCKING_AFTER:
+            listener.blocked(ended - stopwatch.since)
+        stopwatch.since = ended
         if shell.is_dirty:
             shell.is_dirty = False
             shell.flush()
@@ -268,7 +283,7 @@ class Reader:
                 shell.is_dirty = False
                 shell.flush()
         # The callbacks that ran meanwhile are not the next handler's time.
-        self._listeners.stopwatch.start()
+        self._stopwatch.start()
 
     def _undecodable(self, error: DecodeError, size: int) -> None:
         shell = self._shell

@@ -14,11 +14,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any, Final, Protocol
 
 from .errors import RealtimeError
-from .stopwatch import BLOCKING_AFTER, Stopwatch
+from .stopwatch import Stopwatch
 
 __all__ = ["OVERFLOWS", "Drops", "Registration", "Reports", "accepted_arguments", "handler_name"]
 
@@ -211,10 +210,7 @@ class Registration:
                 self.returned(result)
 
     def take(self, payload: Any) -> None:
-        """Take the payload of one event: ``__call__`` for most events there are, and timed.
-
-        The stopwatch runs from the end of the last handler, or from when somebody started it.
-        """
+        """Take the payload of one event: ``__call__``, written out for most events there are."""
         handler = self.direct
         if handler is None:
             self(payload)
@@ -228,13 +224,9 @@ class Registration:
             else:
                 if result is not None:
                     self.returned(result)
-        ended = perf_counter()
-        if ended - self.stopwatch.since > BLOCKING_AFTER:
-            self._warn_of_blocking(ended - self.stopwatch.since)
-        self.stopwatch.since = ended
 
-    def _warn_of_blocking(self, seconds: float) -> None:
-        """Everything in this loop stood still for that long, heartbeats included."""
+    def blocked(self, seconds: float) -> None:
+        """Handling the last event took that long, and everything in this loop stood still."""
         log.warning(
             "handler %s blocked the event loop for %.2f s; make it async or register it with "
             "thread=True",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
@@ -35,9 +36,17 @@ class Registry:
     def _init_listening(self) -> None:
         self._emitter = Emitter()
         self._bound: dict[Registration, Binding] = {}
-        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
-        self._waits: weakref.WeakSet[Outcome[Any]] = weakref.WeakSet()
         self._presence_view: Any = None
+
+    # Made when first used, because most channels have neither and a WeakSet takes 800 bytes.
+
+    @functools.cached_property
+    def _streams(self) -> weakref.WeakSet[Stream[Any]]:
+        return weakref.WeakSet()
+
+    @functools.cached_property
+    def _waits(self) -> weakref.WeakSet[Outcome[Any]]:
+        return weakref.WeakSet()
 
     def _check_options(self, maxsize: int, overflow: str, types: str | None) -> None:
         if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:

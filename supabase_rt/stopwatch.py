@@ -25,3 +25,8 @@ class Stopwatch:
 
     def start(self) -> None:
         self.since = perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, or the start."""
+        before, self.since = self.since, perf_counter()
+        return self.since - before

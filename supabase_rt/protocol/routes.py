@@ -9,6 +9,7 @@ lanes when a binding comes or goes. The shell fills in who listens.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = ["LANE_LIMIT", "Lane", "Route", "reroute"]
@@ -28,13 +29,19 @@ class Lane:
 
 
 class Route:
-    """Where the frames of one join go; ``channel`` is the machine."""
+    """Where the frames of one join go; ``channel`` is the machine.
 
-    __slots__ = ("broadcasts", "changes", "channel", "join_ref", "sync")
+    ``event`` and ``listener`` are those of the last broadcast: with thousands of channels, what
+    a frame costs is the memory it touches, and most channels carry one event.
+    """
+
+    __slots__ = ("broadcasts", "changes", "channel", "event", "join_ref", "listener", "sync")
 
     def __init__(self, channel: Any, join_ref: str | None) -> None:
         self.channel: Any = channel
         self.join_ref: str | None = join_ref
+        self.event: str | None = None
+        self.listener: Any = None
         self.broadcasts: dict[str | None, Lane] = {}
         self.changes: dict[tuple[Any, ...], Any] = {}
         """The listener by the kind of change and the server's ids."""
@@ -45,7 +52,9 @@ class Route:
         """A lane for broadcasts of this name."""
         if len(self.broadcasts) >= LANE_LIMIT:
             self.forget()
-        lane = self.broadcasts[event] = Lane(event, listener)
+        # One text for all channels: it is compared for every frame.
+        name = None if event is None else sys.intern(event)
+        lane = self.broadcasts[name] = Lane(name, listener)
         return lane
 
     def add_change(self, key: tuple[Any, ...], listener: Any) -> None:
@@ -60,6 +69,7 @@ class Route:
             # Others may still hold it.
             lane.listener = None
         self.broadcasts.clear()
+        self.listener = None
         self.changes.clear()
         self.sync = None
 

@@ -7,7 +7,6 @@ window counts per join on the server, and so it does here.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from .context import Context
@@ -30,7 +29,7 @@ class Tracker:
         self._next: Push | None = None
         self._overtaken: list[object] = []
         self._followers: dict[Push, list[object]] = {}
-        self._calls: deque[float] = deque()
+        self._calls: list[float] = []
 
     def call(self, push: Push, now: float) -> None:
         """``track`` or ``untrack``: now, when the limit allows, or after the join."""
@@ -80,7 +79,7 @@ class Tracker:
             return now
         count, window = limit
         while self._calls and self._calls[0] <= now - window:
-            self._calls.popleft()
+            self._calls.pop(0)
         return now if len(self._calls) < count else self._calls[0] + window
 
     def joined(self, now: float) -> None:
