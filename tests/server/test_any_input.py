@@ -97,7 +97,11 @@ def checked(client: Client, witness: Client, data: str | bytes) -> None:
 
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
 @given(data=st.data())
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_any_frames_at_all(data: st.DataObject, vsn: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     world = World(presence_limit=None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supabase_rt.server import REALISTIC, LocalRealtime, Settings
@@ -41,6 +41,7 @@ def test_the_defaults_are_those_of_the_real_server() -> None:
 # -- averages ------------------------------------------------------------------------------
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.integers(1, 2000))
 def test_a_rate_trips_at_the_average_of_the_last_minute(counts: list[int], limit: int) -> None:
     rate = Rate(limit, 5.0)
