@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -12,7 +13,7 @@ from supabase_rt import Broadcast, RealtimeClient, Refused, create_client
 from supabase_rt.cli import main
 from tests.support.programs import run_program
 
-from .kit import command, serving
+from .kit import PYTHON, command, serving
 
 SECRET = "a-secret-of-our-own-with-40-characters!!"
 
@@ -109,6 +110,16 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert said in last
     assert code == 2 or err.count("\n") == 1
     assert "hidden" not in err + out
+
+
+def test_a_reader_that_has_seen_enough_ends_it() -> None:
+    words = [*PYTHON, "serve", "--port=0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0
 
 
 def test_a_port_in_use_is_said_in_one_line() -> None:

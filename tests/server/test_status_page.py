@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supabase_rt.server import LocalRealtime
+from supabase_rt.server import Happening, LocalRealtime
 from supabase_rt.server.auth import Tokens
 from tests.support.waiting import until
 
@@ -143,6 +143,25 @@ async def test_rows_are_inserted_for_the_service_only(server: LocalRealtime) -> 
         headers = {"Authorization": f"Bearer {server.service_key}"}
         async with session.get(url, headers=headers) as response:
             assert await response.json() == {"tables": ["other.t", "public.strict"]}
+
+
+async def test_an_onlooker_that_fails_harms_nobody(
+    server: LocalRealtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+
+    def fails(found: Happening) -> None:
+        raise RuntimeError("cannot look")
+
+    ends = [server.watch(fails), server.watch(lambda found: seen.append(found.kind))]
+    async with wire(server) as client:
+        await client.join()
+    await until(lambda: "disconnect" in seen)
+    assert seen == ["connect", "join", "leave", "disconnect"]
+    assert caplog.text.count("an onlooker failed on join") == 1
+    for end in (*ends, *ends):
+        end()
+    assert not server.backend.activity.watched
 
 
 async def test_the_page_can_be_left_out() -> None:
