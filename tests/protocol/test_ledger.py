@@ -1,0 +1,143 @@
+"""What a ledger remembers, what it forgets, and where it reads from again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supabase_rt.protocol.ledger import Ledger, Mark, Window
+
+NOW = 1_700_000_000.0
+
+
+def ledger(rows: int = 3, seconds: float = 60.0, **about: Any) -> Ledger:
+    found = Ledger("id", ("id",), rows=rows, seconds=seconds, page=5)
+    found.base([], NOW)
+    return found
+
+
+def place(found: Ledger, **row: Any) -> Mark:
+    mark = found.mark(row)
+    assert mark is not None
+    return mark
+
+
+def after(found: Ledger) -> Any:
+    found.begin()
+    try:
+        return found.window().after
+    finally:
+        found.end()
+
+
+def handle(found: Ledger, *numbers: int, at: float = NOW) -> None:
+    for number in numbers:
+        found.handled(place(found, id=number), at)
+
+
+def test_reading_begins_so_many_rows_back() -> None:
+    found = ledger(rows=3, seconds=0.0)
+    handle(found, 1, 2, 3)
+    assert after(found) is None
+    handle(found, 4, at=NOW + 1000)
+    assert after(found) == (1,)
+    handle(found, 5, at=NOW + 1001)
+    assert after(found) == (2,)
+
+
+def test_reading_begins_so_many_seconds_back_where_that_is_further() -> None:
+    found = ledger(rows=1, seconds=60.0)
+    for number in range(1, 11):
+        handle(found, number, at=NOW + 10.0 * number)
+    # 60 seconds and 10 for the delivery before the last: the third came at that very moment.
+    assert after(found) == (2,)
+    handle(found, 11, at=NOW + 10_000.0)
+    assert after(found) == (10,)
+
+
+def test_what_was_there_before_the_beginning_is_never_read() -> None:
+    found = Ledger("id", ("id",), rows=3, seconds=60.0)
+    assert found.base_window() == Window(None, 4, newest=True)
+    found.base([{"id": number} for number in (9, 8, 7, 6)], NOW)
+    assert after(found) == (6,)
+    notes = found.handled(place(found, id=10), NOW + 1)
+    assert after(found) == (6,)
+    again = Ledger("id", ("id",), rows=3, seconds=60.0)
+    base = Ledger("id", ("id",), rows=3, seconds=60.0).base(
+        [{"id": number} for number in (9, 8, 7, 6)], NOW
+    )
+    again.restore({**base.put, **notes.put})
+    assert (again.started, after(again)) == (True, (6,))
+
+
+def test_an_empty_table_is_read_from_its_beginning_later() -> None:
+    assert after(ledger()) is None
+
+
+def test_nothing_stored_is_no_beginning() -> None:
+    found = Ledger("id", ("id",), rows=3, seconds=60.0)
+    found.restore({})
+    assert not found.started
+
+
+@pytest.mark.parametrize("notes", [{"heard": "x"}, {"heard": "1.0", "[null]": "1.0"}])
+def test_nonsense_in_a_store_is_refused(notes: dict[str, str]) -> None:
+    with pytest.raises(ValueError):
+        Ledger("id", ("id",), rows=3, seconds=60.0).restore(notes)
+
+
+def test_memory_ends_below_the_line_and_a_store_is_told() -> None:
+    found = ledger(rows=10, seconds=5.0)
+    kept: dict[str, str] = {}
+    for number in range(2000):
+        notes = found.handled(place(found, id=number), NOW + number)
+        kept.update(notes.put)
+        for name in notes.remove:
+            del kept[name]
+    assert len(found) < 300
+    assert len(kept) == len(found) + 1
+    assert after(found) == (1983,)
+    again = Ledger("id", ("id",), rows=10, seconds=5.0)
+    again.restore(kept)
+    assert after(again) in ((1982,), (1983,))
+
+
+@given(st.datetimes(), st.datetimes())
+def test_moments_are_ordered_as_moments_however_they_are_written(one: Any, other: Any) -> None:
+    found = Ledger("at", ("id",), rows=3, seconds=60.0)
+
+    def mark(moment: Any, zone: str) -> Any:
+        return place(found, at=f"{moment.isoformat()}{zone}", id=1).position
+
+    if abs((one - other).total_seconds()) > 0.001:
+        assert (mark(one, "Z") < mark(other, "+00:00")) == (one < other)
+    assert mark(one, "Z") == mark(one, "+00:00") == mark(one, "")
+
+
+def test_a_place_needs_every_column() -> None:
+    found = Ledger("at", ("a", "b"), rows=3, seconds=60.0)
+    assert found.columns == ("at", "a", "b")
+    assert not found.by_key
+    assert found.mark({"at": None, "a": 1, "b": 2}) is None
+    assert found.mark({"at": "2026-01-01", "a": 1}) is None
+    row = {"at": "2026-01-01T00:00:00Z", "a": 1, "b": "x"}
+    mark = place(found, **row)
+    assert mark.values == ("2026-01-01T00:00:00Z", 1, "x")
+    assert mark.note == '["2026-01-01T00:00:00Z",1,"x"]'
+
+
+def test_of_a_row_that_was_read_its_older_versions_are_known() -> None:
+    found = Ledger("at", ("id",), rows=3, seconds=60.0)
+    found.base([], NOW)
+
+    def version(second: int, number: int = 1) -> Mark:
+        return place(found, at=f"2026-01-01T00:00:{second:02}+00:00", id=number)
+
+    found.handled(version(1), NOW)
+    assert not found.is_known(version(1)), "a change may come twice in one transaction"
+    found.handled(version(5), NOW, read=True)
+    assert [found.is_known(version(second)) for second in (1, 4, 5, 6)] == [True, True, True, False]
+    assert not found.is_known(version(4, number=2))
