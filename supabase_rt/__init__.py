@@ -10,6 +10,7 @@
 """
 
 from ._version import __version__
+from .backfill import Backfill
 from .channel import RealtimeChannel
 from .client import RealtimeClient
 from .enums import (
@@ -51,6 +52,7 @@ from .protocol.payloads import (
     PresenceSync,
     SystemMessage,
 )
+from .stores import SqliteStore
 from .supabase import SupabaseClient, create_client
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "REALTIME_PRESENCE_LISTEN_EVENTS",
     "REALTIME_SUBSCRIBE_STATES",
     "AuthError",
+    "Backfill",
     "BindingMismatch",
     "Broadcast",
     "ChannelState",
@@ -85,6 +88,7 @@ __all__ = [
     "ReconnectPolicy",
     "Refused",
     "SendError",
+    "SqliteStore",
     "SubscribeError",
     "SubscribeStatus",
     "SupabaseClient",

@@ -256,7 +256,8 @@ class RealtimeChannel(Sugar):
     async def ready(self, timeout: float | None = None) -> None:
         """Wait until database changes really flow: the server said "Subscribed to PostgreSQL".
 
-        A channel without postgres_changes is ready when it is joined. ``timeout`` in seconds,
+        A channel without postgres_changes is ready when it is joined; one with a backfill when
+        that also knows where to begin. ``timeout`` in seconds,
         the client's by default. Raises ``TimedOut``, the reason why the server cannot deliver
         changes (``SubscribeError``), or what awaiting ``subscribe`` raises.
 
@@ -267,11 +268,17 @@ class RealtimeChannel(Sugar):
         connection.enter_loop(required="ready")
         connection.flush()
         self._raise_if_hopeless()
-        if self._is_ready():
-            return
-        if self._machine.reception.ready_error is not None:
-            raise self._machine.reception.ready_error.with_traceback(None)
-        await self._within(seconds, self._readying, "to receive database changes")
+        until = connection.now() + seconds
+        if not self._is_ready():
+            if self._machine.reception.ready_error is not None:
+                raise self._machine.reception.ready_error.with_traceback(None)
+            await self._within(seconds, self._readying, "to receive database changes")
+        for registration in self._catchups():
+            if registration.not_primed is not None:
+                raise registration.not_primed.with_traceback(None)
+            if not registration.is_primed:
+                left = until - connection.now()
+                await self._within(left, registration.primed, "to read where its backfill begins")
 
     def _is_ready(self) -> bool:
         if self.state is not JOINED:
@@ -325,6 +332,8 @@ class RealtimeChannel(Sugar):
 
     def _status(self, event: StatusChanged) -> None:
         status, error = event.status, event.error
+        # Joined or lost: until the server says so, no changes flow.
+        self._feed_lost()
         self._log(status, error)
         if status is SubscribeStatus.SUBSCRIBED:
             self._deadline = None
@@ -370,8 +379,10 @@ class RealtimeChannel(Sugar):
 
     def _ready_changed(self, error: RealtimeError | None) -> None:
         if error is None:
+            self._feed_up()
             self._readying.succeed()
             return
+        self._feed_lost()
         log.error("%s receives no database changes: %s (%s)", self.topic, error, error.hint)
         self._readying.fail(error)
 

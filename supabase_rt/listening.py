@@ -10,6 +10,7 @@ import builtins
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
+from .backfill import Backfill
 from .enums import ListenType
 from .errors import InvalidState
 from .protocol.config import check_filter, check_listen_type
@@ -231,6 +232,7 @@ class Listening(Registry):
         types: str | None = None,
         model: builtins.type[Any] | None = None,
         thread: bool = False,
+        backfill: Backfill | None = None,
     ) -> Any:
         """Call ``handler`` for every event that fits; returns the channel for chaining.
 
@@ -249,6 +251,7 @@ class Listening(Registry):
             model: a dataclass that ``new`` and ``old`` become instances of, instead of dicts.
                 A row that does not fit raises where it is read.
             thread: run a plain function in a worker thread instead of on the event loop.
+            backfill: for postgres_changes: read from the table what was missed, see ``Backfill``.
 
         Raises:
             ValueError: an unknown type, event, key or option.
@@ -259,6 +262,7 @@ class Listening(Registry):
         checked = check_filter(listen_type, filter)
         self._check_options(maxsize, overflow, types)
         reading = self._reading(listen_type, types, model)
+        self._check_backfill(listen_type, checked, backfill)
 
         def register(function: Callable[..., Any]) -> None:
             self._require_unjoined(listen_type)
@@ -270,6 +274,7 @@ class Listening(Registry):
                 overflow=overflow,
                 types=reading,
                 thread=thread,
+                backfill=backfill,
             )
 
         if handler is not None:

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+from .backfill import Backfill
+from .catchup import CatchingUp, catching_up
 from .core import Core
 from .emitter import Emitter
 from .enums import ListenType
@@ -96,17 +98,45 @@ class Registry:
     def _register(
         self, type: ListenType, filter: dict[str, Any], handler: Callable[..., Any], **options: Any
     ) -> Registration:
-        registration = Registration(
-            handler,
-            self._core.dispatch,
-            source=self._machine.topic,
-            on_end=self._unregister,
-            **options,
-        )
+        backfill = options.pop("backfill", None)
+        options["on_end"] = self._unregister
+        topic, core = self._machine.topic, self._core
+        registration: Registration
+        if backfill is None:
+            registration = Registration(handler, core.dispatch, source=topic, **options)
+        else:
+            taken = [other.store_name for other in self._catchups()]
+            registration = catching_up(core, topic, filter, handler, backfill, taken, **options)
         binding = self._machine.bindings.add(type, filter)
         self._bound[registration] = binding
         self._emitter.attach(binding.id, registration)
+        if isinstance(registration, CatchingUp) and self._machine.reception.ready:
+            registration.feed_up()
         return registration
+
+    def _check_backfill(self, type: ListenType, filter: dict[str, Any], backfill: Any) -> None:
+        if backfill is None:
+            return
+        if not isinstance(backfill, Backfill):
+            found = backfill.__class__.__name__
+            raise TypeError(f"backfill is a Backfill, such as Backfill('id'), not {found}")
+        if type is not ListenType.POSTGRES_CHANGES:
+            raise ValueError(f"backfill= is for postgres_changes, not for {str(type)!r}")
+        backfill.page(filter)
+
+    # -- what was missed -----------------------------------------------------------------
+
+    def _catchups(self) -> list[CatchingUp]:
+        """The registrations that read what they missed."""
+        return [found for found in self._bound if isinstance(found, CatchingUp)]
+
+    def _feed_up(self) -> None:
+        for registration in self._catchups():
+            registration.feed_up()
+
+    def _feed_lost(self) -> None:
+        for registration in self._catchups():
+            registration.feed_lost()
 
     def _unregister(self, registration: Registration) -> None:
         binding = self._bound.pop(registration, None)

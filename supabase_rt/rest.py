@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import yarl
 
-from .errors import DecodeError, SendError, TimedOut
+from .errors import DecodeError, RealtimeError, SendError, TimedOut
 from .http import session_closed
 from .protocol.messages import dumps, loads
+from .protocol.pages import BackfillPage, read_params
 from .protocol.serializer import is_binary
 from .protocol.urls import Endpoint
 from .transport import TransportOptions
@@ -86,6 +88,26 @@ class Rest:
             target = yarl.URL(url, encoded=True)
             async with http.post(target, data=body, headers=headers, **kwargs) as response:
                 return response.status, response.reason or "", await response.read()
+
+    async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[Any]:
+        """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
+        headers = {"Accept-Profile": page.schema, "Accept": _JSON}
+        target = yarl.URL(f"{url}/{quote(page.table, safe='')}?{_query(page)}", encoded=True)
+        try:
+            async with asyncio.timeout(timeout), self._session() as http:
+                headers |= self._headers(_JSON)
+                kwargs = self.options.request_kwargs()
+                async with http.get(target, headers=headers, **kwargs) as response:
+                    status, text = response.status, await response.read()
+        except TimeoutError:
+            error = RealtimeError(f"no rows within {timeout:g} s", code="TimedOut", retryable=True)
+        except (aiohttp.ClientError, OSError) as exc:
+            problem = f"cannot reach the server: {type(exc).__name__}"
+            error = RealtimeError(problem, code="NoConnection", retryable=True)
+        else:
+            return _rows(status, text, page)
+        # Outside the except blocks: aiohttp's exceptions quote the URL.
+        raise error
 
     async def post_batch(
         self, sub_topic: str, message: dict[str, Any], private: bool, timeout: float
@@ -181,3 +203,31 @@ def _reason(text: bytes, otherwise: str) -> str:
         if isinstance(found.get(key), str):
             return str(found[key])
     return dumps(found["errors"]).decode() if "errors" in found else otherwise
+
+
+def _query(page: BackfillPage) -> str:
+    return urlencode(read_params(page), quote_via=quote)
+
+
+def _rows(status: int, text: bytes, page: BackfillPage) -> list[Any]:
+    """The rows in the answer of PostgREST; raises ``RealtimeError`` for any other one."""
+    if 200 <= status < 300:
+        found = loads(text)
+        if isinstance(found, list) and all(isinstance(row, dict) for row in found):
+            return found
+        raise RealtimeError("the answer to a backfill is no list of rows", code="NotRows")
+    raise RealtimeError(
+        f"cannot read {page.schema}.{page.table}: {_reason(text, f'HTTP {status}')}",
+        code=f"HTTP{status}",
+        retryable=status in (401, 408, 425, 429) or status >= 500,
+        hint=_READ_HINTS.get(status, "the server could not answer; the reading is tried again"),
+    )
+
+
+_READ_HINTS = {
+    400: "check cursor= and key= of the backfill and the filter: columns and types must fit",
+    401: "the token or the key was not accepted; a fresh token is asked for",
+    403: "the role of the token may not select from the table",
+    404: "the table is not offered under this URL and schema: see url= of the backfill",
+    406: "the schema is not exposed by the project's API settings",
+}

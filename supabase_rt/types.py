@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict
 
+from .backfill import Backfill
 from .enums import ListenType, PostgresChangesEvent, PresenceEvent
 from .protocol.backoff import ReconnectPolicy
 from .protocol.filters import PostgresChangesFilter
+from .protocol.pages import BackfillPage
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyFilter",
+    "BackfillPage",
     "BroadcastFilter",
     "BroadcastMessage",
     "BroadcastOptions",
@@ -180,6 +183,8 @@ class ListenOptions(OnceOptions, total=False):
 
     maxsize: int
     overflow: Overflow
+    backfill: Backfill | None
+    """For ``postgres_changes``: what to read where changes were missed."""
 
 
 # -- channel.send(args, opts) ------------------------------------------------------------

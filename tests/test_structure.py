@@ -34,9 +34,12 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
     "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
-    "outcome loopbound http auth transport link wire reader rest connection": (3, "shell"),
-    "health options pacing types registration emitter dispatch core stream registry listening "
-    "iterating sugar sending channel client mainline services supabase": (4, "public API"),
+    "outcome loopbound http auth transport link wire reader rest stores connection": (3, "shell"),
+    "health options pacing types registration emitter dispatch core stream backfill catchup "
+    "registry listening iterating sugar sending channel client mainline services supabase": (
+        4,
+        "public API",
+    ),
     "server server.*": (5, "local server"),
     "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.*": (
         6,
@@ -65,7 +68,14 @@ FOREIGN_OF = {"services": {"httpx", *WIRED}, "supabase": WIRED}
 """What single modules may use beyond that: the clients of the extra ``full``."""
 
 LONGEST = 500
-EXTRA_NAMES = {"Health", "PostgresChangesEvent", "PresenceEvent", "__version__"}
+EXTRA_NAMES = {
+    "Backfill",
+    "SqliteStore",
+    "Health",
+    "PostgresChangesEvent",
+    "PresenceEvent",
+    "__version__",
+}
 """Public beyond the promised names: what ``health()`` returns and two enums behind JS names."""
 
 TOP_LEVEL = {

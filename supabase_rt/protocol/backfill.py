@@ -84,6 +84,11 @@ class Backfiller:
         return self._waiting
 
     @property
+    def is_reading(self) -> bool:
+        """Whether rows are being read that were missed."""
+        return self._is_reading
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is read, nothing is to be read, and nothing waits."""
         return not (self._waiting or self._is_reading or self._before is not None)

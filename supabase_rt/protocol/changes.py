@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self
 
 import msgspec
 
@@ -14,7 +14,13 @@ from .messages import plain
 from .models import RowModel
 from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys
 
-__all__ = ["PostgresChange", "PostgresData", "PostgresEnvelope", "read_postgres_changes"]
+__all__ = [
+    "BackfilledChange",
+    "PostgresChange",
+    "PostgresData",
+    "PostgresEnvelope",
+    "read_postgres_changes",
+]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -61,6 +67,9 @@ class PostgresChange(_Rows[Row]):
     """
 
     __slots__ = ("_data", "_new", "_old", "_types")
+
+    backfilled: ClassVar[bool] = False
+    """Whether it was read from the table because the change itself was missed."""
 
     _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
 
@@ -157,6 +166,17 @@ class PostgresChange(_Rows[Row]):
         where = ".".join(name for name in (self.schema, self.table) if name is not None)
         errors = f" errors={brief(self.errors)}" if self.errors else ""
         return f"<PostgresChange {self.event_type:.60} {where:.130}{errors}>"
+
+
+class BackfilledChange(PostgresChange[Row]):
+    """A row that was read from its table because its change was missed.
+
+    ``commit_timestamp`` is None and ``old`` empty: nobody knows them any more.
+    """
+
+    __slots__ = ()
+
+    backfilled: ClassVar[bool] = True
 
 
 _envelope: Final = msgspec.json.Decoder(PostgresEnvelope)

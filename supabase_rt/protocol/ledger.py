@@ -98,7 +98,7 @@ class Ledger:
         seconds: float,
         page: int = 500,
     ) -> None:
-        self.started = False
+        self.started: bool = False
         """Whether it is known where to begin."""
         self.heard_until: float = -math.inf
         """Nothing that was committed before this moment was missed."""

@@ -117,6 +117,14 @@ class Endpoint:
         return f"{_HTTP_SCHEMES[scheme]}://{host}{path}/api/broadcast"
 
     @property
+    def tables_url(self) -> str | None:
+        """Where a project of Supabase has its tables, beside Realtime; None at other addresses."""
+        scheme, _, rest = self.base.partition("://")
+        if not rest.endswith("/realtime/v1"):
+            return None
+        return f"{_HTTP_SCHEMES[scheme]}://{rest.removesuffix('/realtime/v1')}/rest/v1"
+
+    @property
     def http_url(self) -> str:
         """Where broadcasts are posted in batches (protocol reference, section 7.6)."""
         return _join(self._http_base(), self.query)

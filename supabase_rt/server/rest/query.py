@@ -81,7 +81,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], span: str | None = None) -> Re
         elif name in ("and", "or", "not.and", "not.or"):
             where.append(_tree(name + value, 0))
         elif name not in ("apikey", "columns"):
-            where.append(_condition(name, value, value))
+            where.append(_condition(_name(name), value, value))
     found = dataclasses.replace(found, where=tuple(where))
     return found if span is None else _within(found, span)
 

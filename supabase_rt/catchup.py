@@ -1,0 +1,433 @@
+"""A registration that reads what it missed: the shell around ``Backfiller``.
+
+One worker does everything in order: load what a store knows, handle, read, record. A handler
+returns before its event is recorded, and it is recorded before the next one is handled: so a
+program that is killed meets at most one event again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from .backfill import Backfill
+from .core import Core
+from .errors import DecodeError, RealtimeError
+from .outcome import Waiting
+from .protocol.backfill import Backfiller, Fetch, Handle
+from .protocol.changes import BackfilledChange, PostgresChange, PostgresData
+from .protocol.columns import convert_row
+from .protocol.ledger import Mark, Notes
+from .protocol.messages import plain
+from .protocol.pages import BackfillPage
+from .registration import Registration, Reports
+
+__all__ = ["CatchingUp", "CatchupReports", "Unhandled", "catching_up"]
+
+log: Final = logging.getLogger("supabase_rt.backfill")
+
+COLUMNS: Final = "columns"
+"""The note that keeps the types of the columns, for rows that are read after a restart."""
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+
+
+class Unhandled(Exception):
+    """Raised by a handler of ours that could not hand its event on; nobody is told."""
+
+
+class CatchupReports(Protocol):
+    """What a catching up registration tells beside what every one does."""
+
+    def client_event(self, name: str, *args: Any) -> None: ...
+    def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None: ...
+
+
+class CatchingUp(Registration):
+    """A handler that also gets what its changes missed.
+
+    ``read`` reads a page; ``page`` is the first one's pattern, ``event`` the kind of change that
+    is listened to.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        reports: Reports,
+        *,
+        backfill: Backfill,
+        read: Callable[[BackfillPage], Coroutine[Any, Any, Any]],
+        page: BackfillPage,
+        event: str,
+        name: str,
+        tell: CatchupReports,
+        **options: Any,
+    ) -> None:
+        super().__init__(handler, reports, **options)
+        self.direct: Callable[[Any], Any] | None = None
+        # Always by the worker: a plain function too is recorded before the next one is called.
+        self._queue = deque()
+        assert self._maxsize is not None
+        self._backfill = backfill
+        self._read = read
+        self._page = page
+        self._event = event.upper()
+        self._store_name = name
+        self._tell = tell
+        self._machine = Backfiller(backfill.ledger(), self._maxsize)
+        self._is_loaded = backfill.store is None
+        self._unsaved = Notes({}, [])
+        self._columns: Any = None
+        self._columns_seen: Any = None
+        self._has_failed = False
+        self._failures = 0
+        self._reading: asyncio.Future[Any] | None = None
+        self._missed_since: float | None = None
+        self.primed: Waiting = Waiting()
+        self._not_primed: BaseException | None = None
+
+    @property
+    def store_name(self) -> str:
+        """The name under which a store knows it."""
+        return self._store_name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {**super().options, "backfill": self._backfill}
+
+    # -- what the channel tells ----------------------------------------------------------
+
+    @property
+    def is_primed(self) -> bool:
+        """Whether it is known where to begin, so that nothing that follows is missed."""
+        return self._machine.ledger.started
+
+    @property
+    def not_primed(self) -> BaseException | None:
+        """What stands in the way of that for good."""
+        return self._not_primed
+
+    def feed_up(self) -> None:
+        """Changes flow."""
+        if not self._ended:
+            self._not_primed = None
+            self._machine.feed_up()
+            self._wake()
+
+    def feed_lost(self) -> None:
+        """Changes may be missed."""
+        if self._missed_since is None:
+            self._missed_since = time.time()
+        self._machine.feed_lost()
+
+    # -- on the reader's stack -----------------------------------------------------------
+
+    def _enqueue(self, args: tuple[Any, ...]) -> None:
+        change: PostgresChange = args[0]
+        if not self._machine.take(change, self._mark(change), time.time()):
+            self._drops.add()
+            if self._overflow == "close":
+                self._end_overflowing()
+                return
+        self._wake()
+
+    def _mark(self, change: PostgresChange) -> Mark | None:
+        """Where the row stands, if reading could bring this change too."""
+        data, ledger = change._data, self._machine.ledger
+        if data.columns is not None and data.type != "DELETE":
+            self._columns_seen = data.columns
+        if data.type == "DELETE" or (data.type == "UPDATE" and ledger.by_key):
+            return None
+        try:
+            return ledger.mark(convert_row(data.columns, data.record, "raw"))
+        except DecodeError:
+            return None
+
+    # -- in the worker -------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Do one step after the other, until told to stop and nothing is left."""
+        while True:
+            if not self._is_loaded and not await self._load():
+                return
+            step = self._machine.next()
+            is_ending = self._stopping or self._ended
+            if isinstance(step, Handle):
+                await self._handle_one(step)
+            elif is_ending:
+                return
+            elif step is None:
+                await self._pause(None)
+            else:
+                await self._fetch(step)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Until something comes, but not longer."""
+        self._wakeup = asyncio.get_running_loop().create_future()
+        if self._stopping or self._ended:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wakeup
+
+    async def _handle_one(self, step: Handle) -> None:
+        change = step.payload if step.row is None else self._change(step.row)
+        self._has_failed = False
+        await self._handle((change,))
+        if self._has_failed:
+            self._machine.failed(step)
+        else:
+            await self._save(self._machine.handled(step))
+
+    def failed(self, error: BaseException, event: Any) -> None:
+        self._has_failed = True
+        if not isinstance(error, Unhandled):
+            super().failed(error, event)
+
+    def _change(self, row: Any) -> BackfilledChange:
+        """A row that was read, as the change that was missed."""
+        # What happened to it nobody knows; a cursor that is no key says that something did.
+        kind = "INSERT" if self._event == "INSERT" or self._machine.ledger.by_key else "UPDATE"
+        data = PostgresData(
+            type=kind,
+            schema=self._page.schema,
+            table=self._page.table,
+            columns=self._columns_seen if self._columns_seen is not None else self._columns,
+            record=dict(row),
+            old_record={},
+        )
+        return BackfilledChange(data, self.types)
+
+    # -- reading -------------------------------------------------------------------------
+
+    async def _fetch(self, step: Fetch) -> None:
+        window = step.window
+        page = replace(self._page, after=window.after, limit=window.limit, newest=window.newest)
+        self._machine.asked(time.time())
+        # A task of its own, so that stop() can end it and nothing else.
+        task = asyncio.get_running_loop().create_task(
+            self._read(page), name=f"supabase_rt:backfill:{self._page.table}"
+        )
+        self._reading = task
+        try:
+            rows = await task
+        except asyncio.CancelledError:
+            self._machine.fetch_failed()
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                task.cancel()
+                raise
+        except Exception as exc:
+            self._machine.fetch_failed()
+            await self._read_failed(exc)
+        else:
+            await self._fetched(rows)
+        finally:
+            self._reading = None
+
+    async def _fetched(self, rows: Any) -> None:
+        self._failures = 0
+        was_reading, was_primed = self._machine.is_reading, self.is_primed
+        try:
+            notes = self._machine.fetched(rows, time.time())
+        except (TypeError, AttributeError) as exc:
+            self._machine.fetch_failed()
+            await self._read_failed(exc)
+            return
+        await self._save(notes)
+        if self.is_primed and not was_primed:
+            self._missed_since = None
+            self.primed.succeed()
+        if was_reading and not self._machine.is_reading:
+            self._tell_unreadable()
+
+    def _tell_unreadable(self) -> None:
+        """The rows are there again. What no row shows is told of."""
+        since, self._missed_since = self._missed_since, None
+        if since is None:
+            return
+        if self._event == "*":
+            reason = "updates_deletes" if self._machine.ledger.by_key else "deletes"
+            self._tell.client_event("gap", self.source, since, time.time(), reason)
+
+    async def _read_failed(self, error: Exception) -> None:
+        self._failures += 1
+        self._tell.error(error, None, self.handler)
+        is_final = isinstance(error, RealtimeError) and not error.retryable
+        if is_final:
+            log.error("%s: cannot read what was missed, going on without: %s", self.source, error)
+            self._give_up(error)
+            return
+        log.warning("%s: cannot read what was missed: %s", self.source, error)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
+        await self._pause_at_least(pause)
+
+    async def _pause_at_least(self, seconds: float) -> None:
+        """What comes live wakes the worker, and must not make it ask again at once."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0 and not (self._stopping or self._ended):
+            await self._pause(left)
+
+    def _give_up(self, error: Exception) -> None:
+        self._machine.give_up()
+        since, self._missed_since = self._missed_since, None
+        now = time.time()
+        self._tell.client_event(
+            "gap", self.source, now if since is None else since, now, "backfill"
+        )
+        if not self.is_primed:
+            self._not_primed = error
+            self.primed.fail(error)
+
+    # -- remembering ---------------------------------------------------------------------
+
+    async def _load(self) -> bool:
+        """Take over what the store knows; False where the worker should end."""
+        assert self._backfill.store is not None
+        while not (self._stopping or self._ended):
+            try:
+                notes = dict(await self._backfill.store.load(self._store_name))
+                self._columns = json.loads(notes.pop(COLUMNS, "null"))
+                self._machine.ledger.restore(notes)
+            except Exception as exc:
+                self._tell.error(exc, None, self.handler)
+                log.exception("%s: cannot load what was handled before", self.source)
+                self._failures += 1
+                await self._pause_at_least(min(LONGEST_PAUSE, FIRST_PAUSE * self._failures))
+            else:
+                self._failures = 0
+                self._is_loaded = True
+                if self.is_primed:
+                    self.primed.succeed()
+                return True
+        return False
+
+    async def _save(self, notes: Notes) -> None:
+        store = self._backfill.store
+        if store is None:
+            return
+        put, remove = {**self._unsaved.put, **notes.put}, [*self._unsaved.remove, *notes.remove]
+        self._note_columns(put)
+        if not put and not remove:
+            return
+        try:
+            await store.save(self._store_name, put, remove)
+        except Exception as exc:
+            # Kept for the next time: until then a restart would bring the event again.
+            self._unsaved = Notes(put, remove)
+            self._tell.error(exc, None, self.handler)
+            log.exception("%s: cannot record what was handled", self.source)
+        else:
+            self._unsaved = Notes({}, [])
+
+    def _note_columns(self, put: dict[str, str]) -> None:
+        seen, self._columns_seen = self._columns_seen, None
+        if seen is None:
+            return
+        columns = plain(seen)
+        if columns and columns != self._columns:
+            self._columns = columns
+            put[COLUMNS] = json.dumps(columns)
+
+    # -- the end -------------------------------------------------------------------------
+
+    def stop(self) -> asyncio.Task[None] | None:
+        worker = super().stop()
+        if self._reading is not None:
+            self._reading.cancel()
+        return worker
+
+    def end(self) -> None:
+        super().end()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def discard_queue(self) -> int:
+        """How many wait; they stay, for the next connection or the next reading."""
+        return len(self._machine)
+
+
+# -- making one ----------------------------------------------------------------------------
+
+
+def catching_up(
+    core: Core,
+    topic: str,
+    filter: dict[str, Any],
+    handler: Callable[..., Any],
+    backfill: Backfill,
+    taken: Collection[str],
+    **options: Any,
+) -> CatchingUp:
+    """A registration for a binding; ``taken`` are the store names of the others.
+
+    Raises ``ValueError`` where the binding or the URL leaves open what to read.
+    """
+    page = backfill.page(filter)
+    event = str(filter["event"])
+    default = f"{topic} {page.schema}.{page.table} {event.upper()} {page.filter or ''}".rstrip()
+    return CatchingUp(
+        handler,
+        core.dispatch,
+        backfill=backfill,
+        read=_reader(core, backfill),
+        page=page,
+        event=event,
+        name=_free(backfill.name or default, taken),
+        tell=core.dispatch,
+        source=topic,
+        **options,
+    )
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Two equal registrations remember apart, by their order."""
+    found, count = name, 1
+    while found in taken:
+        count += 1
+        found = f"{name} #{count}"
+    return found
+
+
+def _reader(
+    core: Core, backfill: Backfill
+) -> Callable[[BackfillPage], Coroutine[Any, Any, Sequence[Mapping[str, Any]]]]:
+    fetch = backfill.fetch
+    if fetch is not None:
+        own = fetch
+
+        async def read_elsewhere(page: BackfillPage) -> Sequence[Mapping[str, Any]]:
+            return await own(page)
+
+        return read_elsewhere
+    url = backfill.url or core.rest.endpoint.tables_url
+    if url is None:
+        raise ValueError(
+            "the URL of PostgREST does not follow from that of Realtime; give Backfill(url=...)"
+        )
+    return functools.partial(_read_postgrest, core, url.rstrip("/"))
+
+
+async def _read_postgrest(core: Core, url: str, page: BackfillPage) -> list[Any]:
+    try:
+        return await core.rest.read_rows(url, page, core.timeout)
+    except RealtimeError as exc:
+        if exc.code != "HTTP401":
+            raise
+        refused = exc
+    flight = core.connection.tokens.refresh(anew=True)
+    if flight is None:
+        # Without a source of tokens the next one comes by set_auth, and with it another reading.
+        refused.retryable = False
+        raise refused
+    await asyncio.wait([flight])
+    return await core.rest.read_rows(url, page, core.timeout)

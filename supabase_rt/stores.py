@@ -1,0 +1,101 @@
+"""Where a backfill remembers, across restarts of the program, what was handled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["BackfillStore", "SqliteStore"]
+
+SCHEMA = """
+create table if not exists notes (
+    name text not null, note text not null, value text not null, primary key (name, note)
+) without rowid
+"""
+
+
+class BackfillStore(Protocol):
+    """Keeps small notes, text by text, for each name. Awaited before the next event."""
+
+    async def load(self, name: str, /) -> Mapping[str, str]:
+        """All notes of a name; none for a name never seen."""
+        ...
+
+    async def save(self, name: str, put: Mapping[str, str], remove: Collection[str], /) -> None:
+        """Put and remove notes, all of it or nothing, to last when this returns."""
+        ...
+
+
+class SqliteStore:
+    """Notes in an SQLite file, written in worker threads; may serve any number of channels.
+
+    What was saved survives the end of the process, also by a kill. ``path`` is created where it is
+    missing. Close it with ``close()``, or leave that to the end of the program.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({self._path!r})"
+
+    async def load(self, name: str) -> dict[str, str]:
+        """All notes of a name."""
+        return await asyncio.to_thread(self._load, name)
+
+    async def save(self, name: str, put: Mapping[str, str], remove: Collection[str]) -> None:
+        """Put and remove notes in one transaction."""
+        await asyncio.to_thread(self._save, name, dict(put), list(remove))
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        """The connection; the lock is held."""
+        if self._connection is None:
+            import sqlite3
+
+            found = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False)
+            try:
+                # A commit then costs no wait for the disk, and still outlives the process.
+                found.execute("pragma journal_mode = wal")
+                found.execute("pragma synchronous = normal")
+                with found:
+                    found.execute(SCHEMA)
+            except BaseException:
+                found.close()
+                raise
+            self._connection = found
+        return self._connection
+
+    def _load(self, name: str) -> dict[str, str]:
+        with self._lock:
+            rows = self._open().execute("select note, value from notes where name = ?", (name,))
+            return dict(rows.fetchall())
+
+    def _save(self, name: str, put: dict[str, str], remove: list[str]) -> None:
+        with self._lock, self._open() as connection:
+            connection.executemany(
+                "delete from notes where name = ? and note = ?", [(name, note) for note in remove]
+            )
+            connection.executemany(
+                "insert into notes values (?, ?, ?)"
+                " on conflict (name, note) do update set value = excluded.value",
+                [(name, note, value) for note, value in put.items()],
+            )

@@ -1,0 +1,104 @@
+"""What PostgREST is asked for, and that the answer is the one that was meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supabase_rt.protocol.filters import postgres_changes_filter
+from supabase_rt.protocol.pages import BackfillPage, carried_over, read_params
+from supabase_rt.server.filters import parse, passes
+from supabase_rt.server.rest.query import parse_query
+from supabase_rt.server.rest.rows import read_rows
+from supabase_rt.server.tables import Table
+
+COLUMNS = {"id": "int8", "at": "timestamptz", "name": "text", "n": "int4"}
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="*\0"), max_size=6)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.integers(0, 20),
+            "at": st.sampled_from(["2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00.5+00:00"]),
+            "name": st.sampled_from(["a", "a,b", '"', "(x)", "\\", "not.eq.a", ""]),
+            "n": st.integers(0, 3) | st.none(),
+        }
+    ),
+    max_size=12,
+    unique_by=lambda row: row["id"],
+)
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    found = Table("public", "things", dict(COLUMNS), ("id",))
+    for row in rows:
+        found.keep(row)
+    return found
+
+
+def read(found: Table, page: BackfillPage) -> list[dict[str, Any]]:
+    return read_rows(found, parse_query(read_params(page)), {})
+
+
+@given(ROWS, st.integers(1, 4), st.sampled_from([("id",), ("at", "id"), ("name", "at", "id")]))
+def test_pages_give_every_row_once_and_in_order(
+    rows: list[dict[str, Any]], limit: int, order: tuple[str, ...]
+) -> None:
+    found, seen = table(rows), []
+    page = BackfillPage("public", "things", order, limit=limit)
+    while part := read(found, page):
+        assert len(part) <= limit
+        seen += part
+        after = tuple(part[-1][name] for name in order)
+        page = BackfillPage("public", "things", order, limit=limit, after=after)
+    assert seen == sorted(rows, key=lambda row: tuple(row[name] for name in order))
+
+
+def test_the_newest_come_last_one_first_and_without_nulls() -> None:
+    rows = [{"id": number, "at": None, "name": "", "n": number or None} for number in range(5)]
+    page = BackfillPage("public", "things", ("n", "id"), limit=3, newest=True)
+    assert [row["id"] for row in read(table(rows), page)] == [4, 3, 2]
+
+
+@given(
+    ROWS,
+    st.sampled_from(["eq", "neq", "gt", "lte", "is_distinct", "in_", "not_in"]),
+    TEXT | st.sampled_from(["a,b", '"', "(x)", "\\", "not.eq.a"]),
+)
+def test_a_filter_means_the_same_to_postgrest(
+    rows: list[dict[str, Any]], method: str, value: str
+) -> None:
+    build = postgres_changes_filter()
+    if method == "in_":
+        build = build.in_("name", [value, "a,b"])
+    elif method == "not_in":
+        build = build.not_("name", "in", [value, "a"])
+    else:
+        build = getattr(build, method)("name", value)
+    text = build.gte("n", 1).build()
+    page = BackfillPage("public", "things", ("id",), filter=text)
+    expected = sorted(row["id"] for row in rows if passes(parse(text), row, COLUMNS))
+    assert [row["id"] for row in read(table(rows), page)] == expected
+
+
+def test_columns_and_names_that_need_quotes_get_them() -> None:
+    page = BackfillPage("public", "t", ('a "b"', "id"), select=("id", "x.y"), after=("o'\"", 5))
+    assert read_params(page) == [
+        ("select", 'id,"x.y"'),
+        ('"a \\"b\\""', "not.is.null"),
+        ("or", '("a \\"b\\"".gt."o\'\\"",and("a \\"b\\"".eq."o\'\\"",id.gt.5))'),
+        ("order", '"a \\"b\\"".asc,id.asc'),
+        ("limit", "500"),
+    ]
+
+
+@pytest.mark.parametrize("filter", ["id", "id=5", "=eq.5", "name=like.a*", "name=not.ilike.*"])
+def test_what_postgrest_would_take_for_something_else_is_refused(filter: str) -> None:
+    with pytest.raises(ValueError):
+        carried_over(filter)
+
+
+def test_an_empty_filter_is_none() -> None:
+    assert carried_over(" ") == []

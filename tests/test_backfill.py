@@ -1,0 +1,400 @@
+"""``on(..., backfill=Backfill(...))``: what was missed is read and handled, against a server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supabase_rt import Backfill, PostgresChange, RealtimeClient, SqliteStore
+from supabase_rt.server import LocalRealtime
+
+from .support.clients import MakeClient
+from .support.recorder import ClientEvents
+from .support.waiting import until
+
+NOTHING: Any = 5
+INSERTS = {"event": "INSERT", "schema": "public", "table": "messages"}
+ALL = {**INSERTS, "event": "*"}
+
+
+class Seen:
+    """A handler that remembers numbers, and which of them were read."""
+
+    def __init__(self) -> None:
+        self.changes: list[PostgresChange] = []
+
+    async def __call__(self, change: PostgresChange) -> None:
+        await asyncio.sleep(0)
+        self.changes.append(change)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [change.new["id"] for change in self.changes]
+
+    @property
+    def backfilled(self) -> list[int]:
+        return [change.new["id"] for change in self.changes if change.backfilled]
+
+
+@pytest.fixture
+def messages(server: LocalRealtime) -> LocalRealtime:
+    server.table("messages", {"id": "int8", "text": "text", "at": "timestamptz"})
+    return server
+
+
+def write(server: LocalRealtime, *numbers: int) -> None:
+    for number in numbers:
+        server.insert("messages", {"id": number, "text": f"no. {number}"})
+
+
+async def away(server: LocalRealtime, channel: Any) -> None:
+    """Cut the link, and keep the client from coming back."""
+    server.faults.refuse(503)
+    server.faults.cut()
+    await until(lambda: channel.state == "errored")
+
+
+async def test_what_was_missed_is_read_in_order_and_marked(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen = Seen()
+    write(messages, 1, 2)
+    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 3, 4)
+    await until(lambda: seen.numbers == [3, 4])
+    await away(messages, channel)
+    write(messages, 5, 6, 7)
+    messages.faults.refuse(None)
+    await until(lambda: len(seen.changes) == 5)
+    write(messages, 8)
+    await until(lambda: seen.numbers == [3, 4, 5, 6, 7, 8])
+    assert seen.backfilled[:3] == [5, 6, 7]
+    found, live = seen.changes[2], seen.changes[0]
+    assert (found.event_type, found.schema, found.table) == ("INSERT", "public", "messages")
+    assert found.new == {"id": 5, "text": "no. 5", "at": None}
+    assert (found.old, found.errors, found.commit_timestamp) == ({}, None, None)
+    assert not live.backfilled
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "thread"])
+async def test_every_kind_of_handler_is_called_in_order(
+    messages: LocalRealtime, client: RealtimeClient, kind: str
+) -> None:
+    seen: list[int] = []
+
+    def plain(change: PostgresChange) -> None:
+        seen.append(change.new["id"])
+
+    async def slow(change: PostgresChange) -> None:
+        await asyncio.sleep(0)
+        seen.append(change.new["id"])
+
+    handler = slow if kind == "async" else plain
+    channel = client.channel("room")
+    channel.on(
+        "postgres_changes", INSERTS, handler, backfill=Backfill("id"), thread=kind == "thread"
+    )
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 1)
+    await away(messages, channel)
+    write(messages, 2, 3)
+    messages.faults.refuse(None)
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 4)
+    await until(lambda: len(seen) == 4)
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_more_than_a_page_is_read_and_what_comes_meanwhile_follows(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen = Seen()
+    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    await away(messages, channel)
+    write(messages, *range(1, 1301))
+    messages.faults.refuse(None)
+    await until(lambda: len(seen.changes) > 10)
+    write(messages, *range(1301, 1321))
+    await until(lambda: len(seen.changes) == 1320)
+    assert seen.numbers == list(range(1, 1321))
+
+
+async def test_what_a_full_queue_drops_is_read_later(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen, events = Seen(), ClientEvents(client)
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id"), maxsize=3)
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, *range(1, 201))
+    await until(lambda: len(seen.changes) == 200)
+    assert seen.numbers == list(range(1, 201))
+    assert client.health().dropped_events > 0
+    assert {gap[3] for gap in events.of("gap")} == {"overflow"}
+
+
+async def test_a_closing_registration_ends_as_any_other(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen, events = Seen(), ClientEvents(client)
+    channel = client.channel("room")
+    channel.on(
+        "postgres_changes", INSERTS, seen, backfill=Backfill("id"), maxsize=3, overflow="close"
+    )
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, *range(1, 201))
+    await until(lambda: [getattr(error, "code", "") for error in events.errors] == ["Overflow"])
+
+
+async def test_a_handler_that_raised_gets_the_row_again(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    tries: list[int] = []
+
+    async def handler(change: PostgresChange) -> None:
+        tries.append(change.new["id"])
+        if tries == [1, 2]:
+            raise RuntimeError("not now")
+
+    events = ClientEvents(client)
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, handler, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 1, 2, 3)
+    await until(lambda: len(tries) == 3)
+    messages.faults.cut()
+    await until(lambda: len(tries) == 4)
+    assert tries == [1, 2, 3, 2]
+    assert [str(error) for error in events.errors] == ["not now"]
+
+
+async def test_with_a_store_a_new_process_goes_on_where_the_old_one_was(
+    messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "handled.db")
+
+    async def live(seen: Seen, *numbers: int, expected: list[int]) -> None:
+        client = make_client()
+        channel = client.channel("room")
+        channel.on(
+            "postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store), types="python"
+        )
+        await channel.subscribe()
+        await channel.ready()
+        write(messages, *numbers)
+        await until(lambda: seen.numbers == expected)
+        await client.disconnect()
+
+    moment = "2026-01-01T00:00:00+00:00"
+    first, second, third = Seen(), Seen(), Seen()
+    write(messages, 1)
+    await live(first, 2, 3, expected=[2, 3])
+    write(messages, 4)
+    messages.insert("messages", {"id": 5, "at": moment})
+    await live(second, 6, expected=[4, 5, 6])
+    assert second.backfilled[:2] == [4, 5]
+    # The types of the columns are remembered too.
+    assert second.changes[1].new["at"].isoformat() == moment
+    await live(third, 7, expected=[7])
+    store.close()
+
+
+async def test_two_equal_registrations_remember_apart(
+    messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "handled.db")
+    seen = [Seen(), Seen()]
+    for numbers in ((1,), (2,)):
+        client = make_client()
+        channel = client.channel("room")
+        for each in seen:
+            channel.on("postgres_changes", INSERTS, each, backfill=Backfill("id", store=store))
+        await channel.subscribe()
+        await channel.ready()
+        write(messages, *numbers)
+        await until(lambda: all(each.numbers[-1:] == list(numbers) for each in seen))  # noqa: B023
+        await client.disconnect()
+    assert [each.numbers for each in seen] == [[1, 2], [1, 2]]
+    store.close()
+
+
+async def test_filter_schema_and_columns_are_carried_over(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    server.table("things", {"id": "int8", "kind": "text", "rest": "text"}, schema="mine")
+    seen = Seen()
+    binding = {
+        "event": "INSERT",
+        "schema": "mine",
+        "table": "things",
+        "filter": 'kind=eq."a,b"',
+        "select": ["kind"],
+    }
+    channel = client.channel("room")
+    channel.on("postgres_changes", binding, seen, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    await away(server, channel)
+    for number, kind in enumerate(("a,b", "a", "b", "a,b"), 1):
+        server.insert("things", {"id": number, "kind": kind, "rest": "x"}, schema="mine")
+    server.faults.refuse(None)
+    await until(lambda: seen.numbers == [1, 4])
+    assert seen.changes[0].new == {"id": 1, "kind": "a,b"}
+
+
+async def test_updates_are_read_by_when_they_happened_and_deletes_are_told_as_a_gap(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen, events = Seen(), ClientEvents(client)
+    write(messages, 1, 2)
+    channel = client.channel("room").on("postgres_changes", ALL, seen, backfill=Backfill("at"))
+    await channel.subscribe()
+    await channel.ready()
+
+    def update(number: int, second: int) -> None:
+        new = {"id": number, "text": str(second), "at": f"2026-01-01T00:00:{second:02}+00:00"}
+        messages.update("messages", new)
+
+    update(1, 1)
+    await until(lambda: len(seen.changes) == 1)
+    await away(messages, channel)
+    update(1, 2)
+    update(2, 3)
+    update(1, 4)
+    messages.delete("messages", {"id": 2})
+    messages.faults.refuse(None)
+    await until(lambda: len(seen.changes) == 2)
+    await events.some("gap", 3)
+    update(1, 5)
+    await until(lambda: len(seen.changes) == 3)
+    assert [change.event_type for change in seen.changes] == ["UPDATE"] * 3
+    assert [change.new["text"] for change in seen.changes] == ["1", "4", "5"]
+    reasons = [gap[3] for gap in events.of("gap")]
+    assert sorted(reasons) == ["deletes", "feed", "lost"]
+
+
+async def test_reading_that_fails_is_told_and_tried_again(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen, events, calls = Seen(), ClientEvents(client), []
+
+    async def fetch(page: Any) -> list[dict[str, Any]]:
+        calls.append(page)
+        if len(calls) in (1, 3):
+            raise ConnectionError("no database")
+        if page.newest:
+            return []
+        return [] if page.after else [{"id": 1}]
+
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", fetch=fetch))
+    await channel.subscribe()
+    await channel.ready()
+    messages.faults.cut()
+    await until(lambda: seen.numbers == [1])
+    await until(lambda: len(calls) == 5)
+    assert [str(error) for error in events.errors] == ["no database"] * 2
+    assert [(page.newest, page.after) for page in calls[1:]] == [
+        (True, None),
+        (False, None),
+        (False, None),
+        (False, (1,)),
+    ]
+
+
+async def test_what_cannot_be_read_at_all_is_said_and_live_changes_go_on(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen, events = Seen(), ClientEvents(client)
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("nothing"))
+    await channel.subscribe()
+    with pytest.raises(Exception, match=r"column messages\.nothing does not exist"):
+        await channel.ready()
+    write(messages, 1)
+    await until(lambda: seen.numbers == [1])
+    (gap,) = events.of("gap")
+    assert (gap[0], gap[3]) == ("realtime:room", "backfill")
+    assert len(events.errors) == 1
+
+
+async def test_a_refused_token_is_asked_for_anew(
+    messages: LocalRealtime, make_client: MakeClient
+) -> None:
+    tokens: list[str] = []
+
+    def token() -> str:
+        tokens.append(messages.token(expires_in=3600, number=len(tokens)))
+        return tokens[-1]
+
+    seen = Seen()
+    client = make_client(access_token=token)
+    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    await away(messages, channel)
+    write(messages, 1)
+    messages.faults.refuse(None)
+    await until(lambda: seen.numbers == [1])
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Backfill(""), "names of columns"),
+        (lambda: Backfill("id", key=()), "names of columns"),
+        (lambda: Backfill("id", overlap=(1000, 60.0)), "below 1000"),
+        (lambda: Backfill("id", overlap=(-1, 60.0)), "below 1000"),
+        (lambda: Backfill("id", overlap=(10, -1.0)), "positive"),
+        (lambda: Backfill("id", overlap=NOTHING), "rows, seconds"),
+        (lambda: Backfill("id", fetch=NOTHING), "async function"),
+        (lambda: Backfill("id", url="x.supabase.co"), "PostgREST"),
+    ],
+)
+def test_a_backfill_that_cannot_work_is_refused_at_once(make: Any, match: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=match):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("type", "filter", "backfill", "match"),
+    [
+        ("broadcast", {"event": "*"}, Backfill("id"), "postgres_changes"),
+        ("postgres_changes", INSERTS, "id", "Backfill"),
+        ("postgres_changes", {"event": "*", "schema": "public"}, Backfill("id"), "one table"),
+        ("postgres_changes", {**INSERTS, "event": "DELETE"}, Backfill("id"), "not there"),
+        ("postgres_changes", {**INSERTS, "event": "UPDATE"}, Backfill("id"), "updated_at"),
+        (
+            "postgres_changes",
+            {**INSERTS, "filter": "text=like.a*%"},
+            Backfill("id"),
+            "wildcard",
+        ),
+    ],
+)
+def test_a_binding_that_cannot_be_read_is_refused_at_once(
+    type: str, filter: Any, backfill: Any, match: str
+) -> None:
+    client = RealtimeClient("wss://x.supabase.co/realtime/v1", params={"apikey": "key"})
+    with pytest.raises((ValueError, TypeError), match=match):
+        client.channel("room").on(type, filter, print, backfill=backfill)  # type: ignore[call-overload]
+
+
+def test_where_the_tables_are_must_be_known() -> None:
+    client = RealtimeClient("ws://localhost:4000/socket", params={"apikey": "key"})
+    channel = client.channel("room")
+    with pytest.raises(ValueError, match="url="):
+        channel.on("postgres_changes", INSERTS, print, backfill=Backfill("id"))
+    channel.on("postgres_changes", INSERTS, print, backfill=Backfill("id", url="http://x/rest/v1"))

@@ -1,0 +1,75 @@
+"""``SqliteStore``: notes that outlive the process."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from supabase_rt import SqliteStore
+
+from .support.programs import run_program
+
+
+async def test_notes_are_kept_by_name_and_replaced(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "notes.db")
+    assert await store.load("a") == {}
+    await store.save("a", {"x": "1", "y": "2"}, [])
+    await store.save("b", {"x": "3"}, [])
+    await store.save("a", {"x": "4", "z": "5"}, ["y", "unknown"])
+    assert await store.load("a") == {"x": "4", "z": "5"}
+    assert await store.load("b") == {"x": "3"}
+    store.close()
+    assert await SqliteStore(tmp_path / "notes.db").load("b") == {"x": "3"}
+    # Closed is not over.
+    assert await store.load("b") == {"x": "3"}
+
+
+async def test_a_save_is_all_or_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "notes.db")
+    await store.save("a", {"x": "1"}, [])
+    with pytest.raises(sqlite3.Error):
+        await store.save("a", {"y": "2", "z": None}, ["x"])  # type: ignore[dict-item]
+    assert await store.load("a") == {"x": "1"}
+
+
+async def test_many_save_at_once(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "notes.db")
+    other = SqliteStore(tmp_path / "notes.db")
+    saves = [
+        (store if number % 2 else other).save(f"n{number % 5}", {str(number): "x"}, [])
+        for number in range(50)
+    ]
+    await asyncio.gather(*saves)
+    found = [await store.load(f"n{number}") for number in range(5)]
+    assert sum(map(len, found)) == 50
+
+
+async def test_a_folder_that_is_missing_is_an_error_at_the_first_use(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "nowhere" / "notes.db")
+    with pytest.raises(sqlite3.OperationalError):
+        await store.load("a")
+
+
+KILLED = """
+import asyncio, os, sys
+from supabase_rt import SqliteStore
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    for number in range(20):
+        await store.save("a", {str(number): "x"}, [])
+    print("saved", flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_saved_outlives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    program = await run_program(KILLED, str(path))
+    assert (program.code, program.out.strip()) == (-9, "saved")
+    assert len(await SqliteStore(path).load("a")) == 20
