@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 
 from ..server import DatabaseProblem, EmbeddedPostgres
 
 __all__ = ["TestPostgres"]
+
+ATTEMPTS = 100
+PAUSE = 0.05
 
 
 class TestPostgres:
@@ -43,7 +47,18 @@ class TestPostgres:
         try:
             yield self._postgres.url_of(name)
         finally:
-            self._run(f"drop database {name} with (force)")
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        """Drop a database. A slot goes a moment after the server that followed it has hung up."""
+        import psycopg
+
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(psycopg.errors.ObjectInUse):
+                self._run(f"drop database {name} with (force)")
+                return
+            time.sleep(PAUSE)
+        self._run(f"drop database {name} with (force)")
 
     def _run(self, statement: str) -> None:
         import psycopg
