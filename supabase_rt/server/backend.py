@@ -59,6 +59,10 @@ class DatabaseAway(Exception):
 class AskedDatabase(Protocol):
     """What is asked of a database; the answers come through callbacks."""
 
+    @property
+    def reachable(self) -> bool:
+        """Whether it is there."""
+
     def ask_rights(
         self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
     ) -> None:
@@ -163,6 +167,11 @@ class Backend:
     def _asked(self) -> AskedDatabase | None:
         """The database, where it decides: a policy written in Python comes first."""
         return self.database if self.policy is default_policy else None
+
+    @property
+    def away(self) -> bool:
+        """Whether there is a database that cannot be reached; then nothing can be joined."""
+        return self.database is not None and not self.database.reachable
 
     def authorize(
         self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]

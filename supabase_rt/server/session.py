@@ -183,7 +183,8 @@ class Session:
         if config.private:
             self.backend.authorize(token, message.topic.removeprefix(PREFIX), grant)
         else:
-            grant(Rights())
+            # A public channel needs the database of its project too.
+            grant(None if self.backend.away else Rights())
 
     def _check(self, message: Message) -> tuple[JoinConfig, Token]:
         """What a join asks for, in the order of checks of section 3.5, up to the token.

@@ -102,8 +102,6 @@ UNLIKE = {
     "JWKS, so a token signed with a private key is refused as one whose key is unknown.",
     "The right to send": "is asked of the policies at the join and at a new token, not when "
     "something is first sent. A policy that changes in between is seen at the next join.",
-    "A database that is away": "refuses private joins as the real server does; public ones are "
-    "accepted.",
     "Sizes": "are those of the JSON text; the real server measures its own form of the data.",
     "A stop": "closes every socket with 1012; the real server cuts those without channels.",
     "A broadcast that says it is JSON and is not, or is a push of kind 0": "does not reach "

@@ -322,8 +322,10 @@ async def test_a_database_that_is_away_is_said_to_be(
         await client.join(ROOM, private=True)
         assert db.backend.database is not None
         await db.backend.database.stop()  # type: ignore[attr-defined]
-        found = await client.ask("2", "2", "realtime:x", "phx_join", {"config": {"private": True}})
-        assert found[4]["response"] == {"reason": f"UnableToConnectToProject: {gone}"}
+        for private in (True, False):
+            config = {"config": {"private": private}}
+            found = await client.ask("2", "2", "realtime:x", "phx_join", config)
+            assert found[4]["response"] == {"reason": f"UnableToConnectToProject: {gone}"}
         await client.send("1", "3", ROOM, "access_token", {"access_token": other})
         assert (await client.recv())[4]["message"] == gone
         assert (await client.recv())[3] == "phx_close"

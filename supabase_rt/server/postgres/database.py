@@ -81,6 +81,11 @@ class Database:
         """Whether it was started and not stopped."""
         return self._follower is not None
 
+    @property
+    def reachable(self) -> bool:
+        """Whether it is there, as far as the stream of its changes can tell."""
+        return self._follower is not None and self._follower.following
+
     # -- start and end -----------------------------------------------------------------
 
     async def start(self) -> None:

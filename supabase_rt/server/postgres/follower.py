@@ -55,6 +55,11 @@ class Follower:
         """Open the stream; raises ``DatabaseProblem``."""
         self._stream = await self._open_stream()
 
+    @property
+    def following(self) -> bool:
+        """Whether the stream is open."""
+        return self._stream is not None
+
     async def close(self) -> None:
         """Close the stream; ``run`` must have ended."""
         stream, self._stream = self._stream, None
