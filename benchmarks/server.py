@@ -30,6 +30,7 @@ HEADING = "## What the local server bears"
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 HEARTBEAT = 20.0
+BUSY = "The times are those of a machine that was busy with other work."
 UNLIMITED = [
     f"--max-{name}=none"
     for name in (
@@ -84,6 +85,8 @@ class Found:
     """Bytes of the server for a socket with all its channels."""
     after: float = 0.0
     """The same after the load."""
+    busy: bool = False
+    """Whether other work had the cores when it began."""
     joining: float = 0.0
     """Seconds for all sockets to connect and join."""
 
@@ -226,7 +229,7 @@ def _join(topic: str, number: int) -> str:
 
 async def measure(load: Load) -> Found:
     """One run."""
-    found = Found()
+    found = Found(busy=hasattr(os, "getloadavg") and os.getloadavg()[0] > 1)
     connector = aiohttp.TCPConnector(limit=0)
     async with serving() as server, aiohttp.ClientSession(connector=connector) as session:
         crowd = Crowd(load, found, session)
@@ -279,6 +282,11 @@ def section(load: Load, found: Found) -> str:
         "limits are lifted by options. Server and sockets share one machine",
         f"({cores} cores, Python {platform.python_version()}, {platform.system()}).",
         "`make bench-server` measures it anew and rewrites this section.",
+        *(
+            ["The times are those of a machine that was busy with other work."]
+            if found.busy
+            else []
+        ),
         "",
         "| measured | |",
         "|---|---|",

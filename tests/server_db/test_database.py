@@ -196,7 +196,7 @@ async def test_what_is_wrong_is_said_in_one_line(
             "missing"
         ): '"missing" does not exist; name another one in the database URL',
         url.replace("postgres@", "nobody@"): '"nobody" does not exist; name another one',
-        "postgresql:///x?host=/nowhere": "No such file or directory.*; is PostgreSQL running",
+        "postgresql:///x?host=/nowhere": "No such file or directory.*; start it, or give the URL",
     }
     for bad, problem in cases.items():
         with pytest.raises(DatabaseProblem, match=problem) as caught:

@@ -25,8 +25,8 @@ REMEDIES = {
     "does not exist": "; name another one in the database URL, or create it",
     "no pg_hba.conf entry": "; allow this user and address in pg_hba.conf",
     "failed to resolve host": "; check the host in the database URL",
-    "Connection refused": "; is PostgreSQL running there?",
-    "No such file or directory": "; is PostgreSQL running there?",
+    "Connection refused": "; start it, or give the URL of another",
+    "No such file or directory": "; start it, or give the URL of another",
     "timeout expired": "; is the host reachable from here?",
     "too many clients": "; close some, or raise max_connections",
 }
