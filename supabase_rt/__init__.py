@@ -98,3 +98,17 @@ __all__ = [
     "create_client",
     "postgres_changes_filter",
 ]
+
+
+def _no_name(name: str) -> object:
+    from .protocol.names import snake_case
+
+    python = snake_case(name)
+    if python != name and python in __all__:
+        # An AttributeError would lose its text where the name is imported.
+        raise ImportError(f"supabase_rt has no {name!r}; in Python it is {python!r}")
+    raise AttributeError(f"module 'supabase_rt' has no attribute {name!r}")
+
+
+# Not by def: type checkers would take every name for one that is there.
+globals()["__getattr__"] = _no_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 from .core import Core, Reply
 from .enums import ChannelState, ListenType, SubscribeStatus
@@ -130,6 +130,13 @@ class RealtimeChannel(Sugar):
 
     def __repr__(self) -> str:
         return f"<RealtimeChannel {self.topic!r} {self.state}>"
+
+    _moved: ClassVar[dict[str, str]] = {
+        "join": "subscribe()",
+        "push": "send()",
+        **{f"is_{state}": f'state == "{state}"' for state in ChannelState},
+        **{f"is{state.capitalize()}": f'state == "{state}"' for state in ChannelState},
+    }
 
     if not TYPE_CHECKING:
 

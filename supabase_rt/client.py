@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self, overload
 
 import aiohttp
 
@@ -82,7 +82,7 @@ class RealtimeClient:
     def __init__(
         self,
         endpoint: str,
-        *,
+        *wrong: Never,
         params: Mapping[str, Any] | None = None,
         timeout: float = 10.0,
         heartbeat_interval: float = 25.0,
@@ -111,7 +111,7 @@ class RealtimeClient:
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in _NOT_OPTIONS}
         options["reconnect"] = reconnect = reconnect if reconnect is not None else ReconnectPolicy()
-        check_unknown(unknown, list(options), "RealtimeClient")
+        check_unknown(unknown, list(options), "RealtimeClient", wrong)
         check_options(options)
         self._key = check_key(params)
         query = dict(params or {})
@@ -188,6 +188,14 @@ class RealtimeClient:
             logger=self.log if self._logger is not None else None,
             pacer=limit and Pacer(limit, options["max_outbound"]),
         )
+
+    _moved: ClassVar[dict[str, str]] = {
+        "close": "disconnect()",
+        "listen": "run_forever()",
+        "endPoint": "endpoint_url()",
+        "accessToken": "access_token_value, and set_auth() to change it",
+        "reconnectAfterMs": "the option reconnect_after, in seconds",
+    }
 
     if not TYPE_CHECKING:
 
@@ -482,4 +490,4 @@ class RealtimeClient:
         return look(self._core)
 
 
-_NOT_OPTIONS = ("self", "endpoint", "unknown", "__class__")
+_NOT_OPTIONS = ("self", "endpoint", "wrong", "unknown", "__class__")

@@ -22,6 +22,10 @@ to do). The hint is also a note of the exception, so that a traceback shows it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .protocol.names import no_attribute
+
 __all__ = [
     "AuthError",
     "BindingMismatch",
@@ -49,6 +53,13 @@ class RealtimeError(Exception):
 
     hint: str = ""
     """What to do about it."""
+
+    _moved: ClassVar[dict[str, str]] = {"message": "str(error)", "cause": "error.__cause__"}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def __init__(
         self,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from .core import Core
 from .enums import ConnectionState
+from .protocol.names import no_attribute
 
 __all__ = ["Health", "look"]
 
@@ -15,6 +17,11 @@ __all__ = ["Health", "look"]
 @dataclass(frozen=True, slots=True)
 class Health:
     """What ``client.health()`` returns. Moments are Unix time, durations seconds."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     state: ConnectionState
     connected_since: float | None

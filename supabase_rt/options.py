@@ -25,11 +25,19 @@ class UnknownOption(TypeError, ValueError):
     """An option that the client does not know: a wrong keyword, or a wrong key of a dict."""
 
 
-def check_unknown(unknown: Mapping[str, Any], known: list[str], what: str) -> None:
-    """Raise ``UnknownOption`` with the nearest name, or the Python one of a JavaScript name."""
+def check_unknown(
+    unknown: Mapping[str, Any], known: list[str], what: str, positional: tuple[Any, ...] = ()
+) -> None:
+    """Raise ``UnknownOption`` with the nearest name, or the Python one of a JavaScript name.
+
+    Raise ``TypeError`` for what stands where supabase-js has its object of options.
+    """
+    if positional:
+        raise TypeError(f"the options of {what} are keyword arguments: {what}(..., {known[0]}=...)")
     for name in unknown:
         snake = snake_case(name)
         python = snake.removesuffix("_ms")
+        python = f"{python}_" if f"{python}_" in known else python
         if python in known and python != name:
             unit = " and takes seconds" if snake.endswith("_ms") else ""
             raise UnknownOption(f"{what} has no option {name!r}; in Python it is {python!r}{unit}")

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from .protocol.names import no_attribute
 
 __all__ = ["Outcome", "Waiting"]
 
@@ -22,6 +24,10 @@ class Outcome(Generic[T]):
 
     ``unheard`` is called with a failure that nobody is waiting for when it happens.
     """
+
+    _moved: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("then", "catch"), "an await: result = await channel.send(...)"
+    )
 
     __slots__ = ("__weakref__", "_error", "_result", "_settled", "_unheard", "_waiters")
 
@@ -86,6 +92,11 @@ class Outcome(Generic[T]):
             # Raised at every await: without this it would grow by a trace each time.
             raise self._error.with_traceback(None)
         return self._result  # type: ignore[return-value]
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def __repr__(self) -> str:
         if not self._settled:

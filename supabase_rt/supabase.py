@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from .channel import RealtimeChannel
 from .client import RealtimeClient
@@ -35,6 +35,9 @@ AUTH_OPTIONS = {
 """The keys of ``auth=`` in supabase-js, and what the auth client calls them."""
 
 
+OPTIONS = ("realtime", "access_token", "db", "auth", "global_")
+
+
 class SupabaseClient:
     """A Supabase project: its Realtime client, and the channel methods of supabase-js.
 
@@ -46,13 +49,15 @@ class SupabaseClient:
         self,
         url: str,
         key: str,
-        *,
+        *wrong: Never,
         realtime: RealtimeOptions | None = None,
         access_token: Callable[[], str | Awaitable[str | None] | None] | None = None,
         db: Mapping[str, Any] | None = None,
         auth: Mapping[str, Any] | None = None,
         global_: Mapping[str, Any] | None = None,
+        **unknown: Never,
     ) -> None:
+        check_unknown(unknown, list(OPTIONS), "create_client", wrong)
         check_key({"apikey": key})
         for name, given, known in (
             ("db", db, ["schema"]),
@@ -218,12 +223,13 @@ def _check_keys(name: str, given: Any, known: list[str]) -> None:
 def create_client(
     url: str,
     key: str,
-    *,
+    *wrong: Never,
     realtime: RealtimeOptions | None = None,
     access_token: Callable[[], str | Awaitable[str | None] | None] | None = None,
     db: Mapping[str, Any] | None = None,
     auth: Mapping[str, Any] | None = None,
     global_: Mapping[str, Any] | None = None,
+    **unknown: Never,
 ) -> SupabaseClient:
     """A client of the project at ``url``; does no I/O and needs no event loop.
 
@@ -240,6 +246,7 @@ def create_client(
     Raises:
         ValueError, TypeError: no key, an unusable URL, an unknown option.
     """
+    check_unknown(unknown, list(OPTIONS), "create_client", wrong)
     return SupabaseClient(
         url, key, realtime=realtime, access_token=access_token, db=db, auth=auth, global_=global_
     )

@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "supabase_rt"
 
 LAYERS: dict[str, tuple[int, str]] = {
-    "_version errors enums": (0, "vocabulary"),
+    "_version errors enums protocol.names": (0, "vocabulary"),
     "protocol.frames": (1, "values"),
     "stopwatch": (3, "shell"),
-    "protocol.names protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
+    "protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
     "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "
     "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
@@ -298,7 +298,7 @@ def test_the_public_names_are_the_promised_ones() -> None:
 def test_the_package_imports_what_it_exports_and_nothing_else() -> None:
     taken = {
         alias.asname or alias.name
-        for node in nodes(".")
+        for node in tree(".").body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }

@@ -6,9 +6,9 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from .jsonedge import JsonEdge
+from .jsonedge import JsonEdge, check_names
 
 __all__ = ["ReconnectPolicy"]
 
@@ -116,6 +116,12 @@ class ReconnectPolicy(JsonEdge):
         if not self.enabled:
             return False
         return self.max_attempts is None or attempts_made < self.max_attempts
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *_: Any, **given: Any) -> Self:
+            check_names(cls, given)
+            return object.__new__(cls)
 
     @classmethod
     def disabled(cls) -> Self:

@@ -73,6 +73,13 @@ class PostgresChange(_Rows[Row]):
 
     _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
 
+    _moved: ClassVar[dict[str, str]] = {
+        "data": "the change itself: change.new, change.old, change.event_type",
+        "record": "'new'",
+        "old_record": "'old'",
+        "type": "'eventType' as a key and event_type as an attribute",
+    }
+
     def __init__(self, data: PostgresData, types: str | RowModel = "js") -> None:
         self._data = data
         self._types = types

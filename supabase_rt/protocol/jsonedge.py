@@ -9,17 +9,29 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from typing import Any, Self, get_type_hints
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 import msgspec
 
-__all__ = ["JsonEdge"]
+from .names import no_attribute, snake_case
+
+__all__ = ["JsonEdge", "UnknownField", "check_names"]
+
+
+class UnknownField(TypeError, ValueError):
+    """A field that the class does not have: a wrong keyword, or a wrong key of a dict."""
 
 
 class JsonEdge:
     """Mixin of a dataclass that travels as a plain object."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values: tuples become lists, nested objects become dicts."""
@@ -55,15 +67,21 @@ class JsonEdge:
         return cls.from_dict(json.loads(text))
 
 
+def check_names(cls: Any, values: Iterable[Any]) -> None:
+    """Raise ``UnknownField`` with the nearest name for a field that ``cls`` does not have."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(snake_case(str(name)), names, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+            raise UnknownField(f"{cls.__name__} has no {name!r}; {meant}")
+
+
 def _check_names(cls: Any, values: Any) -> None:
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} is read from an object, not from {values!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    for name in values:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(fields)}"
-            raise ValueError(f"{cls.__name__} has no {name!r}; {meant}")
+    check_names(cls, values)
     for name, field in fields.items():
         defaults = (field.default, field.default_factory)
         if name not in values and defaults == (dataclasses.MISSING, dataclasses.MISSING):

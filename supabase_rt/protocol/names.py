@@ -1,4 +1,4 @@
-"""Names that a line of supabase-js brought along: the error says what they are in Python."""
+"""Names that came along from elsewhere: the error says what they are called here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,26 @@ def snake_case(name: str) -> str:
 
 
 def no_attribute(owner: object, name: str) -> AttributeError:
-    """The error for an attribute that ``owner`` lacks, to be raised in ``__getattr__``."""
+    """The error for an attribute that ``owner`` lacks, to be raised in ``__getattr__``.
+
+    A class may say in ``_moved`` what names of another kind have become.
+    """
     message = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    for spelling in (snake_case(name), f"{name}_"):
-        if spelling != name and hasattr(type(owner), spelling):
-            message = f"{message}; in Python it is {spelling!r}"
-            break
+    moved = getattr(type(owner), "_moved", {}).get(name)
+    if moved is not None:
+        return AttributeError(f"{message}; here it is {moved}")
+    snake = snake_case(name)
+    for spelling in (snake, f"{name}_", snake.removesuffix("_ms")):
+        if spelling != name and _has(owner, spelling):
+            unit = " and in seconds" if name.endswith("Ms") else ""
+            return AttributeError(f"{message}; in Python it is {spelling!r}{unit}")
     return AttributeError(message)
+
+
+def _has(owner: object, name: str) -> bool:
+    """As ``hasattr``, which would come back here for an object without the attribute."""
+    try:
+        own = object.__getattribute__(owner, "__dict__")
+    except AttributeError:
+        own = {}
+    return name in own or hasattr(type(owner), name)

@@ -67,6 +67,9 @@ class Payload(_Mapping[str, Any]):
     _names: ClassVar[dict[str, str]]
     """The attribute behind each key, in the order of the keys."""
 
+    _moved: ClassVar[dict[str, str]] = {}
+    """What the keys of other clients have become."""
+
     _optional: ClassVar[str] = ""
     """The key that is absent, as in supabase-js, while its value is ``None``."""
 
@@ -80,8 +83,10 @@ class Payload(_Mapping[str, Any]):
         return value
 
     def _no_key(self, key: str) -> str:
+        if key in self._moved:
+            return f"{key!r}: here it is {self._moved[key]}"
         for js_key, name in self._names.items():
-            if name == key:
+            if name == snake_case(str(key)):
                 return f"{key!r}: the key is {js_key!r}, the attribute {name!r}"
         return key
 
