@@ -97,6 +97,7 @@ async def test_the_pieces_of_a_page(
         "other": create_client(server.url, server.anon_key),
         "client": client,
         "create_client": create_client,
+        "pytest": pytest,
         "url": server.url,
         "key": server.anon_key,
         "token": server.token("authenticated", sub="anna"),
