@@ -46,8 +46,6 @@ class WireLog:
         self._answered: set[str] = set()
         """Refs of joins that have an answer: the first one counts."""
         self._joined: dict[str, Join] = {}
-        self.asked: dict[str, int] = {}
-        """How often each topic was asked for."""
         self.joins: dict[str, list[Join]] = {}
         """The joins that the server accepted."""
 
@@ -68,7 +66,6 @@ class WireLog:
         elif message.event == "phx_join" and fate == "whole" and not self._is_past(link, message):
             self._asked[message.topic] = (link.number, str(message.ref))
             self._joined.pop(message.topic, None)
-            self.asked[message.topic] = self.asked.get(message.topic, 0) + 1
 
     def _is_past(self, link: ProxyLink, message: Message) -> bool:
         """Whether this was held back for so long that a later link has asked since."""

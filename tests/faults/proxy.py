@@ -47,7 +47,9 @@ class ProxyLink:
         down = Pipe(self, DOWN, upstream, self.client)
         self.pipes = {UP: up, DOWN: down}
         try:
-            await asyncio.gather(up.run(), down.run())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(up.run())
+                group.create_task(down.run())
         finally:
             self.client.transport.abort()
             self.server.transport.abort()
@@ -151,7 +153,7 @@ class FaultProxy:
         self.links.append(link)
         try:
             await link.run(reader)
-        except OSError:
+        except* OSError:
             reset(writer)
         finally:
             self.links.remove(link)

@@ -58,8 +58,10 @@ def _arguments(name: str, rng: random.Random) -> tuple[Any, ...]:
     match name:
         case "stall":
             return (rng.choice((("up", "down"), ("up",), ("down",))), rng.random() < 0.5, seconds)
-        case "outage" | "deaf" | "restart":
+        case "outage" | "deaf" | "restart" | "rest":
             return (seconds,)
+        case "token":
+            return (rng.choice(("raises", "hangs", "is None", "is cancelled")), seconds)
         case "refuse":
             return (rng.choice(STATUSES), seconds)
         case "latency":
@@ -105,6 +107,9 @@ WEIGHTS = {
     "burst": 3,
     "send": 3,
     "track": 1,
+    "token": 2,
+    "rest": 2,
+    "cancel": 1,
 }
 
 

@@ -102,6 +102,27 @@ class LabFaults:
     async def refuse_join(self, reason: str, count: int) -> None:
         self.server.faults.refuse_next_join(reason, count, close=1001 if count == 2 else None)
 
+    # -- the program around it -----------------------------------------------------------
+
+    async def token(self, mode: str, seconds: float) -> None:
+        """The token callback does not do its work for a while."""
+        self.lab.token_mode = mode
+        self.lab.client.set_auth()
+        await asyncio.sleep(seconds)
+        self.lab.token_mode = "good"
+
+    async def rest(self, seconds: float) -> None:
+        """The user closes the client, and opens it again later."""
+        await self.lab.client.disconnect()
+        await asyncio.sleep(seconds)
+        self.lab.client.connect()
+
+    async def cancel(self) -> None:
+        """Somebody cancels tasks that are not theirs."""
+        for task in asyncio.all_tasks():
+            if task.get_name() in ("supabase_rt:link", "supabase_rt:token", "supabase_rt:writer"):
+                task.cancel()
+
     # -- the users -----------------------------------------------------------------------
 
     async def burst(self, count: int) -> None:

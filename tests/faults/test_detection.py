@@ -91,4 +91,4 @@ def test_hours_of_losses_leave_no_more_behind_than_the_first_one() -> None:
 def test_the_bound_of_the_schedules_is_that_of_the_default_policy() -> None:
     policy = ReconnectPolicy()
     heartbeat = 25.0 + 25.0 + 30.0
-    assert heartbeat + policy.max_backoff + 10.0 + 30.0 + policy.max_backoff + 60.0 == BOUND
+    assert heartbeat + policy.max_backoff + 20.0 + 30.0 + policy.max_backoff + 60.0 == BOUND
