@@ -52,7 +52,7 @@ def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Ste
     def flat(what: str, works: dict[str, Work], *names: str) -> Step:
         title = f"by number of {what}"
         chosen = [one for one in clients if one.name in names]
-        return lambda: measure_flat(f"flat-{what}", title, works, chosen, flood, few)
+        return lambda: measure_flat(f"flat-{what}", title, works, chosen, flood, rounds)
 
     def rejoin(channels: int) -> Awaitable[list[Row]]:
         return measure_rejoin(channels, clients, flood, few, paced=not quick)

@@ -37,7 +37,7 @@ async def measure_sending(
         return float((await child.ask("send", count=count))["cpu"])
 
     async def act(runner: Runner, child: Child) -> list[float]:
-        count = SENDING.messages(share * runner.client.share)
+        count = SENDING.messages(share * runner.client.sending_share)
         await send(runner, child, WARM_UP)
         return [await send(runner, child, count) / count * 1e6]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import DecodeError
 from . import edge
-from .columns import convert_row
+from .columns import convert_row, js_row
 from .messages import plain
 from .models import RowModel
 from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys
@@ -134,6 +134,8 @@ class PostgresChange(_Rows[Row]):
 
     def _row_new(self, types: str | RowModel) -> Any:
         data = self._data
+        if types == "js" and data.type == "INSERT":
+            return js_row(data.columns, data.record)
         if not isinstance(types, str):
             return types.new(data)
         if data.type == "INSERT" or data.type == "UPDATE":

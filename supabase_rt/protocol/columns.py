@@ -20,7 +20,8 @@ import functools
 import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from operator import itemgetter
+from typing import Any, ClassVar, Final, NoReturn
 
 import msgspec
 
@@ -35,6 +36,7 @@ __all__ = [
     "convert_change_data",
     "convert_column",
     "convert_row",
+    "js_row",
     "to_array",
     "to_boolean",
     "to_json",
@@ -234,9 +236,41 @@ def _types_raw(columns: bytes) -> dict[str, str]:
         return _types(loads(columns))
 
 
-def _js_plan(types: dict[str, str]) -> list[tuple[str, Convert]]:
-    converts = ((name, _js_convert(type_name)) for name, type_name in types.items())
-    return [(name, convert) for name, convert in converts if convert is not None]
+class _JsPlan:
+    """What is converted in the rows of one table, as supabase-js does it: texts only."""
+
+    __slots__ = ("_converts", "_look")
+
+    latest: ClassVar[tuple[bytes, _JsPlan]]
+    """The last one used and its columns: comparing them is cheaper than hashing them."""
+
+    def __init__(self, types: dict[str, str]) -> None:
+        found = ((name, _js_convert(type_name)) for name, type_name in types.items())
+        self._converts = [(name, convert) for name, convert in found if convert is not None]
+        names = [name for name, _ in self._converts]
+        # The first name twice, for with one name it would be no tuple.
+        self._look = itemgetter(*names, names[0]) if names else None
+
+    def convert(self, row: dict[str, Any]) -> None:
+        """Convert a row in place."""
+        if self._look is None:
+            return
+        try:
+            # The server of today sends few of these as texts: mostly one look is all.
+            for value in self._look(row):
+                if type(value) is str:
+                    break
+            else:
+                return
+        except KeyError:
+            pass
+        for name, convert in self._converts:
+            value = row.get(name)
+            if isinstance(value, str):
+                row[name] = convert(value)
+
+
+_JsPlan.latest = b"[]", _JsPlan({})
 
 
 def _python_plan(types: dict[str, str]) -> dict[str, Cell]:
@@ -246,8 +280,8 @@ def _python_plan(types: dict[str, str]) -> dict[str, Cell]:
 
 # Keyed by the text of the columns: a table's changes repeat it byte for byte.
 @functools.lru_cache(PLANS)
-def _js_plan_cached(columns: bytes) -> list[tuple[str, Convert]]:
-    return _js_plan(_types_raw(columns))
+def _js_plan_cached(columns: bytes) -> _JsPlan:
+    return _JsPlan(_types_raw(columns))
 
 
 @functools.lru_cache(PLANS)
@@ -269,16 +303,21 @@ def _decode_row(record: Any) -> dict[str, Any]:
     raise DecodeError(f"a row that is no object but {type(record).__name__}")
 
 
-def _js_row(columns: Any, record: Any) -> dict[str, Any]:
-    row = _decode_row(record)
+def js_row(columns: Any, record: Any) -> dict[str, Any]:
+    """``convert_row`` in the mode ``"js"``."""
+    try:
+        row: dict[str, Any] = _row.decode(record)
+    except (*_UNREAD, TypeError):
+        row = _decode_row(record)
     if isinstance(columns, msgspec.Raw):
-        plan = _js_plan_cached(bytes(columns))
+        text = bytes(columns)
+        known, plan = _JsPlan.latest
+        if text != known:
+            plan = _js_plan_cached(text)
+            _JsPlan.latest = text, plan
     else:
-        plan = _js_plan(_types(columns))
-    for name, convert in plan:
-        value = row.get(name)
-        if isinstance(value, str):
-            row[name] = convert(value)
+        plan = _JsPlan(_types(columns))
+    plan.convert(row)
     return row
 
 
@@ -315,7 +354,7 @@ def convert_row(columns: Any, record: Any, mode: str) -> dict[str, Any]:
     unknown mode. Protocol reference, section 9.2.
     """
     if mode == "js":
-        return _js_row(columns, record)
+        return js_row(columns, record)
     if mode == "python":
         return _python_row(columns, record)
     check_mode(mode)
