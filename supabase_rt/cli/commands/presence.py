@@ -1,0 +1,127 @@
+"""``supabase-rt presence``: who is in a channel, and being there oneself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..command import Command, CommandFailed
+from ..screen import Screen, printable
+from ..target import add_target_options, channel_options, make_client
+
+if TYPE_CHECKING:
+    from ... import RealtimeChannel
+
+__all__ = ["COMMAND"]
+
+EPILOG = """\
+examples:
+  supabase-rt presence lobby                                    who is there, on every change
+  supabase-rt presence lobby --track '{"mood": "curious"}' --as anna
+  supabase-rt presence lobby --once --json                      the state of now, for scripts
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("topic", help="the channel's name, without 'realtime:'")
+    parser.add_argument("--track", metavar="JSON", help="be present with this")
+    parser.add_argument("--as", dest="presence_key", metavar="NAME", help="the key to be under")
+    parser.add_argument("--once", action="store_true", help="show the state once and end")
+    parser.add_argument("--private", action="store_true", help="a private channel")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_target_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show who is there until Ctrl+C."""
+    tracked = None
+    if options.track is not None:
+        try:
+            tracked = json.loads(options.track)
+        except ValueError as exc:
+            raise CommandFailed(f"--track is not JSON: {exc}", code=2) from None
+        if not isinstance(tracked, dict):
+            raise CommandFailed('--track is a JSON object, such as \'{"mood": "x"}\'', code=2)
+    asyncio.run(_watch(options, tracked))
+    return 0
+
+
+async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) -> None:
+    from ... import RealtimeError
+
+    supabase = make_client(options)
+    presence: dict[str, Any] = {"enabled": True}
+    if options.presence_key:
+        presence["key"] = options.presence_key
+    told = _Told(options, waits=tracked is not None)
+    try:
+        channel = supabase.channel(
+            options.topic, channel_options(private=options.private, presence=presence)
+        )
+        channel.on("presence", {"event": "sync"}, lambda: told.state(channel))
+        told.note(f"connecting to {supabase.supabase_url} ...")
+        async with supabase.realtime:
+            await channel.subscribe()
+            if tracked is not None:
+                status = await channel.track(tracked)
+                if status != "ok":
+                    raise CommandFailed(f"not tracked: {status}")
+                told.begin(channel)
+            if options.once:
+                await asyncio.wait_for(told.shown.wait(), options.timeout)
+            else:
+                await supabase.realtime.run_forever()
+    except TimeoutError:
+        raise CommandFailed("the server sent no state; is presence switched off there?") from None
+    except RealtimeError as exc:
+        raise CommandFailed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from None
+    except (ValueError, TypeError) as exc:
+        raise CommandFailed(str(exc), code=2) from None
+
+
+class _Told:
+    """Prints the state whenever it has changed."""
+
+    def __init__(self, options: argparse.Namespace, *, waits: bool) -> None:
+        self._options = options
+        self._waits = waits
+        self._out = Screen()
+        self._err = Screen(sys.stderr)
+        self.shown = asyncio.Event()
+
+    def note(self, text: str) -> None:
+        self._err.say(self._err.paint(printable(text), "grey"))
+
+    def begin(self, channel: RealtimeChannel) -> None:
+        """We are there ourselves now; what is shown before that would lack us."""
+        self._waits = False
+        if channel.presence_state():
+            self.state(channel)
+
+    def state(self, channel: RealtimeChannel) -> None:
+        if self._waits or (self._options.once and self.shown.is_set()):
+            return
+        state = channel.presence_state()
+        if self._options.json:
+            self._out.say(json.dumps(state))
+        else:
+            self._out.say(self._out.paint(f"{len(state)} present", "bold"))
+            for key, entries in sorted(state.items()):
+                for entry in entries:
+                    about = {name: value for name, value in entry.items() if name != "presence_ref"}
+                    self._out.say(" ", self._out.paint(printable(key), "cyan"), printable(about))
+        self.shown.set()
+
+
+COMMAND = Command(
+    name="presence",
+    summary="show who is in a channel, or be there",
+    description="Show the presence state of a channel on every change, and be part of it.",
+    epilog=EPILOG,
+    configure=configure,
+    run=run,
+)

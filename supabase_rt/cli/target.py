@@ -1,0 +1,72 @@
+"""Which project a command talks to: the options for it, and the client made of them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .command import CommandFailed
+
+if TYPE_CHECKING:
+    from .. import SupabaseClient
+
+__all__ = ["add_target_options", "channel_options", "make_client", "seconds", "target_of"]
+
+ABOUT = "SUPABASE_URL and SUPABASE_KEY in the environment do the same as --url and --key."
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def add_target_options(parser: argparse.ArgumentParser, *, timeout: float = 10.0) -> None:
+    """``--url``, ``--key``, ``--token`` and ``--timeout``."""
+    group = parser.add_argument_group("the project", ABOUT)
+    group.add_argument("--url", help="such as https://<ref>.supabase.co or http://127.0.0.1:54321")
+    group.add_argument("--key", help="an API key of it")
+    group.add_argument("--token", help="the token of a user (SUPABASE_TOKEN); default: the key")
+    group.add_argument(
+        "--timeout", type=seconds, default=timeout, metavar="S", help="(%(default)g s)"
+    )
+
+
+def target_of(options: argparse.Namespace) -> tuple[str, str, str | None]:
+    """URL, key and token; raises ``CommandFailed`` where one is missing."""
+    url = options.url or os.environ.get("SUPABASE_URL")
+    key = options.key or os.environ.get("SUPABASE_KEY")
+    if not url:
+        raise CommandFailed("which project? Give --url, or set SUPABASE_URL", code=2)
+    if not key:
+        raise CommandFailed("an API key is needed: give --key, or set SUPABASE_KEY", code=2)
+    return url, key, options.token or os.environ.get("SUPABASE_TOKEN") or None
+
+
+def make_client(options: argparse.Namespace, **realtime: Any) -> SupabaseClient:
+    """A client of the project; raises ``CommandFailed`` for a URL or key that cannot work."""
+    from .. import create_client
+
+    url, key, token = target_of(options)
+    # What the client logs by itself the commands say in their own way.
+    logging.getLogger("supabase_rt").addHandler(logging.NullHandler())
+    try:
+        client = create_client(url, key, realtime={"timeout": options.timeout, **realtime})
+        if token is not None:
+            client.realtime.set_auth(token)
+    except (ValueError, TypeError) as exc:
+        raise CommandFailed(str(exc), code=2) from None
+    return client
+
+
+def channel_options(*, private: bool, **config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``channel()`` takes, with only what was asked for."""
+    return {"config": {**({"private": True} if private else {}), **config}}
