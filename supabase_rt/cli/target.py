@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .command import CommandFailed
 
 if TYPE_CHECKING:
-    from .. import SupabaseClient
+    from .. import ReconnectPolicy, SupabaseClient
+    from ..types import (
+        BroadcastOptions,
+        ChannelConfigOptions,
+        ChannelOptions,
+        PresenceOptions,
+        RealtimeOptions,
+    )
 
 __all__ = ["add_target_options", "channel_options", "make_client", "seconds", "target_of"]
 
@@ -51,15 +57,20 @@ def target_of(options: argparse.Namespace) -> tuple[str, str, str | None]:
     return url, key, options.token or os.environ.get("SUPABASE_TOKEN") or None
 
 
-def make_client(options: argparse.Namespace, **realtime: Any) -> SupabaseClient:
+def make_client(
+    options: argparse.Namespace, reconnect: ReconnectPolicy | None = None
+) -> SupabaseClient:
     """A client of the project; raises ``CommandFailed`` for a URL or key that cannot work."""
     from .. import create_client
 
     url, key, token = target_of(options)
+    settings: RealtimeOptions = {"timeout": options.timeout}
+    if reconnect is not None:
+        settings["reconnect"] = reconnect
     # What the client logs by itself the commands say in their own way.
     logging.getLogger("supabase_rt").addHandler(logging.NullHandler())
     try:
-        client = create_client(url, key, realtime={"timeout": options.timeout, **realtime})
+        client = create_client(url, key, realtime=settings)
         if token is not None:
             client.realtime.set_auth(token)
     except (ValueError, TypeError) as exc:
@@ -67,6 +78,18 @@ def make_client(options: argparse.Namespace, **realtime: Any) -> SupabaseClient:
     return client
 
 
-def channel_options(*, private: bool, **config: Mapping[str, Any]) -> dict[str, Any]:
+def channel_options(
+    *,
+    private: bool,
+    broadcast: BroadcastOptions | None = None,
+    presence: PresenceOptions | None = None,
+) -> ChannelOptions:
     """What ``channel()`` takes, with only what was asked for."""
-    return {"config": {**({"private": True} if private else {}), **config}}
+    config: ChannelConfigOptions = {}
+    if private:
+        config["private"] = True
+    if broadcast:
+        config["broadcast"] = broadcast
+    if presence:
+        config["presence"] = presence
+    return {"config": config}

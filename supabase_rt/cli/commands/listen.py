@@ -61,10 +61,13 @@ async def _listen(options: argparse.Namespace) -> int:
 
     supabase = make_client(options)
     told = _Told(options)
-    config: dict[str, Any] = {"presence": {"enabled": True}} if options.presence else {}
     try:
         channel = supabase.channel(
-            options.topic, channel_options(private=options.private, **config)
+            options.topic,
+            channel_options(
+                private=options.private,
+                presence={"enabled": True} if options.presence else None,
+            ),
         )
         _register(channel, options, told)
     except (ValueError, TypeError, RealtimeError) as exc:

@@ -14,6 +14,7 @@ from ..target import add_target_options, channel_options, make_client
 
 if TYPE_CHECKING:
     from ... import RealtimeChannel
+    from ...types import PresenceOptions
 
 __all__ = ["COMMAND"]
 
@@ -54,7 +55,7 @@ async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) ->
     from ... import RealtimeError
 
     supabase = make_client(options)
-    presence: dict[str, Any] = {"enabled": True}
+    presence: PresenceOptions = {"enabled": True}
     if options.presence_key:
         presence["key"] = options.presence_key
     told = _Told(options, waits=tracked is not None)

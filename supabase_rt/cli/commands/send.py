@@ -72,10 +72,11 @@ async def _send(options: argparse.Namespace, payload: Any) -> str:
     from ... import RealtimeError
 
     supabase = make_client(options)
-    # Without the server's answer nobody knows whether it was allowed.
-    acked = {"broadcast": {"ack": True}}
     try:
-        channel = supabase.channel(options.topic, channel_options(private=options.private, **acked))
+        # Without the server's answer nobody knows whether it was allowed.
+        channel = supabase.channel(
+            options.topic, channel_options(private=options.private, broadcast={"ack": True})
+        )
         if options.http:
             await channel.http_send(options.event, payload)
             return "ok"

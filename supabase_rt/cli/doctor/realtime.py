@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..target import channel_options
 from .result import Report
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def _refused(report: Report, name: str, exc: Exception, remedy: str = "") -> Non
 async def _check_broadcast(report: Report, supabase: SupabaseClient, timeout: float) -> None:
     from ... import RealtimeError
 
-    config = {"config": {"broadcast": {"self": True, "ack": True}}}
-    channel = supabase.channel(TOPIC, config)
+    channel = supabase.channel(
+        TOPIC, channel_options(private=False, broadcast={"self": True, "ack": True})
+    )
     started = time.perf_counter()
     try:
         await channel.subscribe(timeout=timeout)
@@ -139,8 +141,7 @@ async def _check_private(
 ) -> None:
     from ... import RealtimeError
 
-    config = {"config": {"private": True, "broadcast": {"ack": True}}}
-    channel = supabase.channel(topic, config)
+    channel = supabase.channel(topic, channel_options(private=True))
     try:
         await channel.subscribe(timeout=timeout)
     except RealtimeError as exc:
