@@ -183,7 +183,7 @@ def may_import(module: str, target: str) -> bool:
     if mine == 5:
         return theirs <= 2 or theirs == 5
     if mine == 6:
-        return target in (".", "server") or theirs == 6
+        return target in (".", "server", "types") or theirs == 6
     return theirs <= mine
 
 
