@@ -30,7 +30,7 @@ from .protocol.messages import plain
 from .protocol.pages import BackfillPage
 from .registration import Registration, Reports
 
-__all__ = ["CatchingUp", "CatchupReports", "Unhandled", "catching_up"]
+__all__ = ["CatchingUp", "CatchupReports", "Feeder", "Unhandled", "catching_up"]
 
 log: Final = logging.getLogger("supabase_rt.backfill")
 
@@ -42,6 +42,14 @@ LONGEST_PAUSE: Final = 30.0
 
 class Unhandled(Exception):
     """Raised by a handler of ours that could not hand its event on; nobody is told."""
+
+
+class Feeder:
+    """A handler of ours that waits for a reader of the user's."""
+
+    def release(self) -> None:
+        """The worker should end: stop waiting."""
+        raise NotImplementedError
 
 
 class CatchupReports(Protocol):
@@ -87,7 +95,11 @@ class CatchingUp(Registration):
         self._unsaved = Notes({}, [])
         self._columns: Any = None
         self._columns_seen: Any = None
-        self._has_failed = False
+        self._has_failed = self._is_released = False
+        given: object = handler
+        self._release: Callable[[], None] | None = (
+            given.release if isinstance(given, Feeder) else None
+        )
         self._failures = 0
         self._reading: asyncio.Future[Any] | None = None
         self._missed_since: float | None = None
@@ -160,6 +172,9 @@ class CatchingUp(Registration):
                 return
             step = self._machine.next()
             is_ending = self._stopping or self._ended
+            if is_ending and self._release is not None:
+                # Nobody may be reading the stream; what waits keeps until there is a link again.
+                return
             if isinstance(step, Handle):
                 await self._handle_one(step)
             elif is_ending:
@@ -180,16 +195,18 @@ class CatchingUp(Registration):
 
     async def _handle_one(self, step: Handle) -> None:
         change = step.payload if step.row is None else self._change(step.row)
-        self._has_failed = False
+        self._has_failed = self._is_released = False
         await self._handle((change,))
         if self._has_failed:
-            self._machine.failed(step)
+            if not self._is_released:
+                self._machine.failed(step)
         else:
             await self._save(self._machine.handled(step))
 
     def failed(self, error: BaseException, event: Any) -> None:
         self._has_failed = True
-        if not isinstance(error, Unhandled):
+        self._is_released = isinstance(error, Unhandled)
+        if not self._is_released:
             super().failed(error, event)
 
     def _change(self, row: Any) -> BackfilledChange:
@@ -342,6 +359,8 @@ class CatchingUp(Registration):
 
     def stop(self) -> asyncio.Task[None] | None:
         worker = super().stop()
+        if self._release is not None:
+            self._release()
         if self._reading is not None:
             self._reading.cancel()
         return worker

@@ -8,7 +8,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from .backfill import Backfill
 from .errors import InvalidState, TimedOut
+from .handover import Feed, HandOver
 from .listening import AnyPresence, Broadcasts, Changes, Filter, Listening, Presences, Systems
 from .outcome import Outcome
 from .protocol.config import check_filter, check_listen_type, check_seconds
@@ -49,6 +51,7 @@ class Iterating(Listening):
         maxsize: int = ...,
         *,
         model: builtins.type[Row],
+        backfill: Backfill | None = ...,
     ) -> Stream[PostgresChange[Row]]: ...
 
     @overload
@@ -59,6 +62,7 @@ class Iterating(Listening):
         maxsize: int = ...,
         *,
         types: TypesMode | None = ...,
+        backfill: Backfill | None = ...,
     ) -> Stream[PostgresChange[dict[str, Any]]]: ...
 
     @overload
@@ -99,21 +103,30 @@ class Iterating(Listening):
         *,
         types: str | None = None,
         model: builtins.type[Any] | None = None,
+        backfill: Backfill | None = None,
     ) -> Stream[Any]:
         """The same events as an async iterator, from this call on. See ``on``.
 
         At most ``maxsize`` events wait; then the oldest goes, counted and told by ``gap``. Ends
         when the channel is closed. Raises as ``on``, except that what is bound already may be
-        streamed while joined.
+        streamed while joined. With ``backfill`` an event counts as handled when the next one is
+        asked for or the loop is left.
         """
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
         self._check_options(maxsize, "drop_oldest", types)
-        reading = self._reading(listen_type, types, model)
+        options: dict[str, Any] = {"types": self._reading(listen_type, types, model)}
+        self._check_backfill(listen_type, checked, backfill)
         self._require_live()
         self._require_bound(listen_type, checked)
-        found: Stream[Any] = Stream(self._core.dispatch, self._machine.topic, maxsize)
-        registration = self._register(listen_type, checked, weak_handler(found), types=reading)
+        found: Stream[Any]
+        if backfill is None:
+            found = Stream(self._core.dispatch, self._machine.topic, maxsize)
+            registration = self._register(listen_type, checked, weak_handler(found), **options)
+        else:
+            found = HandOver(self._core.dispatch, self._machine.topic)
+            options |= {"backfill": backfill, "maxsize": maxsize}
+            registration = self._register(listen_type, checked, Feed(found), **options)
         found._attach(registration)
         self._streams.add(found)
         if self._machine.rest is not None:

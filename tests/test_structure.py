@@ -36,10 +36,8 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol protocol.*": (2, "machines"),
     "outcome loopbound http auth transport link wire reader rest stores connection": (3, "shell"),
     "health options pacing types registration emitter dispatch core stream backfill catchup "
-    "registry listening iterating sugar sending channel client mainline services supabase": (
-        4,
-        "public API",
-    ),
+    "handover registry listening iterating sugar sending channel client mainline services "
+    "supabase": (4, "public API"),
     "server server.*": (5, "local server"),
     "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.*": (
         6,

@@ -1,0 +1,80 @@
+"""A stream that says when an event is done with: for ``stream(..., backfill=...)``.
+
+The next event is given out when it is asked for, and by that the one before counts as handled; so
+does the last one when the loop is left. Others wait in the queue of the registration, where they
+can be read again if the program ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any, TypeVar
+
+from .catchup import Feeder, Unhandled
+from .registration import Reports
+from .stream import Stream
+
+__all__ = ["Feed", "HandOver"]
+
+P = TypeVar("P")
+
+
+class HandOver(Stream[P]):
+    """As ``Stream``, one event at a time."""
+
+    def __init__(self, reports: Reports, source: str) -> None:
+        super().__init__(reports, source, 1)
+        self._done: asyncio.Future[None] | None = None
+
+    def offer(self, payload: P) -> asyncio.Future[None]:
+        """Give out an event; the future ends when it is done with."""
+        self._done = done = asyncio.get_running_loop().create_future()
+        self._take(payload)
+        return done
+
+    async def __anext__(self) -> P:
+        if not self._waiting:
+            self.let_go()
+        return await super().__anext__()
+
+    def let_go(self) -> None:
+        """What was taken is done with; what was not is not going to be."""
+        if self._done is None or self._done.done():
+            return
+        if self._waiting:
+            self._waiting.clear()
+            self._done.set_exception(Unhandled())
+        else:
+            self._done.set_result(None)
+
+    def _release(self) -> None:
+        self.let_go()
+        super()._release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_done", None) is not None:
+            self.let_go()
+        super().__del__()
+
+
+class Feed(Feeder):
+    """The handler that feeds a stream, which somebody else keeps."""
+
+    def __init__(self, stream: HandOver[Any]) -> None:
+        self._stream = weakref.ref(stream)
+
+    async def __call__(self, payload: Any) -> None:
+        stream = self._stream()
+        if stream is None:
+            raise Unhandled
+        done = stream.offer(payload)
+        # Else a loop that was left could not be told by its stream being collected.
+        del stream
+        await done
+
+    def release(self) -> None:
+        """The worker should end: do not wait for whoever reads the stream."""
+        stream = self._stream()
+        if stream is not None:
+            stream.let_go()

@@ -1,0 +1,115 @@
+"""``stream(..., backfill=Backfill(...))``: the same, as an iterator."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+from supabase_rt import Backfill, RealtimeClient, SqliteStore
+from supabase_rt.server import LocalRealtime
+
+from .support.clients import MakeClient
+from .support.waiting import our_tasks, until
+from .test_backfill import INSERTS, away, messages, write
+
+__all__ = ["messages"]
+
+
+async def take(stream: Any, count: int) -> list[int]:
+    found = []
+    async for change in stream:
+        found.append(change.new["id"])
+        if len(found) == count:
+            break
+    return found
+
+
+async def test_a_stream_gives_what_was_missed_between_what_came_live(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    channel = client.channel("room")
+    stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 1, 2)
+    await until(lambda: client.health().frames_in >= 4)
+    await away(messages, channel)
+    write(messages, 3, 4)
+    messages.faults.refuse(None)
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 5)
+    assert await take(stream, 5) == [1, 2, 3, 4, 5]
+    await stream.aclose()
+
+
+async def test_what_a_slow_reader_has_no_room_for_is_read_again(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    channel = client.channel("room")
+    stream = channel.stream("postgres_changes", INSERTS, maxsize=2, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, *range(1, 101))
+    await until(lambda: client.health().dropped_events > 50)
+    assert await take(stream, 100) == list(range(1, 101))
+    await stream.aclose()
+
+
+async def test_an_event_is_handled_when_the_next_is_asked_for_or_the_loop_is_left(
+    messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "handled.db")
+
+    async def life(count: int, *numbers: int) -> list[int]:
+        client = make_client()
+        channel = client.channel("room")
+        stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id", store=store))
+        await channel.subscribe()
+        await channel.ready()
+        write(messages, *numbers)
+        found = await take(stream, count)
+        del stream
+        gc.collect()
+        await client.disconnect()
+        return found
+
+    assert await life(2, 1, 2, 3) == [1, 2]
+    assert await life(1) == [3]
+    assert await life(1, 4) == [4]
+    store.close()
+
+
+async def test_nobody_need_read_for_the_client_to_close(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    channel = client.channel("room")
+    stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 1, 2)
+    await until(lambda: client.health().frames_in >= 4)
+    async with asyncio.timeout(4.0):
+        await client.disconnect()
+    assert our_tasks() == []
+    # What waited is not lost: the next connection reads it.
+    await client.connect()
+    assert await take(stream, 2) == [1, 2]
+    await stream.aclose()
+
+
+async def test_a_stream_ends_with_its_channel(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    channel = client.channel("room")
+    stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id"))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 1)
+    assert (await anext(stream)).new["id"] == 1
+    reading = asyncio.create_task(take(stream, 5), name="reading")
+    await asyncio.sleep(0)
+    await channel.unsubscribe()
+    assert await reading == []
