@@ -18,6 +18,7 @@ from .connections import Line
 from .images import RowChange
 from .problems import DatabaseProblem
 from .render import Evaluated, Rendered, encode, evaluate
+from .settled import settled
 from .visibility import Delivery, Subscription, conditions_of, deliveries, visible_rows
 
 __all__ = ["DatabaseFeed"]
@@ -178,6 +179,7 @@ class DatabaseFeed:
         if not concerned:
             return []
         async with self._line.use() as conn:
+            await settled(conn, (change.transaction for change in changes))
             shape = await read_shape(conn, oid, {each.role for each in concerned})
             if shape is None:
                 return []

@@ -134,7 +134,7 @@ class Follower:
         if relation is None or begun is None:
             raise PgOutputError("a row outside of a transaction, or of an unknown table")
         moment = timestamp(begun.committed_at)
-        change = row_change(relation, message, begun.final_lsn, moment)
+        change = row_change(relation, message, begun.final_lsn, moment, begun.xid)
         if (relation.schema, relation.name) != ("realtime", "messages"):
             self._batch.append(change)
         elif change.type == "INSERT" and change.new is not None:

@@ -26,6 +26,8 @@ class RowChange:
     old: Image | None
     commit_lsn: int
     commit_timestamp: str
+    transaction: int = 0
+    """Its number, as far as the log gives it; 0 where it is not known."""
 
     @property
     def filter_row(self) -> Image:
@@ -43,7 +45,11 @@ class RowChange:
 
 
 def row_change(
-    relation: Relation, message: Insert | Update | Delete, commit_lsn: int, commit_timestamp: str
+    relation: Relation,
+    message: Insert | Update | Delete,
+    commit_lsn: int,
+    commit_timestamp: str,
+    transaction: int = 0,
 ) -> RowChange:
     """A change by name, with the old row as far as the replica identity gives it."""
     new: Image | None = None
@@ -59,7 +65,7 @@ def row_change(
         elif message.old_is_full:
             new = _with_unchanged(relation, message, old)
     kind = type(message).__name__.upper()
-    return RowChange(relation, kind, new, old, commit_lsn, commit_timestamp)
+    return RowChange(relation, kind, new, old, commit_lsn, commit_timestamp, transaction)
 
 
 def _image(relation: Relation, values: Values, *, key_only: bool = False) -> Image:

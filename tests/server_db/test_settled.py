@@ -1,0 +1,43 @@
+"""A commit is told a moment before others can see it; nobody is asked in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+
+from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.server.postgres.settled import settled
+
+NUMBER = "select pg_current_xact_id()::text::bigint & 4294967295"
+
+
+async def test_a_transaction_that_is_not_over_is_waited_for(postgres: EmbeddedPostgres) -> None:
+    connect = psycopg.AsyncConnection.connect
+    async with (
+        await connect(postgres.url) as writer,
+        await connect(postgres.url, autocommit=True) as reader,
+    ):
+        row = await (await writer.execute(NUMBER)).fetchone()
+        assert row is not None
+        waiting = asyncio.ensure_future(settled(reader, [row[0]]))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await writer.commit()
+        await waiting
+
+
+async def test_what_is_over_is_not_waited_for(postgres: EmbeddedPostgres) -> None:
+    connect = psycopg.AsyncConnection.connect
+    async with await connect(postgres.url, autocommit=True) as conn:
+        row = await (await conn.execute(NUMBER)).fetchone()
+        assert row is not None
+        # Among them one of the epoch before, by its number.
+        for numbers in ([row[0]], [3, row[0]], [4294967295], []):
+            await asyncio.wait_for(settled(conn, numbers), 10)
+
+
+async def test_what_never_comes_is_given_up(postgres: EmbeddedPostgres) -> None:
+    connect = psycopg.AsyncConnection.connect
+    async with await connect(postgres.url, autocommit=True) as conn:
+        await asyncio.wait_for(settled(conn, [2_000_000_000]), 30)
