@@ -34,11 +34,15 @@ ATTEMPTS = 500
 all the same."""
 
 
-async def settled(conn: psycopg.AsyncConnection, numbers: Iterable[int]) -> None:
-    """Return when all these transactions (their numbers are those of the log) can be seen."""
+async def settled(conn: psycopg.AsyncConnection, numbers: Iterable[int]) -> bool:
+    """Wait until these transactions can be seen; False where that took too long.
+
+    The numbers are those of the log.
+    """
     wanted = sorted(set(numbers))
     for _ in range(ATTEMPTS):
         row = await (await conn.execute(VISIBLE, (wanted,))).fetchone()
         if row is None or row[0] is not False:
-            return
+            return True
         await asyncio.sleep(PAUSE)
+    return False
