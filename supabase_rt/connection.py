@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -97,7 +96,7 @@ class Connection(TokenUser):
         self._first_attempt = False
         self._shutting: asyncio.Task[None] | None = None
         self._helpers: set[asyncio.Task[Any]] = set()
-        self._impatient: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._impatient: set[asyncio.Task[Any]] = set()
         self._is_resting = False
         self._closed = asyncio.Event()
         self._closed.set()
@@ -115,6 +114,7 @@ class Connection(TokenUser):
         self._alarm.forget()
         self._http.forget()
         self._helpers.clear()
+        self._impatient.clear()
         is_closed = self._closed.is_set()
         # An Event belongs to the loop that first waited for it.
         self._closed = asyncio.Event()
@@ -199,6 +199,7 @@ class Connection(TokenUser):
         self._helpers.add(task)
         if not patient:
             self._impatient.add(task)
+            task.add_done_callback(self._impatient.discard)
         task.add_done_callback(self._helpers.discard)
         return task
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from .emitter import Emitter, Taker
 from .enums import HeartbeatStatus
@@ -55,6 +55,9 @@ class Tally:
 class Dispatch:
     """Tells channels, client listeners and callers what the machines report."""
 
+    _tellers: ClassVar[dict[type, Callable[[Any, Any], None]]]
+    """What to do with each event of the machines: one table for all clients, at the end."""
+
     def __init__(
         self, logger: Callable[[str, str, Any], None] | None = None, host: str = ""
     ) -> None:
@@ -69,30 +72,11 @@ class Dispatch:
         self._leavers: set[asyncio.Task[Any]] = set()
         self._ends: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         self._in_error = False
-        self._tellers: dict[type, Callable[[Any], None]] = {
-            events.Delivered: self.deliver,
-            events.PresenceDelivered: self._presence,
-            events.StatusChanged: lambda event: event.channel.owner._status(event),
-            events.ReadyChanged: lambda event: event.channel.owner._ready_changed(event.error),
-            events.ChannelRemoved: lambda event: event.channel.owner._removed(),
-            events.ChannelResumed: self._resumed,
-            events.GapFound: lambda event: self.client_event(
-                "gap", event.topic, event.since, event.until, event.reason
-            ),
-            events.PushEnded: self._push_ended,
-            events.HeartbeatReported: self._heartbeat,
-            events.LinkOpened: self._opened,
-            events.LinkClosed: self._closed,
-            events.ReconnectScheduled: self._reconnecting,
-            events.Reconnected: lambda event: self.client_event("reconnected", event.downtime),
-            events.ErrorReported: lambda event: self.error(event.error),
-            events.GaveUpForGood: self._gave_up,
-        }
 
     def tell(self, event: Any) -> None:
         """Tell one event. Raises nothing that user code raised."""
         try:
-            self._tellers[type(event)](event)
+            self._tellers[type(event)](self, event)
         except Exception:
             # Our own mistake: an event lost is bad, a reader lost is worse.
             log.exception("could not tell %s", type(event).__name__)
@@ -295,3 +279,24 @@ class Dispatch:
         self.heartbeat_registration = Registration(
             callback, self, source="heartbeat callback", limit=2, maxsize=None
         )
+
+
+Dispatch._tellers = {
+    events.Delivered: Dispatch.deliver,
+    events.PresenceDelivered: Dispatch._presence,
+    events.StatusChanged: lambda self, event: event.channel.owner._status(event),
+    events.ReadyChanged: lambda self, event: event.channel.owner._ready_changed(event.error),
+    events.ChannelRemoved: lambda self, event: event.channel.owner._removed(),
+    events.ChannelResumed: Dispatch._resumed,
+    events.GapFound: lambda self, event: self.client_event(
+        "gap", event.topic, event.since, event.until, event.reason
+    ),
+    events.PushEnded: Dispatch._push_ended,
+    events.HeartbeatReported: Dispatch._heartbeat,
+    events.LinkOpened: Dispatch._opened,
+    events.LinkClosed: Dispatch._closed,
+    events.ReconnectScheduled: Dispatch._reconnecting,
+    events.Reconnected: lambda self, event: self.client_event("reconnected", event.downtime),
+    events.ErrorReported: lambda self, event: self.error(event.error),
+    events.GaveUpForGood: Dispatch._gave_up,
+}
