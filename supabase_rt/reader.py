@@ -210,10 +210,18 @@ class Reader:
             if lane is None or lane.listener is None:
                 lane = self._add_header(header)
             if lane is not None:
-                payload = self._read_body(lane.event, data[body_at:], is_json=data[4] != 0)
-                if payload is not None:
-                    self._tell(lane.listener, payload)
+                body = data[body_at:]
+                if not data[4]:
+                    self._tell(lane.listener, Broadcast(BROADCAST, lane.event, body))
                     return
+                if body.isascii() or is_utf8(body):
+                    try:
+                        payload = Broadcast(BROADCAST, lane.event, undecoded(body))
+                    except UNREADABLE:
+                        pass
+                    else:
+                        self._tell(lane.listener, payload)
+                        return
         self._take_long_way(self._decode_binary, data)
 
     def _add_header(self, header: bytes) -> Lane | None:
@@ -234,16 +242,6 @@ class Reader:
                 self._headers.clear()
             self._headers[header] = lane
         return lane
-
-    def _read_body(self, event: str | None, body: bytes, *, is_json: bool) -> Broadcast | None:
-        if not is_json:
-            return Broadcast(BROADCAST, event, body)
-        if body.isascii() or is_utf8(body):
-            try:
-                return Broadcast(BROADCAST, event, undecoded(body))
-            except UNREADABLE:
-                pass
-        return None
 
     # -- both ----------------------------------------------------------------------------
 

@@ -47,6 +47,9 @@ _WIRE_NAMES: Final = {"_payload": "payload", "_meta": "meta"}
 # -- broadcast ---------------------------------------------------------------------------
 
 
+_set: Final = msgspec.structs.force_setattr
+
+
 class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename=_WIRE_NAMES.get):
     """A broadcast: protocol reference, section 7.4.
 
@@ -73,7 +76,7 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
         value = self._payload
         if isinstance(value, msgspec.Raw):
             value = plain(value)
-            msgspec.structs.force_setattr(self, "_payload", value)
+            _set(self, "_payload", value)
         return value
 
     @property
@@ -82,12 +85,18 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
         value = self._meta
         if isinstance(value, msgspec.Raw):
             value = plain(value)
-            msgspec.structs.force_setattr(self, "_meta", value)
+            _set(self, "_meta", value)
         return value
 
     def __getitem__(self, key: str) -> Any:
-        # Most handlers read just this, and first.
-        return self.payload if key == "payload" else super().__getitem__(key)
+        if key != "payload":
+            return super().__getitem__(key)
+        # Most handlers read just this, and first: the property, written out.
+        value = self._payload
+        if type(value) is msgspec.Raw:
+            value = plain(value)
+            _set(self, "_payload", value)
+        return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Broadcast, (self.type, self.event, self.payload, self.meta)

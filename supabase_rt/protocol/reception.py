@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ..enums import ListenType
 from ..errors import RealtimeError
@@ -28,7 +28,7 @@ from .payloads import (
 from .presence import PresenceState
 from .verdicts import system_error
 
-__all__ = ["Reception"]
+__all__ = ["READERS", "Reception"]
 
 REPLAY_OVERLAP = 30.0
 """Seconds that a replay reaches back beyond the last frame heard: clocks and queues differ."""
@@ -62,13 +62,6 @@ class Reception:
         """Whether every database change must be looked at, for the time when it came."""
         self.changed_at: float = 0.0
         """When the last database change came; kept for ``resubscribe_after`` only."""
-        self.readers: dict[str, Callable[[Any], Delivery | None]] = {
-            "broadcast": self._broadcast,
-            "postgres_changes": self._postgres_changes,
-            "presence_diff": self._presence_diff,
-            "presence_state": self._presence_state,
-            "system": self._system,
-        }
 
     @property
     def listens_to_presence(self) -> bool:
@@ -86,8 +79,7 @@ class Reception:
             self._feed_down_since = self._context.last_frame_at
 
     def watch_changes(self) -> None:
-        """Note when changes come. By another reader, so that who does not ask pays nothing."""
-        self.readers["postgres_changes"] = self._noted_change
+        """Note when changes come. Each of them goes the long way then."""
         self.notes_changes = True
         if self.bindings.route is not None:
             self.bindings.route.forget()
@@ -144,11 +136,9 @@ class Reception:
             gap = GapFound(self._channel.topic, self._replayed_since, until, "replay_truncated")
             self._tell(gap)
 
-    def _noted_change(self, payload: Any) -> Delivery | None:
-        self.changed_at = self._context.last_frame_at
-        return self._postgres_changes(payload)
-
     def _postgres_changes(self, payload: Any) -> Delivery | None:
+        if self.notes_changes:
+            self.changed_at = self._context.last_frame_at
         envelope = read_postgres_changes(payload)
         data = envelope.data
         ids = self.bindings.changed(envelope.ids, data.type)
@@ -217,3 +207,13 @@ class Reception:
             self._feed_down_since = None
             self._tell(GapFound(self._channel.topic, since, until, "feed"))
         self._channel.feed_flows()
+
+
+READERS: Final[dict[str, Callable[[Reception, Any], Delivery | None]]] = {
+    "broadcast": Reception._broadcast,
+    "postgres_changes": Reception._postgres_changes,
+    "presence_diff": Reception._presence_diff,
+    "presence_state": Reception._presence_state,
+    "system": Reception._system,
+}
+"""Who reads the payload of each event. One table for all channels: it would be 600 bytes each."""

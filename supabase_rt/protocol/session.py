@@ -36,6 +36,7 @@ from .messages import Message, plain
 from .outbox import Frame
 from .probes import Probes, is_unmatched
 from .pushes import Push
+from .reception import READERS
 from .reconnect import Reconnector
 from .serializer import BroadcastFrames
 from .transitions import JOINED
@@ -207,9 +208,9 @@ class Session:
         channel = self.channels.get(message.topic)
         if channel is not None and channel.state is JOINED:
             join_ref = message.join_ref
-            reader = channel.reception.readers.get(message.event)
+            reader = READERS.get(message.event)
             if reader is not None and (join_ref is None or join_ref == channel.join_ref):
-                delivery = reader(message.payload)
+                delivery: Delivery | None = reader(channel.reception, message.payload)
                 if delivery is None or self._outbox.is_quiet:
                     return delivery
                 self._outbox.tell(Delivered(*delivery))
@@ -224,9 +225,7 @@ class Session:
             self._reply(message, now)
         elif event in ("phx_close", "phx_error"):
             self._ended_by_server(message, now)
-        elif channel is None or (
-            channel.state is JOINED and event not in channel.reception.readers
-        ):
+        elif channel is None or (channel.state is JOINED and event not in READERS):
             self.context.counters.unknown += 1
         else:
             self.context.counters.stale += 1
