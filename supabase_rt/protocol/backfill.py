@@ -156,7 +156,7 @@ class Backfiller:
     def _next_live(self) -> Step:
         while self._before != 0 and self._queue:
             item = self._queue[0]
-            if not item.is_over and not self._is_duplicate(item):
+            if not self._is_duplicate(item):
                 return item
             self._over(item)
         if self._before != 0 or not self._is_up:
@@ -242,16 +242,12 @@ class Backfiller:
             assert item.mark is not None
             self._past(item.mark)
             return
-        if not item.is_over:
-            item.is_over = True
-            self._waiting -= 1
+        item.is_over = True
+        self._waiting -= 1
         while self._queue and self._queue[0].is_over:
             self._queue.popleft()
             if self._before:
                 self._before -= 1
-            if self._before == 0:
-                # Those behind the mark are not looked at before the reading.
-                break
 
     def asked(self, now: float) -> None:
         """A fetch begins."""

@@ -34,7 +34,6 @@ Position = tuple[Any, ...]
 
 DELIVERY: Final = 10.0
 """Seconds that a change may need from its commit to us."""
-PRUNE_EVERY: Final = 256
 HEARD: Final = "heard"
 FLOOR: Final = "floor"
 """Notes that say up to when nothing was missed, and below what nothing was looked at; all others
@@ -97,6 +96,7 @@ class Ledger:
         rows: int,
         seconds: float,
         page: int = 500,
+        prune_every: int = 256,
     ) -> None:
         self.started: bool = False
         """Whether it is known where to begin."""
@@ -108,6 +108,7 @@ class Ledger:
         self._rows = rows
         self._seconds = seconds
         self._page = page
+        self._prune_every = prune_every
         self._floor = Mark((), ())
         """Below it are rows that were there before the beginning."""
         self._at: dict[Position, float] = {}
@@ -269,7 +270,7 @@ class Ledger:
     def _prune(self) -> list[str]:
         """Forget what is below the line; the names that a store may forget too."""
         self._since_pruned += 1
-        if self._since_pruned < PRUNE_EVERY:
+        if self._since_pruned < self._prune_every:
             return []
         self._since_pruned = 0
         cut = self._low()

@@ -59,7 +59,9 @@ class Life(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.ledger = Ledger(self.cursor, ("id",), rows=ROWS, seconds=SECONDS, page=2)
+        self.ledger = Ledger(
+            self.cursor, ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1
+        )
         self.ledger.restore(self.notes)
         self.worker = Backfiller(self.ledger, QUEUE)
         self.reading = self.in_handler = None
@@ -231,3 +233,318 @@ class Life(RuleBasedStateMachine):
 @pytest.mark.timeout(600)
 def test_every_insert_is_handled_and_none_twice_through_any_life() -> None:
     run_state_machine_as_test(Life, settings=settings(max_examples=100, stateful_step_count=40))
+
+
+class Versions(RuleBasedStateMachine):
+    """The same for rows that are updated, read by the moment of their last change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.table: dict[int, int] = {}
+        """Rows and their versions, which count all changes."""
+        self.version = 0
+        self.shown: dict[int, list[int]] = collections.defaultdict(list)
+        self.is_up = False
+        self.base: int | None = None
+        self.ledger = Ledger("version", ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1)
+        self.worker = Backfiller(self.ledger, QUEUE)
+
+    @rule(number=st.integers(1, 6))
+    def change(self, number: int) -> None:
+        self.version += 1
+        self.table[number] = self.version
+        if self.is_up:
+            row = {"id": number, "version": self.version}
+            self.worker.take(row, self.ledger.mark(row), self.now)
+
+    @rule(seconds=st.sampled_from([0.1, 4.0, 30.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def come_up(self) -> None:
+        self.is_up = True
+        self.worker.feed_up()
+
+    @rule()
+    def get_lost(self) -> None:
+        self.is_up = False
+        self.worker.feed_lost()
+
+    @rule(steps=st.integers(1, 4))
+    def work(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
+
+    def step(self) -> bool:
+        step = self.worker.next()
+        if step is None:
+            return False
+        if isinstance(step, Handle):
+            row = step.row or step.payload
+            self.shown[row["id"]].append(row["version"])
+            self.worker.handled(step)
+            return True
+        rows = [{"id": number, "version": version} for number, version in self.table.items()]
+        rows.sort(key=lambda row: row["version"], reverse=step.window.newest)
+        after = step.window.after[0] if step.window.after else 0
+        self.worker.asked(self.now)
+        found = [row for row in rows if step.window.newest or row["version"] > after]
+        self.worker.fetched(found[: step.window.limit], self.now)
+        if self.base is None:
+            self.base = self.version
+        return True
+
+    def teardown(self) -> None:
+        self.come_up()
+        while self.step():
+            pass
+        assert self.base is not None
+        for number, versions in self.shown.items():
+            assert versions == sorted(set(versions)), f"{number} went back to an older version"
+        for number, version in self.table.items():
+            if version > self.base:
+                assert self.shown[number][-1] == version, f"{number} is not shown as it is"
+
+
+def test_of_every_row_the_latest_version_is_shown_last() -> None:
+    run_state_machine_as_test(
+        Versions, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+    )
+
+
+# -- single turns --------------------------------------------------------------------------
+
+
+def started(maxsize: int = 3) -> Backfiller:
+    """A worker that is up and has begun with an empty table."""
+    ledger = Ledger("id", ("id",), rows=ROWS, seconds=SECONDS, page=2)
+    worker = Backfiller(ledger, maxsize)
+    worker.feed_up()
+    answer(worker)
+    return worker
+
+
+def answer(worker: Backfiller, *numbers: int) -> None:
+    """Answer the fetch that is wanted next."""
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    worker.fetched([{"id": number} for number in numbers], START)
+
+
+def live(worker: Backfiller, number: int) -> bool:
+    row = {"id": number}
+    return worker.take(row, worker.ledger.mark(row), START)
+
+
+def handle(worker: Backfiller) -> int:
+    step = worker.next()
+    assert isinstance(step, Handle)
+    worker.handled(step)
+    found: int = (step.row or step.payload)["id"]
+    return found
+
+
+def test_what_has_no_place_is_dropped_when_the_queue_is_full_and_nothing_is_read_for_it() -> None:
+    worker = started(maxsize=1)
+    assert worker.take("delete", None, START)
+    assert not worker.take("delete", None, START)
+    step = worker.next()
+    assert isinstance(step, Handle)
+    assert worker.handled(step).put == {}
+    assert worker.next() is None
+
+
+def test_reading_that_is_given_up_lets_live_changes_go_on() -> None:
+    worker = started()
+    worker.feed_lost()
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    assert live(worker, 5)
+    worker.asked(START)
+    worker.give_up()
+    assert not worker.is_reading
+    assert handle(worker) == 5
+    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS), 3)
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    assert live(worker, 1)
+    worker.give_up()
+    assert handle(worker) == 1
+
+
+def test_a_page_that_may_lack_a_dropped_row_is_read_once_more() -> None:
+    worker = started(maxsize=1)
+    worker.feed_lost()
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    assert live(worker, 9)
+    worker.asked(START)
+    assert not live(worker, 2)
+    worker.fetched([{"id": 1}, {"id": 3}], START)
+    answer(worker, 1, 2)
+    assert [handle(worker), handle(worker)] == [1, 2]
+
+
+def test_another_subscription_while_reading_reads_once_more() -> None:
+    worker = started()
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    worker.feed_up()
+    answer(worker)
+    answer(worker)
+    assert worker.is_idle
+
+
+def test_rows_without_a_place_end_the_reading() -> None:
+    worker = started()
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    worker.fetched([{"text": "no id"}], START)
+    assert worker.is_idle
+
+
+def test_a_late_row_behind_the_reading_finds_room_in_a_full_queue() -> None:
+    worker = started(maxsize=1)
+    worker.feed_up()
+    answer(worker, 5, 6)
+    assert live(worker, 9)
+    assert [handle(worker), handle(worker)] == [5, 6]
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    assert live(worker, 3)
+    worker.fetched([], START)
+    assert [handle(worker), handle(worker)] == [9, 3]
+
+
+def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> None:
+    worker = started()
+    worker.feed_up()
+    assert worker.take("delete", None, START)
+    answer(worker, 1)
+    assert handle(worker) == 1
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    assert live(worker, 1)
+    worker.fetched([], START)
+    step = worker.next()
+    assert isinstance(step, Handle)
+    assert step.payload == "delete"
+    worker.handled(step)
+    assert worker.next() is None
+    assert len(worker) == 0
+
+
+def test_a_row_that_commits_behind_the_reading_is_handled_before_the_next_page() -> None:
+    worker = started()
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    assert live(worker, 2)
+    worker.fetched([{"id": 1}, {"id": 3}], START)
+    assert [handle(worker), handle(worker), handle(worker)] == [1, 3, 2]
+    answer(worker)
+    assert worker.is_idle
+
+
+def test_a_full_queue_leaves_later_rows_to_the_pages_to_come() -> None:
+    worker = started(maxsize=1)
+    worker.feed_up()
+    answer(worker, 1, 2)
+    assert live(worker, 9)
+    assert not live(worker, 10)
+    assert [handle(worker), handle(worker)] == [1, 2]
+    answer(worker, 9, 10)
+    assert [handle(worker), handle(worker)] == [9, 10]
+    answer(worker)
+    assert worker.is_idle
+
+
+def test_what_failed_is_read_again() -> None:
+    worker = started()
+    assert live(worker, 1)
+    step = worker.next()
+    assert isinstance(step, Handle)
+    worker.failed(step)
+    assert worker.is_idle
+    worker.feed_up()
+    answer(worker, 1)
+    assert handle(worker) == 1
+
+
+def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on() -> None:
+    worker = started()
+    worker.feed_up()
+    answer(worker, 1, 2)
+    worker.feed_lost()
+    assert [handle(worker), handle(worker)] == [1, 2]
+    assert worker.next() is None
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    worker.feed_lost()
+    worker.fetched([{"id": 1}, {"id": 2}], START)
+    assert worker.next() is None
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    worker.asked(START)
+    worker.fetch_failed()
+    answer(worker, 1, 2)
+    answer(worker, 3)
+    assert handle(worker) == 3
+
+
+def test_a_live_row_that_the_reading_brings_first_is_not_handled_again() -> None:
+    worker = started()
+    worker.feed_up()
+    answer(worker, 1, 2)
+    assert live(worker, 2)
+    assert [handle(worker), handle(worker)] == [1, 2]
+    answer(worker)
+    assert worker.is_idle
+
+
+def test_what_a_full_queue_drops_while_nothing_is_read_is_read_after_it() -> None:
+    worker = started(maxsize=1)
+    assert live(worker, 1)
+    assert not live(worker, 2)
+    assert handle(worker) == 1
+    # A row is dropped although there is room: it would overtake the one before.
+    worker = started(maxsize=1)
+    assert [live(worker, 1), live(worker, 2), live(worker, 3)] == [True, False, False]
+    assert handle(worker) == 1
+    answer(worker, 1, 2)
+    assert handle(worker) == 2
+    answer(worker, 3)
+    assert handle(worker) == 3
+
+
+def test_what_is_dropped_before_the_beginning_is_known_is_read_after_it() -> None:
+    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS, page=2), 1)
+    worker.feed_up()
+    assert [live(worker, 1), live(worker, 2)] == [True, False]
+    answer(worker)
+    assert handle(worker) == 1
+    answer(worker, 1, 2)
+    assert handle(worker) == 2
+
+
+def test_a_row_of_the_overlap_that_was_handled_is_passed_over() -> None:
+    worker = started()
+    assert live(worker, 1)
+    assert handle(worker) == 1
+    worker.feed_up()
+    answer(worker, 1, 2)
+    assert handle(worker) == 2
+
+
+def test_what_came_live_since_the_subscription_is_read_first_and_not_handled_twice() -> None:
+    worker = started()
+    worker.feed_up()
+    assert live(worker, 2)
+    answer(worker, 1, 2)
+    assert [handle(worker), handle(worker)] == [1, 2]
+    answer(worker)
+    assert worker.is_idle

@@ -141,3 +141,45 @@ def test_of_a_row_that_was_read_its_older_versions_are_known() -> None:
     found.handled(version(5), NOW, read=True)
     assert [found.is_known(version(second)) for second in (1, 4, 5, 6)] == [True, True, True, False]
     assert not found.is_known(version(4, number=2))
+
+
+def test_text_that_is_no_moment_is_ordered_as_text() -> None:
+    found = Ledger("code", ("id",), rows=3, seconds=60.0)
+    places = [place(found, code=code, id=1).position for code in ("b", "a", "B")]
+    assert sorted(places) == [places[2], places[1], places[0]]
+
+
+def test_what_the_reading_has_yet_to_pass_is_not_forgotten() -> None:
+    found = Ledger("id", ("id",), rows=2, seconds=0.0, page=5, prune_every=1)
+    found.base([], NOW)
+    handle(found, 10, 20, 30, at=NOW)
+    found.begin()
+    for number in (1, 2, 3, 4):
+        mark = place(found, id=number)
+        found.handled(mark, NOW + 100 + number, read=True)
+        found.advance(mark)
+        found.turn(NOW + 100)
+    assert found.heard_until == NOW
+    assert all(found.is_handled(place(found, id=number)) for number in (10, 20, 30))
+    found.turn(NOW + 200, is_last=True)
+    found.end()
+    assert found.heard_until == NOW + 200
+    # 20, 30 and what follows are the last three now.
+    assert found.handled(place(found, id=40), NOW + 201).remove != []
+    assert not found.is_handled(place(found, id=4))
+
+
+def test_versions_that_were_read_are_forgotten_with_their_places() -> None:
+    found = Ledger("at", ("id",), rows=1, seconds=0.0, prune_every=1)
+    found.base([], NOW)
+
+    def version(number: int) -> Mark:
+        return place(found, at=number, id=1)
+
+    for number in range(1, 6):
+        found.handled(version(number), NOW + 100.0 * number, read=True)
+    assert not found.is_handled(version(1))
+    assert found.is_known(version(1)), "an older version than one that is remembered"
+    for number in range(6, 12):
+        found.handled(version(number), NOW + 100.0 * number)
+    assert not found.is_known(version(5))
