@@ -23,7 +23,7 @@ from .work import CHANNELS_FLAT, HANDLERS_FLAT, RECEIVING, Work
 ROUNDS, QUICK_ROUNDS = 7, 2
 FEW_ROUNDS, QUICK_FEW_ROUNDS = 2, 1
 """For what takes long and varies little."""
-IMPORT_ROUNDS = 4
+IMPORT_ROUNDS = SEND_ROUNDS = 4
 QUICK_SHARE = 0.15
 NOT_QUICK = ("crowd", "flat-channels", "memory")
 
@@ -62,7 +62,7 @@ def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Ste
 
     found = {work.name: ("Receiving: CPU per message", receiving(work)) for work in RECEIVING}
     return found | {
-        "send": ("Sending", lambda: measure_sending(clients, flood, few, share)),
+        "send": ("Sending", lambda: measure_sending(clients, flood, min(rounds, SEND_ROUNDS), share)),
         "acked": ("Sending", lambda: measure_acked(clients, flood, few, share)),
         "rejoin-100": ("Recovery", lambda: rejoin(100)),
         "rejoin-500": ("Recovery", lambda: rejoin(500)),
