@@ -44,6 +44,7 @@ def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Ste
     """All that can be measured: name to section and what to call."""
     clients = peers.clients()
     rounds, few = (QUICK_ROUNDS, QUICK_FEW_ROUNDS) if quick else (ROUNDS, FEW_ROUNDS)
+    sends = min(rounds, SEND_ROUNDS)
     share = QUICK_SHARE if quick else 1.0
 
     def receiving(work: Work) -> Step:
@@ -62,7 +63,7 @@ def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Ste
 
     found = {work.name: ("Receiving: CPU per message", receiving(work)) for work in RECEIVING}
     return found | {
-        "send": ("Sending", lambda: measure_sending(clients, flood, min(rounds, SEND_ROUNDS), share)),
+        "send": ("Sending", lambda: measure_sending(clients, flood, sends, share)),
         "acked": ("Sending", lambda: measure_acked(clients, flood, few, share)),
         "rejoin-100": ("Recovery", lambda: rejoin(100)),
         "rejoin-500": ("Recovery", lambda: rejoin(500)),
