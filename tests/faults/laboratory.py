@@ -163,7 +163,7 @@ class Laboratory:
             await self.publish(number, "http")
         await self.until(lambda: all(any(room.got.values()) for room in self.rooms), 5.0, "events")
         await asyncio.sleep(0.1)
-        self.baseline = [name for name in our_tasks() if name != "supabase_rt:writer"]
+        self.baseline = self._tasks()
         self._publisher = asyncio.get_running_loop().create_task(self._publish())
         return self
 
@@ -282,6 +282,13 @@ class Laboratory:
             60.0,
             "an end of every request",
         )
+        # A token callback that hangs is given up after the timeout.
+        await self.until(lambda: "supabase_rt:token" not in our_tasks(), 11.0, "the last token")
+
+    @staticmethod
+    def _tasks() -> list[str]:
+        """A writer is there only while the peer is slow to take what is written."""
+        return [name for name in our_tasks() if name != "supabase_rt:writer"]
 
     async def _probe_presence(self) -> None:
         async with RealtimeClient(
@@ -309,8 +316,7 @@ class Laboratory:
             for one, two in pairwise(room.statuses):
                 assert not self._is_told_twice(one, two), f"{topic}: {one}, then {two}"
         assert all(one != two for one, two in pairwise(self.opens)), self.opens
-        # A writer is there only while the peer is slow to take what is written.
-        tasks = [name for name in our_tasks() if name != "supabase_rt:writer"]
+        tasks = self._tasks()
         assert tasks == self.baseline, f"tasks: {tasks}, at first: {self.baseline}"
         self.report.losses = sum(
             status in FAILURES for room in self.rooms for _, status, _ in room.statuses
