@@ -324,6 +324,8 @@ class CatchingUp(Registration):
                 self._failures = 0
                 self._is_loaded = True
                 if self.is_primed:
+                    # Missed since the last life, not since this one began.
+                    self._missed_since = self._machine.ledger.heard_until
                     self.primed.succeed()
                 return True
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,33 @@ async def test_with_a_store_a_new_process_goes_on_where_the_old_one_was(
     # The types of the columns are remembered too.
     assert second.changes[1].new["at"].isoformat() == moment
     await live(third, 7, expected=[7])
+    store.close()
+
+
+async def test_deletes_while_the_program_was_away_are_told_as_a_gap(
+    messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
+) -> None:
+    store, seen = SqliteStore(tmp_path / "handled.db"), Seen()
+
+    async def live(number: int, gaps: int) -> list[Any]:
+        client = make_client()
+        events = ClientEvents(client)
+        channel = client.channel("room")
+        channel.on("postgres_changes", ALL, seen, backfill=Backfill("id", store=store))
+        await channel.subscribe()
+        await channel.ready()
+        write(messages, number)
+        await until(lambda: number in seen.numbers)
+        found = await events.some("gap", gaps)
+        await client.disconnect()
+        return found
+
+    assert await live(1, gaps=0) == []
+    before = time.time()
+    messages.delete("messages", {"id": 1})
+    ((topic, since, until_, reason),) = await live(2, gaps=1)
+    assert (topic, reason) == ("realtime:room", "updates_deletes")
+    assert since <= before <= until_
     store.close()
 
 

@@ -273,10 +273,9 @@ class Ledger:
         if self._since_pruned < self._prune_every:
             return []
         self._since_pruned = 0
-        cut = self._low()
-        if self._frontier is not None:
-            cut = min(cut, self._frontier.position)
-        count = bisect.bisect_left(self._order, cut)
+        # While reading too: the line cannot overtake the reading, which handles nothing beyond
+        # itself, and leaves ``heard_until`` alone until it has passed all that was handled.
+        count = bisect.bisect_left(self._order, self._low())
         gone = [self._marks.pop(position) for position in self._order[:count]]
         del self._order[:count]
         for mark in gone:
