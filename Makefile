@@ -17,7 +17,7 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench bench-server soak faults conformance clean venv
+.PHONY: help demo test check lint format types cov bench bench-server soak fuzz faults conformance clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -87,9 +87,13 @@ bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' fo
 soak: venv ## 1,000 random fault schedules, a virtual day, 10 minutes of load (SOAK='--minutes 1')
 	@$(BIN)/python -m tests.faults.soak $(SOAK)
 
+fuzz: venv ## hostile input, guided by coverage (FUZZ='--executions 10000 text session')
+	@$(BIN)/python -m pip install -qq --editable '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz.run $(FUZZ)
+
 faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy
 	@$(BIN)/python -m benchmarks.faults
 
 clean: ## remove all that was made
-	@rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
+	@rm -rf $(VENV) .coverage .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -333,6 +333,17 @@ async def test_every_heartbeat_looks_for_a_new_token(
     await until(lambda: pushed_tokens(server) == [tokens[-1]])
 
 
+async def test_a_token_is_renewed_before_it_ends_while_the_socket_only_idles(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client = make_client(access_token=lambda: server.token(expires_in=3.0), heartbeat_interval=60.0)
+    statuses = Statuses()
+    await client.channel("room").subscribe(statuses)
+    await until(lambda: len(pushed_tokens(server)) == 1)
+    assert pushed_tokens(server) == [client.access_token_value]
+    assert statuses.names == ["SUBSCRIBED"]
+
+
 async def test_an_expired_token_is_renewed_and_the_channel_comes_back(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:

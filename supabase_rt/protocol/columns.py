@@ -214,7 +214,7 @@ def _types(columns: Any) -> dict[str, str]:
     """Type by name. Of columns with the same name the first counts, as in supabase-js."""
     try:
         found = msgspec.convert(columns, list[_Column] | None) or []
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except _UNREAD as exc:
         problem = str(exc)
     else:
         return _by_name(found)

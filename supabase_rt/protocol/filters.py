@@ -31,6 +31,8 @@ _KEYWORDS: Final = ("null", "true", "false", "unknown")
 # What separates a column from its condition, and one condition from the next.
 _NOT_IN_COLUMN: Final = re.compile(r'[,=()"]')
 _NEEDS_QUOTES: Final = re.compile(r'[,()"\\]')
+# The list of in is an array of Postgres, where these are structure, nothing at all or NULL.
+_QUOTED_IN_LIST: Final = re.compile(r"|null|.*[{}].*", re.IGNORECASE | re.DOTALL)
 _ESCAPED: Final = re.compile(r'(["\\])')
 _EXPONENT: Final = re.compile(r"e([+-])0*")
 
@@ -96,12 +98,16 @@ def _text(value: object) -> str:
     raise TypeError(f"a filter cannot compare with a {type(value).__name__}: {value!r}")
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str, *, always: bool = False) -> str:
     # The byte order mark is a blank for JavaScript and not for Python, which knows some more;
     # quoting is harmless where it was not needed.
-    if _NEEDS_QUOTES.search(text) or text != text.strip().strip("\ufeff"):
+    if always or _NEEDS_QUOTES.search(text) or text != text.strip().strip("\ufeff"):
         return '"' + _ESCAPED.sub(r"\\\1", text) + '"'
     return text
+
+
+def _element(kind: str, text: str) -> str:
+    return _quoted(text, always=kind == "str" and _QUOTED_IN_LIST.fullmatch(text) is not None)
 
 
 def _member(value: object) -> object:
@@ -135,7 +141,7 @@ def _list(values: Iterable[object]) -> str:
     distinct = dict.fromkeys(_identity(value) for value in values)
     if not distinct:
         raise ValueError("the filter in_ needs at least one value")
-    return f"({','.join(_quoted(text) for _, text in distinct)})"
+    return f"({','.join(_element(kind, text) for kind, text in distinct)})"
 
 
 def _condition(operator: str, value: Any) -> str:

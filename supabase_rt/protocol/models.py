@@ -121,22 +121,33 @@ class RowModel:
         """
         row = plain(record) if isinstance(record, msgspec.Raw) else record
         row = dict(row) if isinstance(row, Mapping) else {}
+        # What no field asks for is not looked at: msgspec fails at a lone surrogate in a name.
+        row = {name: value for name, value in row.items() if name in self._by_column}
         by_type = convert_row(data.columns, record, "python") if row else {}
         for column in self._decimals & row.keys():
             # Not by way of a float, which would lose digits.
             row[column] = by_type[column]
         for column in self._undecoded & row.keys():
-            row[column] = msgspec.Raw(dumps(row[column]))
+            row[column] = self._undecoded_again(data, column, row)
         tried: set[str] = set()
         while True:
             try:
                 return msgspec.convert(row, shape)
             except msgspec.ValidationError as exc:
                 misfit = self._column(str(exc))
+            except (UnicodeError, RecursionError):
+                misfit = None
             if misfit is None or misfit in tried or misfit not in row:
                 raise self._misfit(data, misfit, row)
             tried.add(misfit)
             row[misfit] = by_type[misfit]
+
+    def _undecoded_again(self, data: Any, column: str, row: dict[str, Any]) -> msgspec.Raw:
+        try:
+            return msgspec.Raw(dumps(row[column]))
+        except ValueError:
+            pass
+        raise self._misfit(data, column, row)
 
     def _column(self, problem: str) -> str | None:
         """The column that a complaint of msgspec is about."""

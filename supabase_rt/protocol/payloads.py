@@ -330,11 +330,7 @@ class SystemMessage(Payload):
         return f"<SystemMessage {what}>"
 
 
-class _SystemFrame(msgspec.Struct, gc=False):
-    extension: str
-    status: str
-    message: str
-    channel: str | None = None
+_SYSTEM: Final = ("extension", "status", "message", "channel")
 
 
 def read_system(payload: Any) -> SystemMessage:
@@ -342,10 +338,14 @@ def read_system(payload: Any) -> SystemMessage:
 
     Raises ``DecodeError`` where extension, status or message is missing or no text.
     """
-    try:
-        found = msgspec.convert(plain(payload), _SystemFrame)
-    except msgspec.MsgspecError as exc:
-        problem = str(exc)
-    else:
-        return SystemMessage(found.extension, found.status, found.message, found.channel)
-    raise DecodeError(f"malformed system message: {problem}")
+    # Not by msgspec.convert: it fails at a lone surrogate, in keys that mean nothing here too.
+    found = plain(payload)
+    if not isinstance(found, dict):
+        raise DecodeError(f"malformed system message: no object but {type(found).__name__}")
+    values: list[Any] = [found.get(name) for name in _SYSTEM]
+    extension, status, message, channel = values
+    if not all(isinstance(value, str) for value in (extension, status, message)):
+        raise DecodeError("malformed system message: extension, status or message is no text")
+    if not isinstance(channel, TEXT_OR_NONE):
+        raise DecodeError("malformed system message: the channel is no text")
+    return SystemMessage(extension, status, message, channel)

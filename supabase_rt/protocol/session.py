@@ -38,6 +38,7 @@ from .probes import Probes, is_unmatched
 from .pushes import Push
 from .reception import READERS
 from .reconnect import Reconnector
+from .renewal import TokenRenewal
 from .serializer import BroadcastFrames
 from .transitions import JOINED
 
@@ -71,6 +72,7 @@ class Session:
         self._joins = JoinQueue(context)
         self._probes = Probes(context)
         self._reconnector = Reconnector(context)
+        self._renewal = TokenRenewal(context)
         self._leaving: dict[str, ChannelMachine] = {}
         # The phx_close after the reply to a leave is expected, and no news of a stale frame.
         self._left: deque[str] = deque(maxlen=256)
@@ -114,6 +116,7 @@ class Session:
         self._token_asked = False
         self._reconnector.link_up(now)
         self.heartbeat.start(now)
+        self._renewal.plan(now)
         self._outbox.tell(LinkOpened())
         if self._lost_at is not None:
             self._outbox.tell(Reconnected(now - self._lost_at))
@@ -145,6 +148,7 @@ class Session:
         self.context.is_open = False
         self.state = ConnectionState.CLOSED
         self.heartbeat.stop()
+        self._renewal.stop()
         self._joins.clear()
         self._probes.clear()
         self._outbox.timers.cancel("joins")
@@ -320,6 +324,8 @@ class Session:
             self._outbox.tell(ConnectDue())
         elif name == "probe":
             self._probes.ask(self.channels.values())
+        elif name == "token":
+            self._renewal.due(now)
         elif name == "idle":
             self._outbox.tell(IdleReached())
 
@@ -352,6 +358,7 @@ class Session:
         if changed:
             self.context.token = token
             self.context.token_generation += 1
+            self._renewal.plan(now)
             for channel in list(self.channels.values()):
                 channel.token_changed(now)
         self.token_arrived(now)

@@ -311,6 +311,14 @@ def test_malformed_columns_are_a_decode_error(mode: str, bad: Any) -> None:
         convert_row(bad, {}, mode)
 
 
+@pytest.mark.parametrize("mode", ["js", "python"])
+def test_a_column_named_with_half_a_character_is_a_decode_error(mode: str) -> None:
+    """Found by fuzzing: it was a ``UnicodeEncodeError``."""
+    columns = msgspec.Raw(b'[{"name":"a","type":"int4","\\ud800":1}]')
+    with pytest.raises(DecodeError, match="malformed columns"):
+        convert_row(columns, msgspec.Raw(b'{"a":"1"}'), mode)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bad", [[], 1, "row", True])
 def test_a_malformed_record_is_a_decode_error(mode: str, bad: Any) -> None:

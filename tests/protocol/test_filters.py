@@ -232,6 +232,14 @@ def test_in_quotes_only_the_elements_that_need_it() -> None:
 
 
 @pytest.mark.conformance("FB48-FB55")
+def test_in_quotes_what_an_array_of_postgres_takes_for_something_else() -> None:
+    """Found by fuzzing: ``in.()`` is no value at all, ``in.(,a)`` an error, NULL no text."""
+    assert in_("") == '("")'
+    assert in_("", "a") == '("",a)'
+    assert in_("null", "Null", "nullable") == '("null","Null",nullable)'
+    assert in_("{a}", "b") == '("{a}",b)'
+
+
 def test_in_writes_each_value_once_in_the_order_given() -> None:
     assert in_("b", "a", "b") == "(b,a)"
     assert in_(1, 1.0, 2) == "(1,2)"
@@ -240,7 +248,7 @@ def test_in_writes_each_value_once_in_the_order_given() -> None:
 @pytest.mark.conformance("FB48-FB55")
 def test_in_keeps_values_of_different_types_apart() -> None:
     assert in_(1, "1", True, "true") == "(1,1,true,true)"
-    assert in_(None, "null") == "(null,null)"
+    assert in_(None, "null") == '(null,"null")'
     assert in_(Mood.GOOD, "good", Rank.FIRST, 1) == "(good,1)"
 
 

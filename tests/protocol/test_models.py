@@ -260,6 +260,24 @@ def test_a_decoder_that_fails_and_a_nested_column_name_the_column() -> None:
         change(Item, {"id": 1, "photo": "00", "tags": [1, "x"]}).new
 
 
+def test_half_a_character_costs_no_more_than_the_field_it_stands_in() -> None:
+    """Found by fuzzing: what msgspec cannot encode it cannot convert either."""
+    other = RICH.replace('"photo"', r'"\ud800": "\ud800", "photo"')
+    # The price of a frame that only the standard library reads has come by way of a float.
+    assert change(Rich, other).new == change(Rich, RICH).new
+    nested = change(Rich, RICH.replace('{"a": [1]}', r'{"\ud800": [1]}')).new
+    assert nested.extra == {"\ud800": [1]}
+    with pytest.raises(DecodeError, match="Rich"):
+        change(Rich, RICH.replace('"calm"', r'"\ud800"')).new
+
+    @dataclass
+    class Priced:
+        price: Decimal = field(metadata=pg("numeric"))
+
+    with pytest.raises(DecodeError, match="price"):
+        change(Priced, r'{"price": ["\ud800", NaN]}', columns={"price": "numeric"}).new
+
+
 def test_a_record_that_is_no_row_is_no_model() -> None:
     with pytest.raises(DecodeError, match="missing"):
         change(Todo, "[]").new

@@ -426,6 +426,17 @@ def test_a_malformed_system_message_is_a_decode_error(bad: Any) -> None:
         read_system(raw(bad))
 
 
+def test_a_system_message_with_half_a_character_is_read_like_any_other() -> None:
+    """Found by fuzzing: it ended the connection. JSON may carry lone surrogates, in keys too."""
+    text = '{"extension":"system","status":"ok","message":"\\ud800","channel\\udc00":"x"}'
+    found = read_system(msgspec.Raw(text.encode()))
+    assert (found.message, found.channel) == ("\ud800", None)
+    with pytest.raises(DecodeError, match="no text"):
+        read_system(msgspec.Raw(text.replace("status", "status\\ud800").encode()))
+    with pytest.raises(DecodeError, match="channel"):
+        read_system({**SYSTEM, "channel": 1})
+
+
 # -- loading ----------------------------------------------------------------------------------
 
 

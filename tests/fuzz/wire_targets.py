@@ -1,0 +1,390 @@
+"""Contracts of what reads one frame, one cell, one filter: each raises only what it documents."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import json
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from supabase_rt.errors import DecodeError
+from supabase_rt.protocol import (
+    arrays,
+    columns,
+    filters,
+    frames,
+    models,
+    pages,
+    serializer,
+    tokens,
+    urls,
+)
+from supabase_rt.protocol.changes import PostgresChange, PostgresData, read_postgres_changes
+from supabase_rt.protocol.messages import Message, dumps, plain
+from supabase_rt.protocol.payloads import Broadcast, SystemMessage, read_broadcast, read_system
+from supabase_rt.server import filters as server_filters
+from supabase_rt.server.postgres import pgoutput
+from supabase_rt.server.rest.problems import RestProblem
+from supabase_rt.server.rest.query import RestQuery, parse_query
+
+from .taking import Taker
+
+__all__ = ["TARGETS"]
+
+TYPES = (
+    "bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "timestamp",
+    "timestamptz", "date", "time", "timetz", "uuid", "bytea", "json", "jsonb", "text", "box",
+)  # fmt: skip
+REFS = (str, int, type(None))
+
+
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+
+def _tried(documented: Errors, call: Callable[..., Any], *args: Any) -> Any:
+    """What the call gives, or None where it raises what it is documented to raise."""
+    try:
+        return call(*args)
+    except documented:
+        return None
+
+
+def text(data: bytes) -> None:
+    """A text frame of either protocol becomes a message that can be written again."""
+    taker = Taker(data)
+    vsn, frame = taker.choice(serializer.SUPPORTED_VSNS), taker.rest()
+    message = _tried(DecodeError, serializer.decode_text, vsn, frame)
+    if vsn == "2.0.0":
+        quick = _tried(DecodeError, serializer.decode_array, frame)
+        assert _shown(quick) == _shown(message)
+    if message is None:
+        return
+    assert isinstance(message.topic, str) and isinstance(message.event, str)  # noqa: PT018
+    assert isinstance(message.join_ref, REFS) and isinstance(message.ref, REFS)  # noqa: PT018
+    with contextlib.suppress(DecodeError):
+        content = plain(message.payload)
+        build: Any = Message
+        whole = build(message.join_ref, message.ref, message.topic, message.event, content)
+        with contextlib.suppress(ValueError):
+            again = serializer.decode_text(vsn, serializer.encode_text(vsn, whole))
+            assert dumps(plain(again.payload)) == dumps(content)
+
+
+def _shown(message: Message | None) -> Any:
+    """Comparable, NaN included."""
+    if message is None:
+        return None
+    shown = _tried(DecodeError, plain, message.payload)
+    return (message.join_ref, message.ref, message.topic, message.event, repr(shown))
+
+
+def binary(data: bytes) -> None:
+    """A binary frame becomes a message; a broadcast is written again byte for byte."""
+    for decode in (serializer.decode_server_binary, serializer.decode_client_binary):
+        message = _tried(DecodeError, decode, data)
+        if message is not None:
+            assert isinstance(message, Message)
+            _tried(DecodeError, serializer.payload_object, message)
+            if data[0] == 4:
+                again = serializer.encode_user_broadcast(message.topic, message.payload)
+                assert again == data[:4] + bytes([data[4] != 0]) + data[5:]
+
+
+def roundtrip(data: bytes) -> None:
+    """What a client can write, the server reads as it was meant."""
+    taker = Taker(data)
+    vsn, topic, name = taker.choice(serializer.SUPPORTED_VSNS), taker.text(), taker.text()
+    body: Any = taker.chunk() if taker.byte() & 1 else taker.value()
+    payload = {"type": "broadcast", "event": name, "payload": body}
+    message = Message("1", "2", topic, taker.choice(("broadcast", "presence", name)), payload)
+    frame = _tried((ValueError, TypeError), serializer.encode_client, vsn, message)
+    if frame is None:
+        return
+    if isinstance(frame, str):
+        found = serializer.decode_text(vsn, frame)
+        assert dumps(plain(found.payload)) == dumps(payload)
+    else:
+        found = serializer.decode_client_binary(frame)
+        content = serializer.payload_object(found)
+        wanted = body if isinstance(body, bytes) else {} if body is None else body
+        assert content["event"] == name
+        assert content["payload"] == wanted or dumps(content["payload"]) == dumps(wanted)
+        if not isinstance(body, bytes):
+            quick = serializer.BroadcastFrames("1", topic).encode("2", name, dumps(wanted))
+            assert quick == frame
+    assert (found.join_ref, found.ref, found.topic) == ("1", "2", topic)
+
+
+def short_way(data: bytes) -> None:
+    """A frame that the reader decodes in one pass is the one that is decoded in two."""
+    taker = Taker(data)
+    event, frame = taker.choice((frames.BROADCAST, frames.CHANGES, frames.DIFF)), taker.rest()
+    found = _tried(frames.UNREADABLE, frames.decoder_for(event), frame)
+    if found is None or found.event != event or not frames.is_utf8(frame):
+        return
+    message = serializer.decode_text("2.0.0", frame)
+    assert (found.join_ref, found.ref, found.topic) == (
+        message.join_ref,
+        message.ref,
+        message.topic,
+    )
+    if event == frames.BROADCAST:
+        other = read_broadcast(message.payload)
+        assert (found.payload.type, found.payload.event) == (other.type, other.event)
+        shown = [_tried(DecodeError, _payload_shown, one) for one in (found.payload, other)]
+        assert shown[0] == shown[1]
+    elif event == frames.CHANGES:
+        envelope = read_postgres_changes(message.payload)
+        assert found.payload.ids == envelope.ids
+        assert found.payload.data.type == envelope.data.type
+    else:
+        assert repr(found.payload) == repr(plain(message.payload))
+
+
+def _payload_shown(one: Any) -> str:
+    return repr(one.payload)
+
+
+def payloads(data: bytes) -> None:
+    """What handlers are given can be read, shown and carried over the edge."""
+    taker = Taker(data)
+    kind, types = taker.choice("bsc"), taker.choice(columns.MODES)
+    frame = b'["1",null,"t","e",' + taker.rest() + b"]"
+    message = _tried(DecodeError, serializer.decode_text, "2.0.0", frame)
+    if message is None:
+        return
+    read: dict[str, Callable[[Any], Any]] = {
+        "b": read_broadcast,
+        "s": read_system,
+        "c": read_postgres_changes,
+    }
+    found = _tried(DecodeError, read[kind], message.payload)
+    if found is None:
+        return
+    if kind == "c":
+        found = PostgresChange(found.data, types)
+    assert len(repr(found)) < 1000
+    values = _tried(DecodeError, dict, found)
+    if values is None:
+        return
+    assert found.get("nothing") is None
+    shown = _tried(DecodeError, found.to_dict)
+    if shown is not None:
+        _restored(type(found), shown)
+
+
+def _restored(kind: type[Broadcast | SystemMessage | PostgresChange[Any]], shown: Any) -> None:
+    """From what was shown the same is made again, or it is refused in so many words."""
+    again = _tried(ValueError, kind.from_dict, shown)
+    if again is not None:
+        assert again.to_dict() == shown
+
+
+def cells(data: bytes) -> None:
+    """A cell of any type and any text is converted or left as it came."""
+    taker = Taker(data)
+    kind = "_" * (taker.byte() % 3) + taker.choice(TYPES)
+    value = taker.rest().decode("utf-8", "surrogateescape")
+    columns.convert_cell(kind, value)
+    listed = msgspec.Raw(dumps([{"name": "x", "type": kind}]))
+    row = _tried(ValueError, _raw, {"x": value, "y": 1})
+    for mode in columns.MODES if row is not None else ():
+        found = columns.convert_row(listed, row, mode)
+        assert list(found) == ["x", "y"]
+        assert found["y"] == 1
+
+
+def rows(data: bytes) -> None:
+    """Columns and records of any shape: a dict or a ``DecodeError``."""
+    taker = Taker(data)
+    mode, size = taker.choice(columns.MODES), taker.byte()
+    whole = taker.rest()
+    raws: list[Any] = []
+    for part in (whole[:size], whole[size:]):
+        frame = _tried(DecodeError, serializer.decode_text, "2.0.0", b'["","","","",' + part + b"]")
+        if frame is None:
+            return
+        raws.append(frame.payload)
+    found = _tried(DecodeError, columns.convert_row, raws[0], raws[1], mode)
+    assert found is None or isinstance(found, dict)
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(dumps(value))
+
+
+@dataclasses.dataclass
+class Row:
+    """A user's model with a field of each sort."""
+
+    id: int
+    title: str = ""
+    price: Decimal | None = None
+    at: datetime.datetime | None = None
+    tags: list[str] = dataclasses.field(default_factory=list)
+    meta: Any = None
+
+
+def model(data: bytes) -> None:
+    """A row becomes an instance of the user's dataclass, or a ``DecodeError`` says why not."""
+    taker = Taker(data)
+    kinds = [taker.choice(TYPES) for _ in range(4)]
+    listed = [
+        {"name": field.name, "type": kind}
+        for field, kind in zip(dataclasses.fields(Row), kinds, strict=False)
+    ]
+    frame = b'["","","","",' + taker.rest() + b"]"
+    message = _tried(DecodeError, serializer.decode_text, "2.0.0", frame)
+    if message is None:
+        return
+    change = PostgresData(
+        "UPDATE", columns=listed, record=message.payload, old_record=message.payload
+    )
+    for read in (models.model_of(Row).new, models.model_of(Row).old):
+        found = _tried(DecodeError, read, change)
+        assert found is None or isinstance(found, Row)
+
+
+def array(data: bytes) -> None:
+    """An array literal is read into lists of the depth that Postgres allows, or refused."""
+    taker = Taker(data)
+    delimiter, text = taker.choice(",;"), taker.rest().decode("utf-8", "surrogateescape")
+    found = _tried(ValueError, arrays.parse_array, text, delimiter)
+    if found is not None:
+        assert _depth(found) <= arrays.MAX_DIMENSIONS
+        assert arrays.parse_array(_literal(found, delimiter), delimiter) == found
+    columns.to_array(text, taker.choice(TYPES))
+
+
+def _depth(found: Any) -> int:
+    return 1 + max((_depth(each) for each in found), default=0) if isinstance(found, list) else 0
+
+
+def _literal(found: Any, delimiter: str) -> str:
+    """As Postgres writes it."""
+    if isinstance(found, list):
+        return "{" + delimiter.join(_literal(each, delimiter) for each in found) + "}"
+    if not isinstance(found, str):
+        return "NULL"
+    return '"' + found.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def filter_builder(data: bytes) -> None:
+    """Whatever a filter was built of, the server reads those conditions and no others."""
+    taker = Taker(data)
+    builder = filters.postgres_changes_filter()
+    wanted: list[Any] = []
+    while taker.more and len(wanted) < 4:
+        column, operator = (
+            taker.text(),
+            taker.choice(("eq", "neq", "gt", "like", "in", "isdistinct")),
+        )
+        value: Any = [taker.text(), taker.text()] if operator == "in" else taker.text()
+        negated = bool(taker.byte() & 1)
+        add = builder.not_ if negated else builder._add
+        if _tried(ValueError, add, column, operator, value) is None:
+            continue
+        wanted.append(
+            (column, operator, list(dict.fromkeys(value)) if operator == "in" else value, negated)
+        )
+    built = builder.build()
+    if not wanted:
+        assert built == ""
+        return
+    read = [
+        (one.column, one.op, list(one.values) if one.op == "in" else one.value, one.negated)
+        for one in server_filters.parse(built)
+    ]
+    assert read == wanted
+    _tried(ValueError, pages.carried_over, built)
+
+
+def filter_parser(data: bytes) -> None:
+    """A filter that somebody wrote by hand: conditions, or the server's own error."""
+    text = data.decode("utf-8", "surrogateescape")
+    found = _tried(server_filters.FilterError, server_filters.parse, text)
+    for condition in found or ():
+        assert condition.op in server_filters.OPERATORS
+        assert condition.shown()
+    _tried(ValueError, pages.carried_over, text)
+
+
+def rest_query(data: bytes) -> None:
+    """The query of a PostgREST read: understood, or refused with an HTTP problem."""
+    pairs = _tried(ValueError, parse_qsl, data.decode("utf-8", "surrogateescape"), True)
+    if pairs is not None:
+        found = _tried(RestProblem, parse_query, pairs)
+        assert found is None or isinstance(found, RestQuery)
+
+
+def pgoutput_message(data: bytes) -> None:
+    """A message of logical replication, or ``PgOutputError``."""
+    _tried(pgoutput.PgOutputError, pgoutput.decode, data)
+
+
+def token(data: bytes) -> None:
+    """What is told of a token without its key; what would end a header is refused."""
+    found = data.decode("utf-8", "surrogateescape")
+    expiry = tokens.expires_at(found)
+    assert expiry is None or (tokens.is_jwt(found) and math.isfinite(expiry))
+    try:
+        tokens.check_token(found)
+    except ValueError:
+        return
+    assert not set(found) & {"\r", "\n", "\x00"}
+
+
+def address(data: bytes) -> None:
+    """Any text as URL, topic, event and key: one address without a break in it, or an error."""
+    taker = Taker(data)
+    params, topic, event = {"apikey": taker.text()}, taker.text(), taker.text()
+    given = taker.rest().decode("utf-8", "surrogateescape")
+    urls.redact(given)
+    base = _tried(ValueError, urls.realtime_endpoint, given)
+    endpoint = None if base is None else _tried(ValueError, urls.Endpoint, base)
+    if endpoint is None:
+        return
+    socket = functools.partial(endpoint.socket_url, params, "2.0.0")
+    broadcast = functools.partial(endpoint.broadcast_url, topic, event, params=params)
+    made = [_tried(UnicodeEncodeError, call) for call in (socket, broadcast)]
+    for url in made:
+        assert url is None or not any(letter <= " " for letter in url)
+
+
+def edge(data: bytes) -> None:
+    """JSON that somebody kept: a payload again, or ``ValueError``."""
+    taker = Taker(data)
+    kind: Any = taker.choice((Broadcast, SystemMessage, PostgresChange))
+    found = taker.rest()
+    value = _tried((ValueError, RecursionError), json.loads, found)
+    if value is not None:
+        made = _tried(ValueError, kind.from_dict, value)
+        assert made is None or made == kind.from_dict(made.to_dict())
+
+
+TARGETS: tuple[Callable[[bytes], None], ...] = (
+    text,
+    binary,
+    roundtrip,
+    short_way,
+    payloads,
+    cells,
+    rows,
+    model,
+    array,
+    filter_builder,
+    filter_parser,
+    rest_query,
+    pgoutput_message,
+    token,
+    address,
+    edge,
+)
