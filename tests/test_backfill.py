@@ -14,7 +14,7 @@ from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents
-from .support.waiting import until
+from .support.waiting import our_tasks, until
 
 NOTHING: Any = 5
 INSERTS = {"event": "INSERT", "schema": "public", "table": "messages"}
@@ -426,3 +426,93 @@ def test_where_the_tables_are_must_be_known() -> None:
     with pytest.raises(ValueError, match="url="):
         channel.on("postgres_changes", INSERTS, print, backfill=Backfill("id"))
     channel.on("postgres_changes", INSERTS, print, backfill=Backfill("id", url="http://x/rest/v1"))
+
+
+class Unreliable:
+    """A store whose first load and first save fail."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+        self.failures = ["load", "save"]
+
+    def _fail(self, what: str) -> None:
+        if what in self.failures:
+            self.failures.remove(what)
+            raise OSError(f"cannot {what}")
+
+    async def load(self, name: str) -> dict[str, str]:
+        self._fail("load")
+        return dict(self.notes)
+
+    async def save(self, name: str, put: Any, remove: Any) -> None:
+        self._fail("save")
+        self.notes.update(put)
+        for note in remove:
+            self.notes.pop(note, None)
+
+
+async def test_a_store_that_fails_is_told_of_and_gets_everything_later(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen, events, store = Seen(), ClientEvents(client), Unreliable()
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store))
+    await channel.subscribe()
+    await channel.ready()
+    write(messages, 1, 2)
+    await until(lambda: {"[1]", "[2]", "heard"} <= set(store.notes))
+    assert seen.numbers == [1, 2]
+    assert [str(error) for error in events.errors] == ["cannot load", "cannot save"]
+
+
+async def test_an_answer_that_is_no_list_of_rows_is_told_of_and_asked_for_again(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    events, answers = ClientEvents(client), [5, []]
+
+    async def fetch(page: Any) -> Any:
+        return answers.pop(0)
+
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, Seen(), backfill=Backfill("id", fetch=fetch))
+    await channel.subscribe()
+    await channel.ready()
+    assert [type(error) for error in events.errors] == [TypeError]
+
+
+async def test_nobody_waits_for_a_reading_when_the_client_closes(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    asked, ended = asyncio.Event(), []
+
+    async def fetch(page: Any) -> Any:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(page)
+
+    seen = Seen()
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", fetch=fetch))
+    await channel.subscribe()
+    await asked.wait()
+    async with asyncio.timeout(4.0):
+        await client.disconnect()
+    assert len(ended) == 1
+    assert our_tasks() == []
+
+
+async def test_off_ends_a_reading(messages: LocalRealtime, client: RealtimeClient) -> None:
+    asked = asyncio.Event()
+
+    async def fetch(page: Any) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, Seen(), backfill=Backfill("id", fetch=fetch))
+    await channel.subscribe()
+    await asked.wait()
+    channel.off("postgres_changes")
+    await until(lambda: not [name for name in our_tasks() if "backfill" in name])

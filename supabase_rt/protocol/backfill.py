@@ -259,8 +259,9 @@ class Backfiller:
         assert self._asked is not None
         (losses, began), self._asked = self._asked, None
         if not self._is_reading:
+            notes = self.ledger.base(rows, began)
             self._before = len(self._queue) if self._is_behind else None
-            return self.ledger.base(rows, began)
+            return notes
         if losses != self._losses:
             # Read after changes were lost: the ledger would believe too much.
             return NO_NOTES

@@ -192,3 +192,12 @@ def test_who_leaves_is_watched_no_more() -> None:
     world.reply(world.frames("phx_leave")[-1])
     world.advance(300.0)
     assert len(world.frames("phx_join")) == 1
+
+
+def test_a_channel_that_is_leaving_is_not_joined_anew() -> None:
+    world = opened()
+    channel = listening(world, resubscribe_after=60.0)
+    up(world, channel)
+    world.unsubscribe(channel, timeout=500.0)
+    world.advance(300.0)
+    assert world.take_written() == ["phx_join", "phx_leave"]
