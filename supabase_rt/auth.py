@@ -40,8 +40,8 @@ class TokenSource:
         self._report = report
         self._generation = 0
         self._flight: asyncio.Task[None] | None = None
-        self._flights: set[asyncio.Task[None]] = set()
-        """All that are alive: those that were overtaken too."""
+        self._flights: dict[asyncio.Task[None], int] = {}
+        """All that are alive, with their generation: those that were overtaken too."""
 
     def set(self, token: str) -> None:
         """A token given by hand; answers still under way are out of date from now on."""
@@ -58,17 +58,26 @@ class TokenSource:
             return None
         if self._flight is None or self._flight.done() or anew:
             self._generation += 1
+            generation = self._generation
             self._flight = asyncio.get_running_loop().create_task(
-                self._ask(self._generation), name="supabase_rt:token"
+                self._fly(self.callback, generation), name="supabase_rt:token"
             )
-            self._flights.add(self._flight)
-            self._flight.add_done_callback(self._flights.discard)
+            self._flights[self._flight] = generation
+            self._flight.add_done_callback(self._flights.pop)
         return self._flight
 
-    async def _ask(self, generation: int) -> None:
+    async def _fly(self, callback: Callable[[], Any], generation: int) -> None:
+        """Ask, and end no sooner than who overtook: whoever waits wants a token in use."""
+        await self._ask(callback, generation)
+        newer = [task for task, number in self._flights.items() if number > generation]
+        if newer:
+            await asyncio.wait(newer)
+
+    async def _ask(self, callback: Callable[[], Any], generation: int) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                token = await self._call()
+                found = callback()
+                token = await found if inspect.isawaitable(found) else found
         except TimeoutError:
             problem = f"the access_token callback did not return within {self._timeout:g} s"
         except asyncio.CancelledError:
@@ -90,11 +99,6 @@ class TokenSource:
             )
             log.error("%s", problem)
             self._report(error)
-
-    async def _call(self) -> Any:
-        assert self.callback is not None
-        found = self.callback()
-        return await found if inspect.isawaitable(found) else found
 
     def _take(self, token: Any, generation: int) -> str:
         if generation != self._generation:

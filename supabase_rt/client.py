@@ -163,6 +163,7 @@ class RealtimeClient:
             listeners=dispatch,
             drain=dispatch.drain,
             leaves=dispatch.leaves,
+            forget_handlers=dispatch.forget_loop,
             access_token=options["access_token"],
             http=options["session"],
             max_outbound=options["max_outbound"],

@@ -63,6 +63,7 @@ class Connection(TokenUser):
         listeners: Listeners,
         drain: Callable[[], Coroutine[Any, Any, None]],
         leaves: Callable[[asyncio.Task[Any] | None], None],
+        forget_handlers: Callable[[], None],
         access_token: Callable[[], Any] | None = None,
         http: aiohttp.ClientSession | None = None,
         max_outbound: int = 10_000,
@@ -84,6 +85,7 @@ class Connection(TokenUser):
         self._listeners = listeners
         self._drain_handlers = drain
         self.leaves = leaves
+        self._forget_handlers = forget_handlers
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
         self._link: Link | None = None
@@ -107,6 +109,7 @@ class Connection(TokenUser):
         was_alive = self._link is not None or planned is not None
         self._link = self._last_link_task = self._shutting = None
         self.tokens.forget()
+        self._forget_handlers()
         # Else it is only recorded, to begin in the new loop.
         if self.session.wanted and was_alive:
             error = ConnectionLost("the event loop of the last connection is gone")
@@ -353,7 +356,9 @@ class Connection(TokenUser):
         error: RealtimeError
         try:
             self.flush()
-            self._waiting.take().succeed()
+            if self._link is link:
+                # Else a listener has disconnected; who waits now waits for another link.
+                self._waiting.take().succeed()
             error = await self._read(transport)
         except Exception:
             # Our own mistake, or a logger of the user's that raises. Never die silently.
@@ -450,6 +455,8 @@ class Connection(TokenUser):
         await self.tokens.aclose()
         await self._end_helpers()
         await self._drain_handlers()
+        # Handlers that finish what they have begun may begin a request.
+        await self._end_helpers()
         if self._shutting is asyncio.current_task():
             self._shutting = None
             self.traffic.connected_since = None

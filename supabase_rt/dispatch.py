@@ -242,6 +242,13 @@ class Dispatch:
         if late:
             await asyncio.wait(late)
 
+    def forget_loop(self) -> None:
+        """The loop of the workers is gone; what is queued is handled in the next one."""
+        for registration in self._workers.values():
+            registration.forget_loop()
+        for ended in (self._workers, self._leavers, self._ends):
+            ended.clear()
+
     # -- registering for the client's events ---------------------------------------------
 
     def listen(self, name: str, handler: Any, *, once: bool = False) -> None:

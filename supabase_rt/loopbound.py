@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from .errors import InvalidState
 
-__all__ = ["Alarm", "LoopBound"]
+__all__ = ["Alarm", "LoopBound", "wake"]
 
 
 _bound: weakref.WeakSet[LoopBound] = weakref.WeakSet()
@@ -30,6 +30,12 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+def wake(waiter: asyncio.Future[None] | None) -> None:
+    """Let go on who waits for this, if anybody still does: a loop may have ended under it."""
+    if waiter is not None and not waiter.done() and not waiter.get_loop().is_closed():
+        waiter.set_result(None)
 
 
 class LoopBound:

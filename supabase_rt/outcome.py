@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from .loopbound import wake
 from .protocol.names import no_attribute
 
 __all__ = ["Outcome", "Waiting"]
@@ -75,8 +76,7 @@ class Outcome(Generic[T]):
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            wake(waiter)
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self._settled:

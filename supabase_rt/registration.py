@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from .errors import RealtimeError
+from .loopbound import wake
 from .stopwatch import Stopwatch
 
 __all__ = ["OVERFLOWS", "Drops", "Registration", "Reports", "accepted_arguments", "handler_name"]
@@ -251,7 +252,7 @@ class Registration:
         if not self._ended:
             self._ended = True
             self.direct = None
-            self._wake_worker()
+            wake(self._wakeup)
             if self._on_end is not None:
                 self._on_end(self)
 
@@ -285,11 +286,11 @@ class Registration:
             self._stopping = False
             self._worker = self._reports.start_worker(self)
         else:
-            self._wake_worker()
+            wake(self._wakeup)
 
-    def _wake_worker(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+    def forget_loop(self) -> None:
+        """The loop of the worker is gone, and with it the event that it was at."""
+        self._worker = self._wakeup = None
 
     # -- in the worker -------------------------------------------------------------------
 
@@ -339,7 +340,7 @@ class Registration:
         worker = self._worker
         if worker is None or worker.done():
             return None
-        self._wake_worker()
+        wake(self._wakeup)
         return worker
 
     def discard_queue(self) -> int:

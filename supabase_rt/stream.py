@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from .loopbound import wake
 from .outcome import Outcome
 from .registration import Drops, Registration, Reports
 
@@ -49,8 +50,7 @@ class Stream(Generic[P]):
         self._wake()
 
     def _wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+        wake(self._wakeup)
 
     def _end(self, error: BaseException | None) -> None:
         """The channel is over: what waits is still handed out, then the iteration ends."""

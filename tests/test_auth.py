@@ -11,10 +11,11 @@ import pytest
 from supabase_rt import AuthError
 from supabase_rt.auth import TokenSource
 from supabase_rt.server import LocalRealtime
+from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient
-from .support.recorder import ClientEvents, Statuses
-from .support.waiting import until
+from .support.recorder import ClientEvents, Recorder, Statuses
+from .support.waiting import turns, until
 
 
 def joins(server: LocalRealtime) -> list[Any]:
@@ -273,6 +274,50 @@ async def test_only_the_newest_asking_counts(
     release.set()
     await asyncio.gather(first, second)
     assert client.access_token_value == quick
+
+
+async def test_a_join_waits_for_the_newest_asking(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    tokens = [server.token(sub="old"), server.token(sub="new")]
+    released = [asyncio.Event(), asyncio.Event()]
+    calls = iter(range(2))
+
+    async def fetch() -> str:
+        number = next(calls)
+        await released[number].wait()
+        return tokens[number]
+
+    client = make_client(access_token=fetch)
+    statuses = Statuses()
+    private: ChannelOptions = {"config": {"private": True}}
+    channel = client.channel("room", private).subscribe(statuses)
+    await turns(5)
+    signed_in = client.set_auth()
+    released[0].set()
+    await turns(20)
+    assert not signed_in.done()
+    assert server.connections == 0
+    released[1].set()
+    await channel
+    assert client.access_token_value == tokens[1]
+    assert statuses.names == ["SUBSCRIBED"]
+
+
+async def test_a_source_that_goes_while_it_is_asked_is_no_failure(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    """Signing out takes the source away, be it in the very turn of a heartbeat."""
+    client, errors = make_client(access_token=lambda: server.anon_key), Recorder()
+    client.on("error", errors)
+    await client.connect()
+    client.send_heartbeat()
+    client._core.use_token_source(None)
+    by_hand = server.token(sub="by hand")
+    client.set_auth(by_hand)
+    await turns(10)
+    assert errors.seen == []
+    assert client.access_token_value == by_hand
 
 
 @pytest.mark.conformance("AU7")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
 from supabase_rt import (
+    Broadcast,
     InvalidState,
+    RealtimeChannel,
     RealtimeClient,
     ReconnectPolicy,
 )
 from supabase_rt.loopbound import Alarm
 from supabase_rt.server import LocalRealtime
 
-from .support.clients import MakeClient
+from .support.clients import QUICK, MakeClient
 from .support.recorder import ClientEvents, Recorder, Statuses
 from .support.threads import threaded_server
 from .support.waiting import our_tasks, turns, until
@@ -117,6 +120,48 @@ def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
         server.faults.refuse(None)
         asyncio.run(second(client))
         assert server.connections == 1
+
+
+def test_a_handler_whose_worker_died_with_its_loop_hears_in_the_next_one() -> None:
+    """A loop that is closed as it is (a notebook, another framework) leaves tasks pending."""
+    got: list[int] = []
+
+    async def handler(broadcast: Broadcast) -> None:
+        got.append(broadcast.payload["n"])
+
+    async def hear(channel: RealtimeChannel, number: int) -> None:
+        await channel.subscribe()
+        await channel.send({"type": "broadcast", "event": "x", "payload": {"n": number}})
+        await until(lambda: number in got)
+
+    async def cancel_all_but(name: str) -> list[asyncio.Task[Any]]:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        kept = [task for task in tasks if name in task.get_name()]
+        gone = tasks.difference(kept)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        return kept
+
+    async def hear_and_leave(client: RealtimeClient, channel: RealtimeChannel) -> None:
+        async with client:
+            await hear(channel, 2)
+
+    with threaded_server() as server:
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key}, reconnect=QUICK)
+        channel = client.channel("room", {"config": {"broadcast": {"self": True}}})
+        channel.on("broadcast", {"event": "x"}, handler)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(hear(channel, 1))
+        left = loop.run_until_complete(cancel_all_but("handler"))
+        loop.close()
+        assert len(left) == 1
+        channel.off("system")
+        asyncio.run(hear_and_leave(client, channel))
+        assert got == [1, 2]
+        assert client.health().reconnects == 1
+    for task in left:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 # -- the one timer -----------------------------------------------------------------------

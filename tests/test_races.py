@@ -239,3 +239,42 @@ async def test_a_threaded_handler_may_raise_stop_iteration(client: RealtimeClien
     await channel.send(EVENT)
     await until(lambda: len(seen) == 2)
     await until(lambda: client.health().handler_errors == 2)
+
+
+# -- a listener that changes its mind ----------------------------------------------------------
+
+
+async def test_a_connect_in_an_open_listener_is_told_of_its_own_link(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    begun: list[Outcome[None]] = []
+
+    def again() -> None:
+        client.off("open")
+        client.disconnect()
+        begun.append(client.connect())
+
+    client.on("open", again).connect()
+    await until(lambda: begun)
+    await begun[0]
+    assert client.is_connected()
+    assert server.connections == 2
+
+
+async def test_a_request_begun_by_a_handler_while_closing_is_waited_for(
+    client: RealtimeClient,
+) -> None:
+    begun: list[Outcome[Any]] = []
+    started = asyncio.Event()
+
+    async def handler() -> None:
+        started.set()
+        await asyncio.sleep(0.05)
+        begun.append(channel.http_send("late", {}))
+
+    channel = await echo_channel(client, handler)
+    await channel.send(EVENT)
+    await started.wait()
+    await client.disconnect()
+    assert begun[0].done()
+    assert await begun[0] == {"success": True}
