@@ -66,6 +66,8 @@ class CatchingUp(Registration):
     is listened to.
     """
 
+    keeps_queue = True
+
     def __init__(
         self,
         handler: Callable[..., Any],
@@ -114,6 +116,10 @@ class CatchingUp(Registration):
     @property
     def options(self) -> dict[str, Any]:
         return {**super().options, "backfill": self._backfill}
+
+    @property
+    def waiting(self) -> int:
+        return len(self._machine)
 
     # -- what the channel tells ----------------------------------------------------------
 

@@ -173,6 +173,9 @@ class RealtimeChannel(Sugar):
         before = machine.state
         if session.channels.get(self.topic, machine) is not machine:
             self._core.log("transport", f'leaving duplicate topic "{self.topic}"')
+        if self._core.middleware and not machine.subscribed_once:
+            # One made by hand was in no list when middleware came.
+            self._rewrap()
         session.subscribe(machine, seconds, now)
         if machine.state is not before:
             self._callback = registration or self._callback

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self
 
 import aiohttp
 
@@ -16,9 +16,16 @@ from .dispatch import Dispatch
 from .enums import ConnectionState, HeartbeatStatus
 from .errors import ConnectionFailed, RealtimeError
 from .health import Health, look
-from .listening import Handler
+from .hooks import Hooks
 from .mainline import is_in_loop, run_until_stopped
-from .options import check_key, check_options, check_topic, check_unknown, codec_function
+from .options import (
+    check_drain_timeout,
+    check_key,
+    check_options,
+    check_topic,
+    check_unknown,
+    codec_function,
+)
 from .outcome import Outcome
 from .pacing import Pacer
 from .protocol.backoff import ReconnectPolicy
@@ -42,7 +49,7 @@ LEAVE_TIMEOUT = 3.0
 """Seconds that the server gets to answer the leaves at the end of a program."""
 
 
-class RealtimeClient:
+class RealtimeClient(Hooks):
     """A client of one Realtime service. Creating it does no I/O and needs no event loop.
 
     Args:
@@ -74,6 +81,7 @@ class RealtimeClient:
         send_limit: ``(calls, seconds)`` for broadcasts over the socket; those beyond it wait.
         disconnect_on_empty_channels_after: seconds after the last channel left; None for twice
             the heartbeat interval.
+        drain_timeout: seconds that handlers get to finish what waits for them at the end.
 
     Raises:
         ValueError, TypeError: an option that is unknown or cannot work.
@@ -107,6 +115,7 @@ class RealtimeClient:
         presence_limit: tuple[int, float] | None = (5, 30.0),
         send_limit: tuple[int, float] | None = None,
         disconnect_on_empty_channels_after: float | None = None,
+        drain_timeout: float = 5.0,
         **unknown: Any,
     ) -> None:
         options = {key: value for key, value in locals().items() if key not in _NOT_OPTIONS}
@@ -151,7 +160,8 @@ class RealtimeClient:
             idle_after=options["disconnect_on_empty_channels_after"],
         )
         host = redact(self._endpoint.base)
-        dispatch = Dispatch(self.log if self._logger is not None else None, host)
+        logger = self.log if self._logger is not None else None
+        dispatch = Dispatch(logger, host, options["drain_timeout"])
         limit = options["send_limit"]
         connection = Connection(
             machine,
@@ -186,7 +196,7 @@ class RealtimeClient:
             types=options["types"],
             vsn=self._vsn,
             snapshots=encode is None,
-            logger=self.log if self._logger is not None else None,
+            logger=logger,
             pacer=limit and Pacer(limit, options["max_outbound"]),
         )
 
@@ -347,18 +357,22 @@ class RealtimeClient:
             # Cancelled, too: nobody is left who would close the socket later.
             await self.disconnect()
 
-    def run(self) -> None:
+    def run(self, *, drain_timeout: float | None = None) -> None:
         """The main line of a bot: connect and stay until SIGINT, SIGTERM or ``disconnect``.
 
-        At the end every channel is left cleanly. Raises final errors (``ConnectionFailed`` for a
-        wrong key, ``GaveUp``); tries again after all others.
+        At the end every channel is left cleanly, and handlers get ``drain_timeout`` seconds (the
+        client's by default) to finish what waits for them; what is left then is counted, logged
+        and told by ``gap``. Raises final errors (``ConnectionFailed`` for a wrong key,
+        ``GaveUp``); tries again after all others.
         """
         if is_in_loop():
             raise RuntimeError("run() starts an event loop; inside one: await run_forever()")
-        asyncio.run(self.run_forever())
+        asyncio.run(self.run_forever(drain_timeout=drain_timeout))
 
-    async def run_forever(self) -> None:
+    async def run_forever(self, *, drain_timeout: float | None = None) -> None:
         """``run`` inside a loop that is running already."""
+        if drain_timeout is not None:
+            self._core.dispatch.drain_timeout = check_drain_timeout(drain_timeout)
         self._core.connection.connect(patient=True)
         await run_until_stopped(self._core.connection, self._leave)
 
@@ -413,51 +427,6 @@ class RealtimeClient:
     def on_heartbeat(self, callback: Callable[..., Any] | None) -> None:
         """Call ``callback(status, latency)`` for every heartbeat, instead of the one before."""
         self._core.dispatch.set_heartbeat(callback)
-
-    # -- the client's own events ---------------------------------------------------------
-
-    @overload
-    def on(self, name: str, handler: Callable[..., Any]) -> Self: ...
-
-    @overload
-    def on(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
-
-    def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
-        """Call ``handler`` at each event ``name``; without a handler it is a decorator.
-
-        ``open``; ``close`` (code, reason); ``error`` (exception, event, handler);
-        ``reconnecting`` (attempt, delay, cause); ``reconnected`` (downtime); ``heartbeat``
-        (status, latency); ``gap`` (topic, since, until, reason); ``resumed`` (topic, downtime);
-        ``gave_up`` (exception). A handler gets as many of them as it accepts.
-        Returns the client; raises ``ValueError`` for another name.
-        """
-        return self._listen(name, handler, once=False)
-
-    @overload
-    def once(self, name: str, handler: Callable[..., Any]) -> Self: ...
-
-    @overload
-    def once(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
-
-    def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
-        """As ``on``, for the next event only."""
-        return self._listen(name, handler, once=True)
-
-    def _listen(self, name: str, handler: Callable[..., Any] | None, *, once: bool) -> Any:
-        if handler is not None:
-            self._core.dispatch.listen(name, handler, once=once)
-            return self
-
-        def decorate(function: Handler) -> Handler:
-            self._core.dispatch.listen(name, function, once=once)
-            return function
-
-        return decorate
-
-    def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
-        """Remove ``handler`` from the event ``name``, or all handlers of it."""
-        self._core.dispatch.unlisten(name, handler)
-        return self
 
     # -- the rest ------------------------------------------------------------------------
 

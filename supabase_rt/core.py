@@ -8,6 +8,7 @@ from typing import Any
 
 from .connection import Connection
 from .dispatch import Dispatch
+from .middleware import Chain
 from .outcome import Outcome
 from .pacing import Pacer
 from .protocol.session import Session
@@ -32,6 +33,8 @@ class Core:
     logger: Any = None
     pacer: Pacer | None = None
     """Where the user limited how fast broadcasts may go."""
+    middleware: Chain = field(default_factory=Chain)
+    """What runs around every handler."""
     is_plain: bool = field(init=False)
     """Whether the session's word and ours are all it takes to write a frame: protocol 2.0.0,
     no ``encode`` or ``logger`` to ask, and no pace to keep."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from .emitter import Emitter, Taker
-from .enums import HeartbeatStatus
+from .enums import HeartbeatStatus, SubscribeStatus
 from .errors import ConnectionFailed
 from .protocol import events
 from .registration import Registration, accepted_arguments
@@ -40,16 +41,14 @@ CLIENT_EVENTS: dict[str, int] = {
 _SOURCE = "client event "
 ERROR_SOURCE = f"{_SOURCE}error"
 
-DRAIN_TIMEOUT = 5.0
-"""Seconds that handlers get to finish what they have begun when the client stops."""
-
 
 @dataclass(slots=True)
 class Tally:
-    """What went wrong in user code, for ``health()``."""
+    """What ``health()`` shows of what was told."""
 
     handler_errors: int = 0
     dropped_events: int = 0
+    joins: int = 0
 
 
 class Dispatch:
@@ -59,10 +58,15 @@ class Dispatch:
     """What to do with each event of the machines: one table for all clients, at the end."""
 
     def __init__(
-        self, logger: Callable[[str, str, Any], None] | None = None, host: str = ""
+        self,
+        logger: Callable[[str, str, Any], None] | None = None,
+        host: str = "",
+        drain_timeout: float = 5.0,
     ) -> None:
         self._logger = logger
         self._host = host
+        self.drain_timeout: float = drain_timeout
+        """Seconds that handlers get to finish what waits for them when the client stops."""
         self.emitter: Emitter = Emitter()
         self.tally: Tally = Tally()
         self.stopwatch: Stopwatch = Stopwatch()
@@ -100,6 +104,11 @@ class Dispatch:
 
     def _presence(self, event: events.PresenceDelivered) -> None:
         event.channel.owner._deliver_presence(event)
+
+    def _status(self, event: events.StatusChanged) -> None:
+        if event.status is SubscribeStatus.SUBSCRIBED:
+            self.tally.joins += 1
+        event.channel.owner._status(event)
 
     def _resumed(self, event: events.ChannelResumed) -> None:
         self.client_event("resumed", event.channel.topic, event.downtime)
@@ -219,28 +228,51 @@ class Dispatch:
         if end is not None and not end.done():
             end.set_result(None)
 
+    @property
+    def queued(self) -> int:
+        """How many events wait for handlers."""
+        return sum(found.waiting for found in set(self._workers.values()))
+
     async def drain(self) -> None:
         """Let every worker finish what is queued; cut off what takes too long."""
+        # What is told of that may be handled by workers in turn.
+        while await self._drain_once():
+            pass
+
+    async def _drain_once(self) -> bool:
+        """Whether something was told that others may be handling now."""
         loop = asyncio.get_running_loop()
+        since = time.time()
         for task, registration in list(self._workers.items()):
             registration.stop()
             if task not in self._leavers:
                 self._ends[task] = loop.create_future()
         if not self._ends:
-            return
-        await asyncio.wait(list(self._ends.values()), timeout=DRAIN_TIMEOUT)
+            return False
+        await asyncio.wait(list(self._ends.values()), timeout=self.drain_timeout)
         late, self._ends = list(self._ends), {}
+        stuck = {self._workers[task]: None for task in late}
+        told = [self._cut_off(registration, since) for registration in stuck]
         for task in late:
-            registration = self._workers[task]
-            lost = registration.discard_queue()
-            handlers_log.warning(
-                "handler %s did not end in time; cancelled, %d events unhandled",
-                registration.name,
-                lost,
-            )
             task.cancel()
         if late:
             await asyncio.wait(late)
+        return any(told)
+
+    def _cut_off(self, registration: Registration, since: float) -> bool:
+        """What waits for this handler is lost, and told; whether anything was."""
+        lost = registration.discard_queue()
+        handlers_log.warning(
+            "handler %s did not end in time; cancelled, %d events unhandled",
+            registration.name,
+            lost,
+            extra={"handler": registration.name, "topic": registration.source, "count": lost},
+        )
+        if not lost or registration.keeps_queue or registration.source.startswith(_SOURCE):
+            return False
+        self.tally.dropped_events += lost
+        self.client_event("gap", registration.source, since, time.time(), "shutdown")
+        return True
 
     def forget_loop(self) -> None:
         """The loop of the workers is gone; what is queued is handled in the next one."""
@@ -291,7 +323,7 @@ class Dispatch:
 Dispatch._tellers = {
     events.Delivered: Dispatch.deliver,
     events.PresenceDelivered: Dispatch._presence,
-    events.StatusChanged: lambda self, event: event.channel.owner._status(event),
+    events.StatusChanged: Dispatch._status,
     events.ReadyChanged: lambda self, event: event.channel.owner._ready_changed(event.error),
     events.ChannelRemoved: lambda self, event: event.channel.owner._removed(),
     events.ChannelResumed: Dispatch._resumed,

@@ -40,7 +40,11 @@ class Health:
     """Frames of a topic or an event that nobody here knows, dropped."""
     handler_errors: int
     dropped_events: int
-    """Events dropped because a handler was too slow for its queue."""
+    """Events dropped because a handler was too slow for its queue, or for the end."""
+    queued_events: int
+    """Events that wait for a handler right now."""
+    joins: int
+    """How often a channel was joined, rejoins included."""
     refused_sends: int
     """Sends that ended ``"error"`` because too many frames waited to be written."""
     pending_replies: int
@@ -68,6 +72,8 @@ def look(core: Core) -> Health:
         unknown_frames=counters.unknown,
         handler_errors=dispatch.tally.handler_errors,
         dropped_events=dispatch.tally.dropped_events,
+        queued_events=dispatch.queued,
+        joins=dispatch.tally.joins,
         refused_sends=traffic.frames_refused,
         pending_replies=session.pending_replies,
         channels=dict(Counter(str(machine.state) for machine in session.channels.values())),

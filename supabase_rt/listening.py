@@ -7,7 +7,7 @@ from the event.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 from .backfill import Backfill
@@ -233,6 +233,8 @@ class Listening(Registry):
         model: builtins.type[Any] | None = None,
         thread: bool = False,
         backfill: Backfill | None = None,
+        concurrency: int = 1,
+        key: Callable[[Any], Hashable] | None = None,
     ) -> Any:
         """Call ``handler`` for every event that fits; returns the channel for chaining.
 
@@ -252,6 +254,9 @@ class Listening(Registry):
                 A row that does not fit raises where it is read.
             thread: run a plain function in a worker thread instead of on the event loop.
             backfill: for postgres_changes: read from the table what was missed, see ``Backfill``.
+            concurrency: how many events an ``async`` or ``thread`` handler is called for at
+                once. More than one gives up their order, but see ``key``.
+            key: event to anything hashable: those of one key come in order, one at a time.
 
         Raises:
             ValueError: an unknown type, event, key or option.
@@ -263,6 +268,7 @@ class Listening(Registry):
         self._check_options(maxsize, overflow, types)
         reading = self._reading(listen_type, types, model)
         self._check_backfill(listen_type, checked, backfill)
+        self._check_concurrency(concurrency, key, backfill)
 
         def register(function: Callable[..., Any]) -> None:
             self._require_unjoined(listen_type)
@@ -275,6 +281,9 @@ class Listening(Registry):
                 types=reading,
                 thread=thread,
                 backfill=backfill,
+                concurrency=concurrency,
+                key=key,
+                middleware=self._core.middleware,
             )
 
         if handler is not None:
@@ -398,7 +407,8 @@ class Listening(Registry):
         self._check_options(1, "drop_oldest", types)
         reading = self._reading(listen_type, types, model)
         self._require_unjoined(listen_type)
-        self._register(listen_type, checked, handler, types=reading, thread=thread, once=True)
+        options = {"types": reading, "thread": thread, "middleware": self._core.middleware}
+        self._register(listen_type, checked, handler, once=True, **options)
         return self
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
@@ -422,6 +432,7 @@ class Listening(Registry):
         if self._machine.subscribed_once:
             raise InvalidState("cannot copy bindings into joined channel")
         for registration, binding in other._bound.items():
-            self._register(
-                binding.type, dict(binding.filter), registration.handler, **registration.options
-            )
+            options = registration.options
+            if registration.takes_middleware:
+                options["middleware"] = self._core.middleware
+            self._register(binding.type, dict(binding.filter), registration.handler, **options)

@@ -18,7 +18,7 @@ from .protocol.names import snake_case
 from .protocol.serializer import SUPPORTED_VSNS
 from .protocol.tokens import check_token
 
-__all__ = ["UnknownOption", "check_options", "check_topic", "check_unknown"]
+__all__ = ["UnknownOption", "check_drain_timeout", "check_options", "check_topic", "check_unknown"]
 
 
 class UnknownOption(TypeError, ValueError):
@@ -55,6 +55,7 @@ def check_options(options: dict[str, Any]) -> None:
     idle = options["disconnect_on_empty_channels_after"]
     if idle is not None and idle != 0:
         check_seconds("disconnect_on_empty_channels_after", idle)
+    check_drain_timeout(options["drain_timeout"])
     if options["vsn"] not in SUPPORTED_VSNS:
         known = " and ".join(repr(vsn) for vsn in SUPPORTED_VSNS)
         raise ValueError(f"Unsupported serializer version: {options['vsn']}; known: {known}")
@@ -71,6 +72,11 @@ def check_options(options: dict[str, Any]) -> None:
         _check_limit(name, options[name])
     _check_headers(options["headers"])
     _check_network(options)
+
+
+def check_drain_timeout(value: Any) -> float:
+    """Seconds, 0 for not to wait; raises ``ValueError`` for what is no time."""
+    return 0.0 if value == 0 else check_seconds("drain_timeout", value)
 
 
 def _check_network(options: dict[str, Any]) -> None:

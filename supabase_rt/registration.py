@@ -14,15 +14,28 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from .errors import RealtimeError
 from .loopbound import wake
 from .stopwatch import Stopwatch
 
-__all__ = ["OVERFLOWS", "Drops", "Registration", "Reports", "accepted_arguments", "handler_name"]
+__all__ = [
+    "OVERFLOWS",
+    "Drops",
+    "Handling",
+    "Registration",
+    "Reports",
+    "accepted_arguments",
+    "event_of",
+    "handler_name",
+    "is_coroutine_function",
+]
 
 log: Final = logging.getLogger("supabase_rt.handlers")
+
+Handling: TypeAlias = Callable[[Any], Any]
+"""What is called with one event."""
 
 OVERFLOWS = ("drop_oldest", "drop_newest", "close")
 
@@ -37,6 +50,15 @@ class Reports(Protocol):
     ) -> None: ...
     def events_dropped(self, source: str, count: int, since: float, until: float) -> None: ...
     def start_worker(self, registration: Registration) -> asyncio.Task[None]: ...
+
+
+class Around(Protocol):
+    """The middleware of a client."""
+
+    def __bool__(self) -> bool: ...
+    def wrap(
+        self, call: Handling, handler: Callable[..., Any], topic: str
+    ) -> tuple[Handling, bool]: ...
 
 
 def handler_name(handler: Any) -> str:
@@ -114,13 +136,19 @@ class Drops:
 class Registration:
     """A handler with the promise of order; called with the arguments of each event."""
 
+    keeps_queue: ClassVar[bool] = False
+    """Whether what waits at the end is still there for another beginning."""
+
     __slots__ = (
+        "_call",
         "_drops",
         "_ended",
         "_maxsize",
+        "_middleware",
         "_on_end",
         "_once",
         "_overflow",
+        "_passes",
         "_queue",
         "_reports",
         "_stopping",
@@ -148,6 +176,7 @@ class Registration:
         types: Any = "js",
         on_end: Callable[[Registration], None] | None = None,
         once: bool = False,
+        middleware: Around | None = None,
     ) -> None:
         self.handler: Callable[..., Any] = handler
         self.source: str = source
@@ -168,10 +197,10 @@ class Registration:
         self._drops = Drops(reports, source)
         self.direct: Callable[[Any], Any] | None = None
         """The handler, while it can be called with the payload and nothing else to be done."""
+        self._middleware = middleware
         if thread or is_coroutine_function(handler):
             self._queue = deque()
-        elif self.accepts == 1 and not once:
-            self.direct = handler
+        self.rewrap()
 
     @property
     def name(self) -> str:
@@ -189,6 +218,30 @@ class Registration:
             "once": self._once,
         }
 
+    @property
+    def takes_middleware(self) -> bool:
+        """Whether it is a handler of the user's, and not ours for a stream."""
+        return self._middleware is not None
+
+    def rewrap(self) -> None:
+        """Put the middleware around the handler, as it is now: decided here, not by event."""
+        handler: Callable[..., Any] = self._in_thread if self._thread else self.handler
+        self._call: Callable[..., Any] = handler
+        self._passes: int = self.accepts
+        if self._middleware:
+            inner = handler if self.accepts == 1 else lambda event: handler()
+            self._call, is_async = self._middleware.wrap(inner, self.handler, self.source)
+            self._passes = 1
+            if is_async and self._queue is None:
+                self._queue = deque()
+        can_be_direct = self._passes == 1 and not (self._once or self._ended)
+        self.direct = self._call if self._queue is None and can_be_direct else None
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the handler."""
+        return 0 if self._queue is None else len(self._queue)
+
     # -- on the reader's stack -----------------------------------------------------------
 
     def __call__(self, *args: Any) -> None:
@@ -201,11 +254,11 @@ class Registration:
             self._enqueue(args)
             return
         try:
-            result = self.handler(*args[: self.accepts])
+            result = self._call(*args[: self._passes])
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
-            self.failed(exc, _event(args))
+            self.failed(exc, event_of(args))
         else:
             if result is not None:
                 self.returned(result)
@@ -259,18 +312,26 @@ class Registration:
     def _enqueue(self, args: tuple[Any, ...]) -> None:
         queue = self._queue
         assert queue is not None
-        if self._maxsize is not None and len(queue) >= self._maxsize:
-            self._drops.add()
-            if self._overflow == "drop_newest":
-                return
-            if self._overflow == "close":
-                self._end_overflowing()
-                return
-            dropped = queue.popleft()
-            if inspect.iscoroutine(dropped):
-                dropped.close()
+        if self._maxsize is not None and len(queue) >= self._maxsize and not self._makes_room():
+            return
         queue.append(args)
         self._wake()
+
+    def _makes_room(self) -> bool:
+        """Whether the next event may wait though as many wait as may; one is dropped."""
+        self._drops.add()
+        if self._overflow == "close":
+            self._end_overflowing()
+        elif self._overflow == "drop_oldest":
+            self._drop_oldest()
+            return True
+        return False
+
+    def _drop_oldest(self) -> None:
+        assert self._queue is not None
+        dropped = self._queue.popleft()
+        if inspect.iscoroutine(dropped):
+            dropped.close()
 
     def _end_overflowing(self) -> None:
         error = RealtimeError(
@@ -312,11 +373,7 @@ class Registration:
             if inspect.iscoroutine(item):
                 await item
                 return
-            result: Any
-            if self._thread:
-                result = await asyncio.to_thread(self._run, *args[: self.accepts])
-            else:
-                result = self.handler(*args[: self.accepts])
+            result = self._call(*args[: self._passes])
             if inspect.iscoroutine(result):
                 await result
         except (KeyboardInterrupt, SystemExit):
@@ -325,7 +382,11 @@ class Registration:
             task = asyncio.current_task()
             if isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
-            self.failed(exc, _event(args))
+            self.failed(exc, event_of(args))
+
+    async def _in_thread(self, *args: Any) -> Any:
+        result = await asyncio.to_thread(self._run, *args)
+        return await result if inspect.iscoroutine(result) else result
 
     def _run(self, *args: Any) -> Any:
         """In the worker thread. A future takes any exception but this one, and would hang."""
@@ -356,5 +417,6 @@ class Registration:
         return count
 
 
-def _event(args: tuple[Any, ...]) -> Any:
+def event_of(args: tuple[Any, ...]) -> Any:
+    """What an error listener is given of it: the payload."""
     return args[0] if args else None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .backfill import Backfill
 from .catchup import CatchingUp, catching_up
+from .concurrency import Concurrent
 from .core import Core
 from .emitter import Emitter
 from .enums import ListenType
@@ -20,7 +21,7 @@ from .protocol.columns import check_mode
 from .protocol.events import PresenceDelivered
 from .protocol.models import model_of
 from .protocol.transitions import JOINED, JOINING
-from .registration import OVERFLOWS, Registration
+from .registration import OVERFLOWS, Registration, accepted_arguments, handler_name
 from .stream import Stream
 
 __all__ = ["Registry"]
@@ -99,10 +100,14 @@ class Registry:
         self, type: ListenType, filter: dict[str, Any], handler: Callable[..., Any], **options: Any
     ) -> Registration:
         backfill = options.pop("backfill", None)
+        concurrency, key = options.pop("concurrency", 1), options.pop("key", None)
         options["on_end"] = self._unregister
         topic, core = self._machine.topic, self._core
         registration: Registration
-        if backfill is None:
+        if concurrency > 1:
+            options |= {"concurrency": concurrency, "key": key}
+            registration = Concurrent(handler, core.dispatch, source=topic, **options)
+        elif backfill is None:
             registration = Registration(handler, core.dispatch, source=topic, **options)
         else:
             taken = [other.store_name for other in self._catchups()]
@@ -113,6 +118,17 @@ class Registry:
         if isinstance(registration, CatchingUp) and self._machine.reception.ready:
             registration.feed_up()
         return registration
+
+    def _check_concurrency(self, concurrency: Any, key: Any, backfill: Any) -> None:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ValueError(f"concurrency is a number of events, 1 or more, not {concurrency!r}")
+        if key is not None and accepted_arguments(key, 1) != 1:
+            raise TypeError(f"key is a function of the event: {handler_name(key)} takes none")
+        if concurrency > 1 and backfill is not None:
+            raise ValueError(
+                "with backfill= each event is recorded before the next one is handled; "
+                "leave concurrency= out"
+            )
 
     def _check_backfill(self, type: ListenType, filter: dict[str, Any], backfill: Any) -> None:
         if backfill is None:
@@ -147,6 +163,11 @@ class Registry:
     def _stop_workers(self) -> None:
         for registration in self._emitter.registrations():
             registration.stop()
+
+    def _rewrap(self) -> None:
+        """The client has another middleware."""
+        for registration in self._bound:
+            registration.rewrap()
 
     # -- telling -------------------------------------------------------------------------
 

@@ -11,11 +11,12 @@ What is not allowed here raises at the call as well, with the right name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict
 
 from .backfill import Backfill
 from .enums import ListenType, PostgresChangesEvent, PresenceEvent
+from .middleware import CallNext, Middleware
 from .protocol.backoff import ReconnectPolicy
 from .protocol.filters import PostgresChangesFilter
 from .protocol.pages import BackfillPage
@@ -31,11 +32,13 @@ __all__ = [
     "BroadcastFilter",
     "BroadcastMessage",
     "BroadcastOptions",
+    "CallNext",
     "ChangesFilter",
     "ChangesJoinOptions",
     "ChannelConfigOptions",
     "ChannelOptions",
     "ListenOptions",
+    "Middleware",
     "OnceOptions",
     "Overflow",
     "PersistOptions",
@@ -185,6 +188,10 @@ class ListenOptions(OnceOptions, total=False):
     overflow: Overflow
     backfill: Backfill | None
     """For ``postgres_changes``: what to read where changes were missed."""
+    concurrency: int
+    """How many events at once, for an ``async`` or ``thread`` handler; 1 by default."""
+    key: Callable[[Any], Hashable] | None
+    """The events of one key come in order, one at a time."""
 
 
 # -- channel.send(args, opts) ------------------------------------------------------------
@@ -245,3 +252,4 @@ class RealtimeOptions(TypedDict, total=False):
     presence_limit: tuple[int, float] | None
     send_limit: tuple[int, float] | None
     disconnect_on_empty_channels_after: float | None
+    drain_timeout: float

@@ -225,6 +225,8 @@ async def test_health_tells_how_it_is(server: LocalRealtime, client: RealtimeCli
         unknown_frames=0,
         handler_errors=0,
         dropped_events=0,
+        queued_events=0,
+        joins=0,
         refused_sends=0,
         pending_replies=0,
     )
@@ -237,6 +239,7 @@ async def test_health_tells_how_it_is(server: LocalRealtime, client: RealtimeCli
     assert health.connected_since == pytest.approx(started, abs=2)
     assert health.last_message_at == pytest.approx(started, abs=2)
     assert (health.frames_in, health.frames_out) == (1, 1)
+    assert (health.joins, health.queued_events) == (1, 0)
     server.faults.system("one", "something is wrong")
     await until(lambda: client.health().last_system_error == "something is wrong")
     await client.disconnect()

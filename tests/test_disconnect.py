@@ -328,12 +328,9 @@ async def test_handlers_under_way_are_drained_by_disconnect(
 
 
 async def test_a_handler_that_does_not_end_is_cut_off(
-    server: LocalRealtime,
-    client: RealtimeClient,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("supabase_rt.dispatch.DRAIN_TIMEOUT", 0.05)
+    client = make_client(drain_timeout=0.05)
     started = asyncio.Event()
 
     async def stuck(event: Any) -> None:

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from supabase_rt import ConnectionFailed, GaveUp, RealtimeClient, ReconnectPolicy
+from supabase_rt import Broadcast, ConnectionFailed, GaveUp, RealtimeClient, ReconnectPolicy
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
@@ -256,3 +256,44 @@ async def test_where_signals_cannot_be_handled_it_runs_without(
     client.on("open", lambda: client.disconnect())
     await asyncio.to_thread(client.run)  # not the main thread
     assert client.connection_state() == "closed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_what_waits_at_a_signal_is_handled_within_the_time_for_it(
+    server: LocalRealtime, client: RealtimeClient, number: signal.Signals
+) -> None:
+    """And what is not is counted, logged and told."""
+    events = ClientEvents(client)
+    begun: list[int] = []
+    ended: list[int] = []
+    open_until = asyncio.Event()
+
+    async def handler(event: Broadcast) -> None:
+        begun.append(event.payload["n"])
+        if number is signal.SIGTERM:
+            await open_until.wait()
+        else:
+            await asyncio.sleep(0.01)
+        ended.append(event.payload["n"])
+
+    running = asyncio.create_task(client.run_forever(drain_timeout=0.5))
+    await client.channel("room").on("broadcast", {"event": "*"}, handler).subscribe()
+    for n in range(5):
+        server.broadcast("room", "x", {"n": n})
+    await until(lambda: client.health().frames_in == 6)
+    os.kill(os.getpid(), number)
+    await running
+    gaps = [(topic, reason) for topic, _, _, reason in events.of("gap")]
+    if number is signal.SIGINT:
+        assert (ended, gaps, client.health().dropped_events) == ([0, 1, 2, 3, 4], [], 0)
+    else:
+        assert (begun, ended, gaps) == ([0], [], [("realtime:room", "shutdown")])
+        assert client.health().dropped_events == 4
+    assert client.health().queued_events == 0
+    assert our_tasks() == []
+
+
+async def test_a_drain_timeout_that_is_no_time_is_refused(client: RealtimeClient) -> None:
+    with pytest.raises(ValueError, match="drain_timeout is a positive number"):
+        await client.run_forever(drain_timeout=-1)
+    assert not client.is_connecting()

@@ -16,6 +16,7 @@ from supabase_rt.registration import accepted_arguments, handler_name
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import Overflow
 
+from .support.clients import MakeClient
 from .support.recorder import ClientEvents, Recorder
 from .support.waiting import turns, until
 
@@ -447,9 +448,9 @@ async def test_what_is_queued_for_a_removed_handler_is_still_handled(
 
 
 async def test_cancelling_a_stuck_handler_drops_coroutines_without_a_warning(
-    server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
+    server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    monkeypatch.setattr("supabase_rt.dispatch.DRAIN_TIMEOUT", 0.02)
+    client = make_client(drain_timeout=0.02)
     gate = Gate()
     await channel_of(client).on("broadcast", ANY, lambda event: gate(event)).subscribe()
     server.broadcast("room", "x", {"n": 0})

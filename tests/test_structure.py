@@ -35,9 +35,9 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
     "outcome loopbound http auth transport link wire reader rest stores connection": (3, "shell"),
-    "health options pacing types registration emitter dispatch core stream backfill catchup "
-    "handover registry listening iterating sugar sending channel client mainline services "
-    "supabase": (4, "public API"),
+    "health options pacing types registration middleware lanes concurrency hooks emitter dispatch "
+    "core stream backfill catchup handover registry listening iterating sugar sending channel "
+    "client mainline services supabase": (4, "public API"),
     "server server.*": (5, "local server"),
     "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.*": (
         6,

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+import anyio.from_thread
 import anyio.to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-__all__ = ["Threaded", "ask", "begin", "call", "on_exit"]
+__all__ = ["Threaded", "around", "ask", "begin", "call", "on_exit"]
 
 LEAVE_TIMEOUT = 5.0
 """Seconds that the clients get to leave their channels when the program ends."""
@@ -138,6 +139,31 @@ def _interrupt() -> None:
         signal.pthread_kill(main, signal.SIGINT)
     else:
         _thread.interrupt_main()
+
+
+def around(middleware: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain middleware in a worker thread, where ``call_next`` waits for what comes next."""
+    if not callable(middleware) or inspect.iscoroutinefunction(middleware):
+        return middleware
+    threaded = _in_a_thread(middleware)
+
+    @functools.wraps(middleware)
+    async def run(event: Any, call_next: Any) -> Any:
+        return await threaded(event, _BlockingNext(call_next))
+
+    return run
+
+
+class _BlockingNext:
+    """``call_next`` of a blocking middleware."""
+
+    def __init__(self, call_next: Any) -> None:
+        self._call_next = call_next
+        self.handler: Callable[..., Any] = inspect.unwrap(call_next.handler)
+        self.topic: str = call_next.topic
+
+    def __call__(self, event: Any) -> Any:
+        return anyio.from_thread.run(self._call_next, event)
 
 
 def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Any]:

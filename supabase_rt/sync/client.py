@@ -7,14 +7,16 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import ConnectionState, Health
 from .. import RealtimeClient as AsyncClient
-from .background import Threaded, ask, begin, call, on_exit
+from .background import Threaded, around, ask, begin, call, on_exit
 from .channel import RealtimeChannel
 
 __all__ = ["RealtimeClient"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RUN_IN_THREADS = ("access_token", "heartbeat_callback")
 """Options that are called by the loop, and may block in a blocking program."""
@@ -126,12 +128,13 @@ class RealtimeClient:
         """Leave every channel, then disconnect."""
         call(self.leave)
 
-    def run(self) -> None:
+    def run(self, *, drain_timeout: float | None = None) -> None:
         """Stay until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
 
-        Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
+        Handlers get ``drain_timeout`` seconds (the client's by default) to finish what waits for
+        them. Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
         """
-        running = begin(self._client.run_forever)
+        running = begin(self._client.run_forever, drain_timeout=drain_timeout)
         with _signals(lambda: begin(self.leave)):
             running.result()
 
@@ -214,6 +217,23 @@ class RealtimeClient:
         """Remove ``handler`` from the event ``name``, or all handlers of it."""
         ask(self._client.off, name, None if handler is None else self._threaded(handler))
         return self
+
+    def on_error(self, handler: Handler) -> Handler:
+        """Call ``handler`` with (exception, event, handler) for everything that goes wrong.
+
+        In a worker thread; a decorator as it stands. Returns ``handler``.
+        """
+        ask(self._client.on_error, self._threaded(handler))
+        return handler
+
+    def use(self, middleware: Handler) -> Handler:
+        """Call ``middleware(event, call_next)`` around every handler of every channel.
+
+        A plain one runs in a worker thread, and its ``call_next(event)`` returns when the handler
+        does; an ``async`` one runs in the background loop. See ``supabase_rt.RealtimeClient.use``.
+        """
+        ask(self._client.use, around(middleware))
+        return middleware
 
 
 def _threaded_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -219,3 +219,55 @@ async def test_a_handler_may_end_the_program(local: LocalRealtime) -> None:
     done = await run_program(program)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[-1] == "CLOSED"
+
+
+def test_middleware_runs_in_a_thread_and_waits_for_the_handler(
+    supabase: SupabaseClient, local: LocalRealtime
+) -> None:
+    seen: queue.Queue[Any] = queue.Queue()
+    client = supabase.realtime
+
+    @client.use
+    async def in_the_loop(event: Any, call_next: Any) -> None:
+        await call_next(event)
+
+    @client.use
+    def around(event: Any, call_next: Any) -> None:
+        seen.put(("before", call_next.handler, call_next.topic))
+        call_next(event)
+        seen.put(("after", client.connection_state()))
+
+    def handler(event: Any) -> None:
+        seen.put(client.health().state)
+        if event.event == "bad":
+            raise ValueError("mine")
+
+    errors: queue.Queue[Any] = queue.Queue()
+
+    @client.on_error
+    def on_error(error: Any, event: Any) -> None:
+        errors.put((str(error), event.event))
+
+    supabase.channel("room").on("broadcast", {"event": "*"}, handler).subscribe()
+    call(local.broadcast, "room", "x", {})
+    got = [seen.get(timeout=WAIT) for _ in range(3)]
+    assert got == [("before", handler, "realtime:room"), "open", ("after", "open")]
+    call(local.broadcast, "room", "bad", {})
+    assert errors.get(timeout=WAIT) == ("mine", "bad")
+    client.off("error", on_error)
+
+
+def test_handlers_in_threads_may_run_at_once(
+    supabase: SupabaseClient, local: LocalRealtime
+) -> None:
+    both = threading.Barrier(2)
+    met: queue.Queue[int] = queue.Queue()
+
+    def handler(event: Any) -> None:
+        met.put(both.wait(WAIT))
+
+    channel = supabase.channel("room").on("broadcast", {"event": "*"}, handler, concurrency=2)
+    channel.subscribe()
+    for _ in range(2):
+        call(local.broadcast, "room", "x", {})
+    assert sorted(met.get(timeout=WAIT) for _ in range(2)) == [0, 1]

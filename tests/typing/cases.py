@@ -23,7 +23,7 @@ from supabase_rt import (
     create_client,
     postgres_changes_filter,
 )
-from supabase_rt.types import ChangesFilter, ChannelOptions, RealtimeOptions
+from supabase_rt.types import CallNext, ChangesFilter, ChannelOptions, Middleware, RealtimeOptions
 
 supabase: SupabaseClient = create_client("https://x.supabase.co", "key")
 channel: RealtimeChannel = supabase.channel("room")
@@ -188,3 +188,35 @@ def the_methods_of_realtime_2_are_typed() -> None:
     channel.on_presence_join(lambda key, current, new: print(key, len(new)))
     channel.on_presence_sync(lambda: print(channel.presence_state()))
     channel.on_broadcast("x", lambda message: print(message.payload))
+
+
+def a_client_takes_middleware_and_a_listener_for_errors() -> None:
+    client: RealtimeClient = supabase.realtime
+
+    @client.use
+    async def timed(event: Broadcast, call_next: CallNext) -> None:
+        await call_next(event)
+
+    @client.use
+    def plain(event: object, call_next: CallNext) -> object:
+        return call_next(event)
+
+    @client.on_error
+    def on_error(error: BaseException, event: object, handler: object) -> None: ...
+
+    either: Middleware = timed
+    client.use(either)
+    client.use(lambda event: None)  # type: ignore[type-var]
+    on_error(ValueError(), None, None)
+
+
+def a_handler_may_run_for_several_events_at_once() -> None:
+    filter: ChangesFilter = {"event": "*", "schema": "public", "table": "todos"}
+
+    async def on_todo(change: PostgresChange[Todo]) -> None: ...
+
+    by_id = channel.on("postgres_changes", filter, on_todo, model=Todo, concurrency=8)
+    by_id.on(
+        "broadcast", {"event": "x"}, print, thread=True, concurrency=2, key=lambda one: one.event
+    )
+    channel.on("broadcast", {"event": "x"}, print, concurrency="2")  # type: ignore[call-overload]
