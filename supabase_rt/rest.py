@@ -158,11 +158,7 @@ class Rest:
         except TimeoutError:
             error: SendError | TimedOut = TimedOut(f"no answer within {timeout:g} s")
         except (aiohttp.ClientError, OSError) as exc:
-            error = SendError(
-                f"cannot reach the server: {type(exc).__name__}",
-                retryable=True,
-                hint="check the URL and the network",
-            )
+            error = _unreachable(exc)
         else:
             if status == 202:
                 return {"success": True}
@@ -173,6 +169,14 @@ class Rest:
 
 _JSON = "application/json"
 _BYTES = "application/octet-stream"
+
+
+def _unreachable(exc: Exception) -> SendError:
+    text = f"cannot reach the server: {type(exc).__name__}"
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        hint = "pass ssl=, an ssl.SSLContext that knows the issuer of the certificate"
+        return SendError(text, code="CertificateError", retryable=False, hint=hint)
+    return SendError(text, retryable=True, hint="check the URL and the network")
 
 
 def _refusal(status: int, reason: str, text: bytes) -> SendError:

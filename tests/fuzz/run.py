@@ -27,7 +27,7 @@ FEWER = 10
 """A machine's input is many frames: it gets a tenth of the executions."""
 SECONDS = 10
 """For one input; and a target may use a gigabyte."""
-LONGEST = 2048
+LONGEST = 768
 
 
 def _start(target: str, folder: Path) -> None:

@@ -1,0 +1,72 @@
+"""A pytest plugin: no test of the whole suite makes the package say a secret.
+
+Every log record and all captured output is searched for tokens, keys and the secret that signs
+them; the test that said one fails (and so does one that warns, whatever it says). Tokens of all servers
+and clients are alike (three parts, the first two JSON), so none needs to be known beforehand.
+``@pytest.mark.tells_secrets("why")`` exempts a test in which somebody else says it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Generator
+
+import pytest
+
+from supabase_rt.server.auth import DEFAULT_SECRET
+
+__all__ = ["LeakWatch", "found_secret", "pytest_configure"]
+
+PLAIN = (DEFAULT_SECRET, "plainkey1f9q", "plaintoken7k2z", "letmein5x8w")
+"""Those that no pattern knows: the signing secret, and what tests/test_secrets.py uses."""
+PATTERN = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{20,}|"
+    r"\bsb_(?:secret|publishable)_[A-Za-z0-9_-]{8,}|" + "|".join(map(re.escape, PLAIN))
+)
+
+
+def found_secret(text: str) -> str | None:
+    """What stands before the first secret in ``text``; None where there is none."""
+    match = PATTERN.search(text)
+    return None if match is None else text[max(0, match.start() - 120) : match.start()]
+
+
+class LeakWatch(logging.Handler):
+    """Listens to everything; holds what the present test has told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self._look = logging.Formatter("%(name)s: %(message)s")
+
+    def see(self, where: str, text: str) -> None:
+        before = found_secret(text)
+        if before is not None:
+            self.told.append(f"{where}: ...{before}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The record's own arguments too: a handler of the user's may write them as they are.
+        self.see("log", f"{self._look.format(record)} {record.args!r}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.when != "teardown":
+            return report
+        for where, text in report.sections:
+            self.see(where, text)
+        told, self.told = self.told, []
+        if told and item.get_closest_marker("tells_secrets") is None:
+            report.outcome = "failed"
+            report.longrepr = "\n".join(["a secret was told", *told])
+        return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    watch = LeakWatch()
+    config.pluginmanager.register(watch, "leaks")
+    logging.getLogger().addHandler(watch)
+    config.add_cleanup(lambda: logging.getLogger().removeHandler(watch))

@@ -1,0 +1,59 @@
+"""The check of the whole suite for secrets finds what it is there to find."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from supabase_rt.server import LocalRealtime
+from supabase_rt.server.auth import DEFAULT_SECRET
+
+from .support.leaks import LeakWatch, found_secret
+
+TOKEN = LocalRealtime().anon_key
+
+
+@pytest.mark.parametrize("secret", [TOKEN, DEFAULT_SECRET, "sb_secret_abcdefgh", "plainkey1f9q"])
+def test_a_secret_is_found_and_not_shown(secret: str) -> None:
+    assert found_secret(f"the key {secret} was told") == "the key "
+    assert found_secret(f"{secret[:8]} cut off, eyJhbGciOiJI... and sb_ are none") is None
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda: logging.getLogger("anybody").error("the key %s", TOKEN),
+        lambda: logging.getLogger("anybody").error("%s", {"token": TOKEN}),
+    ],
+)
+@pytest.mark.tells_secrets("on purpose")
+def test_records_are_searched_with_their_arguments(tell: Callable[[], Any]) -> None:
+    watch = LeakWatch()
+    logging.getLogger().addHandler(watch)
+    try:
+        tell()
+    finally:
+        logging.getLogger().removeHandler(watch)
+    assert len(watch.told) == 1
+    assert TOKEN not in watch.told[0]
+
+
+@pytest.mark.tells_secrets("the report of the tests within")
+def test_a_test_that_tells_a_secret_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        f"""
+        import logging, pytest
+        TOKEN = {TOKEN!r}
+        def test_nothing(): print("eyJ")
+        def test_print(): print(TOKEN)
+        def test_log(): logging.getLogger("x").critical(TOKEN)
+        @pytest.mark.tells_secrets("on purpose")
+        def test_exempt(): print(TOKEN)
+        """
+    )
+    pytester.makeini("[pytest]\nmarkers = tells_secrets(why): exempt")
+    found = pytester.runpytest_inprocess("-p", "tests.support.leaks", "-p", "no:asyncio")
+    found.assert_outcomes(passed=4, errors=2)
