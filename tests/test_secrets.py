@@ -146,6 +146,7 @@ async def fail_everywhere(make: MakeClient, told: Told, url: str, **options: Any
 # -- the check itself --------------------------------------------------------------------
 
 
+@pytest.mark.tells_secrets("on purpose")
 @pytest.mark.parametrize("where", ["log", "cause", "context", "attribute", "logger", "warning"])
 async def test_the_check_finds_a_secret(caplog: pytest.LogCaptureFixture, where: str) -> None:
     told, error = Told(caplog), ConnectionFailed("outer")
@@ -331,6 +332,7 @@ async def test_a_callback_that_returns_no_token(
     await client.set_auth()
 
 
+@pytest.mark.tells_secrets("the user's own exception, with its traceback")
 async def test_a_callback_that_raises_with_the_token_in_its_text(
     server: LocalRealtime, make: MakeClient, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:

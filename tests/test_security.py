@@ -94,7 +94,7 @@ def test_what_would_end_a_header_is_refused_at_the_call(bad: str) -> None:
         {"params": {"apikey": bad}, "api_key_in": "header"},
     ):
         with pytest.raises(ValueError):
-            RealtimeClient(url, **options)  # type: ignore[arg-type]
+            RealtimeClient(url, **options)
     client = RealtimeClient(url, params=params)
     with pytest.raises(ValueError):
         client.set_auth(bad)

@@ -1,8 +1,8 @@
 """A pytest plugin: no test of the whole suite makes the package say a secret.
 
 Every log record and all captured output is searched for tokens, keys and the secret that signs
-them; the test that said one fails (and so does one that warns, whatever it says). Tokens of all servers
-and clients are alike (three parts, the first two JSON), so none needs to be known beforehand.
+them; the test that said one fails (and so does one that warns, whatever it says). Tokens of all
+servers and clients are alike (three parts, two of them JSON), so none needs to be known before.
 ``@pytest.mark.tells_secrets("why")`` exempts a test in which somebody else says it.
 """
 
