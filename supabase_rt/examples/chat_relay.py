@@ -1,0 +1,55 @@
+"""A relay between two chat rooms: what is said in one of them is repeated in the other.
+
+::
+
+    supabase-rt serve                                   # in one terminal; prints URL and key
+    export SUPABASE_URL=... SUPABASE_KEY=...            # in two others
+    python -m supabase_rt.examples.chat_relay lobby kitchen
+    supabase-rt send lobby message '{"from": "anna", "text": "hello"}'
+
+Ctrl+C ends it. Messages are broadcasts ``message`` with ``from`` and ``text``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from supabase_rt import Broadcast, RealtimeChannel, create_client
+from supabase_rt.examples.environment import project
+
+VIA = "chat_relay"
+
+
+def relay(source: RealtimeChannel, target: RealtimeChannel) -> None:
+    """Repeat in ``target`` what is said in ``source``."""
+
+    async def on_message(message: Broadcast) -> None:
+        said: dict[str, Any] = message.payload
+        # A second relay of the same rooms would otherwise answer the first one for ever.
+        if said.get("via") == VIA:
+            return
+        repeated = {**said, "via": VIA}
+        status = await target.send({"type": "broadcast", "event": "message", "payload": repeated})
+        print(f"{source.sub_topic} -> {target.sub_topic}: {said.get('text')} ({status})")
+
+    source.on("broadcast", {"event": "message"}, on_message)
+
+
+def main(first: str = "lobby", second: str = "kitchen") -> None:
+    """Join both rooms and stay until Ctrl+C."""
+    supabase = create_client(*project())
+    # With ack the status is the server's answer, not only that the message was written.
+    rooms = [
+        supabase.channel(name, {"config": {"broadcast": {"ack": True}}}) for name in (first, second)
+    ]
+    relay(rooms[0], rooms[1])
+    relay(rooms[1], rooms[0])
+    for room in rooms:
+        name = room.sub_topic
+        room.subscribe(lambda status, error, name=name: print(name, status, error or ""))
+    supabase.realtime.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

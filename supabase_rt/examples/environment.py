@@ -1,0 +1,16 @@
+"""Where the example bots find their project."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["project"]
+
+
+def project() -> tuple[str, str]:
+    """URL and key from the environment; ends the program where they are missing."""
+    url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_KEY")
+    if not url or not key:
+        sys.exit("set SUPABASE_URL and SUPABASE_KEY; 'supabase-rt serve' prints a pair of them")
+    return url, key
