@@ -17,7 +17,7 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench bench-server soak fuzz faults conformance clean venv
+.PHONY: help demo test check lint format types cov bench bench-server soak fuzz faults conformance docs clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -94,6 +94,10 @@ fuzz: venv ## hostile input, guided by coverage (FUZZ='--executions 10000 text s
 faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy
 	@$(BIN)/python -m benchmarks.faults
 
+docs: venv ## build the documentation into site/; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean: ## remove all that was made
-	@rm -rf $(VENV) .coverage .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
+	@rm -rf $(VENV) .coverage .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache dist build site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,7 @@ What the official SDKs can do, and what the test suites of supabase-js and of th
 it assert, beside the test that shows it here. The suite being green is the status of this table:
 a marked test that is skipped fails. Where we differ on purpose stands why, in short; the whole
 list is [differences.md](differences.md). The same scenarios played by both clients against one
-server are another proof: [tests/differential](../tests/differential/README.md).
+server are another proof: `tests/differential`.
 
 `same`: as in supabase-js. `differs`: the test shows what happens here. `none`: there is nothing
 to port.

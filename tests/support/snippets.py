@@ -22,6 +22,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
 
 _PROGRAM = re.compile(r"\bimport os\b")
 _ENDLESS = re.compile(r"\.run\(\)")
+_FILE = re.compile(r"# (\w+\.py)\n")
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,20 @@ class Block:
     code: str
 
     @property
+    def file(self) -> str | None:
+        """Its name, where it is a file of the reader's project: its first line says so."""
+        found = _FILE.match(self.code)
+        return found[1] if found else None
+
+    @property
     def is_program(self) -> bool:
         """It takes URL and key from its environment, so it stands for itself."""
         return bool(_PROGRAM.search(self.code))
+
+    @property
+    def is_piece(self) -> bool:
+        """It goes on from the pieces before it, inside a running loop."""
+        return not (self.file or self.is_program or self.tests)
 
     @property
     def is_endless(self) -> bool:
@@ -43,7 +55,9 @@ class Block:
 
     @property
     def tests(self) -> list[str]:
-        """The tests that it defines, for the reader to put into a file of tests."""
+        """The tests that it defines and that need nothing, to be called as they are."""
+        if self.file:
+            return []
         return re.findall(r"^async def (test_\w+)\(\)", self.code, re.MULTILINE)
 
 
@@ -67,7 +81,9 @@ def blocks_of(page: Path) -> list[Block]:
 async def run_block(block: Block, namespace: dict[str, Any]) -> None:
     """Run a piece as if it stood inside a running loop."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    result = eval(compile(block.code, f"<{block.heading}>", "exec", flags=flags), namespace)
+    # Not with the __future__ of this file, which makes text of the types of a dataclass.
+    code = compile(block.code, f"<{block.heading}>", "exec", flags=flags, dont_inherit=True)
+    result = eval(code, namespace)
     if inspect.iscoroutine(result):
         async with asyncio.timeout(20):
             await result
