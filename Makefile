@@ -17,7 +17,7 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench bench-server soak fuzz faults conformance docs clean venv
+.PHONY: help demo test check lint format types cov bench bench-server soak fuzz audit faults conformance docs clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -90,6 +90,10 @@ soak: venv ## 1,000 random fault schedules, a virtual day, 10 minutes of load (S
 fuzz: venv ## hostile input, guided by coverage (FUZZ='--executions 10000 text session')
 	@$(BIN)/python -m pip install -qq --editable '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ)
+
+audit: venv ## known vulnerabilities of what is installed; says so where it cannot look them up
+	@$(BIN)/python -m pip install -qq --editable '.[audit]'
+	@$(BIN)/python -m tests.audit
 
 faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy
 	@$(BIN)/python -m benchmarks.faults

@@ -62,6 +62,10 @@ class Rest:
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
+    def _kwargs(self) -> dict[str, Any]:
+        # aiohttp would hand our headers, the key among them, to whatever address it is sent to.
+        return {**self.options.request_kwargs(), "allow_redirects": False}
+
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
         """The connection's session; without one, a session for this request alone.
@@ -83,7 +87,7 @@ class Rest:
     ) -> tuple[int, str, bytes]:
         async with asyncio.timeout(timeout), self._session() as http:
             headers = self._headers(content_type)
-            kwargs = self.options.request_kwargs()
+            kwargs = self._kwargs()
             # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
             target = yarl.URL(url, encoded=True)
             async with http.post(target, data=body, headers=headers, **kwargs) as response:
@@ -96,7 +100,7 @@ class Rest:
         try:
             async with asyncio.timeout(timeout), self._session() as http:
                 headers |= self._headers(_JSON)
-                kwargs = self.options.request_kwargs()
+                kwargs = self._kwargs()
                 async with http.get(target, headers=headers, **kwargs) as response:
                     status, text = response.status, await response.read()
         except TimeoutError:
@@ -181,6 +185,9 @@ def _unreachable(exc: Exception) -> SendError:
 
 def _refusal(status: int, reason: str, text: bytes) -> SendError:
     found = _reason(text, reason or f"HTTP {status}")
+    if 300 <= status < 400:
+        hint = "a redirect is not followed: use the address that it leads to"
+        return SendError(found, status=status, code=f"HTTP{status}", retryable=False, hint=hint)
     if status == 404:
         found = (
             "httpSend() requires Realtime server v2.97.0 or newer; the endpoint returned 404. "
@@ -234,4 +241,5 @@ _READ_HINTS = {
     403: "the role of the token may not select from the table",
     404: "the table is not offered under this URL and schema: see url= of the backfill",
     406: "the schema is not exposed by the project's API settings",
+    **dict.fromkeys((301, 302, 303, 307, 308), "a redirect is not followed: see the URL"),
 }

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt import RealtimeClient, SendError
+from supabase_rt import RealtimeClient, RealtimeError, SendError
+from supabase_rt.protocol.pages import BackfillPage
 from supabase_rt.protocol.urls import Endpoint
 
 from .support.peers import RawPeer, http_peer, raw_peer
@@ -53,6 +54,22 @@ async def test_http_goes_to_nobody_whose_certificate_is_not_vouched_for() -> Non
         await client.channel("room").http_send("x", {})
         await client.disconnect()
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_carries_the_key_elsewhere(status: int) -> None:
+    async with http_peer() as other, http_peer(status=status) as peer:
+        peer.headers["Location"] = f"{other.url}/elsewhere"
+        client = RealtimeClient(f"{peer.url}/realtime/v1", params={"apikey": "key"})
+        with pytest.raises(SendError, match="redirect") as caught:
+            await client.channel("room").http_send("x", {})
+        assert not caught.value.retryable
+        page = BackfillPage("public", "todos", ("id",))
+        with pytest.raises(RealtimeError, match="redirect"):
+            await client._core.rest.read_rows(f"{peer.url}/rest/v1", page, 5.0)
+        await client.disconnect()
+        assert len(peer.requests) == 2
+        assert other.requests == []
 
 
 # -- text that would be structure ------------------------------------------------------------
