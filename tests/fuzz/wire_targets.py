@@ -8,7 +8,7 @@ import datetime
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
@@ -46,6 +46,15 @@ TYPES = (
 REFS = (str, int, type(None))
 
 
+STRUCTURED = 128
+"""From this first byte on the input is what a frame is made of; below it is the frame itself."""
+
+BROADCAST = ("type", "event", "payload", "meta")
+SYSTEM = ("extension", "status", "message", "channel")
+CHANGE = (
+    "type", "schema", "table", "commit_timestamp", "columns", "record", "old_record", "errors",
+)  # fmt: skip
+
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
@@ -55,6 +64,39 @@ def _tried(documented: Errors, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)
     except documented:
         return None
+
+
+def _object(taker: Taker, names: Sequence[str]) -> dict[str, Any]:
+    """Mostly what is expected: some keys left out, values often text and sometimes anything."""
+    return {
+        name: taker.text() if taker.byte() & 1 else taker.value()
+        for name in names
+        if taker.byte() & 3
+    }
+
+
+def _columns(taker: Taker) -> list[Any]:
+    return [{"name": taker.text(), "type": taker.choice(TYPES)} for _ in range(taker.byte() % 4)]
+
+
+def _content(taker: Taker, kind: str) -> Any:
+    """The payload of a broadcast, a system message or a change, and of nothing in particular."""
+    if kind == "broadcast":
+        return _object(taker, BROADCAST)
+    if kind == "system":
+        return _object(taker, SYSTEM)
+    if kind == "postgres_changes":
+        data = _object(taker, CHANGE)
+        if taker.byte() & 1:
+            data["columns"] = _columns(taker)
+        return {"ids": [taker.value(0) for _ in range(taker.byte() % 3)], "data": data}
+    return taker.value()
+
+
+def _text(value: Any) -> bytes:
+    """JSON; empty where the value is none."""
+    found: bytes | None = _tried(ValueError, dumps, value)
+    return found or b""
 
 
 def text(data: bytes) -> None:
@@ -126,7 +168,12 @@ def roundtrip(data: bytes) -> None:
 def short_way(data: bytes) -> None:
     """A frame that the reader decodes in one pass is the one that is decoded in two."""
     taker = Taker(data)
-    event, frame = taker.choice((frames.BROADCAST, frames.CHANGES, frames.DIFF)), taker.rest()
+    first = taker.byte()
+    event = (frames.BROADCAST, frames.CHANGES, frames.DIFF)[first % 3]
+    frame = taker.rest()
+    if first >= STRUCTURED:
+        taker = Taker(frame)
+        frame = _text([taker.value(0), None, taker.text(), event, _content(taker, event)])
     found = _tried(frames.UNREADABLE, frames.decoder_for(event), frame)
     if found is None or found.event != event or not frames.is_utf8(frame):
         return
@@ -156,20 +203,22 @@ def _payload_shown(one: Any) -> str:
 def payloads(data: bytes) -> None:
     """What handlers are given can be read, shown and carried over the edge."""
     taker = Taker(data)
-    kind, types = taker.choice("bsc"), taker.choice(columns.MODES)
-    frame = b'["1",null,"t","e",' + taker.rest() + b"]"
+    first, types = taker.byte(), taker.choice(columns.MODES)
+    kind = ("broadcast", "system", "postgres_changes")[first % 3]
+    part = _text(_content(taker, kind)) if first >= STRUCTURED else taker.rest()
+    frame = b'["1",null,"t","e",' + part + b"]"
     message = _tried(DecodeError, serializer.decode_text, "2.0.0", frame)
     if message is None:
         return
     read: dict[str, Callable[[Any], Any]] = {
-        "b": read_broadcast,
-        "s": read_system,
-        "c": read_postgres_changes,
+        "broadcast": read_broadcast,
+        "system": read_system,
+        "postgres_changes": read_postgres_changes,
     }
     found = _tried(DecodeError, read[kind], message.payload)
     if found is None:
         return
-    if kind == "c":
+    if kind == "postgres_changes":
         found = PostgresChange(found.data, types)
     assert len(repr(found)) < 1000
     values = _tried(DecodeError, dict, found)
@@ -205,10 +254,14 @@ def cells(data: bytes) -> None:
 def rows(data: bytes) -> None:
     """Columns and records of any shape: a dict or a ``DecodeError``."""
     taker = Taker(data)
-    mode, size = taker.choice(columns.MODES), taker.byte()
-    whole = taker.rest()
+    first, size = taker.byte(), taker.byte()
+    mode = columns.MODES[first % 3]
+    parts = (_text(_columns(taker)), _text(taker.value()))
+    if first < STRUCTURED:
+        whole = Taker(data[2:]).rest()
+        parts = (whole[:size], whole[size:])
     raws: list[Any] = []
-    for part in (whole[:size], whole[size:]):
+    for part in parts:
         frame = _tried(DecodeError, serializer.decode_text, "2.0.0", b'["","","","",' + part + b"]")
         if frame is None:
             return
@@ -236,12 +289,16 @@ class Row:
 def model(data: bytes) -> None:
     """A row becomes an instance of the user's dataclass, or a ``DecodeError`` says why not."""
     taker = Taker(data)
-    kinds = [taker.choice(TYPES) for _ in range(4)]
+    first = taker.byte()
+    kinds = [taker.choice(TYPES) for _ in range(3)]
+    kinds.append(TYPES[first % len(TYPES)])
     listed = [
         {"name": field.name, "type": kind}
         for field, kind in zip(dataclasses.fields(Row), kinds, strict=False)
     ]
-    frame = b'["","","","",' + taker.rest() + b"]"
+    names = [field.name for field in dataclasses.fields(Row)]
+    part = _text(_object(taker, names)) if first >= STRUCTURED else taker.rest()
+    frame = b'["","","","",' + part + b"]"
     message = _tried(DecodeError, serializer.decode_text, "2.0.0", frame)
     if message is None:
         return
