@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 WORDS = (
     "", "a", "b", "id", "1", "null", "*", "\x00", "é", "\ud800", '"', "{}", "[]", "x,y", "NULL",
-    "title", "INSERT", "UPDATE", "DELETE", "ok", "error", "2026-01-02T03:04:05Z", "{1,2}", "1.5", "NaN",
+    "title", "INSERT", "UPDATE", "DELETE", "ok", "error", "2026-01-02T03:04:05Z", "{1,2}", "1.5",
+    "NaN",
 )  # fmt: skip
 
 
