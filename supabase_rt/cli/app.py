@@ -35,7 +35,10 @@ def make_parser(commands: Sequence[Command], words: Sequence[str]) -> argparse.A
         for depth in range(1, len(above) + 1):
             path = tuple(above[:depth])
             if path not in groups:
-                group = groups[path[:-1]].add_parser(path[-1], help=f"commands: {path[-1]} ...")
+                inside = [
+                    each.name for each in commands if each.name.split()[:depth] == above[:depth]
+                ]
+                group = groups[path[:-1]].add_parser(path[-1], help=", ".join(inside))
                 groups[path] = _children(group)
         child = _add(groups[tuple(above)], last, command)
         if set(command.name.split()) <= set(words):

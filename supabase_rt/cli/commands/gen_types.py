@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
         path.write_text(text, encoding="utf-8")
     except OSError as exc:
         raise CommandFailed(f"cannot write {path}: {exc.strerror}") from None
-    print(f"wrote {path}: {len(schema.tables)} tables", file=sys.stderr)
+    count = len(schema.tables)
+    print(f"wrote {path}: {count} table{'' if count == 1 else 's'}", file=sys.stderr)
     return 0
 
 
