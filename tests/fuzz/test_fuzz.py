@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from supabase_rt.server import filters as server_filters
+
 from . import seeds
 from .machine_targets import TARGETS as MACHINES
 from .targets import TARGETS
@@ -53,3 +55,9 @@ def test_any_bytes_at_all(target: str) -> None:
 def test_the_corpus_stays_small() -> None:
     assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < 200_000
     assert {path.name for path in CORPUS.iterdir()} <= set(TARGETS)
+
+
+@pytest.mark.parametrize("text", ['a=eq.""', 'a=in.(""'], ids=["value", "list"])
+def test_the_time_of_a_filter_grows_with_its_length_only(text: str) -> None:
+    """Found beside the fuzzing: with the square of it, which the time-out of a test would end."""
+    assert len(list(server_filters.segments(text + '"' * 1_000_000))) == 1
