@@ -97,6 +97,11 @@ class Concurrent(Registration):
             if not idle.done():
                 idle.set_result(None)
 
+    def forget_loop(self) -> None:
+        self._workers.clear()
+        self._idle.clear()
+        self._lanes.free()
+
     # -- in the workers ------------------------------------------------------------------
 
     async def work(self) -> None:

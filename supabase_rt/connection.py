@@ -442,6 +442,9 @@ class Connection(TokenUser):
         reason: str,
     ) -> None:
         """End the link and everything that belongs to it. The one place that closes."""
+        # A loop may run its tasks at once (asyncio.eager_task_factory), and this one has to be
+        # known as the one that closes before it ends.
+        await asyncio.sleep(0)
         if previous is not None and not previous.done():
             await asyncio.wait([previous])
         if link is not None and link.transport is not None:

@@ -65,6 +65,11 @@ class Lanes:
         if key in self._lanes:
             self._open[key] = None
 
+    def free(self) -> None:
+        """Nobody is at what was taken any more."""
+        for key in list(self._in_use):
+            self.done(key)
+
     def clear(self) -> None:
         """Forget all that waits."""
         for part in (self._lanes, self._keys, self._open):

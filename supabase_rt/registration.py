@@ -305,7 +305,7 @@ class Registration:
         if not self._ended:
             self._ended = True
             self.direct = None
-            wake(self._wakeup)
+            self._wake_worker()
             if self._on_end is not None:
                 self._on_end(self)
 
@@ -347,7 +347,10 @@ class Registration:
             self._stopping = False
             self._worker = self._reports.start_worker(self)
         else:
-            wake(self._wakeup)
+            self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        wake(self._wakeup)
 
     def forget_loop(self) -> None:
         """The loop of the worker is gone, and with it the event that it was at."""
@@ -401,7 +404,7 @@ class Registration:
         worker = self._worker
         if worker is None or worker.done():
             return None
-        wake(self._wakeup)
+        self._wake_worker()
         return worker
 
     def discard_queue(self) -> int:

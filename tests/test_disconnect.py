@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -240,6 +241,19 @@ async def test_disconnect_of_a_client_that_never_ran(client: RealtimeClient) -> 
 
 
 @pytest.mark.conformance("PS25")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brought eager tasks")
+async def test_a_loop_with_eager_tasks_closes_what_never_ran(client: RealtimeClient) -> None:
+    loop = asyncio.get_running_loop()
+    factory: Any = getattr(asyncio, "eager_task_factory", None)
+    loop.set_task_factory(factory)
+    try:
+        await client.disconnect()
+        async with asyncio.timeout(5.0):
+            await client.wait_closed()
+    finally:
+        loop.set_task_factory(None)
+
+
 async def test_many_disconnects_at_once(server: LocalRealtime, client: RealtimeClient) -> None:
     await client.connect()
     assert list(await asyncio.gather(*(client.disconnect() for _ in range(5)))) == ["ok"] * 5

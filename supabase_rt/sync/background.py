@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import atexit
 import contextlib
 import functools
@@ -14,73 +15,91 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
-__all__ = ["Threaded", "around", "ask", "begin", "call", "on_exit"]
+from .. import RealtimeClient
 
-LEAVE_TIMEOUT = 5.0
+__all__ = ["around", "ask", "begin", "call", "on_exit", "threaded"]
+
+LEAVE_TIMEOUT = 10.0
 """Seconds that the clients get to leave their channels when the program ends."""
-
-
-class _Leaves(Protocol):
-    async def leave(self) -> None: ...
+END_TIMEOUT = 3.0
+"""Seconds that the thread of the loop gets to end after that."""
 
 
 class _Background:
     """The loop's thread, started when it is first needed."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.open: weakref.WeakSet[_Leaves] = weakref.WeakSet()
+        # Those themselves, not the blocking ones around them: a client that is connected lives
+        # on though the function that made it has returned.
+        self.open: weakref.WeakSet[RealtimeClient] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._stack = contextlib.ExitStack()
+        self._thread: threading.Thread | None = None
         self._portal: BlockingPortal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
 
     def portal(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None:
-                started = start_blocking_portal("asyncio", name="supabase_rt:sync")
-                self._portal = self._stack.enter_context(started)
+                started: Future[BlockingPortal] = Future()
+                # A daemon's: a program may end without a word, and still leaves cleanly.
+                self._thread = threading.Thread(
+                    target=anyio.run,
+                    args=(self._serve, started),
+                    name="supabase_rt:sync",
+                    daemon=True,
+                )
+                self._thread.start()
+                self._portal = started.result()
             return self._portal
+
+    async def _serve(self, started: Future[BlockingPortal]) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await self._ending.wait()
+            leaving = [client.__aexit__(None, None, None) for client in list(self.open)]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_TIMEOUT):
+                    await asyncio.gather(*leaving, return_exceptions=True)
+            # What another thread still waits for would be waited for here, too.
+            await portal.stop(True)
 
     def stop(self) -> None:
         """At the end of the program: leave what is open, then end the thread."""
-        if self._portal is None or self.pid != os.getpid():
+        if self._thread is None or self._loop is None:
             return
-        leaving = self._portal.start_task_soon(self._leave)
-        with contextlib.suppress(Exception):
-            leaving.result(LEAVE_TIMEOUT)
         with contextlib.suppress(RuntimeError):
-            # What another thread still waits for would be waited for here, too.
-            self._portal.call(self._portal.stop, True)
-        self._stack.close()
-
-    async def _leave(self) -> None:
-        for client in list(self.open):
-            with contextlib.suppress(Exception):
-                await client.leave()
+            self._loop.call_soon_threadsafe(self._ending.set)
+        # An async handler that never gives the loop back is not waited for.
+        self._thread.join(LEAVE_TIMEOUT + END_TIMEOUT)
 
 
-_current: _Background | None = None
+_current = _Background()
 
 
-def _background() -> _Background:
-    """That of this process: a thread does not survive a fork, its objects do."""
+def _forked() -> None:
+    """A thread does not survive a fork, its objects do."""
     global _current
-    if _current is None or _current.pid != os.getpid():
-        _current = _Background()
-        # The thread is a daemon's: a program may end without a word, and still leaves cleanly.
-        atexit.register(_current.stop)
-    return _current
+    _current = _Background()
 
 
-def on_exit(client: _Leaves) -> None:
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+# Here, before any handler of the user's that calls a client: they run the other way round.
+atexit.register(lambda: _current.stop())
+
+
+def on_exit(client: RealtimeClient) -> None:
     """Leave ``client`` when the program ends, if it is still there."""
-    _background().open.add(client)
+    _current.open.add(client)
 
 
 def begin(work: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
@@ -90,7 +109,7 @@ def begin(work: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
         result = work(*args, **options)
         return await result if inspect.isawaitable(result) else result
 
-    return _background().portal().start_task_soon(run)
+    return _current.portal().start_task_soon(run)
 
 
 def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -112,26 +131,6 @@ def ask(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return call(lambda: (work(*args, **options),))[0]
 
 
-class Threaded:
-    """Turns plain functions into ones that the loop may call: they run in worker threads.
-
-    The same function gives the same result, so that ``off`` finds what ``on`` was given.
-    """
-
-    def __init__(self) -> None:
-        self._made: list[tuple[Any, Callable[..., Any]]] = []
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if not callable(function) or inspect.iscoroutinefunction(function):
-            return function
-        for known, made in self._made:
-            if known == function:
-                return made
-        made = _in_a_thread(function)
-        self._made.append((function, made))
-        return made
-
-
 def _interrupt() -> None:
     """Ctrl+C for the main thread, wherever it waits."""
     main = threading.main_thread().ident
@@ -141,15 +140,56 @@ def _interrupt() -> None:
         _thread.interrupt_main()
 
 
+class _InThread:
+    """A plain function that the loop may call: it runs in a worker thread.
+
+    Equal to that of the same function, so that ``off`` finds what ``on`` was given.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _InThread) and other._function == self._function
+
+    def __hash__(self) -> int:
+        return hash(self._function)
+
+    def _guarded(self, *args: Any) -> Any:
+        try:
+            return self._function(*args)
+        except (KeyboardInterrupt, SystemExit):
+            # Meant for the program. Let through it would end the loop, and nobody would know.
+            _interrupt()
+
+    async def __call__(self, *args: Any) -> Any:
+        # Without a limit: the fortieth handler that waits must not stop the forty-first. A
+        # thread that hangs is left alone when the client ends, and does not keep the program.
+        return await anyio.to_thread.run_sync(
+            self._guarded,
+            *args,
+            abandon_on_cancel=True,
+            limiter=anyio.CapacityLimiter(math.inf),
+        )
+
+
+def threaded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` for the loop to call; an ``async`` one runs in the loop as it is."""
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        return function
+    return _InThread(function)
+
+
 def around(middleware: Callable[..., Any]) -> Callable[..., Any]:
     """A plain middleware in a worker thread, where ``call_next`` waits for what comes next."""
     if not callable(middleware) or inspect.iscoroutinefunction(middleware):
         return middleware
-    threaded = _in_a_thread(middleware)
+    in_thread = _InThread(middleware)
 
     @functools.wraps(middleware)
     async def run(event: Any, call_next: Any) -> Any:
-        return await threaded(event, _BlockingNext(call_next))
+        return await in_thread(event, _BlockingNext(call_next))
 
     return run
 
@@ -164,25 +204,3 @@ class _BlockingNext:
 
     def __call__(self, event: Any) -> Any:
         return anyio.from_thread.run(self._call_next, event)
-
-
-def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(*args: Any) -> Any:
-        try:
-            return function(*args)
-        except (KeyboardInterrupt, SystemExit):
-            # Meant for the program. Let through it would end the loop, and nobody would know.
-            _interrupt()
-
-    @functools.wraps(function)
-    async def run(*args: Any) -> Any:
-        # Without a limit: the fortieth handler that waits must not stop the forty-first. A
-        # thread that hangs is left alone when the client ends, and does not keep the program.
-        return await anyio.to_thread.run_sync(
-            guarded,
-            *args,
-            abandon_on_cancel=True,
-            limiter=anyio.CapacityLimiter(math.inf),
-        )
-
-    return run

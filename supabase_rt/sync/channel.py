@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .. import ChannelState
 from .. import RealtimeChannel as AsyncChannel
-from .background import Threaded, ask, call
+from .background import ask, call, threaded
 
 __all__ = ["RealtimeChannel", "Stream"]
 
@@ -58,7 +58,6 @@ class RealtimeChannel:
 
     def __init__(self, channel: AsyncChannel) -> None:
         self._channel = channel
-        self._threaded = Threaded()
 
     @property
     def topic(self) -> str:
@@ -117,24 +116,24 @@ class RealtimeChannel:
         and must not call blocking methods.
         """
         if handler is not None:
-            ask(self._channel.on, type, filter, self._threaded(handler), **options)
+            ask(self._channel.on, type, filter, threaded(handler), **options)
             return self
         register = ask(self._channel.on, type, filter, **options)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            ask(register, self._threaded(function))
+            ask(register, threaded(function))
             return function
 
         return decorate
 
     def once(self, type: str, filter: Any, handler: Callable[..., Any], **options: Any) -> Self:
         """Call ``handler`` for the first event that fits, then never again. See ``on``."""
-        ask(self._channel.once, type, filter, self._threaded(handler), **options)
+        ask(self._channel.once, type, filter, threaded(handler), **options)
         return self
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
         """Remove handlers: of a type, of one filter of it, or one function. See ``on``."""
-        wrapped = None if handler is None else self._threaded(handler)
+        wrapped = None if handler is None else threaded(handler)
         ask(self._channel.off, type, filter, wrapped)
         return self
 
@@ -167,7 +166,7 @@ class RealtimeChannel:
         life of the channel. Raises ``Refused``, ``BindingMismatch``, ``SubscribeError`` or
         ``TimedOut``; raising does not unsubscribe.
         """
-        wrapped = None if callback is None else self._threaded(callback)
+        wrapped = None if callback is None else threaded(callback)
         call(self._channel.subscribe, wrapped, timeout)
         return self
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import ConnectionState, Health
 from .. import RealtimeClient as AsyncClient
-from .background import Threaded, around, ask, begin, call, on_exit
+from .background import around, ask, begin, call, on_exit, threaded
 from .channel import RealtimeChannel
 
 __all__ = ["RealtimeClient"]
@@ -40,9 +40,8 @@ class RealtimeClient:
 
     def _start(self, client: AsyncClient) -> None:
         self._client = client
-        self._threaded = Threaded()
         self._facades: list[RealtimeChannel] = []
-        on_exit(self)
+        on_exit(client)
 
     async def leave(self) -> None:
         """In the loop: leave every channel and disconnect."""
@@ -73,7 +72,7 @@ class RealtimeClient:
         return next(each for each in self._channels() if each._channel is channel)
 
     def _channels(self) -> list[RealtimeChannel]:
-        """One facade for each live channel, as long as it lives: it knows the handlers."""
+        """One facade for each live channel, as long as it lives."""
         known = {each._channel: each for each in self._facades}
         live = self._client.channels
         self._facades = [known.get(channel) or RealtimeChannel(channel) for channel in live]
@@ -177,7 +176,7 @@ class RealtimeClient:
 
     def on_heartbeat(self, callback: Callable[..., Any]) -> None:
         """The one callback for heartbeats, ``(status, latency)``; in a worker thread."""
-        ask(self._client.on_heartbeat, self._threaded(callback))
+        ask(self._client.on_heartbeat, threaded(callback))
 
     def push(self, message: Mapping[str, Any]) -> None:
         """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is."""
@@ -204,18 +203,18 @@ class RealtimeClient:
 
     def _listen(self, register: Any, name: str, handler: Callable[..., Any] | None) -> Any:
         if handler is not None:
-            ask(register, name, self._threaded(handler))
+            ask(register, name, threaded(handler))
             return self
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            ask(register, name, self._threaded(function))
+            ask(register, name, threaded(function))
             return function
 
         return decorate
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
         """Remove ``handler`` from the event ``name``, or all handlers of it."""
-        ask(self._client.off, name, None if handler is None else self._threaded(handler))
+        ask(self._client.off, name, None if handler is None else threaded(handler))
         return self
 
     def on_error(self, handler: Handler) -> Handler:
@@ -223,7 +222,7 @@ class RealtimeClient:
 
         In a worker thread; a decorator as it stands. Returns ``handler``.
         """
-        ask(self._client.on_error, self._threaded(handler))
+        ask(self._client.on_error, threaded(handler))
         return handler
 
     def use(self, middleware: Handler) -> Handler:
@@ -237,7 +236,6 @@ class RealtimeClient:
 
 
 def _threaded_options(options: dict[str, Any]) -> dict[str, Any]:
-    threaded = Threaded()
     return {
         name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
         for name, value in options.items()

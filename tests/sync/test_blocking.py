@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -166,6 +168,52 @@ async def test_a_program_that_just_ends_leaves_its_channels(local: LocalRealtime
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[0] == "SUBSCRIBED"
     assert [each.topic for each in local.received if each.event == "phx_leave"] == ["realtime:room"]
+
+
+async def test_a_client_of_a_function_that_has_returned_is_left_too(local: LocalRealtime) -> None:
+    program = LISTENER.format(url=local.url, key=local.anon_key)
+    body = "".join(f"    {line}\n" for line in program.splitlines())
+    done = await run_program(f"def main():\n{body}main()\n")
+    assert (done.code, done.err) == (0, "")
+    assert [each.topic for each in local.received if each.event == "phx_leave"] == ["realtime:room"]
+
+
+KEEPS_THE_LOOP = """
+import threading, time
+from supabase_rt.sync import background
+
+background.LEAVE_TIMEOUT = background.END_TIMEOUT = 0.1
+kept = threading.Event()
+
+async def keep(message):
+    kept.set()
+    time.sleep(60)
+
+channel.on("broadcast", {"event": "*"}, keep)
+channel.http_send("x", {})
+kept.wait()
+"""
+
+
+async def test_an_async_handler_that_keeps_the_loop_does_not_keep_the_program(
+    local: LocalRealtime,
+) -> None:
+    done = await run_program(LISTENER.format(url=local.url, key=local.anon_key) + KEEPS_THE_LOOP)
+    assert done.code == 0
+
+
+def test_a_handler_that_was_removed_is_forgotten(supabase: SupabaseClient) -> None:
+    class Handler:
+        def __call__(self, message: object) -> None:
+            pass
+
+    handler = Handler()
+    channel = supabase.channel("room").on("broadcast", {"event": "x"}, handler)
+    channel.off("broadcast", {"event": "x"}, handler)
+    gone = weakref.ref(handler)
+    del handler
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
