@@ -277,7 +277,7 @@ class RealtimeClient(Hooks):
         The socket stays for a channel that is subscribed while the others leave.
         """
         self._core.connection.enter_loop(required="remove_all_channels")
-        self._core.connection.leaves(asyncio.current_task())
+        self._core.connection.leaves()
         leaving = [channel.unsubscribe() for channel in self.channels]
         outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
 

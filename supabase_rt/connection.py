@@ -62,7 +62,7 @@ class Connection(TokenUser):
         tell: Callable[[Any], None],
         listeners: Listeners,
         drain: Callable[[], Coroutine[Any, Any, None]],
-        leaves: Callable[[asyncio.Task[Any] | None], None],
+        leaves: Callable[[], None],
         forget_handlers: Callable[[], None],
         access_token: Callable[[], Any] | None = None,
         http: aiohttp.ClientSession | None = None,
@@ -412,7 +412,7 @@ class Connection(TokenUser):
         """Close for good; the outcome settles when nothing is left running."""
         if not self.enter_loop():
             raise RuntimeError("disconnect() needs a running event loop")
-        self.leaves(asyncio.current_task())
+        self.leaves()
         outcome: Outcome[str] = Outcome()
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)

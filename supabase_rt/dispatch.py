@@ -7,9 +7,11 @@ counted, told to ``error`` listeners, and the next handler runs.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -49,6 +51,24 @@ class Tally:
     handler_errors: int = 0
     dropped_events: int = 0
     joins: int = 0
+
+
+class _Worker:
+    """A worker as what its handler starts knows it."""
+
+    __slots__ = ("task",)
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def enter(cls) -> _Worker:
+        worker = cls()
+        _worker.set(worker)
+        return worker
+
+
+_worker: ContextVar[_Worker | None] = ContextVar("supabase_rt_worker", default=None)
 
 
 class Dispatch:
@@ -202,8 +222,12 @@ class Dispatch:
         self.error(error)
 
     def start_worker(self, registration: Registration) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(
-            registration.work(), name=f"supabase_rt:handler:{registration.name}"
+        context = contextvars.copy_context()
+        worker = context.run(_Worker.enter)
+        task = worker.task = asyncio.get_running_loop().create_task(
+            registration.work(),
+            name=f"supabase_rt:handler:{registration.name}",
+            context=context,
         )
         self._workers[task] = registration
         task.add_done_callback(self._worker_ended)
@@ -217,9 +241,15 @@ class Dispatch:
         if isinstance(error, Exception):
             log.error("a handler's worker failed", exc_info=error)
 
-    def leaves(self, task: asyncio.Task[Any] | None) -> None:
-        """``task`` asked for the end and may wait for it, so the end does not wait for it."""
-        if task in self._workers:
+    def leaves(self) -> None:
+        """Whoever runs now asked for the end and may wait for it.
+
+        Where that is a handler, or a task or a thread that it started, the end does not wait
+        for the handler.
+        """
+        worker = _worker.get()
+        task = None if worker is None else worker.task
+        if task in self._workers and not self._workers[task].is_idle:
             self._leavers.add(task)
             self._release(task)
 

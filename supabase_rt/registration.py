@@ -238,6 +238,11 @@ class Registration:
         self.direct = self._call if self._queue is None and can_be_direct else None
 
     @property
+    def is_idle(self) -> bool:
+        """Whether its worker waits for an event."""
+        return self._wakeup is not None and not self._wakeup.done()
+
+    @property
     def waiting(self) -> int:
         """How many events wait for the handler."""
         return 0 if self._queue is None else len(self._queue)

@@ -308,6 +308,17 @@ async def test_a_handler_may_disconnect_and_wait_for_it(
     await asyncio.wait_for(done.wait(), 3)
 
 
+async def test_taken_off_it_keeps_no_worker(server: LocalRealtime, client: RealtimeClient) -> None:
+    doors = Doors()
+    doors.let("a0", "b1")
+    channel = client.channel("room").on("broadcast", ANY, doors, concurrency=2)
+    await channel.subscribe()
+    await flood(server, client, "ab")
+    await until(lambda: len(doors.ended) == 2)
+    channel.off("broadcast")
+    await until(lambda: not any("handler" in name for name in our_tasks()))
+
+
 async def test_after_a_disconnect_handlers_work_on(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:

@@ -240,7 +240,6 @@ async def test_disconnect_of_a_client_that_never_ran(client: RealtimeClient) -> 
     assert client.connection_state() == "closed"
 
 
-@pytest.mark.conformance("PS25")
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brought eager tasks")
 async def test_a_loop_with_eager_tasks_closes_what_never_ran(client: RealtimeClient) -> None:
     loop = asyncio.get_running_loop()
@@ -254,6 +253,7 @@ async def test_a_loop_with_eager_tasks_closes_what_never_ran(client: RealtimeCli
         loop.set_task_factory(None)
 
 
+@pytest.mark.conformance("PS25")
 async def test_many_disconnects_at_once(server: LocalRealtime, client: RealtimeClient) -> None:
     await client.connect()
     assert list(await asyncio.gather(*(client.disconnect() for _ in range(5)))) == ["ok"] * 5
@@ -280,6 +280,36 @@ async def test_disconnect_from_inside_handlers(
         await client.remove_channel(channel)
         await client.disconnect()
     assert ended == ["ok"]
+
+
+@pytest.mark.parametrize("thread", [False, True])
+async def test_disconnect_from_what_a_handler_started(
+    client: RealtimeClient, caplog: pytest.LogCaptureFixture, thread: bool
+) -> None:
+    """In a task or a thread of its own; the handler waits for it, and is not waited for."""
+    loop = asyncio.get_running_loop()
+    done: list[str] = []
+
+    async def shut_down() -> None:
+        await asyncio.sleep(0)
+        done.append(await client.disconnect())
+
+    async def in_a_task() -> None:
+        await asyncio.create_task(shut_down())
+        done.append("handler")
+
+    def in_the_loop() -> None:
+        asyncio.run_coroutine_threadsafe(shut_down(), loop).result(10)
+        done.append("handler")
+
+    channel = client.channel("room", {"config": {"broadcast": {"self": True}}})
+    handler = in_the_loop if thread else in_a_task
+    await channel.on("broadcast", {"event": "x"}, handler, thread=thread).subscribe()
+    await channel.send({"type": "broadcast", "event": "x", "payload": {}})
+    await until(lambda: len(done) == 2)
+    assert done == ["ok", "handler"]
+    assert "did not end in time" not in caplog.text
+    await until(lambda: our_tasks() == [])
 
 
 async def test_disconnect_from_two_handlers_that_both_wait_for_it(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
@@ -178,14 +177,12 @@ async def test_a_worker_that_leaves_is_not_waited_for() -> None:
     ended: list[str] = []
 
     async def handler() -> None:
-        task = asyncio.current_task()
-        dispatch.leaves(task)
+        dispatch.leaves()
         await dispatch.drain()
         ended.append("handler")
 
     registration = Registration(handler, dispatch, source="test")
     registration()
     await until(lambda: ended == ["handler"])
-    dispatch.leaves(asyncio.current_task())
-    dispatch.leaves(None)
+    dispatch.leaves()
     await dispatch.drain()
