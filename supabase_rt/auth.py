@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import AuthError
+from .logs import facts
 from .loopbound import LoopBound
 from .outcome import Outcome
 from .protocol.session import Session
@@ -86,7 +87,7 @@ class TokenSource:
                 raise
             problem = "the access_token callback was cancelled"
         except Exception as exc:
-            log.exception("Error fetching access token from callback")
+            log.exception("Error fetching access token from callback", extra=facts(exc))
             problem = f"the access_token callback raised {type(exc).__name__}"
         else:
             problem = self._take(token, generation)
@@ -97,7 +98,7 @@ class TokenSource:
                 retryable=True,
                 hint="the last token stays in use; make the callback return a token",
             )
-            log.error("%s", problem)
+            log.error("%s", problem, extra=facts(error))
             self._report(error)
 
     def _take(self, token: Any, generation: int) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 from .backfill import Backfill
 from .core import Core
 from .errors import DecodeError, RealtimeError
+from .logs import facts
 from .outcome import Waiting
 from .protocol.backfill import Backfiller, Fetch, Handle
 from .protocol.changes import BackfilledChange, PostgresChange, PostgresData
@@ -286,10 +287,12 @@ class CatchingUp(Registration):
         self._tell.error(error, None, self.handler)
         is_final = isinstance(error, RealtimeError) and not error.retryable
         if is_final:
-            log.error("%s: cannot read what was missed, going on without: %s", self.source, error)
+            words = "%s: cannot read what was missed, going on without: %s"
+            log.error(words, self.source, error, extra=self._facts(error))
             self._give_up(error)
             return
-        log.warning("%s: cannot read what was missed: %s", self.source, error)
+        words = "%s: cannot read what was missed: %s"
+        log.warning(words, self.source, error, extra=self._facts(error))
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
         await self._pause_at_least(pause)
 
@@ -299,6 +302,10 @@ class CatchingUp(Registration):
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0 and not (self._stopping or self._ended):
             await self._pause(left)
+
+    def _facts(self, error: Exception) -> dict[str, Any]:
+        table, attempt = self._page.table, self._failures or None
+        return facts(error, topic=self.source, handler=self.name, table=table, attempt=attempt)
 
     def _give_up(self, error: Exception) -> None:
         self._machine.give_up()
@@ -323,7 +330,8 @@ class CatchingUp(Registration):
                 self._machine.ledger.restore(notes)
             except Exception as exc:
                 self._tell.error(exc, None, self.handler)
-                log.exception("%s: cannot load what was handled before", self.source)
+                words = "%s: cannot load what was handled before"
+                log.exception(words, self.source, extra=self._facts(exc))
                 self._failures += 1
                 await self._pause_at_least(min(LONGEST_PAUSE, FIRST_PAUSE * self._failures))
             else:
@@ -350,7 +358,8 @@ class CatchingUp(Registration):
             # Kept for the next time: until then a restart would bring the event again.
             self._unsaved = Notes(put, remove)
             self._tell.error(exc, None, self.handler)
-            log.exception("%s: cannot record what was handled", self.source)
+            words = "%s: cannot record what was handled"
+            log.exception(words, self.source, extra=self._facts(exc))
         else:
             self._unsaved = Notes({}, [])
 

@@ -18,6 +18,7 @@ from .errors import (
     SubscribeError,
     TimedOut,
 )
+from .logs import facts
 from .outcome import Outcome, Waiting
 from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
@@ -182,7 +183,8 @@ class RealtimeChannel(Sugar):
             self._deadline = now + seconds
             self._end_reason = None
         elif registration is not None:
-            log.debug("%s is subscribed already; the second callback is ignored", self.topic)
+            words = "%s is subscribed already; the second callback is ignored"
+            log.debug(words, self.topic, extra=facts(topic=self.topic))
         connection.connect()
         if in_loop:
             connection.flush()
@@ -361,13 +363,14 @@ class RealtimeChannel(Sugar):
 
     def _log(self, status: SubscribeStatus, error: BaseException | None) -> None:
         """Loud where nothing follows by itself; a lost link was told of by the connection."""
+        known = facts(error, topic=self.topic, status=str(status))
         if self._machine.rest is not None and error is not None:
-            hint = self._machine.rest.hint
-            log.error("%s: %s: %s; no rejoin follows (%s)", self.topic, status, error, hint)
+            words = "%s: %s: %s; no rejoin follows (%s)"
+            log.error(words, self.topic, status, error, self._machine.rest.hint, extra=known)
         elif isinstance(error, SubscribeError | AuthError):
-            log.warning("%s: %s: %s", self.topic, status, error)
+            log.warning("%s: %s: %s", self.topic, status, error, extra=known)
         else:
-            log.debug("%s: %s", self.topic, status)
+            log.debug("%s: %s", self.topic, status, extra=known)
         if status in _LOGGED:
             data = self.timeout if status is SubscribeStatus.TIMED_OUT else error
             self._core.log("channel", f"{_LOGGED[status]} {self.topic}", data)
@@ -393,8 +396,9 @@ class RealtimeChannel(Sugar):
             self._readying.succeed()
             return
         self._feed_lost()
-        log.error("%s receives no database changes: %s (%s)", self.topic, error, error.hint)
+        words = "%s receives no database changes: %s (%s)"
+        log.error(words, self.topic, error, error.hint, extra=facts(error, topic=self.topic))
         self._readying.fail(error)
 
     def _removed(self) -> None:
-        log.debug("%s left the client", self.topic)
+        log.debug("%s left the client", self.topic, extra=facts(topic=self.topic))

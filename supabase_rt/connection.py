@@ -27,6 +27,7 @@ from .enums import ConnectionState
 from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
 from .http import HttpOwner
 from .link import Codec, Link, Traffic, disconnected, settle
+from .logs import facts
 from .loopbound import Alarm
 from .outcome import Outcome, Waiting
 from .protocol import events
@@ -283,7 +284,7 @@ class Connection(TokenUser):
             return
         except Exception as exc:
             # Our own mistake; it must not end the client in silence.
-            log.exception("the connection attempt failed")
+            log.exception("the connection attempt failed", extra=facts(exc, host=self._host))
             self._attempt_failed(link, ConnectionFailed(f"internal error: {type(exc).__name__}"))
             return
         if transport is None:
@@ -301,7 +302,7 @@ class Connection(TokenUser):
         self._link = None
         self.last_error = why
         self.traffic.connected_since = None
-        log.info("connection to %s lost: %s", self._host, why)
+        log.info("connection to %s lost: %s", self._host, why, extra=facts(why, host=self._host))
         self.session.link_lost(why, self.now())
         self.flush()
 
@@ -360,9 +361,9 @@ class Connection(TokenUser):
                 # Else a listener has disconnected; who waits now waits for another link.
                 self._waiting.take().succeed()
             error = await self._read(transport)
-        except Exception:
+        except Exception as exc:
             # Our own mistake, or a logger of the user's that raises. Never die silently.
-            log.exception("the reader failed")
+            log.exception("the reader failed", extra=facts(exc, host=self._host))
             error = ConnectionLost("the reader failed", code="ReaderFailed")
         finally:
             await link.end()
@@ -390,7 +391,8 @@ class Connection(TokenUser):
             data = self.codec.encode(message)
         except Exception:
             # The user's payload was tried at the call; what fails here is a custom encoder.
-            log.exception("cannot encode a %s frame", message.event)
+            known = facts(topic=message.topic, event=message.event)
+            log.exception("cannot encode a %s frame", message.event, extra=known)
             settle(outcome, "error")
             return
         link.put(data, outcome)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 from .emitter import Emitter, Taker
 from .enums import HeartbeatStatus, SubscribeStatus
 from .errors import ConnectionFailed
+from .logs import facts
 from .protocol import events
 from .registration import Registration, accepted_arguments
 from .stopwatch import Stopwatch
@@ -103,7 +104,8 @@ class Dispatch:
             self._tellers[type(event)](self, event)
         except Exception:
             # Our own mistake: an event lost is bad, a reader lost is worse.
-            log.exception("could not tell %s", type(event).__name__)
+            name = type(event).__name__
+            log.exception("could not tell %s", name, extra=facts(event=name))
 
     # -- the machines' events ------------------------------------------------------------
 
@@ -171,11 +173,13 @@ class Dispatch:
             level = logging.WARNING
             self._transport("error", event.cause)
         words = "%s; trying again in %.1f s (attempt %d)"
-        log.log(level, words, event.cause, event.delay, event.attempt)
+        known = facts(event.cause, host=self._host, attempt=event.attempt, delay=event.delay)
+        log.log(level, words, event.cause, event.delay, event.attempt, extra=known)
         self.client_event("reconnecting", event.attempt, event.delay, event.cause)
 
     def _gave_up(self, event: events.GaveUpForGood) -> None:
-        log.error("%s", event.error)
+        known = facts(event.error, host=self._host, attempt=getattr(event.error, "attempts", None))
+        log.error("%s", event.error, extra=known)
         self.client_event("gave_up", event.error)
 
     # -- the client's own events ---------------------------------------------------------
@@ -204,7 +208,12 @@ class Dispatch:
             registration.name,
             type(error).__name__,
             exc_info=error,
-            extra={"handler": registration.name},
+            extra=facts(
+                error,
+                handler=registration.name,
+                topic=registration.topic,
+                event=_name_of(event),
+            ),
         )
         if registration.source != ERROR_SOURCE:
             # An error listener that always raises would be told of itself for ever.
@@ -213,12 +222,13 @@ class Dispatch:
     def events_dropped(self, source: str, count: int, since: float, until: float) -> None:
         """A handler was slower than its events for longer than its queue lasts."""
         self.tally.dropped_events += count
-        handlers_log.warning("dropped %d events of %s: the handler is too slow", count, source)
+        words = "dropped %d events of %s: the handler is too slow"
+        handlers_log.warning(words, count, source, extra=facts(topic=source, count=count))
         self.client_event("gap", source, since, until, "overflow")
 
     def unheard(self, error: BaseException) -> None:
         """A call failed and nobody awaits it."""
-        log.error("a call that nobody awaits failed: %s", error)
+        log.error("a call that nobody awaits failed: %s", error, extra=facts(error))
         self.error(error)
 
     def start_worker(self, registration: Registration) -> asyncio.Task[None]:
@@ -239,7 +249,7 @@ class Dispatch:
         self._release(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
-            log.error("a handler's worker failed", exc_info=error)
+            log.error("a handler's worker failed", exc_info=error, extra=facts(error))
 
     def leaves(self) -> None:
         """Whoever runs now asked for the end and may wait for it.
@@ -279,7 +289,9 @@ class Dispatch:
                 self._ends[task] = loop.create_future()
         if not self._ends:
             return False
-        await asyncio.wait(list(self._ends.values()), timeout=self.drain_timeout)
+        # Those that have nothing to do need a few turns of the loop to end.
+        timeout = max(0.01, self.drain_timeout)
+        await asyncio.wait(list(self._ends.values()), timeout=timeout)
         late, self._ends = list(self._ends), {}
         stuck = {self._workers[task]: None for task in late}
         told = [self._cut_off(registration, since) for registration in stuck]
@@ -296,7 +308,7 @@ class Dispatch:
             "handler %s did not end in time; cancelled, %d events unhandled",
             registration.name,
             lost,
-            extra={"handler": registration.name, "topic": registration.source, "count": lost},
+            extra=facts(handler=registration.name, topic=registration.topic, count=lost),
         )
         if not lost or registration.keeps_queue or registration.source.startswith(_SOURCE):
             return False
@@ -348,6 +360,12 @@ class Dispatch:
         self.heartbeat_registration = Registration(
             callback, self, source="heartbeat callback", limit=2, maxsize=None
         )
+
+
+def _name_of(payload: Any) -> str | None:
+    """The word for an event in a log record: never its content."""
+    name = getattr(payload, "event_type", None) or getattr(payload, "event", None)
+    return name if isinstance(name, str) else None
 
 
 Dispatch._tellers = {

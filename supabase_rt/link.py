@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .errors import ConnectionFailed, ConnectionLost
+from .logs import facts
 from .outcome import Outcome
 from .protocol.messages import Message
 from .transport import Transport, Unfinished
@@ -182,7 +183,7 @@ class Link:
         self._is_over = True
         self.is_clear = False
         if not isinstance(error, ConnectionLost):
-            log.error("the writer failed", exc_info=error)
+            log.error("the writer failed", exc_info=error, extra=facts(error))
             self._failed(self)
         # Else the reader sees the same end, and reports it.
 
@@ -199,6 +200,7 @@ class Link:
                 "%d frames wait to be written; further sends resolve 'error' until the "
                 "server takes them (await your sends to go at its pace)",
                 self._max_outbound,
+                extra=facts(count=self._max_outbound),
             )
         return True
 
@@ -209,7 +211,8 @@ class Link:
         if self._writer is not None:
             _, late = await asyncio.wait([self._writer], timeout=DRAIN_TIMEOUT)
             if late:
-                log.debug("frames were left unwritten at the close")
+                known = facts(count=len(self._queue))
+                log.debug("frames were left unwritten at the close", extra=known)
 
     async def end(self) -> None:
         """Stop writing. What was not written will not be: the rejoin goes first on the next."""

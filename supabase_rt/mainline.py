@@ -11,6 +11,7 @@ from typing import Final
 
 from .connection import Connection
 from .errors import ConnectionFailed
+from .logs import facts
 
 __all__ = ["is_in_loop", "run_until_stopped"]
 
@@ -30,7 +31,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(installed.pop())
 
     def told(number: signal.Signals) -> None:
-        log.info("%s: leaving", number.name)
+        log.info("%s: leaving", number.name, extra=facts(signal=number.name))
         stop.set()
         remove()
 

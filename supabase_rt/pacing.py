@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from .logs import facts
 from .protocol.pushes import TokenBucket
 
 __all__ = ["Pacer"]
@@ -31,6 +32,7 @@ class Pacer:
                 "%d broadcasts wait for send_limit; further ones resolve 'error' (await your "
                 "sends to go at its pace)",
                 self._most,
+                extra=facts(count=self._most),
             )
         return True
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from .errors import DecodeError
 from .link import Codec, Traffic
+from .logs import facts
 from .protocol.changes import PostgresEnvelope
 from .protocol.events import Delivery
 from .protocol.frames import (
@@ -286,5 +287,5 @@ class Reader:
     def _undecodable(self, error: DecodeError, size: int) -> None:
         shell = self._shell
         shell.session.unreadable(self._loop.time())
-        log.warning("skipped a frame of %d bytes: %s", size, error)
+        log.warning("skipped a frame of %d bytes: %s", size, error, extra=facts(error, size=size))
         shell.report(error)

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from .errors import RealtimeError
+from .logs import facts
 from .loopbound import wake
+from .protocol.messages import TOPIC_PREFIX
 from .stopwatch import Stopwatch
 
 __all__ = [
@@ -208,6 +210,11 @@ class Registration:
         return handler_name(self.handler)
 
     @property
+    def topic(self) -> str | None:
+        """That of its channel; None for what is none's."""
+        return self.source if self.source.startswith(TOPIC_PREFIX) else None
+
+    @property
     def options(self) -> dict[str, Any]:
         """How it was made, to make another one like it."""
         return {
@@ -291,7 +298,7 @@ class Registration:
             "thread=True",
             self.name,
             seconds,
-            extra={"handler": self.name, "seconds": seconds},
+            extra=facts(handler=self.name, topic=self.topic, seconds=seconds),
         )
 
     def failed(self, error: BaseException, event: Any) -> None:

@@ -19,7 +19,8 @@ import yarl
 
 from .errors import DecodeError, RealtimeError, SendError, TimedOut
 from .http import session_closed
-from .protocol.messages import dumps, loads
+from .logs import facts
+from .protocol.messages import TOPIC_PREFIX, dumps, loads
 from .protocol.pages import BackfillPage, read_params
 from .protocol.serializer import is_binary
 from .protocol.urls import Endpoint
@@ -119,6 +120,7 @@ class Rest:
         """Post one message to the batch endpoint: ``ok``, ``error`` or ``timed out``."""
         # A message without a payload stays one: null would be something else.
         content = {key: message[key] for key in ("event", "payload") if key in message}
+        known = {"topic": TOPIC_PREFIX + sub_topic, "event": message.get("event")}
         url = self.endpoint.http_url
         body = dumps({"messages": [{"topic": sub_topic, **content, "private": private}]})
         try:
@@ -126,14 +128,16 @@ class Rest:
         except TimeoutError:
             return "timed out"
         except SendError as exc:
-            log.warning("broadcast over HTTP failed: %s", exc)
+            log.warning("broadcast over HTTP failed: %s", exc, extra=facts(exc, **known))
             return "error"
         except (aiohttp.ClientError, OSError) as exc:
-            log.warning("broadcast over HTTP failed: %s", type(exc).__name__)
+            words = "broadcast over HTTP failed: %s"
+            log.warning(words, type(exc).__name__, extra=facts(exc, **known))
             return "error"
         if 200 <= status < 300:
             return "ok"
-        log.warning("broadcast over HTTP failed: HTTP %d %s", status, _reason(text, ""))
+        words = "broadcast over HTTP failed: HTTP %d %s"
+        log.warning(words, status, _reason(text, ""), extra=facts(http_status=status, **known))
         return "error"
 
     def _with_params(self, url: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from .core import Core, Reply
 from .errors import SendError, TimedOut
+from .logs import facts
 from .outcome import Outcome
 from .pacing import Pacer
 from .protocol.channel import ChannelMachine
@@ -196,17 +197,18 @@ class Sending:
             )
         else:
             return True
-        log.error("%s", problem)
+        log.error("%s", problem, extra=facts(topic=self._machine.topic))
         self._core.log("channel", problem)
         return False
 
     def _over_rest(self, message: dict[str, Any], timeout: float, persist: bool) -> Outcome[str]:
+        known = facts(topic=self._machine.topic, event=message.get("event"))
         if persist:
             problem = "the batch endpoint cannot store a message; join first or use http_send()"
-            log.error("%s", problem)
+            log.error("%s", problem, extra=known)
             self._core.log("channel", problem)
             return Outcome.of("error")
-        log.warning(REST_WARNING)
+        log.warning(REST_WARNING, extra=known)
         self._core.log("channel", REST_WARNING)
         machine, rest = self._machine, self._core.rest
         payload, private = message.get("payload"), machine.config.private
@@ -231,7 +233,8 @@ class Sending:
         except TimedOut:
             return "timed out"
         except SendError as exc:
-            log.warning("broadcast over HTTP failed: %s", exc)
+            known = facts(exc, topic=machine.topic, event=event)
+            log.warning("broadcast over HTTP failed: %s", exc, extra=known)
             return "error"
         return "ok"
 
@@ -249,7 +252,8 @@ class Sending:
         dropped = self._core.session.push(push, connection.now())
         if dropped is not None:
             problem = f"discarded push due to buffer overflow: {dropped.event}"
-            log.warning("%s (%s)", problem, self._machine.topic)
+            known = facts(topic=self._machine.topic, event=dropped.event)
+            log.warning("%s (%s)", problem, self._machine.topic, extra=known)
             self._core.log("channel", problem)
         connection.flush()
         return outcome

@@ -27,6 +27,7 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from aiohttp.http import HttpProcessingError
 
 from .errors import ConnectionFailed, ConnectionLost
+from .logs import facts
 from .protocol.verdicts import http_failure
 
 __all__ = ["Transport", "TransportOptions", "Unfinished"]
@@ -134,7 +135,9 @@ class Transport:
         hint = None
         if code == 1009:
             hint = "a message was larger than max_message_size; raise it"
-        log.warning("websocket to %s broke: %s", self._host, type(error).__name__)
+        kind = type(error).__name__
+        known = facts(error, host=self._host, close_code=code)
+        log.warning("websocket to %s broke: %s", self._host, kind, extra=known)
         return _lost(code if isinstance(code, int) else None, "", hint)
 
     def write(self, frame: str | bytes) -> Unfinished | None:
@@ -180,7 +183,8 @@ class Transport:
             async with asyncio.timeout(2 * CLOSE_TIMEOUT):
                 await self._ws.close(code=code, message=reason.encode()[:123])
         except (TimeoutError, aiohttp.ClientError, OSError):
-            log.debug("closing the websocket to %s did not end in time", self._host)
+            words = "closing the websocket to %s did not end in time"
+            log.debug(words, self._host, extra=facts(host=self._host))
 
     def give_up_on(self, cause: ConnectionLost) -> None:
         """The link is dead though the socket does not say so: ``pump`` will return ``cause``."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from .errors import DecodeError
 from .link import Codec
+from .logs import facts
 from .protocol.messages import Message
 from .protocol.serializer import (
     decode_array,
@@ -87,8 +88,8 @@ def tell_logger(logger: Logger, kind: str, message: str, data: Any) -> None:
     """Call the user's logger; one that raises must not cost a frame."""
     try:
         logger(kind, message, data)
-    except Exception:
-        log.exception("logger= raised")
+    except Exception as exc:
+        log.exception("logger= raised", extra=facts(exc))
 
 
 def _without_token(payload: Any) -> Any:

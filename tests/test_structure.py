@@ -34,7 +34,10 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
     "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
-    "outcome loopbound http auth transport link wire reader rest stores connection": (3, "shell"),
+    "outcome logs loopbound http auth transport link wire reader rest stores connection": (
+        3,
+        "shell",
+    ),
     "health options pacing types registration middleware lanes concurrency hooks emitter dispatch "
     "core stream backfill catchup handover registry listening iterating sugar sending channel "
     "client mainline services supabase": (4, "public API"),
@@ -284,6 +287,22 @@ def test_every_task_has_a_name() -> None:
             if unnamed or name in ("ensure_future", "get_event_loop"):
                 wrong.append(f"{module}:{call.lineno} calls {name}()")
     assert wrong == []
+
+
+LOGS = {"debug", "info", "warning", "error", "exception", "log"}
+
+
+def test_every_log_record_says_in_fields_what_it_is_about() -> None:
+    """For those who search logs by topic or handler instead of by words."""
+    found = [
+        (f"{module}:{call.lineno}", {one.arg for one in call.keywords})
+        for module in SOURCES
+        if layer(module) <= 4
+        for name, call in calls(module)
+        if name in LOGS and ast.unparse(call.func).partition(".")[0].endswith("log")
+    ]
+    assert len(found) > 30
+    assert [where for where, keywords in found if "extra" not in keywords] == []
 
 
 # -- the surface ---------------------------------------------------------------------------
