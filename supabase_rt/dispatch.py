@@ -271,7 +271,8 @@ class Dispatch:
     @property
     def queued(self) -> int:
         """How many events wait for handlers."""
-        return sum(found.waiting for found in set(self._workers.values()))
+        found = list(self._workers.values())
+        return sum(registration.waiting for registration in set(found))
 
     async def drain(self) -> None:
         """Let every worker finish what is queued; cut off what takes too long."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .core import Core
 from .enums import ConnectionState
+from .prometheus import exposition
 from .protocol.names import no_attribute
 
 __all__ = ["Health", "look"]
@@ -53,9 +55,17 @@ class Health:
     last_system_error: str | None = None
     """The last ``system`` error of the server, of any channel."""
 
+    def to_prometheus(self, labels: Mapping[str, str] | None = None) -> str:
+        """The same for Prometheus: text in its exposition format 0.0.4.
+
+        Serve it as ``text/plain; version=0.0.4``. ``labels`` are put on every line, such as
+        ``{"bot": "orders"}``; raises ``ValueError`` for a name that no label can have.
+        """
+        return exposition(self, labels or {})
+
 
 def look(core: Core) -> Health:
-    """How a client is doing."""
+    """How a client is doing. May be asked in any thread: an exporter often has its own."""
     connection, session, dispatch = core.connection, core.session, core.dispatch
     traffic, counters = connection.traffic, session.context.counters
     heard = session.context.last_frame_at if traffic.frames_in else None
@@ -76,6 +86,6 @@ def look(core: Core) -> Health:
         joins=dispatch.tally.joins,
         refused_sends=traffic.frames_refused,
         pending_replies=session.pending_replies,
-        channels=dict(Counter(str(machine.state) for machine in session.channels.values())),
+        channels=dict(Counter(str(machine.state) for machine in list(session.channels.values()))),
         last_system_error=session.context.last_system_error,
     )

@@ -31,6 +31,11 @@ class CallNext:
         self.handler: Callable[..., Any] = handler
         self.topic: str = topic
 
+    @property
+    def name(self) -> str:
+        """Module and name of the handler, as in the log."""
+        return handler_name(self.handler)
+
     def __call__(self, event: Any) -> Any:
         """Go on with ``event``, as it came or another one."""
         return self._call(event)

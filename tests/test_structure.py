@@ -38,11 +38,11 @@ LAYERS: dict[str, tuple[int, str]] = {
         3,
         "shell",
     ),
-    "health options pacing types registration middleware lanes concurrency hooks emitter dispatch "
-    "core stream backfill catchup handover registry listening iterating sugar sending channel "
-    "client mainline services supabase": (4, "public API"),
+    "prometheus health options pacing types registration middleware lanes concurrency hooks "
+    "emitter dispatch core stream backfill catchup handover registry listening iterating sugar "
+    "sending channel client mainline services supabase": (4, "public API"),
     "server server.*": (5, "local server"),
-    "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.*": (
+    "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.* otel": (
         6,
         "tools",
     ),

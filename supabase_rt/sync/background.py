@@ -201,6 +201,7 @@ class _BlockingNext:
         self._call_next = call_next
         self.handler: Callable[..., Any] = inspect.unwrap(call_next.handler)
         self.topic: str = call_next.topic
+        self.name: str = call_next.name
 
     def __call__(self, event: Any) -> Any:
         return anyio.from_thread.run(self._call_next, event)
