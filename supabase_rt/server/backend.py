@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import logging
@@ -108,6 +109,10 @@ class Backend:
         self.database: AskedDatabase | None = None
         self.messages: MessageStore = MessageStore()
         self.received: collections.deque[Received] = collections.deque(maxlen=10_000)
+        self.unexpected: collections.deque[Received] = collections.deque(maxlen=10_000)
+        """The same, without what a test has asked for by ``expect``."""
+        self.news: asyncio.Future[None] | None = None
+        """Done when the next message has come."""
         self.inspect: Callable[[Token], Rights] = lambda token: Rights.none()
         """The rights on the topic of the status page."""
         self.connections = 0
@@ -125,6 +130,9 @@ class Backend:
             message.payload,
         )
         self.received.append(found)
+        self.unexpected.append(found)
+        if self.news is not None and not self.news.done():
+            self.news.set_result(None)
 
     def rights(self, token: Token, sub_topic: str) -> Rights:
         """The rights on a private topic; a policy that raises grants nothing."""

@@ -356,6 +356,10 @@ class ServerChannel:
         """Write what the channel itself says: join_ref set, ref null (section 2.2)."""
         self.session.send(self.topic, event, payload, join_ref=self._reply_ref)
 
+    def emit(self, event: str, payload: Any) -> None:
+        """Write any event, as the channel's own."""
+        self._push(event, payload)
+
     def system(self, message: str, status: str = "error", extension: str = "system") -> None:
         """Write a ``system`` message (section 4)."""
         payload = {"message": message, "status": status, "extension": extension}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .outgoing import Frame
 
@@ -16,6 +16,7 @@ class Channel(Protocol):
     """What the faults know of a channel."""
 
     topic: str
+    join_ref: str | None
 
     def crash(self) -> None:
         """End it with ``phx_error``."""
@@ -25,6 +26,9 @@ class Channel(Protocol):
 
     def system(self, message: str, status: str, extension: str) -> None:
         """Write a ``system`` message."""
+
+    def emit(self, event: str, payload: Any) -> None:
+        """Write any event."""
 
     def announce_disconnect(self) -> None:
         """Write that the server is about to close the socket."""
@@ -163,6 +167,10 @@ class Faults:
     def phx_close(self, topic: str | None = None, system_message: str | None = None) -> int:
         """Shut down the channels of a topic, or all; a message makes a ``system`` error first."""
         return self._each(topic, lambda channel: channel.shut_down(system_message))
+
+    def emit(self, topic: str, event: str, payload: Any) -> int:
+        """Write any event to the channels of a topic; how many those were."""
+        return self._each(topic, lambda channel: channel.emit(event, payload))
 
     def system(
         self,

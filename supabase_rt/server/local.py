@@ -16,6 +16,7 @@ from .activity import Listener
 from .app import SOCKETS, make_app
 from .auth import DEFAULT_SECRET, TEN_YEARS, Policy, Tokens, default_policy
 from .backend import Backend, Received
+from .conversing import Conversing
 from .faults import Faults
 from .inspector import MadeUpRows
 from .publisher import Publisher
@@ -39,7 +40,7 @@ class Reached(int):
         return int(self)
 
 
-class LocalRealtime:
+class LocalRealtime(Conversing):
     """A server that speaks the Realtime protocol on both versions.
 
     Without a database, row changes are published from Python with ``insert``, ``update`` and

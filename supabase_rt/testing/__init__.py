@@ -3,7 +3,18 @@
 With pytest the fixtures ``realtime_server`` and ``realtime_db`` are there without an import.
 """
 
+from .clock import FakeClock
+from .conversation import Player, Recorder, play, record
 from .postgres import TestPostgres
 from .threaded import Rows, ThreadedRealtime
 
-__all__ = ["Rows", "TestPostgres", "ThreadedRealtime"]
+__all__ = [
+    "FakeClock",
+    "Player",
+    "Recorder",
+    "Rows",
+    "TestPostgres",
+    "ThreadedRealtime",
+    "play",
+    "record",
+]

@@ -182,6 +182,29 @@ class ThreadedRealtime:
         """The database; ``RuntimeError`` where there is none."""
         return self.server.database_url
 
+    # -- a conversation ----------------------------------------------------------------
+
+    def expect(
+        self,
+        topic: str,
+        event: str,
+        check: Callable[[Any], Any] | None = None,
+        *,
+        timeout: float = 5.0,
+    ) -> Received:
+        """Wait for the next message of a client; see ``LocalRealtime.expect``."""
+        return cast(Received, self._wait(self.server.expect(topic, event, check, timeout=timeout)))
+
+    def expect_join(
+        self, topic: str, check: Callable[[Any], Any] | None = None, *, timeout: float = 5.0
+    ) -> Received:
+        """Wait until a client has joined ``topic``; see ``LocalRealtime.expect_join``."""
+        return cast(Received, self._wait(self.server.expect_join(topic, check, timeout=timeout)))
+
+    def emit(self, topic: str, event: str, payload: Any) -> int:
+        """Write an event to every channel joined on ``topic``; how many those were."""
+        return self.call(lambda: self.server.emit(topic, event, payload))
+
     # -- what it saw -------------------------------------------------------------------
 
     @property
