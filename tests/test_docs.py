@@ -6,7 +6,6 @@ its environment) runs in a process of its own, and a test is called.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import re
