@@ -28,7 +28,7 @@ class FakeClock:
     """
 
     def __init__(self) -> None:
-        self.skipped = 0.0
+        self.skipped: float = 0.0
         """Seconds that were skipped so far."""
 
     async def __aenter__(self) -> Self:
