@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-COMING = ("handlers.md", "security.md")
+COMING = ("security.md",)
 """Pages with a place in the navigation that is taken once they are written."""
 
 
