@@ -157,15 +157,6 @@ class Transport:
             pass
         raise self.closed()
 
-    async def send(self, frame: str | bytes) -> None:
-        """Write one frame; waits while the peer does not take what was written before.
-
-        Raises ``ConnectionLost`` where the socket is closed.
-        """
-        unfinished = self.write(frame)
-        if unfinished is not None:
-            await unfinished.end()
-
     def closed(self) -> ConnectionLost:
         """What a writer hears of the socket's end."""
         return _lost(self._ws.close_code, "")

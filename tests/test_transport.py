@@ -326,9 +326,9 @@ async def test_what_is_written_to_a_closed_socket_is_a_loss(server: LocalRealtim
         transport = await Transport.open(http, url, "ws://host", TransportOptions())
         await transport.close()
         with pytest.raises(ConnectionLost):
-            await transport.send("text")
+            transport.write("text")
         with pytest.raises(ConnectionLost):
-            await transport.send(b"bytes")
+            transport.write(b"bytes")
         ended = await transport.pump(lambda data: None, lambda data: None)
         assert ended.close_code == 1000
 

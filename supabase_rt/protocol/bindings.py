@@ -112,10 +112,6 @@ class Bindings:
         self._forget_routes()
         return None
 
-    def is_bound(self, filter: dict[str, Any]) -> bool:
-        """Whether the present join already carries this postgres_changes filter."""
-        return _key(filter) in self._server_ids
-
     # -- matching ------------------------------------------------------------------------
 
     def named(self, type: ListenType, event: str | None) -> tuple[int, ...]:

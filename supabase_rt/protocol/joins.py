@@ -59,6 +59,9 @@ class JoinQueue:
     def discard(self, channel: ChannelMachine) -> None:
         self._waiting.pop(channel, None)
         self._tokenless.pop(channel, None)
+        if not self._waiting:
+            # Else those who left would be kept here until somebody joins again.
+            self._ready.clear()
 
     def clear(self) -> None:
         self._waiting.clear()

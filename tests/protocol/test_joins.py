@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from supabase_rt.protocol.channel import ChannelMachine
@@ -216,3 +219,17 @@ def test_a_rejoin_goes_out_with_the_old_token_where_asking_failed() -> None:
     world.token_arrived()
     assert len(world.frames("phx_join")) == 2
     assert world.last_join(channel).payload["access_token"] == "old"
+
+
+def test_a_channel_that_left_while_it_waited_is_let_go() -> None:
+    world = World()
+    queue, (channel,) = waiting(world, "realtime:room")
+    queue.discard(channel)
+    world.teardown(channel)
+    # The timers have forgotten it then.
+    world.advance(11.0)
+    gone = weakref.ref(channel)
+    del channel, world
+    gc.collect()
+    assert gone() is None
+    assert len(queue) == 0
