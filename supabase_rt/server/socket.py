@@ -214,7 +214,7 @@ class Socket:
         self._closing = True
         self._queue.clear()
         found = self._transport.get_extra_info("socket")
-        if found is not None:
+        if found is not None and found.fileno() != -1:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._transport.abort()
         self._flowing.set()
