@@ -16,7 +16,7 @@ from supabase_rt.types import ChannelOptions
 from ..support.clients import MakeClient
 from ..support.peers import HttpPeer, http_peer
 from ..support.recorder import Recorder
-from ..support.waiting import until
+from ..support.waiting import turns, until
 
 MESSAGE = {"type": "broadcast", "event": "x", "payload": {"n": 1}}
 ACK: ChannelOptions = {"config": {"broadcast": {"ack": True, "self": True}}}
@@ -235,10 +235,11 @@ async def test_an_overtaken_asking_that_ends_first_leaves_the_newest_in_place() 
     assert second is not None
     await until(lambda: len(asked) == 2)
     releases[0].set()
-    await first
+    await turns()
+    assert not first.done()  # whoever waits for it wants a token in use
     assert source.refresh() is second  # as connect() asks: the newest is still under way
     releases[1].set()
-    await second
+    await asyncio.gather(first, second)
     assert (used, len(asked)) == (["token 1"], 2)
     await source.aclose()
 
