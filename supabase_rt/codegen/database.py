@@ -42,7 +42,8 @@ select r.attrelid, a.attname, t.typname, t.typtype, n.nspname, r.is_array, r.not
        coalesce(col_description(a.attrelid, a.attnum), ''),
        case when t.typtype = 'e' then
            (select array_agg(e.enumlabel::text order by e.enumsortorder)
-            from pg_enum e where e.enumtypid = t.oid) end
+            from pg_enum e where e.enumtypid = t.oid) end,
+       a.attndims
 from resolved r
 join pg_attribute a on a.attrelid = r.attrelid and a.attnum = r.attnum
 join pg_type t on t.oid = r.oid
@@ -78,15 +79,15 @@ def read_database(url: str, schemas: Sequence[str] = ("public",)) -> Schema:
 
 
 def _column(about: list[Any]) -> Column:
-    name, type_name, kind, space, is_array, not_null, has_default, generated, comment, values = (
-        about
-    )
+    name, type_name, kind, space, is_array, not_null, has_default, generated, comment = about[:9]
+    values, dimensions = about[9:]
     if kind == "c":
         type_name = "json"  # A row of another type: PostgREST and Realtime show it as an object.
     return Column(
         name,
         type_name,
         is_array=is_array,
+        dimensions=max(1, dimensions),
         nullable=not not_null,
         optional=not not_null or has_default,
         generated=generated,

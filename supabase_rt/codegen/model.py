@@ -27,6 +27,8 @@ class Column:
     name: str
     type: str
     is_array: bool = False
+    dimensions: int = 1
+    """Of an array, as its table was written; Postgres does not hold anybody to it."""
     nullable: bool = True
     optional: bool = True
     """An insert need not mention it: nullable, with a default, or numbered by the database."""

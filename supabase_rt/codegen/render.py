@@ -193,7 +193,8 @@ def _keys(table: Table) -> str:
 def _field(column: Column, given: str, names: _Names, optional: bool) -> str:
     kind = names.enums[column.enum] if column.enum else PYTHON.get(column.type, "str")
     names.kinds.add(kind)
-    kind = f"list[{kind}]" if column.is_array else kind
+    for _ in range(column.dimensions if column.is_array else 0):
+        kind = f"list[{kind}]"
     if column.nullable and kind != "Any":
         kind += " | None"
     arguments = []
