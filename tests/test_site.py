@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import supabase_rt
-from supabase_rt import errors, rows, server, sync, testing, types
+from supabase_rt import errors, otel, rows, server, sync, testing, types
 
 from .support.snippets import PAGES, ROOT
 
@@ -57,7 +57,7 @@ def test_every_public_name_stands_in_the_reference(site: Path) -> None:
     names = {
         # The errors stand there as a whole module, with its tree.
         f"{(errors if name in errors.__all__ else module).__name__}.{name}"
-        for module in (supabase_rt, rows, server, sync, testing, types)
+        for module in (supabase_rt, otel, rows, server, sync, testing, types)
         for name in module.__all__
         # REALTIME_...: other names of enums that stand there.
         if not name.startswith(("__", "REALTIME_"))
