@@ -19,12 +19,14 @@ from .health import Health, look
 from .hooks import Hooks
 from .mainline import is_in_loop, run_until_stopped
 from .options import (
+    check_channel_keywords,
     check_drain_timeout,
     check_key,
     check_options,
     check_topic,
     check_unknown,
     codec_function,
+    warn_of_seconds,
 )
 from .outcome import Outcome
 from .pacing import Pacer
@@ -224,6 +226,7 @@ class RealtimeClient(Hooks):
         opts: ChannelOptions | None = None,
         *,
         resubscribe_after: float | None = None,
+        **unknown: Never,
     ) -> RealtimeChannel:
         """The channel of ``topic``: the live one, or a new one.
 
@@ -234,8 +237,10 @@ class RealtimeClient(Hooks):
         live channel of the topic was made with other options than those given.
         """
         check_topic(topic)
+        check_channel_keywords(topic, unknown)
         full = TOPIC_PREFIX + topic
         config = ChannelConfig.build(opts, full)
+        warn_of_seconds(full, config)
         seconds = resubscribe_after
         if seconds is not None:
             seconds = check_seconds("resubscribe_after", seconds)

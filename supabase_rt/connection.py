@@ -214,7 +214,7 @@ class Connection(TokenUser):
 
         ``patient``: a failed attempt does not fail the outcome while another one follows.
         """
-        in_loop = self.enter_loop()
+        in_loop = self.enter_loop(is_wish=True)
         if self.session.state is ConnectionState.OPEN and self.session.wanted:
             return Outcome.of(None)
         outcome = self._waiting.add()

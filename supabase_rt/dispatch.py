@@ -20,6 +20,8 @@ from .enums import HeartbeatStatus, SubscribeStatus
 from .errors import ConnectionFailed
 from .logs import facts
 from .protocol import events
+from .protocol.payload import Payload, brief
+from .protocol.payloads import Broadcast, PostgresChange
 from .registration import Registration, accepted_arguments
 from .stopwatch import Stopwatch
 
@@ -97,6 +99,8 @@ class Dispatch:
         self._leavers: set[asyncio.Task[Any]] = set()
         self._ends: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         self._in_error = False
+        self._said: set[str] = set()
+        self._is_failing = False
 
     def tell(self, event: Any) -> None:
         """Tell one event. Raises nothing that user code raised."""
@@ -142,6 +146,9 @@ class Dispatch:
 
     def _opened(self, event: events.LinkOpened) -> None:
         self._transport(f"connected to {self._host}")
+        if self._is_failing:
+            log.info("connected to %s", self._host, extra=facts(host=self._host))
+            self._is_failing = False
         self.client_event("open")
 
     def _closed(self, event: events.LinkClosed) -> None:
@@ -168,18 +175,36 @@ class Dispatch:
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
         # A lost link is everyday; one that cannot be made is what somebody should look at.
-        level = logging.INFO
+        level, hint = logging.INFO, ""
         if isinstance(event.cause, ConnectionFailed):
             level = logging.WARNING
             self._transport("error", event.cause)
-        words = "%s; trying again in %.1f s (attempt %d)"
+            hint, self._is_failing = "" if self._is_failing else event.cause.hint, True
+        # What to do is said at the first of a row of failures, as all have the same reason.
+        words = "%s; trying again in %.1f s (attempt %d)%s"
+        advice = f"; {hint}" if hint else ""
         known = facts(event.cause, host=self._host, attempt=event.attempt, delay=event.delay)
-        log.log(level, words, event.cause, event.delay, event.attempt, extra=known)
+        log.log(level, words, event.cause, event.delay, event.attempt, advice, extra=known)
         self.client_event("reconnecting", event.attempt, event.delay, event.cause)
 
+    def _reconnected(self, event: events.Reconnected) -> None:
+        known = facts(host=self._host, downtime=event.downtime)
+        log.info("connected again after %.1f s", event.downtime, extra=known)
+        self.client_event("reconnected", event.downtime)
+
+    def _reconnect_after_failed(self, event: events.ReconnectAfterFailed) -> None:
+        # Once for each kind: it is asked before every attempt, and fails alike each time.
+        kind = f"{type(event.error).__name__}: {event.error}"
+        if kind not in self._said:
+            self._said.add(kind)
+            words = "reconnect_after failed, the delays are those of the policy: %s"
+            log.error(words, kind, exc_info=event.error, extra=facts(event.error))
+        self.error(event.error)
+
     def _gave_up(self, event: events.GaveUpForGood) -> None:
+        hint = event.error.hint
         known = facts(event.error, host=self._host, attempt=getattr(event.error, "attempts", None))
-        log.error("%s", event.error, extra=known)
+        log.error("%s%s", event.error, f"; {hint}" if hint else "", extra=known)
         self.client_event("gave_up", event.error)
 
     # -- the client's own events ---------------------------------------------------------
@@ -204,9 +229,11 @@ class Dispatch:
         """A handler raised: logged with its name, counted, told."""
         self.tally.handler_errors += 1
         handlers_log.error(
-            "handler %s failed: %s",
+            "handler %s failed: %s (%s)%s",
             registration.name,
             type(error).__name__,
+            _where(registration, event),
+            _dict_hint(error, event),
             exc_info=error,
             extra=facts(
                 error,
@@ -369,6 +396,26 @@ def _name_of(payload: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def _where(registration: Registration, event: Any) -> str:
+    """The channel or client event, and which event of it."""
+    name = _name_of(event) if isinstance(event, Payload) else None
+    if name is None:
+        return registration.source
+    if isinstance(event, PostgresChange):
+        name = f"{name:.20} {event.schema}.{event.table}"
+    return f"{registration.source}, {brief(name)}"
+
+
+def _dict_hint(error: BaseException, event: Any) -> str:
+    """JavaScript reads ``row.name``; here rows and payloads are dicts."""
+    if not isinstance(error, AttributeError) or type(error.obj) is not dict:
+        return ""
+    if isinstance(event, PostgresChange):
+        return f'; rows are dicts: change.new["{error.name}"]'
+    where = "message.payload" if isinstance(event, Broadcast) else "entry"
+    return f'; it is a dict: {where}["{error.name}"]'
+
+
 Dispatch._tellers = {
     events.Delivered: Dispatch.deliver,
     events.PresenceDelivered: Dispatch._presence,
@@ -384,7 +431,8 @@ Dispatch._tellers = {
     events.LinkOpened: Dispatch._opened,
     events.LinkClosed: Dispatch._closed,
     events.ReconnectScheduled: Dispatch._reconnecting,
-    events.Reconnected: lambda self, event: self.client_event("reconnected", event.downtime),
+    events.Reconnected: Dispatch._reconnected,
     events.ErrorReported: lambda self, event: self.error(event.error),
+    events.ReconnectAfterFailed: Dispatch._reconnect_after_failed,
     events.GaveUpForGood: Dispatch._gave_up,
 }

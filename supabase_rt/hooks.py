@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar, overload
 
 from .core import Core
+from .decorating import Decorator
 from .middleware import Middleware
 
 __all__ = ["Hooks"]
@@ -51,11 +52,7 @@ class Hooks:
             self._core.dispatch.listen(name, handler, once=once)
             return self
 
-        def decorate(function: Handler) -> Handler:
-            self._core.dispatch.listen(name, function, once=once)
-            return function
-
-        return decorate
+        return Decorator(lambda found: self._core.dispatch.listen(name, found, once=once))
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
         """Remove ``handler`` from the event ``name``, or all handlers of it."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 from .backfill import Backfill
+from .decorating import Decorator
 from .enums import ListenType
 from .errors import InvalidState
 from .protocol.config import check_filter, check_listen_type
@@ -290,12 +291,8 @@ class Listening(Registry):
             register(handler)
             return self
 
-        def decorate(function: Handler) -> Handler:
-            register(function)
-            return function
-
         self._require_unjoined(listen_type)
-        return decorate
+        return Decorator(register)
 
     @overload
     def once(

@@ -2,7 +2,8 @@
 
 ``topic`` and ``event`` say what it is about, ``handler`` whose code, ``host`` which server;
 ``error`` (the class), ``code``, ``close_code`` and ``http_status`` what went wrong; ``status``
-that of a channel, ``attempt``, ``delay``, ``count``, ``size``, ``seconds`` the numbers of the text.
+that of a channel, ``attempt``, ``delay``, ``downtime``, ``count``, ``size``, ``seconds``
+the numbers of the text, and ``option`` whose value is doubtful.
 """
 
 from __future__ import annotations

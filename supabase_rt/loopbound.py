@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 
 from .errors import InvalidState
+from .unstarted import loop_ran, wanted_without_loop
 
 __all__ = ["Alarm", "LoopBound", "wake"]
 
@@ -71,8 +72,8 @@ class LoopBound:
         """Seconds by the loop's clock; before there is a loop, by the clock loops use."""
         return time.monotonic() if self.loop is None else self.loop.time()
 
-    def enter_loop(self, *, required: str | None = None) -> bool:
-        """Adopt the running loop; False where none runs.
+    def enter_loop(self, *, required: str | None = None, is_wish: bool = False) -> bool:
+        """Adopt the running loop; False where none runs: a wish then waits for one.
 
         Raises ``RuntimeError`` where a loop is ``required`` (the name of the call) and none
         runs, and ``InvalidState`` where the client is at work in another loop.
@@ -93,6 +94,8 @@ class LoopBound:
                     "this client is at work in another thread",
                     hint="call it through loop.call_soon_threadsafe",
                 )
+            if is_wish:
+                wanted_without_loop()
             return False
         if self.loop is running:
             return True
@@ -100,6 +103,7 @@ class LoopBound:
         if self.loop is not None:
             self._leave_loop(self.loop)
         self.loop = running
+        loop_ran()
         _bound.add(self)
         return True
 

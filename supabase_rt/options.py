@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
+from .logs import facts
 from .protocol.backoff import ReconnectPolicy
 from .protocol.columns import check_mode
-from .protocol.config import check_seconds
+from .protocol.config import ChannelConfig, check_seconds
 from .protocol.messages import TOPIC_PREFIX
 from .protocol.names import snake_case
 from .protocol.serializer import SUPPORTED_VSNS
 from .protocol.tokens import check_token
 
-__all__ = ["UnknownOption", "check_drain_timeout", "check_options", "check_topic", "check_unknown"]
+__all__ = [
+    "UnknownOption",
+    "check_channel_keywords",
+    "check_drain_timeout",
+    "check_options",
+    "check_topic",
+    "check_unknown",
+    "warn_of_milliseconds",
+    "warn_of_seconds",
+]
+
+log: Final = logging.getLogger("supabase_rt")
+
+RATHER_MILLISECONDS = 1000.0
+"""Seconds from which a value looks as if it were copied from supabase-js; legal all the same."""
+
+RATHER_SECONDS = (10**8, 10**11)
+"""Milliseconds that are a day of the early 1970s; as seconds, one from 1973 on."""
+
+IDLE: Final = "disconnect_on_empty_channels_after"
 
 
 class UnknownOption(TypeError, ValueError):
@@ -46,15 +67,52 @@ def check_unknown(
         raise UnknownOption(f"{what} has no option {name!r}; {advice}")
 
 
+def warn_of_milliseconds(name: str, value: float | None) -> None:
+    """Say in the log that ``value``, which is in milliseconds in JavaScript, is long in seconds."""
+    if value is not None and value >= RATHER_MILLISECONDS:
+        log.warning(
+            "%s is in seconds, and %g seconds are %.1f hours; were milliseconds meant?",
+            name,
+            value,
+            value / 3600,
+            extra=facts(option=name, seconds=value),
+        )
+
+
+def warn_of_seconds(topic: str, config: ChannelConfig) -> None:
+    """The same for ``replay.since``, which is in milliseconds, on the wire and so here.
+
+    No error: the server takes any moment, and 0 is a way to ask for the newest there are.
+    """
+    since = (config.replay or {}).get("since", 0)
+    if RATHER_SECONDS[0] <= since < RATHER_SECONDS[1]:
+        log.warning(
+            "%s: replay.since is in milliseconds, and %d is in the 1970s, so nothing is too old; "
+            "were seconds meant? int(time.time() * 1000) is now",
+            topic,
+            since,
+            extra=facts(topic=topic, option="replay.since"),
+        )
+
+
+def check_channel_keywords(topic: str, unknown: Mapping[str, Any]) -> None:
+    """Raise ``UnknownOption`` for a keyword where the options of a channel are a dict."""
+    for name in unknown:
+        form = '{"config": {...}}' if name == "config" else f'{{"config": {{"{name}": ...}}}}'
+        raise UnknownOption(
+            f"channel() has no option {name!r}; its options are a dict, as in supabase-js: "
+            f"channel({topic!r}, {form})"
+        )
+
+
 def check_options(options: dict[str, Any]) -> None:
     """Raise ``ValueError`` or ``TypeError`` for a value that cannot work."""
     for name in ("timeout", "heartbeat_interval"):
         check_seconds(name, options[name])
     if options["heartbeat_timeout"] is not None:
         check_seconds("heartbeat_timeout", options["heartbeat_timeout"])
-    idle = options["disconnect_on_empty_channels_after"]
-    if idle is not None and idle != 0:
-        check_seconds("disconnect_on_empty_channels_after", idle)
+    if options[IDLE] is not None and options[IDLE] != 0:
+        check_seconds(IDLE, options[IDLE])
     check_drain_timeout(options["drain_timeout"])
     if options["vsn"] not in SUPPORTED_VSNS:
         known = " and ".join(repr(vsn) for vsn in SUPPORTED_VSNS)
@@ -70,6 +128,9 @@ def check_options(options: dict[str, Any]) -> None:
         _check_count(name, options[name])
     for name in ("presence_limit", "send_limit"):
         _check_limit(name, options[name])
+    for name in ("timeout", "heartbeat_interval", "heartbeat_timeout", IDLE):
+        warn_of_milliseconds(name, options[name])
+    warn_of_milliseconds("initial_backoff", options["reconnect"].initial_backoff)
     _check_headers(options["headers"])
     _check_network(options)
 
@@ -126,14 +187,11 @@ def _check_headers(headers: Any) -> None:
                 raise ValueError(f"header {name!r} and its value are printable text")
 
 
-def check_key(params: Any) -> str:
+def check_key(params: Any, call: str = "RealtimeClient(url, params={'apikey': key})") -> str:
     """The API key of ``params``; raises ``ValueError`` where there is none."""
     key = params.get("apikey") if isinstance(params, Mapping) else None
     if not key:
-        raise ValueError(
-            "API key is required to connect to Realtime: "
-            "RealtimeClient(url, params={'apikey': key})"
-        )
+        raise ValueError(f"API key is required to connect to Realtime: {call}")
     check_token(key)
     return str(key)
 

@@ -78,6 +78,10 @@ def accepted_arguments(handler: Any, limit: int) -> int:
     Raises ``TypeError`` for what cannot be called with that many; where the signature cannot be
     read, ``limit`` is assumed.
     """
+    if inspect.iscoroutine(handler):
+        handler.close()
+        name = handler.__name__
+        raise TypeError(f"a handler is a function, not its result: pass {name}, not {name}(...)")
     if not callable(handler):
         raise TypeError(f"a handler is a function, not {type(handler).__name__}")
     try:

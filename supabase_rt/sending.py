@@ -208,7 +208,7 @@ class Sending:
             log.error("%s", problem, extra=known)
             self._core.log("channel", problem)
             return Outcome.of("error")
-        log.warning(REST_WARNING, extra=known)
+        log.warning("%s (in Python: http_send())", REST_WARNING, extra=known)
         self._core.log("channel", REST_WARNING)
         machine, rest = self._machine, self._core.rest
         payload, private = message.get("payload"), machine.config.private
@@ -336,6 +336,7 @@ class Sending:
         """
         if not isinstance(payload, Mapping):
             raise TypeError(f"the payload of track() is a dict, not {type(payload).__name__}")
+        self._core.connection.enter_loop(required="track")
         message = {"type": "presence", "event": "track", "payload": dict(payload)}
         return self.send(message, opts, timeout=timeout)
 
@@ -343,4 +344,5 @@ class Sending:
         self, opts: SendOptions | None = None, *, timeout: float | None = None
     ) -> Outcome[str]:
         """Take this client's presence back; starts at the call, result as ``send``."""
+        self._core.connection.enter_loop(required="untrack")
         return self.send({"type": "presence", "event": "untrack"}, opts, timeout=timeout)

@@ -58,7 +58,7 @@ class SupabaseClient:
         **unknown: Never,
     ) -> None:
         check_unknown(unknown, list(OPTIONS), "create_client", wrong)
-        check_key({"apikey": key})
+        check_key({"apikey": key}, "create_client(url, key)")
         for name, given, known in (
             ("db", db, ["schema"]),
             ("auth", auth, list(AUTH_OPTIONS)),
@@ -101,9 +101,10 @@ class SupabaseClient:
         opts: ChannelOptions | None = None,
         *,
         resubscribe_after: float | None = None,
+        **unknown: Never,
     ) -> RealtimeChannel:
         """See ``RealtimeClient.channel``."""
-        return self.realtime.channel(name, opts, resubscribe_after=resubscribe_after)
+        return self.realtime.channel(name, opts, resubscribe_after=resubscribe_after, **unknown)
 
     def get_channels(self) -> list[RealtimeChannel]:
         """See ``RealtimeClient.get_channels``."""

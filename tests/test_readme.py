@@ -43,7 +43,7 @@ def test_every_block_is_run() -> None:
 async def test_the_bot(server: LocalRealtime, settings: None) -> None:
     """The ten lines receive, un-awaited, and Ctrl+C ends them without a word on stderr."""
     async with traffic(server):
-        until = "<PostgresChange INSERT public.messages>"
+        until = "<PostgresChange INSERT public.messages {"
         ended = await run_program(under(BOT).code, until=until, send=signal.SIGINT)
     lines = [line.strip() for line in ended.out.splitlines()]
     assert (ended.code, complaints(ended.err)) == (0, [])

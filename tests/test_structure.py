@@ -34,11 +34,10 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
     "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
-    "outcome logs loopbound http auth transport link wire reader rest stores connection": (
-        3,
-        "shell",
-    ),
-    "prometheus health options pacing types registration middleware lanes concurrency hooks "
+    "outcome logs unstarted loopbound http auth transport link wire reader rest stores "
+    "connection": (3, "shell"),
+    "prometheus health options decorating pacing types registration middleware lanes concurrency "
+    "hooks "
     "emitter dispatch core stream backfill catchup handover registry listening iterating sugar "
     "sending channel client mainline services supabase": (4, "public API"),
     "server server.*": (5, "local server"),

@@ -12,7 +12,7 @@ from . import edge
 from .columns import convert_row, js_row
 from .messages import plain
 from .models import RowModel
-from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys
+from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
 
 __all__ = [
     "BackfilledChange",
@@ -173,8 +173,9 @@ class PostgresChange(_Rows[Row]):
 
     def __repr__(self) -> str:
         where = ".".join(name for name in (self.schema, self.table) if name is not None)
-        errors = f" errors={brief(self.errors)}" if self.errors else ""
-        return f"<PostgresChange {self.event_type:.60} {where:.130}{errors}>"
+        errors = f"errors={brief(self.errors)}" if self.errors else ""
+        kind = f"PostgresChange {self.event_type:.60}"
+        return shown(kind, f"{where:.130}", errors, content=lambda: self.new or self.old)
 
 
 class BackfilledChange(PostgresChange[Row]):

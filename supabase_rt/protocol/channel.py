@@ -30,7 +30,7 @@ from .events import (
     PushEnded,
     StatusChanged,
 )
-from .losses import crash_error, mismatch_error, over_error
+from .losses import crash_error, mismatch_error, over_error, too_early_error
 from .messages import Message, sub_topic
 from .patience import join_deadline
 from .pushes import Push, PushBuffer
@@ -422,11 +422,11 @@ class ChannelMachine:
 
     def require_subscribed(self, event: str) -> None:
         """Raise unless ``subscribe`` was called and the channel is not closed."""
-        if not self.subscribed_once or self.state is CLOSED:
-            raise InvalidState(
-                f"tried to push '{event}' to '{self.topic}' before joining. "
-                "Use channel.subscribe() before pushing events"
-            )
+        if not self.subscribed_once:
+            raise too_early_error(event, self.topic)
+        if self.state is CLOSED:
+            text = f"tried to push '{event}' to '{self.topic}' after it was closed"
+            raise over_error(text, self.sub_topic)
 
     def push(self, push: Push, now: float) -> Push | None:
         """Send a request that the server answers, or hold it until the channel is joined.

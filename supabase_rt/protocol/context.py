@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._version import __version__
 from .backoff import ReconnectPolicy
-from .events import ErrorReported
+from .events import ReconnectAfterFailed
 from .outbox import Outbox
+from .payload import brief
 from .pushes import Replies
 from .routes import Route
 from .tokens import expires_at
@@ -70,7 +71,7 @@ class Context:
             try:
                 return _seconds(self.reconnect_after(max(1, attempt)))
             except Exception as exc:
-                self.outbox.tell(ErrorReported(exc))
+                self.outbox.tell(ReconnectAfterFailed(exc))
         if self.random is None:
             return self.policy.delay(attempt)
         return self.policy.delay(attempt, self.random)
@@ -84,8 +85,10 @@ class Context:
         return math.inf if expiry is None else expiry - self.epoch(now)
 
 
-def _seconds(value: float) -> float:
-    seconds = float(value)
-    if math.isnan(seconds):
-        raise ValueError("reconnect_after returned no number of seconds: nan")
-    return max(0.0, seconds)
+def _seconds(value: Any) -> float:
+    if isinstance(value, Coroutine):
+        value.close()
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise ValueError(f"reconnect_after returned no number of seconds: {brief(value)}")
+    return float(value)

@@ -32,6 +32,7 @@ __all__ = [
     "PresenceDelivered",
     "PushEnded",
     "ReadyChanged",
+    "ReconnectAfterFailed",
     "ReconnectScheduled",
     "Reconnected",
     "StatusChanged",
@@ -180,6 +181,11 @@ class ErrorReported:
 
     error: BaseException
     channel: Machine | None = None
+
+
+@dataclass(slots=True)
+class ReconnectAfterFailed(ErrorReported):
+    """The user's ``reconnect_after`` failed; the policy says how long to wait."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BindingMismatch, InvalidState, SubscribeError
 
-__all__ = ["crash_error", "mismatch_error", "over_error"]
+__all__ = ["crash_error", "mismatch_error", "over_error", "too_early_error"]
 
 
 def crash_error(payload: Any, topic: str) -> SubscribeError:
@@ -39,6 +39,15 @@ def mismatch_error(difference: str, topic: str) -> BindingMismatch:
         "mismatch between server and client bindings for postgres changes",
         topic=topic,
         hint=f"the server joined something else than was asked for: {difference}",
+    )
+
+
+def too_early_error(event: str, topic: str) -> InvalidState:
+    """For a request on a channel that was never subscribed, in the words of supabase-js."""
+    return InvalidState(
+        f"tried to push '{event}' to '{topic}' before joining. "
+        "Use channel.subscribe() before pushing events",
+        hint="call channel.subscribe() first; what is pushed then waits for the join",
     )
 
 

@@ -9,19 +9,56 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from . import edge
 from .names import no_attribute, snake_case
 
-__all__ = ["TEXT_OR_NONE", "Payload", "brief", "check_types", "js_keys"]
+__all__ = ["LONGEST", "TEXT_OR_NONE", "Payload", "brief", "check_types", "js_keys", "shown"]
 
 TEXT_OR_NONE: Final = (str, type(None))
 
-_repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = 60
-brief: Callable[[object], str] = _repr.repr
-"""``repr`` cut to a length that a log line bears."""
+
+class _Brief(reprlib.Repr):
+    """``repr`` that reads no further than it shows: a payload may have megabytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+        self.maxlevel, self.maxdict = 4, 8
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        # The one of reprlib sorts the keys, and rows come in the order of their columns.
+        if level <= 0 and x:
+            return "{...}"
+        pairs = islice(x.items(), self.maxdict)
+        found = [f"{self.repr1(key, level - 1)}: {self.repr1(x, level - 1)}" for key, x in pairs]
+        return f"{{{', '.join(found + ['...'] * (len(x) > self.maxdict))}}}"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return f"{len(x)} bytes"
+
+
+brief: Callable[[object], str] = _Brief().repr
+"""``repr`` cut to a length that a line of text bears."""
+
+LONGEST: Final = 120
+"""Characters of the ``repr`` of a payload: a line of a terminal or two."""
+
+
+def shown(kind: str, *parts: str, content: Callable[[], Any] = lambda: None) -> str:
+    """``<kind parts content>``, cut; content that cannot be read or shown is called unreadable.
+
+    Nothing is raised: a ``repr`` is asked for by whoever looks for something else that is wrong.
+    """
+    try:
+        found = content()
+        parts = (*parts, brief(found) if found or found == 0 else "")
+    except Exception as exc:
+        parts = (*parts, f"unreadable: {type(exc).__name__}")
+    text = " ".join(filter(None, (kind, *parts)))
+    return f"<{text}>" if len(text) <= LONGEST else f"<{text[: LONGEST - 3]}...>"
 
 
 def js_keys(*keys: str) -> dict[str, str]:
@@ -121,7 +158,9 @@ class Payload(_Mapping[str, Any]):
         ``Decimal``, ``datetime`` and the like are given as in ``types="js"``; infinities and
         NaN are texts; the bytes of a binary broadcast are base64, marked by ``"encoding"``.
         """
-        return edge.to_dict(type(self).__name__, self._plain())
+        # What dataclasses-json would make of it, without loading it: a handler that converts
+        # its first payload would stop the loop for the quarter of a second that takes.
+        return self._plain()
 
     def to_json(self) -> str:
         """The JSON text of ``to_dict()``."""

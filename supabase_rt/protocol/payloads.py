@@ -18,7 +18,7 @@ import msgspec
 from ..errors import DecodeError
 from .changes import PostgresChange, PostgresData, PostgresEnvelope, read_postgres_changes
 from .messages import UserBroadcast, plain
-from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys
+from .payload import LONGEST, TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
 
 __all__ = [
     "Broadcast",
@@ -117,8 +117,7 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
         return cls(values["type"], values["event"], payload, values["meta"])
 
     def __repr__(self) -> str:
-        size = f" {len(self._payload)} bytes" if isinstance(self._payload, bytes) else ""
-        return f"<Broadcast {brief(self.event)}{size}>"
+        return shown("Broadcast", brief(self.event), content=lambda: self.payload)
 
 
 def _decode_bytes(encoding: object, text: object) -> bytes:
@@ -228,8 +227,7 @@ class _PresenceChange(Payload):
         return cls(values["key"], values["currentPresences"], values[changed])
 
     def __repr__(self) -> str:
-        count = len(self._changed)
-        return f"<{type(self).__name__} {brief(self.key)} presences={count}>"
+        return shown(type(self).__name__, brief(self.key), content=lambda: self._changed)
 
 
 class PresenceJoin(_PresenceChange):
@@ -326,8 +324,8 @@ class SystemMessage(Payload):
         return cls(**values)
 
     def __repr__(self) -> str:
-        what = f"{self.extension:.60} {self.status:.60}: {brief(self.message)}"
-        return f"<SystemMessage {what}>"
+        where = f"{self.extension:.60} {self.status:.60}:"
+        return shown("SystemMessage", where, f"{self.message!r:.{LONGEST}}")
 
 
 _SYSTEM: Final = ("extension", "status", "message", "channel")

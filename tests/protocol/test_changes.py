@@ -197,7 +197,7 @@ def test_a_row_is_converted_once_and_only_when_read() -> None:
     bad = raw(b'{"ids":[1],"data":{"type":"UPDATE","columns":1,"record":[],"old_record":"x"}}')
     change = PostgresChange(read_postgres_changes(bad).data)
     assert change.event_type == change["eventType"] == "UPDATE"
-    assert repr(change) == "<PostgresChange UPDATE >"
+    assert repr(change) == "<PostgresChange UPDATE unreadable: DecodeError>"
     for key in ("new", "old"):
         with pytest.raises(DecodeError):
             change[key]
@@ -275,14 +275,23 @@ def test_a_change_is_read_only(name: str) -> None:
     assert not hasattr(change, "__dict__")
 
 
-def test_the_repr_is_short_and_decodes_nothing() -> None:
-    assert repr(change_of(INSERT)) == "<PostgresChange INSERT public.plain>"
+def test_the_repr_shows_the_row_and_is_short() -> None:
+    columns = [{"name": name, "type": "text"} for name in ("text", "id")]
+    row = {"text": "hello", "id": 1}
+    data = PostgresData("INSERT", "public", "messages", columns=columns, record=row)
+    assert repr(PostgresChange(data)) == "<PostgresChange INSERT public.messages " + repr(row) + ">"
+    gone = PostgresChange(PostgresData("DELETE", "public", "messages", old_record={"id": 7}))
+    assert repr(gone) == "<PostgresChange DELETE public.messages {'id': 7}>"
+    data.record = {"text": "x" * 10**6, "id": [[[[[1]]]]] * 10**4}
+    assert len(repr(PostgresChange(data))) <= 122
+    assert repr(PostgresChange(data)).endswith("...>")
     found = repr(change_of(TOO_LARGE))
     assert found == (
-        "<PostgresChange INSERT public.messages errors=['Error 413: Payload Too Large']>"
+        "<PostgresChange INSERT public.messages errors=['Error 413: Payload Too Large'] "
+        "{'id': 4442, 'room': 'big'}>"
     )
     huge = PostgresData("x" * 9999, "y" * 9999, "z" * 9999, errors=["w" * 9999] * 9999)
-    assert len(repr(PostgresChange(huge))) < 700
+    assert len(repr(PostgresChange(huge))) <= 122
 
 
 # -- equality and conversion ------------------------------------------------------------------

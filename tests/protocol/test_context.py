@@ -45,18 +45,26 @@ def test_reconnect_after_is_asked_from_one_on() -> None:
     assert [context.delay(attempt) for attempt in (0, 1, 2)] == [10.0, 10.0, 20.0]
 
 
-def test_a_negative_delay_is_at_once() -> None:
-    assert Context(reconnect_after=lambda tries: -1.0).delay(1) == 0.0
-
-
 def _fails(tries: int) -> float:
     raise OSError("no such schedule")
 
 
+async def _is_async(tries: int) -> float:
+    return 1.0
+
+
 @pytest.mark.parametrize(
     "reconnect_after",
-    [_fails, lambda tries: None, lambda tries: "soon", lambda tries: math.nan],
-    ids=["raises", "nothing", "text", "nan"],
+    [
+        _fails,
+        _is_async,
+        lambda tries: None,
+        lambda tries: "5",
+        lambda tries: -1.0,
+        lambda tries: math.nan,
+        lambda tries: math.inf,
+    ],
+    ids=["raises", "async", "nothing", "text", "negative", "nan", "never"],
 )
 def test_a_reconnect_after_that_fails_is_reported_and_the_policy_steps_in(
     reconnect_after: Callable[[int], Any],

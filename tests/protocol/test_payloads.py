@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt.errors import DecodeError
+from supabase_rt.protocol import edge
 from supabase_rt.protocol.messages import UserBroadcast
 from supabase_rt.protocol.payloads import (
     Broadcast,
@@ -182,13 +184,25 @@ def test_a_payload_has_a_short_repr(payload: Payload, plain: Any) -> None:
 
 
 def test_reprs_say_what_matters_and_stay_short() -> None:
-    assert repr(EVERY[0][0]) == "<Broadcast 'chat'>"
+    assert repr(EVERY[0][0]) == "<Broadcast 'chat' {'msg': 'hi', 'n': 1}>"
+    assert repr(Broadcast("broadcast", "chat")) == "<Broadcast 'chat'>"
+    assert repr(Broadcast("broadcast", "chat", 0)) == "<Broadcast 'chat' 0>"
     assert repr(Broadcast("broadcast", "b", b"123")) == "<Broadcast 'b' 3 bytes>"
-    assert repr(EVERY[3][0]) == "<PresenceJoin 'me' presences=1>"
+    assert repr(EVERY[3][0]) == "<PresenceJoin 'me' [{'presence_ref': 'F1', 'name': 'a'}]>"
     assert repr(EVERY[5][0]) == "<SystemMessage postgres_changes ok: 'Subscribed to PostgreSQL'>"
     assert len(repr(Broadcast("broadcast", "x" * 10_000, None))) < 150
     assert len(repr(PresenceJoin("x" * 10_000, [], []))) < 150
-    assert len(repr(SystemMessage("x" * 10_000, "y" * 10_000, "z" * 10_000))) < 250
+    assert len(repr(SystemMessage("x" * 10_000, "y" * 10_000, "z" * 10_000))) <= 122
+
+
+@given(st.recursive(st.binary() | st.text() | st.integers() | st.floats(), st.lists))
+def test_a_repr_is_short_and_raises_nothing(payload: Any) -> None:
+    nested: Any = {"a": payload}
+    for _ in range(10):
+        nested = {1: nested, "b": nested}
+    for found in (payload, nested, {"n": 10**5000}):
+        assert len(repr(Broadcast("broadcast", "x", found))) <= 122
+        assert len(repr(PresenceLeave("x", [], [found]))) <= 122
 
 
 def test_attributes_have_the_spelling_of_python() -> None:
@@ -358,7 +372,7 @@ def test_a_payload_is_decoded_once_and_only_when_read() -> None:
     # Decoding at once would raise: what stands there is not UTF-8.
     found = read_broadcast(raw(b'{"event":"x","payload":["\xff"]}'))
     assert found.event == "x"
-    assert repr(found) == "<Broadcast 'x'>"
+    assert repr(found) == "<Broadcast 'x' unreadable: DecodeError>"
     with pytest.raises(DecodeError):
         found.payload
     good = read_broadcast(raw({"payload": [1], "meta": {}}))
@@ -437,10 +451,25 @@ def test_a_system_message_with_half_a_character_is_read_like_any_other() -> None
         read_system({**SYSTEM, "channel": 1})
 
 
+@every
+def test_to_dict_and_to_json_are_what_dataclasses_json_makes(payload: Payload, plain: Any) -> None:
+    shape = edge._shapes()[type(payload).__name__](**payload._plain())
+    assert payload.to_dict() == shape.to_dict()
+    assert list(payload.to_dict()) == list(shape.to_dict())
+    assert payload.to_json() == shape.to_json()
+
+
+def test_what_json_cannot_carry_is_converted_by_dataclasses_json() -> None:
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    found = json.loads(Broadcast.from_dict({"event": "x", "payload": moment}).to_json())
+    assert found["payload"] == moment.timestamp()
+
+
 # -- loading ----------------------------------------------------------------------------------
 
 
-def test_dataclasses_json_is_loaded_at_its_first_use() -> None:
+def test_dataclasses_json_is_loaded_only_to_read_plain_data() -> None:
+    """Loading it takes a quarter of a second, and a handler that converts stops the loop."""
     script = (
         "import sys\n"
         "from supabase_rt.protocol.payloads import PresenceSync\n"
@@ -449,7 +478,10 @@ def test_dataclasses_json_is_loaded_at_its_first_use() -> None:
         "sync = PresenceSync()\n"
         "assert sync == {'event': 'sync'}\n"
         "assert not any(name in sys.modules for name in names)\n"
-        "sync.to_dict()\n"
+        "assert sync.to_dict() == {'event': 'sync'}\n"
+        'assert sync.to_json() == \'{"event": "sync"}\'\n'
+        "assert not any(name in sys.modules for name in names)\n"
+        "PresenceSync.from_dict(sync.to_dict())\n"
         "assert all(name in sys.modules for name in names)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=30)

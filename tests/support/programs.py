@@ -24,7 +24,7 @@ class Program:
 async def run_program(
     text: str, *arguments: str, until: str | None = None, send: signal.Signals | None = None
 ) -> Program:
-    """Run ``text`` as a script; once a line ends with ``until``, send it a signal."""
+    """Run ``text`` as a script; once a line begins or ends with ``until``, send it a signal."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-X",
@@ -44,7 +44,8 @@ async def run_program(
             while until is not None:
                 line = await process.stdout.readline()
                 seen += line
-                if not line or line.decode().strip().endswith(until):
+                said = line.decode().strip()
+                if not line or said.startswith(until) or said.endswith(until):
                     break
             if send is not None:
                 process.send_signal(send)
