@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import inspect
 import itertools
 import sys
 import types
@@ -113,7 +114,7 @@ def test_inserts_and_updates_leave_out_what_is_not_set() -> None:
 def test_a_class_knows_its_table() -> None:
     row = load(TODOS).TodosRow
     assert (row.__schema__, row.__table__, row.__primary_key__) == ("public", "todos", ("id",))
-    assert row.__doc__ == "A row of public.todos.\n\n    Things to do\n    "
+    assert inspect.getdoc(row) == "A row of public.todos.\n\nThings to do"
 
 
 def test_a_view_that_cannot_be_written_has_rows_only() -> None:
