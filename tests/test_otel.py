@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from supabase_rt import RealtimeClient, ReconnectPolicy, SupabaseClient, create_client
+from supabase_rt import RealtimeClient, ReconnectPolicy, SupabaseClient, create_client, sync
 from supabase_rt.otel import instrument
 from supabase_rt.server import LocalRealtime
+from supabase_rt.sync.background import call
 
 from .support.clients import MakeClient
 from .support.waiting import until
@@ -217,6 +219,30 @@ async def test_two_calls_for_one_client_count_once(server: LocalRealtime, seen: 
     assert len(seen.spans()) == 1
     assert seen.value("joins") == 1
     await supabase.realtime.remove_all_channels()
+
+
+def test_a_blocking_client_has_the_same_spans(seen: Seen) -> None:
+    """What its handlers do in their threads is below them, too."""
+    tracer = seen.tracers.get_tracer("test")
+
+    def handler(event: Any) -> None:
+        with tracer.start_as_current_span("inside"):
+            done.set()
+
+    done = threading.Event()
+    server = call(LocalRealtime().start)
+    try:
+        with sync.create_client(server.url, server.anon_key) as supabase:
+            seen.instrument(supabase)
+            supabase.channel("room").on("broadcast", ANY, handler).subscribe()
+            call(server.broadcast, "room", "x", {})
+            assert done.wait(20)
+    finally:
+        call(server.stop)
+    inside, around = seen.spans()
+    assert inside.parent is not None
+    assert inside.parent.span_id == around.context.span_id
+    assert around.name.endswith("handler")
 
 
 def test_a_client_that_is_gone_is_neither_kept_nor_measured(seen: Seen) -> None:
