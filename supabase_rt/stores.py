@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,6 +44,7 @@ class SqliteStore:
         self._path = os.fspath(path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._closing: weakref.finalize[[], SqliteStore]
 
     def __repr__(self) -> str:
         return f"SqliteStore({self._path!r})"
@@ -60,11 +62,8 @@ class SqliteStore:
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:
+                self._closing.detach()
                 connection.close()
-
-    def __del__(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
         """The connection; the lock is held."""
@@ -82,6 +81,8 @@ class SqliteStore:
                 found.close()
                 raise
             self._connection = found
+            # Not __del__: at the end of a program Python 3.13 may take the connection first.
+            self._closing = weakref.finalize(self, found.close)
         return self._connection
 
     def _load(self, name: str) -> dict[str, str]:
