@@ -3,6 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LEAN := $(VENV)/.installed-lean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
@@ -17,20 +18,21 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types cov bench bench-server soak fuzz audit faults conformance docs clean venv
+.PHONY: help lean demo test check lint format types cov bench bench-server soak fuzz audit faults conformance docs clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-# Only a .venv that works, belongs to this folder and is as new as pyproject.toml is kept; one
-# that is merely older gets what is new, all others are made anew. The stamp is written last, so
-# that one half-made by Ctrl+C or a dead network does not count.
-venv:
-	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(HOME_MARK)" ] && $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then \
-	    [ pyproject.toml -nt $(STAMP) ] || exit 0; \
+# Only a .venv that works and belongs to this folder is kept, all others are made anew. It is
+# filled in two steps, as a demo needs a tenth of what the tests do; each has a stamp, written last,
+# so that a step cut short by Ctrl+C or a dead network does not count, nor one that is older than
+# pyproject.toml. The second one has what the first has, so it takes its stamp while it works.
+lean:
+	@if [ "$$(cat $(LEAN) $(STAMP) 2>/dev/null | head -n 1)" = "$(HOME_MARK)" ] && $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+	    [ pyproject.toml -nt $(LEAN) ] || exit 0; \
 	    echo "renewing $(VENV): pyproject.toml has changed" >&2; \
 	else \
-	    rm -f $(STAMP); \
+	    rm -f $(STAMP) $(LEAN); \
 	    python="$(PYTHON)"; \
 	    if [ -z "$$python" ]; then for found in $(PYTHONS); do \
 	        if "$$found" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then python=$$found; break; fi; \
@@ -39,16 +41,22 @@ venv:
 	        echo "supabase_rt needs Python 3.11 or newer and found none;" \
 	            "install it, or call: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; \
 	    fi; \
-	    echo "making $(VENV) (once; needs the network)" >&2; \
+	    echo "making $(VENV) (once; needs the network) ..." >&2; \
 	    if ! said=$$("$$python" -m venv --clear $(VENV) 2>&1); then \
 	        rm -rf $(VENV); echo "$$said" >&2; \
 	        echo "could not make $(VENV) with $$python; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
 	        exit 1; \
 	    fi; \
 	fi; \
-	$(BIN)/python -m pip install -qq --editable '.[dev]' && echo "$(HOME_MARK)" >$(STAMP)
+	echo "installing supabase_rt with its local server ..." >&2; \
+	$(BIN)/python -m pip install -qq --editable '.[server]' && echo "$(HOME_MARK)" >$(LEAN)
 
-demo: venv ## start a local server and watch a bot receive live events
+venv: lean
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(HOME_MARK)" ] && [ ! pyproject.toml -nt $(STAMP) ]; then exit 0; fi; \
+	echo "installing what the tests need (once; some minutes) ..." >&2; rm -f $(STAMP) $(LEAN); \
+	$(BIN)/python -m pip install -qq --editable '.[dev]' && echo "$(HOME_MARK)" | tee $(LEAN) >$(STAMP)
+
+demo: lean ## start a local server and watch a bot receive live events
 	@$(BIN)/python -m supabase_rt.examples.demo
 
 test: venv ## run the test suite
