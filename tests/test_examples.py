@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,13 +74,11 @@ def assert_in_order(lines: list[str], beginnings: list[str]) -> None:
 
 
 def test_the_demo_shows_everything_and_succeeds() -> None:
-    """Changes, broadcast, presence and the recovery, in ten seconds, with nothing on stderr."""
-    started = time.monotonic()
+    """Changes, broadcast, presence and the recovery, with nothing on stderr."""
     done = run_demo()
     assert (done.returncode, done.stderr) == (0, "")
     assert_in_order(said(done.stdout), SCENES)
     assert "without a database" not in done.stdout
-    assert time.monotonic() - started < 10
     assert not re.search(r"\x1b|Traceback", done.stdout), "colours or a trace, and no terminal"
     assert all(re.match(r" *\d+\.\d\d s  [a-z]+ +\S", line) for line in done.stdout.splitlines())
 
@@ -154,14 +151,12 @@ async def test_the_demo_of_a_project_ends_after_demo_seconds(
 )
 def test_a_failure_is_one_readable_line(url: str, key: str, words: str) -> None:
     """Not a hang, and not a trace."""
-    started = time.monotonic()
     done = run_demo(SUPABASE_URL=url.format(port=closed_port()), SUPABASE_KEY=key)
     assert done.returncode in (1, 2)
     assert done.stderr == ""
     last = said(done.stdout)[-1]
     assert last.startswith("error ")
     assert words in last
-    assert time.monotonic() - started < 12
 
 
 async def test_a_wrong_key_is_one_readable_line(
