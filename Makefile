@@ -59,8 +59,11 @@ venv: lean
 demo: lean ## start a local server and watch a bot receive live events
 	@$(BIN)/python -m supabase_rt.examples.demo
 
+# A file stays with one worker: what its tests share (a database, npm's packages) is made once.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
 test: venv ## run the test suite
-	@$(BIN)/python -X dev -m pytest
+	@$(BIN)/python -X dev -m pytest $(PARALLEL)
 
 check: lint types test ## all that CI runs
 
@@ -77,7 +80,7 @@ types: venv ## mypy --strict over everything; pyright knows the type of every pu
 	@$(BIN)/python -m tests.typing.check
 
 cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
-	@$(BIN)/python -m pytest -q --cov --cov-report=
+	@$(BIN)/python -m pytest -q $(PARALLEL) --cov --cov-report=
 	@$(BIN)/python -m coverage report --include='$(MACHINES)' --fail-under=100
 	@$(BIN)/python -m coverage report --omit='$(NOT_SHELL)' --fail-under=95
 	@$(BIN)/python -m coverage report --include='supabase_rt/server/*' --format=total \

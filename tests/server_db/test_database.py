@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import signal
 import subprocess
 import sys
@@ -42,7 +43,9 @@ async def run(postgres: EmbeddedPostgres, statement: str, database: str = "postg
 
 def open_up(folder: Path) -> Path:
     """pytest closes its folders to the user that PostgreSQL runs as for root."""
-    for each in (folder, folder.parent, folder.parent.parent):
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            break
         each.chmod(each.stat().st_mode | 0o011)
     return folder
 

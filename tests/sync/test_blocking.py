@@ -216,22 +216,37 @@ def test_a_handler_that_was_removed_is_forgotten(supabase: SupabaseClient) -> No
     assert gone() is None
 
 
+RUNNING = """
+import signal, threading, time
+
+def tell():
+    # SUBSCRIBED is said before run() is there to hear a signal.
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.01)
+    print("running", flush=True)
+
+threading.Thread(target=tell).start()
+supabase.realtime.run()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_run_ends_cleanly_at_a_signal(local: LocalRealtime, number: signal.Signals) -> None:
-    program = LISTENER.format(url=local.url, key=local.anon_key) + "supabase.realtime.run()\n"
-    done = await run_program(program, until="SUBSCRIBED", send=number)
+    program = LISTENER.format(url=local.url, key=local.anon_key) + RUNNING
+    done = await run_program(program, until="running", send=number)
     assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines() == ["SUBSCRIBED", "CLOSED"]
+    assert done.out.splitlines() == ["SUBSCRIBED", "running", "CLOSED"]
 
 
 async def test_ctrl_c_interrupts_a_call_that_waits(local: LocalRealtime) -> None:
     program = LISTENER.format(url=local.url, key=local.anon_key) + (
         "try:\n"
+        "    print('waiting', flush=True)\n"
         "    channel.wait_for('broadcast', {'event': 'never'})\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    done = await run_program(program, until="SUBSCRIBED", send=signal.SIGINT)
+    done = await run_program(program, until="waiting", send=signal.SIGINT)
     assert (done.code, done.err) == (0, "")
     assert "interrupted" in done.out.splitlines()
 
