@@ -81,7 +81,6 @@ EXTRA_NAMES = {
 TOP_LEVEL = {
     "pyproject.toml",
     "supabase_rt",
-    "pytest_supabase_rt.py",
     "tests",
     "docs",
     "benchmarks",

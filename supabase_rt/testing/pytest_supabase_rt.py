@@ -5,8 +5,9 @@ PostgreSQL behind it, one for the whole run with a database of its own for each 
 ``supabase_rt.testing.ThreadedRealtime``. Override ``realtime_settings`` and ``realtime_schema``
 in your ``conftest.py`` for limits, policies and tables.
 
-A module of its own beside the package, because pytest imports it in every run: like this
-nothing is loaded before a test asks for a fixture, and coverage sees the package from its start.
+Installed as a module of its own beside the package, because pytest imports it in every run: like
+this nothing is loaded before a test asks for a fixture, and coverage sees the package from its
+start.
 """
 
 from __future__ import annotations
