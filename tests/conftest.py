@@ -17,7 +17,7 @@ from .support.markers import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
 
-pytest_plugins = ("pytester", "tests.support.leaks")
+pytest_plugins = ("pytester", "tests.support.leaks", "tests.support.loop_errors")
 
 
 @pytest.fixture(autouse=True)

@@ -255,6 +255,7 @@ async def test_a_peer_that_speaks_no_websocket(make: MakeClient, told: Told) -> 
         await fail_everywhere(make, told, url)
 
 
+@pytest.mark.loop_errors("the server's side of a handshake that we refuse")
 async def test_tls_that_fails(make: MakeClient, told: Told) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)

@@ -126,6 +126,7 @@ async def upgrade_only(peer: RawPeer) -> None:
     await peer.eof()
 
 
+@pytest.mark.loop_errors("the server's side of a handshake that we refuse")
 async def test_a_certificate_that_nobody_vouches_for(make_client: MakeClient) -> None:
     async with raw_peer(upgrade_only, ssl=server_tls()) as url:
         error = await failure(make_client, url.replace("ws:", "wss:"))

@@ -75,6 +75,7 @@ class Pipe:
         self._writer = writer
         self._splitter = Splitter()
         self._queue: asyncio.Queue[_Item | None] = asyncio.Queue()
+        self._is_ended = False
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -103,6 +104,12 @@ class Pipe:
     def put(self, frame: WsFrame, fate: Fate = "whole") -> None:
         """Hand a frame on, behind what is under way."""
         self._put(frame.raw, frame, fate)
+
+    def end(self) -> None:
+        """End the stream now; what is under way is lost."""
+        self._is_ended = True
+        if self._writer.can_write_eof() and not self._writer.is_closing():
+            self._writer.write_eof()
 
     def _put(self, data: bytes, frame: WsFrame | None, fate: Fate) -> None:
         due = self._loop.time() + self._rules.latency[self._direction]
@@ -139,8 +146,7 @@ class Pipe:
             while (item := await self._queue.get()) is not None:
                 await self._write_item(*item)
             await self.flowing.wait()
-            if self._writer.can_write_eof() and not self._writer.is_closing():
-                self._writer.write_eof()
+            self.end()
         except OSError:
             self._writer.transport.abort()
 
@@ -151,6 +157,8 @@ class Pipe:
             self._link.was_slow = True
             await asyncio.sleep(max(0.0, wait))
             await self.flowing.wait()
+        if self._is_ended:
+            return
         self._writer.write(data)
         if frame is not None:
             self._link.watch(self._direction, frame, fate)

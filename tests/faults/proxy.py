@@ -75,8 +75,8 @@ class ProxyLink:
 
     def fin(self) -> None:
         """End the stream to the client without a close frame, and drop the server."""
-        if self.client.can_write_eof() and not self.client.is_closing():
-            self.client.write_eof()
+        if DOWN in self.pipes:
+            self.pipes[DOWN].end()
         if self.server is not None:
             reset(self.server)
 
@@ -113,6 +113,7 @@ class FaultProxy:
         self._is_stalled: dict[Direction, bool] = {UP: False, DOWN: False}
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._errors: list[BaseException] = []
 
     async def __aenter__(self) -> FaultProxy:
         await self._listen()
@@ -126,6 +127,8 @@ class FaultProxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+        if self._errors:
+            raise BaseExceptionGroup("the proxy itself failed", self._errors)
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -142,7 +145,12 @@ class FaultProxy:
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._errors.append(error)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusal is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -181,7 +182,8 @@ def test_latency_and_bandwidth_take_their_time_and_no_longer() -> None:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + build(TEXT, b"x" * 98))
-            await reader.read()
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
             writer.close()
 
         server = await asyncio.start_server(echo, "127.0.0.1", 0)

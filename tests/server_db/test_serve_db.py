@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -47,7 +49,14 @@ async def test_an_embedded_database_is_gone_with_the_server(sent: signal.Signals
     await until(lambda: not Path(f"/proc/{pid}").exists() or not Path("/proc").exists())
 
 
-async def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """One whose path leaves room for a socket in it; pytest's own is longer with workers."""
+    with tempfile.TemporaryDirectory(prefix="srt-") as found:
+        yield open_up(Path(found))
+
+
+async def test_a_signal_during_the_start_leaves_nothing_behind(short_folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *PYTHON,
         "serve",
@@ -55,15 +64,15 @@ async def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -
         "--embedded-db",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **PLAIN, "TMPDIR": str(open_up(tmp_path))},
+        env={**os.environ, **PLAIN, "TMPDIR": str(short_folder)},
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"starting PostgreSQL ...\n"
-    await until(lambda: list(tmp_path.iterdir()))
+    await until(lambda: list(short_folder.iterdir()))
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
     assert (process.returncode, out, err) == (0, b"", b"")
-    await until(lambda: not list(tmp_path.iterdir()))
+    await until(lambda: not list(short_folder.iterdir()))
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
