@@ -184,8 +184,9 @@ async def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     await run(
         prepared,
-        "drop role if exists guest; drop role if exists follower; "
-        "create role guest login; create role follower login replication",
+        "drop role if exists guest; drop role if exists follower; drop role if exists member; "
+        "create role guest login; create role follower login replication; "
+        "create role member login replication in role anon, authenticated, service_role",
     )
     await run(prepared, "drop database if exists bare")
     await run(prepared, "create database bare")
@@ -193,7 +194,8 @@ async def test_what_is_wrong_is_said_in_one_line(
     cases = {
         "postgresql://postgres@127.0.0.1:1/postgres": "cannot connect to the database",
         url.replace("postgres@", "guest@"): "run ALTER ROLE guest REPLICATION as a superuser",
-        url.replace("postgres@", "follower@"): "follower may not create the schema auth",
+        url.replace("postgres@", "follower@"): "follower may not act as anon, authenticated and",
+        url.replace("postgres@", "member@"): "member may not create the schema auth",
         "nonsense": "cannot read the database URL",
         prepared.url_of(
             "missing"
@@ -214,7 +216,8 @@ async def test_a_user_who_may_not_create_the_publication(prepared: EmbeddedPostg
     async with LocalRealtime(db=url) as server:
         await server.sql("drop publication supabase_realtime; drop role if exists watcher")
         await server.sql("create role watcher login replication")
-        await server.sql("grant usage on schema auth, realtime to watcher")
+        await server.sql("grant anon, authenticated, service_role to watcher")
+        await server.sql("alter table realtime.messages owner to watcher")
     with pytest.raises(DatabaseProblem, match="watcher may not create the publication supabase_"):
         await LocalRealtime(db=url.replace("postgres@", "watcher@")).start()
 

@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and docs/*.md, and how each kind of them is run."""
+"""The blocks of README.md and docs/*.md, and how each kind of Python block is run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FILE = re.compile(r"# (\w+\.py)\n")
 
 @dataclass(frozen=True)
 class Block:
-    """One Python block: the heading it stands under, and what kind of thing it is."""
+    """One block: the heading it stands under, and what kind of thing it is."""
 
     heading: str
     code: str
@@ -61,14 +61,14 @@ class Block:
         return re.findall(r"^async def (test_\w+)\(\)", self.code, re.MULTILINE)
 
 
-def blocks_of(page: Path) -> list[Block]:
-    """The Python blocks of a page, in their order."""
+def blocks_of(page: Path, wanted: str = "python") -> list[Block]:
+    """The blocks of a page in one language, in their order."""
     found: list[Block] = []
     heading, language, code = "", None, ""
     for line in page.read_text().splitlines(keepends=True):
         if language is not None:
             if line.startswith("```"):
-                found += [Block(heading, code)] if language == "python" else []
+                found += [Block(heading, code)] if language == wanted else []
                 language = None
             code += line
         elif line.startswith("```"):

@@ -1,5 +1,6 @@
 -- What the local server needs of a database, made where it is missing; nothing that is there
--- is changed. Each part begins with what it does, for the error of a user who may not do it.
+-- is changed. Each part begins with what it does, for the error of a user who may not do it;
+-- some only try what would else be missed when a client joins.
 
 -- to: create the roles anon, authenticated and service_role
 do $$
@@ -17,6 +18,12 @@ begin
     end loop;
 end
 $$;
+
+-- to: act as anon, authenticated and service_role
+set local role anon;
+set local role authenticated;
+set local role service_role;
+reset role;
 
 -- to: create the schema auth
 do $$
@@ -84,6 +91,17 @@ begin
             where private and extension = 'broadcast';
         alter table realtime.messages enable row level security;
         grant select, insert on realtime.messages to anon, authenticated, service_role;
+    end if;
+end
+$$;
+
+-- to: try the policies on realtime.messages
+do $$
+begin
+    if row_security_active('realtime.messages') then
+        raise insufficient_privilege using message =
+            'they hold for it, too: alter table realtime.messages owner to '
+            || quote_ident(current_user);
     end if;
 end
 $$;

@@ -95,7 +95,7 @@ async def _run(conn: psycopg.AsyncConnection, purpose: str, statements: str) -> 
         return
     raise DatabaseProblem(
         f"the database user {conn.info.user} may not {purpose} ({problem}); "
-        "connect as a superuser such as postgres, or grant what is missing"
+        "connect as a superuser such as postgres, or grant what docs/local-server.md lists"
     )
 
 
