@@ -144,10 +144,10 @@ async def notes_of(url: str, key: str, stack: AsyncExitStack, owner: str) -> lis
     supabase = create_client(url, key, access_token=token)
     await stack.enter_async_context(supabase.realtime)
     told: list[str] = []
-    table: Any = {"event": "*", "schema": "public", "table": "notes"}
+    table = {"event": "*", "schema": "public", "table": "notes"}
     room = supabase.channel("room", {"config": {"private": True}})
     room.on("postgres_changes", table, lambda change: told.append(change.new["text"]))
-    room.on("broadcast", {"event": "*"}, lambda found: told.append(found.event))
+    room.on("broadcast", {"event": "*"}, lambda found: told.append(str(found.event)))
     await room.subscribe()
     await room.ready(10)
     return told
