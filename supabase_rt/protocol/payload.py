@@ -86,6 +86,7 @@ else:
 
         __slots__ = ()
         __hash__ = None
+        __reversed__ = None
         __contains__ = Mapping.__contains__
         get = Mapping.get
         keys = Mapping.keys
@@ -147,6 +148,10 @@ class Payload(_Mapping[str, Any]):
             wanted = dict(other)
             return dict(self) == wanted or self._plain() == wanted
         return NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        # A broadcast would have that of its struct otherwise, which compares by identity.
+        return not self == other
 
     def _plain(self) -> dict[str, Any]:
         """The keys with values that JSON can carry."""

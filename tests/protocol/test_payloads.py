@@ -134,6 +134,9 @@ def test_a_payload_equals_its_like_and_its_dict(payload: Payload, plain: Any) ->
     assert payload == type(payload).from_dict(plain)
     assert payload == plain
     assert plain == payload
+    # Both ways: a struct brings a "!=" of its own.
+    assert (payload != type(payload).from_dict(plain)) is False
+    assert (payload != plain) is (plain != payload) is False
     assert payload != {**plain, "event": "other"}
     assert payload != {}
     assert payload != "text"
