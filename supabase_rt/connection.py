@@ -412,8 +412,7 @@ class Connection(TokenUser):
 
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
         """Close for good; the outcome settles when nothing is left running."""
-        if not self.enter_loop():
-            raise RuntimeError("disconnect() needs a running event loop")
+        self.enter_loop(required="disconnect")
         self.leaves()
         outcome: Outcome[str] = Outcome()
         self._is_resting = False

@@ -23,13 +23,7 @@ from ..errors import InvalidState, RealtimeError
 from .bindings import Bindings
 from .config import ChannelConfig
 from .context import CLIENT_VERSION, Context
-from .events import (
-    ChannelRemoved,
-    ChannelResumed,
-    GapFound,
-    PushEnded,
-    StatusChanged,
-)
+from .events import ChannelRemoved, ChannelResumed, GapFound, PushEnded, StatusChanged
 from .losses import crash_error, mismatch_error, over_error, too_early_error
 from .messages import Message, sub_topic
 from .patience import join_deadline
@@ -311,6 +305,7 @@ class ChannelMachine:
         self.join_ref = None
         self._outbox.timers.cancel((self, "unsent"))
         self._end_pending()
+        self.tracker.lost(now)
         self.reception.lost()
 
     def _end_pending(self) -> None:
@@ -410,11 +405,16 @@ class ChannelMachine:
             self.removed = True
             self._outbox.tell(ChannelRemoved(self))
 
-    def _end_requests(self) -> None:
+    def end_waiting(self) -> None:
+        """Nobody is going to join: end the requests that wait for it."""
         for push in self._buffer.take_all():
             self._finish(push, "error", None)
+        self.tracker.end_waiting("error")
+
+    def _end_requests(self) -> None:
+        self.end_waiting()
         self._end_pending()
-        self.tracker.closed()
+        self.tracker.forget()
         for name in ("unsent", "rejoin", "track", "feed"):
             self._outbox.timers.cancel((self, name))
 

@@ -171,6 +171,8 @@ class Session:
         text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
         error = ConnectionLost(text, close_code=code, reason=reason, retryable=False)
         self._drop_link(error, now)
+        for channel in self.channels.values():
+            channel.end_waiting()
         self.state = ConnectionState.CLOSING
 
     def link_closed(self) -> None:

@@ -40,7 +40,7 @@ class Tracker:
         self._wanted = tracked
         self._supersede(push)
         if not self._channel.can_push:
-            self._context.outbox.timers.set((self._channel, "track"), now + push.timeout)
+            self._wait(push, now)
             return
         self.pump(now)
 
@@ -97,8 +97,8 @@ class Tracker:
         if self._channel.can_push:
             self.pump(now)
         else:
-            # The wish stays: it is tracked after the next join. Only the waiting ends.
-            self._end_waiting("timed out")
+            # It is tracked after the next join all the same.
+            self.end_waiting("timed out")
 
     def ended(self, push: Push, result: str, response: Any) -> None:
         """The call that was sent got its reply, ran out of time or lost its link."""
@@ -114,15 +114,19 @@ class Tracker:
             self._wanted = _NOTHING
 
     def forget(self) -> None:
-        """Drop the wish; used where the server closed the channel for its size."""
+        """Drop the wish: the server closed the channel for its size, or the channel is over."""
         self._wanted = _NOTHING
 
-    def closed(self) -> None:
-        """The channel is over: nobody is left waiting."""
-        self._wanted = _NOTHING
-        self._end_waiting("error")
+    def lost(self, now: float) -> None:
+        """What waited for the limit waits for the next join now, which has a window of its own."""
+        if self._next is not None:
+            self._wait(self._next, now)
 
-    def _end_waiting(self, result: str) -> None:
+    def _wait(self, push: Push, now: float) -> None:
+        self._context.outbox.timers.set((self._channel, "track"), now + push.timeout)
+
+    def end_waiting(self, result: str) -> None:
+        """Tell who waits for a call that was not sent yet. The wish stays."""
         push, self._next = self._next, None
         overtaken, self._overtaken = self._overtaken, []
         self._context.outbox.timers.cancel((self._channel, "track"))

@@ -296,6 +296,39 @@ def test_a_track_that_waits_for_the_limit_survives_the_loss() -> None:
     assert world.ended[waiting] == "ok"
 
 
+def test_a_track_that_waits_for_the_limit_waits_for_the_rejoin_when_the_link_is_lost() -> None:
+    world, channel = joined(presence_limit=(1, 1.0))
+    world.track(channel, ME)
+    answer(world)
+    waiting = world.track(channel, YOU, timeout=10.0)
+    world.link_lost()
+    world.advance(9.0)
+    assert waiting not in world.ended
+    world.link_up()
+    world.accept(channel)
+    assert calls(world) == [ME, YOU]
+    answer(world)
+    assert world.ended[waiting] == "ok"
+
+
+@pytest.mark.parametrize("waits_for", ["the limit", "the rejoin"])
+def test_a_track_that_waits_ends_when_the_user_disconnects_and_is_sent_when_he_comes_back(
+    waits_for: str,
+) -> None:
+    world, channel = joined(presence_limit=(1, 30.0))
+    world.track(channel, ME)
+    answer(world)
+    if waits_for == "the rejoin":
+        world.link_lost()
+    waiting = world.track(channel, YOU)
+    world.disconnect()
+    assert world.ended[waiting] == "error"
+    assert (channel, "track") not in world.timers()
+    world.open()
+    world.accept(channel)
+    assert calls(world) == [ME, YOU]
+
+
 def test_a_payload_that_the_server_refused_is_not_tracked_again() -> None:
     world, channel = joined()
     world.track(channel, ME)
