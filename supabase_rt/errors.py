@@ -150,9 +150,14 @@ class InvalidState(RealtimeError):
 
 
 class DecodeError(RealtimeError):
-    """A frame from the server could not be read; it was counted and skipped."""
+    """A frame from the server could not be read; it was counted and skipped.
+
+    ``topic`` and ``event`` say what it was, and are empty where not even that could be read.
+    """
 
     code = "DecodeError"
+    topic: str = ""
+    event: str = ""
 
 
 class AuthError(RealtimeError):

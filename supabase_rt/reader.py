@@ -286,6 +286,6 @@ class Reader:
 
     def _undecodable(self, error: DecodeError, size: int) -> None:
         shell = self._shell
-        shell.session.unreadable(self._loop.time())
+        shell.session.unreadable(error, self._loop.time())
         log.warning("skipped a frame of %d bytes: %s", size, error, extra=facts(error, size=size))
         shell.report(error)

@@ -12,6 +12,7 @@ import pytest
 
 from supabase_rt import (
     ConnectionLost,
+    DecodeError,
     RealtimeClient,
 )
 from supabase_rt.server import LocalRealtime
@@ -123,6 +124,28 @@ async def test_a_corrupted_frame_costs_itself_only(
     await got.count(2)
     assert (got.values(), other.values()) == ([1, 2], [0, 1, 2])
     assert client.health().decode_errors == 1
+
+
+async def test_an_event_that_cannot_be_read_is_told_as_a_gap_of_its_channel(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    events = ClientEvents(client)
+    await client.channel("room").subscribe()
+    await client.channel("other").subscribe()
+    topic, name = b"realtime:room", b"x"
+    header = bytes([4, len(topic), len(name), 0, 1])
+    server.faults.send_raw(header + topic + name + b"{no json")
+    server.faults.send_raw('[null,null,"realtime:other","presence_diff",[]]')
+    await events.some("gap", 2)
+    assert [(args[0], args[3]) for args in events.of("gap")] == [
+        ("realtime:room", "unreadable"),
+        ("realtime:other", "unreadable"),
+    ]
+    assert [type(args[0]) for args in events.of("error")] == [DecodeError, DecodeError]
+    assert [(args[0].topic, args[0].event) for args in events.of("error")] == [
+        ("realtime:room", "broadcast"),
+        ("realtime:other", "presence_diff"),
+    ]
 
 
 async def test_a_raising_logger_costs_no_frame(

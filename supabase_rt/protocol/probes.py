@@ -1,8 +1,9 @@
-"""Is a channel still there on the server? Asked after a frame that nobody could read.
+"""What follows a frame that nobody could read, not even whose it was.
 
-Such a frame may have been the end of a channel, which would then be joined here and nowhere else,
-for ever. The server ignores an event it does not know on a joined topic and answers it on any
-other (protocol reference, section 3.10), so asking costs one small frame and changes nothing.
+It may have been the end of a channel, which would then be joined here and nowhere else, for ever:
+is it still there on the server? The server ignores an event it does not know on a joined topic and
+answers it on any other (protocol reference, section 3.10), so asking costs one small frame and
+changes nothing. And it may have been an event of any channel, which each of them is told.
 """
 
 from __future__ import annotations
@@ -38,17 +39,20 @@ class Probes:
         self._outbox = context.outbox
         self._asked: dict[str, ChannelMachine] = {}
         """Whom the last questions were about; most are never answered."""
+        self._since = 0.0
 
     def soon(self, now: float) -> None:
         """A frame could not be read."""
         if self._outbox.timers.get(TIMER) is None:
             self._outbox.timers.set(TIMER, now + PROBE_PAUSE)
+            self._since = now
 
-    def ask(self, channels: Iterable[ChannelMachine]) -> None:
+    def ask(self, channels: Iterable[ChannelMachine], now: float) -> None:
         """It is time to ask about every channel that is joined."""
         self._asked.clear()
         for channel in channels:
             if channel.state is JOINED:
+                channel.reception.missed(self._since, now)
                 ref = self._outbox.next_ref()
                 self._asked[ref] = channel
                 self._outbox.send(Message(channel.join_ref, ref, channel.topic, TIMER, {}))
@@ -58,7 +62,12 @@ class Probes:
         channel = self._asked.pop(str(ref), None)
         return channel if channel is not None and channel.state is JOINED else None
 
-    def clear(self) -> None:
-        """The link is gone."""
+    def clear(self, channels: Iterable[ChannelMachine], now: float) -> None:
+        """The link is gone. What was missed on it is told now, for the next one knows nothing."""
         self._asked.clear()
+        if self._outbox.timers.get(TIMER) is None:
+            return
         self._outbox.timers.cancel(TIMER)
+        for channel in channels:
+            if channel.state is JOINED:
+                channel.reception.missed(self._since, now)

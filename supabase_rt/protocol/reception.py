@@ -90,6 +90,16 @@ class Reception:
         self.system_error = None
         self._feed_down_since = None
 
+    def missed(self, since: float, until: float, event: str | None = None) -> None:
+        """Between two moments came what nobody could read: of this ``event``, or of any."""
+        if event is not None and event not in READERS:
+            return
+        since, until = map(self._context.epoch, (since, until))
+        self._tell(GapFound(self._channel.topic, since, until, "unreadable"))
+        if self.ready and event in (None, "postgres_changes"):
+            # As when the feed begins: a backfill reads what it may have been.
+            self._tell(ReadyChanged(self._channel, None))
+
     def replay_since(self, heard_until: float) -> int | None:
         """The replay's ``since`` for the next join, in milliseconds of Unix time.
 

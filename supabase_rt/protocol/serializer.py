@@ -294,7 +294,11 @@ def decode_server_binary(data: bytes) -> Message:
             topic = event = ""
         if not topic:
             raise DecodeError("binary frame without a readable topic")
-        frame = _user_broadcast(event, data[event_end:body], data[4], data[body:])
+        try:
+            frame = _user_broadcast(event, data[event_end:body], data[4], data[body:])
+        except DecodeError as error:
+            error.topic, error.event = topic, "broadcast"
+            raise
         return Message(None, None, topic, "broadcast", frame)
     if kind == 0:
         fields, body = _unpack(data, 3)

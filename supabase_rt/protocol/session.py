@@ -150,7 +150,7 @@ class Session:
         self.heartbeat.stop()
         self._renewal.stop()
         self._joins.clear()
-        self._probes.clear()
+        self._probes.clear(self.channels.values(), now)
         self._outbox.timers.cancel("joins")
         # All at once: asking each channel to find its own would be quadratic.
         for push in self._replies:
@@ -212,16 +212,20 @@ class Session:
         """
         self.context.last_frame_at = now
         channel = self.channels.get(message.topic)
-        if channel is not None and channel.state is JOINED:
-            join_ref = message.join_ref
-            reader = READERS.get(message.event)
-            if reader is not None and (join_ref is None or join_ref == channel.join_ref):
-                delivery: Delivery | None = reader(channel.reception, message.payload)
-                if delivery is None or self._outbox.is_quiet:
-                    return delivery
-                self._outbox.tell(Delivered(*delivery))
-                return None
-        self._receive_other(message, channel, now)
+        try:
+            if channel is not None and channel.state is JOINED:
+                join_ref = message.join_ref
+                reader = READERS.get(message.event)
+                if reader is not None and (join_ref is None or join_ref == channel.join_ref):
+                    delivery: Delivery | None = reader(channel.reception, message.payload)
+                    if delivery is None or self._outbox.is_quiet:
+                        return delivery
+                    self._outbox.tell(Delivered(*delivery))
+                    return None
+            self._receive_other(message, channel, now)
+        except DecodeError as error:
+            error.topic, error.event = message.topic, message.event
+            raise
         return None
 
     def _receive_other(self, message: Message, channel: ChannelMachine | None, now: float) -> None:
@@ -256,10 +260,14 @@ class Session:
             channel.crashed(response, now)
         self._settle(channel, now)
 
-    def unreadable(self, now: float) -> None:
-        """A frame came that nobody can read: it may have been anything."""
+    def unreadable(self, error: DecodeError, now: float) -> None:
+        """A frame came that nobody can read. Without a topic it may have been anything."""
         self.context.counters.decode_errors += 1
-        self._probes.soon(now)
+        channel = self.channels.get(error.topic)
+        if not error.topic:
+            self._probes.soon(now)
+        elif channel is not None and channel.state is JOINED:
+            channel.reception.missed(now, now, error.event)
 
     def _ended_by_server(self, message: Message, now: float) -> None:
         channel = self._addressee(message)
@@ -325,7 +333,7 @@ class Session:
         elif name == "connect":
             self._outbox.tell(ConnectDue())
         elif name == "probe":
-            self._probes.ask(self.channels.values())
+            self._probes.ask(self.channels.values(), now)
         elif name == "token":
             self._renewal.due(now)
         elif name == "idle":

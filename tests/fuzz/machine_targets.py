@@ -218,8 +218,8 @@ class _Client:
             return
         try:
             world.session.receive(message, world.now)
-        except DecodeError:
-            world.session.unreadable(world.now)
+        except DecodeError as error:
+            world.session.unreadable(error, world.now)
         world.collect()
 
     def check(self) -> None:

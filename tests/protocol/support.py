@@ -277,8 +277,8 @@ class World:
         written, self.written = self.written, []
         return [message.event for message in written]
 
-    def take_told(self, kind: type[Any]) -> list[Any]:
-        """Events of one kind, told since the last call for any kind."""
+    def take_told(self, kind: type[Any] | tuple[type[Any], ...]) -> list[Any]:
+        """Events of these kinds, told since the last call for any kind."""
         told, self.told = self.told, []
         return [event for event in told if isinstance(event, kind)]
 

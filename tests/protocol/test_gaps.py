@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from supabase_rt.enums import ListenType, SubscribeStatus
+from supabase_rt.errors import DecodeError
 from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.events import ChannelResumed, GapFound
+from supabase_rt.protocol.events import ChannelResumed, GapFound, ReadyChanged
 
 from .support import CHANGES, EPOCH, START, World
 
@@ -41,6 +42,76 @@ def opened() -> World:
     world = World(heartbeat_interval=1e6)
     world.open()
     return world
+
+
+# -- what cannot be read -------------------------------------------------------------------
+
+
+def unreadable(world: World, event: str, payload: Any, topic: str = TOPIC) -> None:
+    with pytest.raises(DecodeError) as found:
+        world.receive(topic, event, payload)
+    world.session.unreadable(found.value, world.now)
+    world.collect()
+
+
+def test_an_event_that_cannot_be_read_is_a_gap_of_its_channel_at_that_moment() -> None:
+    world = opened()
+    world.joined()
+    world.joined("realtime:other")
+    world.advance(1.0)
+    unreadable(world, "broadcast", 7)
+    assert world.take_told(GapFound) == [GapFound(TOPIC, AT + 1.0, AT + 1.0, "unreadable")]
+    world.advance(60.0)
+    assert world.take_told(GapFound) == []
+    assert world.frames("probe") == []
+
+
+def test_an_answer_that_cannot_be_read_is_no_event_that_was_missed() -> None:
+    world = opened()
+    world.joined()
+    unreadable(world, "phx_reply", {"status": 7})
+    unreadable(world, "phx_reply", {"status": 7}, "phoenix")
+    world.advance(60.0)
+    assert world.take_told(GapFound) == []
+
+
+def test_a_change_that_cannot_be_read_makes_a_backfill_read_again() -> None:
+    world = opened()
+    channel = listening(world)
+    up(world, channel)
+    world.take_told(ReadyChanged)
+    unreadable(world, "broadcast", 7)
+    assert world.take_told(ReadyChanged) == []
+    unreadable(world, "postgres_changes", {"ids": [100]})
+    assert world.take_told(ReadyChanged) == [ReadyChanged(channel, None)]
+
+
+def test_a_frame_without_a_topic_may_have_been_for_every_channel_that_is_joined() -> None:
+    world = opened()
+    channel = listening(world)
+    world.joined("realtime:other")
+    world.joining("realtime:third")
+    up(world, channel)
+    world.take_told(ReadyChanged)
+    for _ in range(10):
+        world.session.unreadable(DecodeError("?"), world.now)
+        world.advance(0.1)
+    assert world.take_told(GapFound) == []
+    world.advance(1.0)
+    assert world.take_told((GapFound, ReadyChanged)) == [
+        GapFound(TOPIC, AT, AT + 2.0, "unreadable"),
+        ReadyChanged(channel, None),
+        GapFound("realtime:other", AT, AT + 2.0, "unreadable"),
+    ]
+
+
+def test_a_frame_that_could_not_be_read_is_told_though_the_link_ends_before_it_is_time() -> None:
+    world = opened()
+    world.joined()
+    world.session.unreadable(DecodeError("?"), world.now)
+    world.advance(1.0)
+    world.flap()
+    assert world.take_told(GapFound) == [GapFound(TOPIC, AT, AT + 1.0, "unreadable")]
 
 
 # -- the change feed -----------------------------------------------------------------------

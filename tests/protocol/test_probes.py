@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supabase_rt.errors import DecodeError
 from supabase_rt.protocol.probes import PROBE_PAUSE
 
 from .support import World
@@ -21,7 +22,7 @@ def test_every_joined_channel_is_asked_about_once_for_a_flood_of_unreadable_fram
     world.joining("realtime:c")
     world.take_written()
     for _ in range(100):
-        world.session.unreadable(world.now)
+        world.session.unreadable(DecodeError("?"), world.now)
         world.advance(PROBE_PAUSE / 200)
     world.advance(PROBE_PAUSE)
     assert [(each.topic, each.join_ref) for each in world.frames("probe")] == [
@@ -35,7 +36,7 @@ def test_every_joined_channel_is_asked_about_once_for_a_flood_of_unreadable_fram
 def test_a_channel_that_the_server_does_not_know_is_lost_and_joined_again() -> None:
     world = opened()
     channel, other = world.joined("realtime:a"), world.joined("realtime:b")
-    world.session.unreadable(world.now)
+    world.session.unreadable(DecodeError("?"), world.now)
     world.advance(PROBE_PAUSE)
     (probe, _) = world.frames("probe")
     world.reply(probe, "error", UNMATCHED)
@@ -50,7 +51,7 @@ def test_a_channel_that_the_server_does_not_know_is_lost_and_joined_again() -> N
 def test_an_answer_that_comes_when_the_channel_has_been_joined_anew_is_stale() -> None:
     world = opened()
     channel = world.joined()
-    world.session.unreadable(world.now)
+    world.session.unreadable(DecodeError("?"), world.now)
     world.advance(PROBE_PAUSE)
     (probe,) = world.frames("probe")
     world.flap()
@@ -74,7 +75,7 @@ def test_a_request_answered_with_unmatched_topic_says_the_same() -> None:
 def test_no_question_survives_its_link() -> None:
     world = opened()
     world.joined()
-    world.session.unreadable(world.now)
+    world.session.unreadable(DecodeError("?"), world.now)
     world.link_lost()
     world.advance(PROBE_PAUSE)
     assert world.frames("probe") == []
