@@ -14,7 +14,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 import anyio
@@ -24,12 +24,14 @@ from anyio.from_thread import BlockingPortal
 
 from .. import RealtimeClient
 
-__all__ = ["around", "ask", "begin", "call", "on_exit", "threaded"]
+__all__ = ["around", "ask", "begin", "call", "on_exit", "result_of", "threaded"]
 
 LEAVE_TIMEOUT = 10.0
 """Seconds that the clients get to leave their channels when the program ends."""
 END_TIMEOUT = 3.0
 """Seconds that the thread of the loop gets to end after that."""
+LOOK_AGAIN = 0.5
+"""Seconds after which a thread that waits looks whether it was interrupted."""
 
 
 class _Background:
@@ -112,6 +114,16 @@ def begin(work: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
     return _current.portal().start_task_soon(run)
 
 
+def result_of(future: Future[Any]) -> Any:
+    """Wait for a result, in turns.
+
+    A Ctrl+C wakes nobody who is just about to wait for a lock, and on Windows nobody at all.
+    """
+    while not future.done():
+        wait([future], LOOK_AGAIN)
+    return future.result()
+
+
 def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Run ``work`` in the loop and wait for its result.
 
@@ -120,7 +132,7 @@ def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """
     future = begin(work, *args, **options)
     try:
-        return future.result()
+        return result_of(future)
     except BaseException:
         future.cancel()
         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import ConnectionState, Health
 from .. import RealtimeClient as AsyncClient
-from .background import around, ask, begin, call, on_exit, threaded
+from .background import around, ask, begin, call, on_exit, result_of, threaded
 from .channel import RealtimeChannel
 
 __all__ = ["RealtimeClient"]
@@ -135,7 +135,7 @@ class RealtimeClient:
         """
         running = begin(self._client.run_forever, drain_timeout=drain_timeout)
         with _signals(lambda: begin(self.leave)):
-            running.result()
+            result_of(running)
 
     def wait_closed(self) -> None:
         """Wait until the client is closed for good; raises ``GaveUp`` if it gave up."""

@@ -142,7 +142,8 @@ async def run_load(load: Load, say: Callable[[str], None]) -> list[str]:
             problems += judge_pace(listener, load, memory)
         await client.disconnect()
         left = our_tasks()
-    warm = [size for age, size in memory if age >= load.seconds * WARM_UP]
+    # On a machine that stood still, the last look is all there is.
+    warm = [size for age, size in memory if age >= load.seconds * WARM_UP] or [memory[-1][1]]
     count = sum(stream.count for stream in listener.streams)
     say(
         f"{load.seconds:.0f} s at {load.rate} events/s, a reset every {load.reset_every:g} s: "

@@ -257,6 +257,25 @@ async def test_ctrl_c_interrupts_a_call_that_waits(local: LocalRealtime) -> None
     assert "interrupted" in done.out.splitlines()
 
 
+@pytest.mark.parametrize(
+    "waiting", ["channel.wait_for('broadcast', {'event': 'never'})", "supabase.realtime.run()"]
+)
+async def test_an_interrupt_that_wakes_nobody_is_heard(local: LocalRealtime, waiting: str) -> None:
+    program = LISTENER.format(url=local.url, key=local.anon_key) + (
+        "import _thread, threading\n"
+        # A Ctrl+C that comes just before the main thread waits is a flag, and wakes nobody.
+        "threading.Timer(0.5, _thread.interrupt_main).start()\n"
+        "try:\n"
+        f"    {waiting}\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+        "say('heard')\n"
+    )
+    done = await run_program(program)
+    assert (done.code, done.err) == (0, "")
+    assert "heard" in done.out.splitlines()
+
+
 async def test_run_raises_what_trying_again_would_not_mend(local: LocalRealtime) -> None:
     program = (
         "from supabase_rt.sync import create_client\n"
