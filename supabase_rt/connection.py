@@ -26,7 +26,7 @@ from .auth import TokenSource, TokenUser
 from .enums import ConnectionState
 from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
 from .http import HttpOwner
-from .link import Codec, Link, Traffic, disconnected, settle
+from .link import Codec, Link, Traffic, after_newest, disconnected, settle
 from .logs import facts
 from .loopbound import Alarm
 from .outcome import Outcome, Waiting
@@ -233,7 +233,8 @@ class Connection(TokenUser):
     def _fail_connecting(self, error: BaseException) -> None:
         """Close, then tell those who wait: when they hear of it, nothing keeps running."""
         waiting = self._waiting.take()
-        self._shut_soon(1000, "").add_done_callback(lambda _: waiting.fail(error))
+        self._shut_soon(1000, "")
+        after_newest(lambda: self._shutting, lambda: waiting.fail(error))
 
     def _start_link(self) -> None:
         assert self.loop is not None
@@ -418,12 +419,12 @@ class Connection(TokenUser):
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)
         self._waiting.take().fail(disconnected())
-        task = self._shut_soon(code, reason)
+        self._shut_soon(code, reason)
         self.flush()
-        task.add_done_callback(lambda _: outcome.succeed("ok"))
+        after_newest(lambda: self._shutting, lambda: outcome.succeed("ok"))
         return outcome
 
-    def _shut_soon(self, code: int, reason: str) -> asyncio.Task[None]:
+    def _shut_soon(self, code: int, reason: str) -> None:
         assert self.loop is not None
         link, self._link = self._link, None
         previous = self._shutting
@@ -432,7 +433,6 @@ class Connection(TokenUser):
             name="supabase_rt:close",
         )
         self._shutting = task
-        return task
 
     async def _shut(
         self,

@@ -21,7 +21,7 @@ from .outcome import Outcome
 from .protocol.messages import Message
 from .transport import Transport, Unfinished
 
-__all__ = ["Codec", "Link", "Traffic", "disconnected", "settle"]
+__all__ = ["Codec", "Link", "Traffic", "after_newest", "disconnected", "settle"]
 
 log: Final = logging.getLogger("supabase_rt.connection")
 
@@ -70,6 +70,15 @@ def disconnected() -> ConnectionFailed:
     return ConnectionFailed(
         "disconnect() was called before the connection was open", retryable=False
     )
+
+
+def after_newest(task: Callable[[], asyncio.Task[Any] | None], then: Callable[[], Any]) -> None:
+    """Call ``then`` when the task is over, and every newer one that has taken its place."""
+    found = task()
+    if found is None or found.done():
+        then()
+    else:
+        found.add_done_callback(lambda _: after_newest(task, then))
 
 
 class Link:

@@ -42,6 +42,17 @@ async def test_disconnect_leaves_nothing_running_and_says_why(
     await until(lambda: server.open_connections == 0)
 
 
+async def test_an_end_that_a_second_one_overtakes_is_told_when_both_are_over(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    await client.channel("room").subscribe()
+    first, second = client.disconnect(), client.disconnect()
+    assert await first == "ok"
+    assert our_tasks() == []
+    assert not client.is_disconnecting()
+    assert await second == "ok"
+
+
 @pytest.mark.conformance("RT2", "PS22")
 async def test_code_and_reason_of_disconnect_reach_the_server() -> None:
     closes: list[bytes] = []
