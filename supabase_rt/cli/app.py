@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from .commands import find_commands
 __all__ = ["main", "make_parser"]
 
 INTERRUPTED = 130
+STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
 Children: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -66,17 +68,37 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for a failure, 2 for wrong words."""
     words = sys.argv[1:] if words is None else words
     name = ""
+    _open_streams()
     try:
         options = make_parser(find_commands(), words).parse_args(words)
         command: Command = options.command
         name = f" {command.name}"
         return command.run(options)
     except CommandFailed as exc:
-        print(f"supabase-rt{name}: {exc}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"supabase-rt{name}: {exc}", file=sys.stderr)
         return exc.code
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; at its exit Python would flush what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe has seen enough.
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        _let_go()
+
+
+def _open_streams() -> None:
+    """Stand in for streams that the shell has closed (``>&-``): Python has None in their place."""
+    for name, mode in STREAMS.items():
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(nothing, mode, closefd=False))  # noqa: SIM115
+
+
+def _let_go() -> None:
+    """What cannot be written any more is given up: at its exit Python would complain of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

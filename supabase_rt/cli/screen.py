@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TextIO
+
+from .command import CommandFailed
 
 __all__ = ["Screen", "printable"]
 
@@ -26,10 +29,19 @@ def printable(text: object) -> str:
 
 
 class Screen:
-    """One stream of lines."""
+    """One stream of lines.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    ``failed`` is told where a line cannot be written, and ``say`` does not raise then: for
+    lines that a handler prints, whose exceptions end nothing.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        failed: Callable[[BrokenPipeError | CommandFailed], None] | None = None,
+    ) -> None:
         self._stream = sys.stdout if stream is None else stream
+        self._failed = failed
         self._coloured = self._stream.isatty() and "NO_COLOR" not in os.environ
 
     def paint(self, text: str, colour: str) -> str:
@@ -37,5 +49,17 @@ class Screen:
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self._coloured else text
 
     def say(self, *words: str) -> None:
-        """Print one line at once, also into a pipe."""
-        print(" ".join(words).rstrip(), file=self._stream, flush=True)
+        """Print one line at once, also into a pipe; raises where nothing takes it."""
+        try:
+            print(" ".join(words).rstrip(), file=self._stream, flush=True)
+        except OSError as exc:
+            problem = (
+                exc
+                if isinstance(exc, BrokenPipeError)
+                else CommandFailed(f"cannot write: {exc.strerror}")
+            )
+        else:
+            return
+        if self._failed is None:
+            raise problem
+        self._failed(problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ from supabase_rt.cli.limits import add_field_options, field_values
 from supabase_rt.cli.screen import printable
 from supabase_rt.server import Settings
 
-from .kit import command
+from .kit import PYTHON, command
 
 WITHOUT_SERVER = """
 import sys
@@ -89,6 +90,29 @@ def test_a_failure_is_one_line(
     monkeypatch.setattr("supabase_rt.cli.app.find_commands", lambda: found)
     assert main(["try"]) == 3
     assert capsys.readouterr().err == "supabase-rt try: cannot\n"
+
+
+def run_in_shell(tail: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {tail}', "sh", *PYTHON, "doctor", "--url=http://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "SUPABASE_KEY": "key"},
+    )
+
+
+def test_a_closed_stream_is_one_that_nobody_reads() -> None:
+    done = run_in_shell("<&- >&-")
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+def test_a_full_disk_is_said_in_one_line() -> None:
+    done = run_in_shell(">/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "supabase-rt doctor: cannot write: No space left on device\n"
 
 
 def test_without_the_servers_packages_the_line_to_install_them_is_said() -> None:

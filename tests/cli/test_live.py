@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -139,6 +140,22 @@ async def test_wrong_words_are_answered(
     code, _, err = await call(capsys, "listen", *words)
     assert code == 2
     assert said in err
+
+
+async def test_listen_ends_when_its_reader_has_seen_enough(local: LocalRealtime) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await asyncio.create_subprocess_exec(
+        *PYTHON, "listen", "room", stdout=writer, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(writer)
+    listening = Running(process)
+    await listening.until("listening to room")
+    local.broadcast("room", "cursor", {"x": 1})
+    assert "1 event in" in await listening.until("event")
+    assert process.stderr is not None
+    assert await process.stderr.read() == b""
+    assert await process.wait() == 0
 
 
 async def test_what_others_send_cannot_steer_the_terminal(local: LocalRealtime) -> None:

@@ -21,8 +21,9 @@ SECRET = "a-secret-of-our-own-with-40-characters!!"
 async def test_what_it_prints_is_enough_to_start_a_bot() -> None:
     async with serving() as server:
         start = server.lines.index("A bot to start with:") + 1
-        lines = [line.strip(" ") for line in server.lines[start:-1]]
-        bot = await run_program("\n".join(lines), until="SUBSCRIBED", send=signal.SIGINT)
+        bot = await run_program(
+            "\n".join(server.lines[start:-1]), until="SUBSCRIBED", send=signal.SIGINT
+        )
         assert bot.out.split() == ["SUBSCRIBED", "CLOSED"]
         await server.until("disconnect")
         code, out, err = await server.end()

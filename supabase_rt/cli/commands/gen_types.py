@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
+from ..screen import Screen
 
 if TYPE_CHECKING:
     from ...codegen import Schema
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return _compare(Path(options.output), text)
     if not options.output:
-        sys.stdout.write(text)
+        Screen().say(text)
         return 0
     path = Path(options.output)
     try:
@@ -96,9 +97,10 @@ def _compare(path: Path, text: str) -> int:
             found.splitlines(), text.splitlines(), str(path), "the schema of now", lineterm="", n=1
         )
     )
-    print("\n".join(lines[:DIFF_LINES]))
+    screen = Screen()
+    screen.say("\n".join(lines[:DIFF_LINES]))
     if len(lines) > DIFF_LINES:
-        print(f"... and {len(lines) - DIFF_LINES} lines more")
+        screen.say(f"... and {len(lines) - DIFF_LINES} lines more")
     raise CommandFailed(f"{path} is out of date; run it without --check")
 
 

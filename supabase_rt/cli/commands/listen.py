@@ -82,6 +82,8 @@ async def _listen(options: argparse.Namespace) -> int:
         raise CommandFailed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from None
     finally:
         told.summary()
+    if told.unwritten is not None:
+        raise told.unwritten
     return 1 if told.refused else 0
 
 
@@ -118,15 +120,22 @@ class _Told:
         from ... import ConnectionFailed, ConnectionLost, GaveUp
 
         self._options = options
-        self._out = Screen()
-        self._err = Screen(sys.stderr)
+        self._out = Screen(failed=self._stop)
+        self._err = Screen(sys.stderr, failed=self._stop)
         self._started = time.monotonic()
         self._events = 0
         self._reconnects = 0
         # The first by its reconnecting, the others as the end of the command.
         self._told_elsewhere = (ConnectionLost, ConnectionFailed, GaveUp)
         self.refused = False
+        self.unwritten: BrokenPipeError | CommandFailed | None = None
+        """Why nothing more can be printed."""
         self.over: Any = None
+
+    def _stop(self, problem: BrokenPipeError | CommandFailed) -> None:
+        if self.unwritten is None:
+            self.unwritten = problem
+            self.over()
 
     # -- events ----------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) ->
             options.topic, channel_options(private=options.private, presence=presence)
         )
         channel.on("presence", {"event": "sync"}, lambda: told.state(channel))
+        told.over = supabase.realtime.remove_all_channels
         told.note(f"connecting to {supabase.supabase_url} ...")
         async with supabase.realtime:
             await channel.subscribe()
@@ -76,6 +77,8 @@ async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) ->
                 await asyncio.wait_for(told.shown.wait(), options.timeout)
             else:
                 await supabase.realtime.run_forever()
+        if told.unwritten is not None:
+            raise told.unwritten
     except TimeoutError:
         raise CommandFailed("the server sent no state; is presence switched off there?") from None
     except RealtimeError as exc:
@@ -90,9 +93,17 @@ class _Told:
     def __init__(self, options: argparse.Namespace, *, waits: bool) -> None:
         self._options = options
         self._waits = waits
-        self._out = Screen()
-        self._err = Screen(sys.stderr)
+        self._out = Screen(failed=self._stop)
+        self._err = Screen(sys.stderr, failed=self._stop)
         self.shown = asyncio.Event()
+        self.unwritten: BrokenPipeError | CommandFailed | None = None
+        """Why nothing more can be printed."""
+        self.over: Any = None
+
+    def _stop(self, problem: BrokenPipeError | CommandFailed) -> None:
+        if self.unwritten is None:
+            self.unwritten = problem
+            self.over()
 
     def note(self, text: str) -> None:
         self._err.say(self._err.paint(printable(text), "grey"))

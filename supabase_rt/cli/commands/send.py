@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import Command, CommandFailed
+from ..screen import Screen
 from ..target import add_target_options, channel_options, make_client
 
 __all__ = ["COMMAND"]
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     payload = _payload(options)
     status = asyncio.run(_send(options, payload))
     if options.json:
-        print(json.dumps({"status": status}))
+        Screen().say(json.dumps({"status": status}))
     elif status == "ok":
         print(f"sent {options.event} to {options.topic}", file=sys.stderr)
     if status != "ok" and not options.json:

@@ -204,9 +204,11 @@ def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Scree
     screen.say()
     for name, value in rows:
         screen.say(f"  {name:<12}", value)
-    screen.say("\nA bot to start with:\n")
+    screen.say("\nA bot to start with:")
+    screen.say()
+    # Not indented: it is there to be copied, and Python takes an indented program for no program.
     for line in SNIPPET.format(url=server.url, key=server.anon_key).splitlines():
-        screen.say("   ", screen.paint(line, "cyan") if line else "")
+        screen.say(screen.paint(line, "cyan") if line else "")
     screen.say()
     if not options.host.startswith(LOOPBACK) and options.jwt_secret is None:
         screen.say(
