@@ -66,7 +66,7 @@ def pg(type_name: str = "", *, name: str | None = None) -> dict[str, dict[str, A
     cell = python_cell(type_name) if type_name else None
     return config(
         field_name=name,
-        decoder=None if cell is None else cell.plain,
+        decoder=cell,
         encoder=_plain,
         exclude=_is_unset,
     )

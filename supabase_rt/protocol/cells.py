@@ -11,8 +11,9 @@ import datetime
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -25,11 +26,22 @@ __all__ = ["Cell", "decode_raw", "python_cell"]
 Convert = Callable[[Any], Any]
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cell:
     """How a column is read: from decoded JSON, or from the JSON text itself."""
 
     plain: Convert
     raw: Callable[[msgspec.Raw], Any]
+    native: Any = None
+    """The type that msgspec makes alike of what it does not refuse; None where there is none."""
+    is_exact: bool = False
+    """Whether decoded JSON is not enough, because a float has lost digits."""
+    is_of_text: bool = False
+    """Whether what is no text is left as it is."""
+
+    def __call__(self, value: Any) -> Any:
+        """``plain``: as the decoder of a field, where it can be told from other functions."""
+        return self.plain(value)
 
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -48,7 +60,6 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|Infinity)|NaN"
 )
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def _from_text(parse: Callable[[str], Any]) -> Convert:
@@ -79,15 +90,27 @@ def _decimal_text(text: str) -> Any:
     return Decimal(text) if _NUMBER.fullmatch(text) else text
 
 
+def _native(kind: type, text: str) -> Any:
+    """As msgspec reads it within a row; None for what it refuses."""
+    try:
+        return msgspec.convert(text, kind)
+    except msgspec.ValidationError:
+        return None
+
+
 def _datetime(text: str) -> Any:
-    # fromisoformat also reads week dates and dates without dashes, which Postgres never writes.
+    found = _native(datetime.datetime, text)
+    if found is not None:
+        return found
+    # Offsets without minutes and with seconds are left. fromisoformat reads week dates and dates
+    # without dashes as well, which Postgres never writes.
     if text[4:5] != "-" or text[7:8] != "-":
         return text
     return datetime.datetime.fromisoformat(text)
 
 
 def _date(text: str) -> Any:
-    return datetime.date.fromisoformat(text) if text[4:5] == text[7:8] == "-" else text
+    return _native(datetime.date, text) or text
 
 
 def _time(text: str) -> Any:
@@ -98,7 +121,7 @@ def _time(text: str) -> Any:
 
 
 def _uuid(text: str) -> Any:
-    return uuid.UUID(text) if _UUID.fullmatch(text) else text
+    return _native(uuid.UUID, text) or text
 
 
 def _bytes(text: str) -> Any:
@@ -127,6 +150,8 @@ _from_decimal_text: Final = _from_text(_decimal_text)
 
 def _float(value: Any) -> Any:
     """Postgres writes 2.0 as ``2``, so that integers come here as well."""
+    if type(value) is float:
+        return value
     if not _number(value):
         return _from_float_text(value)
     try:
@@ -142,10 +167,14 @@ def _decimal(value: Any) -> Any:
 
 def _decimal_raw(raw: msgspec.Raw) -> Any:
     """From the text of the number itself: a float in between would cost digits."""
-    text = bytes(raw)
-    if text[0] in b"-0123456789":
-        return _from_decimal_text(text.decode("ascii"))
-    return _decimal(decode_raw(raw))
+    text = str(raw, "latin-1")
+    if text[0] not in "-0123456789":
+        return _decimal(decode_raw(raw))
+    try:
+        # No _NUMBER is needed: JSON allows less, and whoever made the Raw has checked it.
+        return Decimal(text)
+    except ArithmeticError:
+        return text
 
 
 _elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -157,12 +186,9 @@ def _decimals_raw(raw: msgspec.Raw, depth: int = MAX_DIMENSIONS) -> Any:
     return [_decimals_raw(element, depth - 1) for element in _elements.decode(raw)]
 
 
-_CONVERTS: Final[dict[str, Convert]] = {
+_OF_TEXT: Final[dict[str, Convert]] = {
     "bool": _from_text(_bool),
     **dict.fromkeys(("int2", "int4", "int8", "oid"), _from_text(_int)),
-    "float4": _float,
-    "float8": _float,
-    "numeric": _decimal,
     "timestamp": _from_text(_datetime),
     "timestamptz": _from_text(_datetime),
     "date": _from_text(_date),
@@ -173,6 +199,7 @@ _CONVERTS: Final[dict[str, Convert]] = {
     "json": _from_text(_json),
     "jsonb": _from_text(_json),
 }
+_CONVERTS: Final = {**_OF_TEXT, "float4": _float, "float8": _float, "numeric": _decimal}
 
 
 def _each(convert: Convert, values: list[Any], depth: int = MAX_DIMENSIONS) -> list[Any]:
@@ -221,15 +248,42 @@ def _decoded(convert: Convert) -> Callable[[msgspec.Raw], Any]:
     return lambda raw: convert(decode_raw(raw))
 
 
-_NUMERIC: Final = Cell(_decimal, _decimal_raw)
-_NUMERIC_ARRAY: Final = Cell(_decimals, _numeric_array_raw)
+def _native_raw(kind: Any, convert: Convert) -> Callable[[msgspec.Raw], Any]:
+    decode = msgspec.json.Decoder(kind | None).decode
+
+    def read(raw: msgspec.Raw) -> Any:
+        try:
+            return decode(raw)
+        except (msgspec.MsgspecError, UnicodeError):
+            return convert(decode_raw(raw))
+
+    return read
+
+
+_NATIVE: Final = {
+    "timestamp": datetime.datetime,
+    "timestamptz": datetime.datetime,
+    "date": datetime.date,
+    "uuid": uuid.UUID,
+}
+_CELLS: Final = {
+    **{
+        name: Cell(convert, _decoded(convert), is_of_text=name in _OF_TEXT)
+        for name, convert in _CONVERTS.items()
+    },
+    **{
+        name: Cell(_CONVERTS[name], _native_raw(kind, _CONVERTS[name]), kind)
+        for name, kind in _NATIVE.items()
+    },
+    "numeric": Cell(_decimal, _decimal_raw, is_exact=True),
+    "_numeric": Cell(_decimals, _numeric_array_raw, is_exact=True),
+}
 
 
 def python_cell(type_name: str) -> Cell | None:
     """The conversion for a Postgres type as ``pg_type.typname`` spells it, ``None`` for none."""
-    if type_name == "numeric":
-        return _NUMERIC
-    if type_name == "_numeric":
-        return _NUMERIC_ARRAY
-    convert = _array(type_name[1:]) if type_name[:1] == "_" else _CONVERTS.get(type_name)
-    return None if convert is None else Cell(convert, _decoded(convert))
+    found = _CELLS.get(type_name)
+    if found is None and type_name[:1] == "_":
+        convert = _array(type_name[1:])
+        found = Cell(convert, _decoded(convert))
+    return found

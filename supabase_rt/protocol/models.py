@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import dataclasses
 import functools
-import operator
+import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -18,10 +18,11 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from ..errors import DecodeError
-from .columns import convert_row
+from .cells import Cell
+from .columns import convert_row, undecoded
 from .messages import dumps, plain
 
 __all__ = ["RowModel", "model_of"]
@@ -29,6 +30,15 @@ __all__ = ["RowModel", "model_of"]
 Post = Callable[[Any], Any]
 
 _UNREAD: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_UNMADE: Final = (
+    DecodeError,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+)
+"""What a decoder raises for a value that it does not know."""
 _PATH: Final = re.compile(r"at `\$\.(.+)`$")
 _MISSING: Final = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.(.+)`)?$")
 
@@ -43,6 +53,38 @@ class _Field(NamedTuple):
     post: Post | None
     required: bool
     default: Callable[[], Any]
+    native: Any = None
+    """What msgspec makes of most values at once; ``read_as`` and ``post`` are for the others."""
+
+
+class _Shape:
+    """A struct of the columns, and the values in it that something is yet to be done with.
+
+    ``partial`` for rows that may lack any column; ``names`` for dataclasses that are made by the
+    names of their fields, not by position.
+    """
+
+    def __init__(self, title: str, fields: list[_Field], *, partial: bool, names: bool) -> None:
+        self.special: list[tuple[Any, _Field]] = []
+        self.keeps_unset = names and not partial
+        self.values: Callable[[Any], Any] = structs.asdict if names else _list
+        members: list[Any] = []
+        for index, field in enumerate(fields):
+            is_given = field.required and not partial
+            if field.post is not None or not is_given:
+                self.special.append((field.name if names else index, field))
+            if is_given:
+                members.append((field.name, field.read_as))
+            else:
+                read_as = Any if field.read_as is Any else field.read_as | UnsetType
+                members.append((field.name, read_as, UNSET))
+        renamed = {field.name: field.column for field in fields}
+        self.type = msgspec.defstruct(title, members, rename=renamed, kw_only=True, gc=False)
+        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.type)
+
+
+def _list(found: Any) -> list[Any]:
+    return list(structs.astuple(found))
 
 
 class RowModel:
@@ -63,29 +105,19 @@ class RowModel:
             if Decimal in (field.read_as, *get_args(field.read_as))
         }
         self._undecoded = {one.column for one in self._fields if one.read_as is msgspec.Raw}
-        self.shape: type[msgspec.Struct] = self._struct(partial=False)
-        self._whole: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.shape)
-        self._partial: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self._struct(partial=True))
-        self._positional = self._getter()
+        self._names = not _is_made_by_position(cls, [field.name for field in self._fields])
+        self._whole, self._partial = self._shapes(partial=False), self._shapes(partial=True)
+        self.shape = self._whole[-1].type
 
-    def _struct(self, *, partial: bool) -> type[msgspec.Struct]:
-        members: list[Any] = [
-            (field.name, field.read_as)
-            if field.required and not partial
-            else (field.name, Any if field.read_as is Any else field.read_as | UnsetType, UNSET)
+    def _shapes(self, *, partial: bool) -> list[_Shape]:
+        """The shape that suffices for most rows, if there is one, and the one for all."""
+        native = [
+            field if field.native is None else field._replace(read_as=field.native, post=None)
             for field in self._fields
         ]
-        renamed = {field.name: field.column for field in self._fields}
-        return msgspec.defstruct(self.cls.__name__, members, rename=renamed, kw_only=True)
-
-    def _getter(self) -> Callable[[Any], Any] | None:
-        """All values at once, for a dataclass that can be made of them in one call."""
-        simple = all(field.required and field.post is None for field in self._fields)
-        if not simple or len(self._fields) < 2:
-            return None
-        if any(field.kw_only for field in dataclasses.fields(self.cls) if field.init):
-            return None
-        return operator.attrgetter(*(field.name for field in self._fields))
+        kinds = [self._fields] if native == self._fields else [native, self._fields]
+        title = self.cls.__name__
+        return [_Shape(title, fields, partial=partial, names=self._names) for fields in kinds]
 
     # -- reading -------------------------------------------------------------------------
 
@@ -93,26 +125,24 @@ class RowModel:
         """The row after the change, or None where there is none."""
         if data.type != "INSERT" and data.type != "UPDATE":
             return None
-        return self.build(self._read(data, data.record, self._whole), data)
+        return self._read(data, data.record, self._whole)
 
     def old(self, data: Any) -> Any:
         """What is known of the row before: columns that are not have the default, or None."""
         if data.type != "UPDATE" and data.type != "DELETE":
             return None
-        found = self._read(data, data.old_record, self._partial)
-        values = self._values(found, data)
-        for field in self._fields:
-            if field.name not in values:
-                values[field.name] = field.default()
-        return self.cls(**values)
+        return self._read(data, data.old_record, self._partial)
 
-    def _read(self, data: Any, record: Any, decoder: msgspec.json.Decoder[Any]) -> Any:
+    def _read(self, data: Any, record: Any, shapes: list[_Shape]) -> Any:
         if isinstance(record, msgspec.Raw):
-            try:
-                return decoder.decode(record)
-            except _UNREAD:
-                pass
-        return self._read_slowly(data, record, decoder.type)
+            for shape in shapes:
+                try:
+                    found = shape.decoder.decode(record)
+                except _UNREAD:
+                    continue
+                return self._make(shape, found, data)
+        shape = shapes[-1]
+        return self._make(shape, self._read_slowly(data, record, shape.type), data)
 
     def _read_slowly(self, data: Any, record: Any, shape: Any) -> Any:
         """By way of a dict, and for what does not fit by the type of the column.
@@ -123,12 +153,14 @@ class RowModel:
         row = dict(row) if isinstance(row, Mapping) else {}
         # What no field asks for is not looked at: msgspec fails at a lone surrogate in a name.
         row = {name: value for name, value in row.items() if name in self._by_column}
-        by_type = convert_row(data.columns, record, "python") if row else {}
+        by_type = functools.cache(lambda: convert_row(data.columns, record, "python"))
         for column in self._decimals & row.keys():
             # Not by way of a float, which would lose digits.
-            row[column] = by_type[column]
+            row[column] = by_type()[column]
+        texts = undecoded(record) if self._undecoded else {}
         for column in self._undecoded & row.keys():
-            row[column] = self._undecoded_again(data, column, row)
+            known = texts.get(column)
+            row[column] = self._undecoded_again(data, column, row) if known is None else known
         tried: set[str] = set()
         while True:
             try:
@@ -140,7 +172,7 @@ class RowModel:
             if misfit is None or misfit in tried or misfit not in row:
                 raise self._misfit(data, misfit, row)
             tried.add(misfit)
-            row[misfit] = by_type[misfit]
+            row[misfit] = by_type()[misfit]
 
     def _undecoded_again(self, data: Any, column: str, row: dict[str, Any]) -> msgspec.Raw:
         try:
@@ -163,25 +195,25 @@ class RowModel:
 
     # -- making --------------------------------------------------------------------------
 
-    def build(self, found: Any, data: Any = None) -> Any:
-        """The dataclass of what was read."""
-        if self._positional is not None:
-            return self.cls(*self._positional(found))
-        return self.cls(**self._values(found, data))
+    def build(self, found: Any) -> Any:
+        """The dataclass of a ``shape``."""
+        return self._make(self._whole[-1], found, None)
 
-    def _values(self, found: Any, data: Any) -> dict[str, Any]:
-        values = {}
-        for name, column, _, _, post, _, _ in self._fields:
-            value = getattr(found, name)
+    def _make(self, shape: _Shape, found: Any, data: Any) -> Any:
+        values = shape.values(found)
+        for key, field in shape.special:
+            value = values[key]
             if value is UNSET:
-                continue
-            if post is not None:
+                if shape.keeps_unset:
+                    del values[key]
+                else:
+                    values[key] = field.default()
+            elif field.post is not None:
                 try:
-                    value = post(value)
-                except (ValueError, TypeError, ArithmeticError, LookupError) as exc:
-                    raise self._misfit(data, column, {column: value}) from exc
-            values[name] = value
-        return values
+                    values[key] = field.post(value)
+                except _UNMADE as exc:
+                    raise self._misfit(data, field.column, {field.column: plain(value)}) from exc
+        return self.cls(**values) if self._names else self.cls(*values)
 
     def _misfit(self, data: Any, column: str | None, row: dict[str, Any]) -> DecodeError:
         """Names and types; the values are nobody's business but the row's."""
@@ -222,6 +254,7 @@ def _field(cls: type[Any], field: dataclasses.Field[Any], hint: Any) -> _Field:
     config = field.metadata.get("dataclasses_json") or {}
     decoder = config.get("decoder")
     read_as, post = _reading(cls, hint) if decoder is None else _decoded(hint, decoder)
+    native = decoder.native | None if isinstance(decoder, Cell) and decoder.native else None
     if field.default_factory is not dataclasses.MISSING:
         default: Callable[[], Any] = field.default_factory
     else:
@@ -231,7 +264,7 @@ def _field(cls: type[Any], field: dataclasses.Field[Any], hint: Any) -> _Field:
         field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
     )
     column = _column_name(cls, field, config)
-    return _Field(field.name, column, hint, read_as, post, not has_default, default)
+    return _Field(field.name, column, hint, read_as, post, not has_default, default, native)
 
 
 _exact: Final = msgspec.json.Decoder(float_hook=Decimal)
@@ -241,6 +274,8 @@ def _decoded(hint: Any, decoder: Post) -> tuple[Any, Post]:
     """For the user's decoder; one that makes decimals is given them, for a float loses digits."""
     if "Decimal" not in str(hint):
         return Any, decoder
+    if isinstance(decoder, Cell) and decoder.is_exact:
+        return msgspec.Raw, decoder.raw
     return msgspec.Raw, lambda raw: decoder(_exact.decode(raw))
 
 
@@ -249,6 +284,16 @@ def _column_name(cls: type[Any], field: dataclasses.Field[Any], config: Mapping[
     whole = getattr(cls, "dataclass_json_config", None) or {}
     rename = config.get("letter_case") or whole.get("letter_case")
     return str(rename(field.name)) if callable(rename) else field.name
+
+
+def _is_made_by_position(cls: type[Any], names: list[str]) -> bool:
+    """Whether it takes its fields in their order, as an ``__init__`` of one's own may not."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    wanted = [(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    return [(one.name, one.kind) for one in parameters] == wanted
 
 
 def _same(value: Any) -> Any:

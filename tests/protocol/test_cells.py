@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from datetime import timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from supabase_rt.errors import DecodeError
 from supabase_rt.protocol.cells import Cell, decode_raw, python_cell
 
 UTC = datetime.UTC
-CET = datetime.timezone(datetime.timedelta(hours=1))
+CET = timezone(timedelta(hours=1))
 SOME_ID = "11111111-1111-4111-8111-111111111111"
 
 CASES: list[tuple[str, Any, Any]] = [
@@ -60,6 +61,12 @@ CASES: list[tuple[str, Any, Any]] = [
         datetime.datetime(2026, 1, 2, 1, 4, 5, 678000, UTC),
     ),
     ("timestamptz", "2026-01-02 01:04:05+01", datetime.datetime(2026, 1, 2, 1, 4, 5, 0, CET)),
+    (
+        "timestamptz",
+        "1890-01-02T01:04:05-00:19:32",
+        datetime.datetime(1890, 1, 2, 1, 4, 5, 0, timezone(-timedelta(minutes=19, seconds=32))),
+    ),
+    ("timestamp", "2026-01-02T03:04:05.1234567", datetime.datetime(2026, 1, 2, 3, 4, 5, 123457)),
     ("timestamptz", "infinity", "infinity"),
     ("timestamptz", "-infinity", "-infinity"),
     ("timestamp", "0044-03-15T00:00:00 BC", "0044-03-15T00:00:00 BC"),
@@ -76,6 +83,8 @@ CASES: list[tuple[str, Any, Any]] = [
     ("time", "noon", "noon"),
     ("timetz", "03:04:05+01", datetime.time(3, 4, 5, tzinfo=CET)),
     ("uuid", SOME_ID, UUID(SOME_ID)),
+    ("uuid", "ABCDEF00-1111-4111-8111-111111111111", UUID(int=0xABCDEF00111141118111111111111111)),
+    ("uuid", SOME_ID.replace("-", ""), UUID(SOME_ID)),
     ("uuid", "{" + SOME_ID + "}", "{" + SOME_ID + "}"),
     ("bytea", "deadbeef", b"\xde\xad\xbe\xef"),
     ("bytea", "\\xdeadbeef", b"\xde\xad\xbe\xef"),

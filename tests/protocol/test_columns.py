@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from decimal import Decimal
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt.errors import DecodeError
+from supabase_rt.protocol.cells import decode_raw, python_cell
 from supabase_rt.protocol.columns import (
     MODES,
     check_mode,
@@ -27,6 +29,8 @@ from supabase_rt.protocol.columns import (
     to_number,
     to_timestamp_string,
 )
+
+SOME_ID = "11111111-1111-4111-8111-111111111111"
 
 # As a real server sent them.
 COLUMNS = (
@@ -376,6 +380,63 @@ def test_rows_of_json_are_converted_alike_decoded_or_not(
     plain = convert_row(columns(**types), json.loads(text), mode)
     assert convert_row(raw(columns(**types)), raw(text), mode) == plain
     assert plain.keys() == record.keys()
+
+
+texts_of_postgres = st.one_of(
+    st.datetimes().map(datetime.datetime.isoformat),
+    st.datetimes(timezones=st.timezones()).map(datetime.datetime.isoformat),
+    st.dates().map(str),
+    st.uuids().map(str) | st.uuids().map(lambda found: str(found).upper()),
+    st.decimals(allow_nan=False).map(str),
+    st.sampled_from(["infinity", "-infinity", "NaN", "0044-03-15T00:00:00+00:00 BC", "t", "{1,2}"]),
+    st.sampled_from(
+        ["2026-01-02 03:04:05+01", "10000-01-01", "294276-12-31T00:00:00", "12:00:00+00"]
+    ),
+)
+cell_texts = st.one_of(
+    st.decimals(allow_nan=False, allow_infinity=False).map(lambda found: f"{found:f}"),
+    texts_of_postgres.map(json.dumps),
+    # An infinity that is no text is no JSON either.
+    json_values.map(json.dumps).filter(lambda text: "Infinity" not in text),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["numeric", "timestamptz", "date", "uuid", *TYPES]), cell_texts),
+        min_size=1,
+    ),
+    st.sampled_from(["column", "größe", 'a "b"', "\ud800"]),
+)
+def test_a_row_of_python_objects_is_that_of_its_cells(
+    cells: list[tuple[str, str]], name: str
+) -> None:
+    """Read at once where that is possible, it is what each cell gives by itself."""
+    types = {f"{name}{number}": kind for number, (kind, _) in enumerate(cells)}
+    texts = dict(zip(types, (text for _, text in cells), strict=True))
+    record = "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in texts.items()) + "}"
+    expected = {}
+    for key, text in texts.items():
+        cell, undecoded = python_cell(types[key]), msgspec.Raw(text.encode())
+        expected[key] = decode_raw(undecoded) if cell is None else cell.raw(undecoded)
+    found = convert_row(raw(columns(**types)), raw(record.encode()), "python")
+    if name == "\ud800":
+        # Only the standard library reads it, and a float has lost digits.
+        assert found.keys() == expected.keys()
+    else:
+        assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    "moment", ["infinity", "0044-03-15T00:00:00+00:00 BC", "2026-01-02 03:04+01"]
+)
+def test_a_moment_that_is_not_as_most_are_leaves_the_other_cells_alone(moment: str) -> None:
+    types = columns(at="timestamptz", n="numeric", id="uuid", new="int4")
+    text = f'{{"other": 1, "n": 1.10, "at": "{moment}", "id": "{SOME_ID}"}}'
+    row = convert_row(raw(types), raw(text.encode()), "python")
+    assert list(row) == ["other", "n", "at", "id"]
+    assert (str(row["n"]), row["id"]) == ("1.10", UUID(SOME_ID))
+    assert row["at"] == moment or row["at"].isoformat() == "2026-01-02T03:04:00+01:00"
 
 
 @given(json_values, json_values, st.sampled_from(MODES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import enum
 import json
@@ -161,6 +162,96 @@ def test_a_generated_row_keeps_every_digit() -> None:
     assert again == found
 
 
+@dataclass(kw_only=True)
+class Generated:
+    """As ``gen types`` writes it."""
+
+    price: Decimal | None = field(metadata=pg("numeric"))
+    at: datetime.datetime | None = field(metadata=pg("timestamptz"))
+    owner: uuid.UUID = field(metadata=pg("uuid"))
+    day: datetime.date = field(default=datetime.date(2026, 1, 1), metadata=pg("date"))
+    ends: datetime.time | None = field(default=None, metadata=pg("timetz"))
+
+
+GENERATED = {
+    "price": "numeric",
+    "at": "timestamptz",
+    "owner": "uuid",
+    "day": "date",
+    "ends": "timetz",
+}
+dates = st.dates().map(str) | st.sampled_from(["infinity", "0044-03-15 BC", "10000-01-01"])
+moments = st.one_of(
+    st.datetimes(timezones=st.timezones()).map(datetime.datetime.isoformat),
+    st.sampled_from(["infinity", "2026-01-02 03:04:05+01", "0044-03-15T00:00:00+00:00 BC"]),
+)
+owners = st.uuids().map(str) | st.uuids().map(lambda found: str(found).upper())
+generated = st.fixed_dictionaries(
+    {
+        "price": st.none() | st.decimals(-1000, 1000, places=2).map(str) | st.just("NaN"),
+        "at": st.none() | moments,
+        "owner": st.none() | owners | st.text(),
+    },
+    optional={"day": dates, "ends": st.none() | st.just("12:00:00+00"), "more": st.text()},
+)
+
+
+@given(generated, st.booleans())
+def test_a_generated_row_is_that_of_its_decoders(row: dict[str, Any], is_number: bool) -> None:
+    """Read at once where that is possible, it is what each decoder makes by itself."""
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(Generated):
+        if one.name in row:
+            values[one.name] = one.metadata["dataclasses_json"]["decoder"](row[one.name])
+    text = json.dumps(row)
+    if is_number and row["price"] not in (None, "NaN"):
+        text = text.replace(f'"{row["price"]}"', row["price"], 1)
+    for found in (
+        change(Generated, text, columns=GENERATED).new,
+        change(Generated, None, json.loads(text), type="DELETE", columns=GENERATED).old,
+        change(Generated, text, columns=GENERATED, decoded=True).new,
+    ):
+        assert found == Generated(**values) or "NaN" in text
+        assert repr(found.at) == repr(values["at"])
+
+
+def test_what_does_not_fit_costs_the_other_fields_no_digit() -> None:
+    @dataclass
+    class Item:
+        price: Decimal = field(metadata=pg("numeric"))
+        ends: datetime.time
+
+    row = '{"price": 0.10000000000000000001, "ends": "12:00:00+00"}'
+    found = change(Item, row).new
+    assert str(found.price) == "0.10000000000000000001"
+    assert found.ends == datetime.time(12, tzinfo=datetime.UTC)
+
+
+def test_fields_are_given_as_their_class_takes_them() -> None:
+    """Not by position, where it takes more or less than its fields."""
+
+    @dataclass
+    class Scaled:
+        id: int
+        scale: dataclasses.InitVar[int] = 3
+        text: str = "-"
+
+        def __post_init__(self, scale: int) -> None:
+            self.id *= scale
+
+    @dataclass(init=False)
+    class Own:
+        id: int
+        text: str = "-"
+
+        def __init__(self, *, id: int, text: str = "own") -> None:
+            self.id, self.text = id, text
+
+    assert change(Scaled, {"id": 2, "text": "x"}).new == Scaled(2, 3, "x")
+    assert change(Own, {"id": 2}).new == Own(id=2)
+    assert change(Own, {"id": 2, "text": "x"}).new == Own(id=2, text="x")
+
+
 def test_the_letter_case_of_a_class_is_honoured() -> None:
     camel: Any = LetterCase.CAMEL
 
@@ -245,6 +336,15 @@ def test_a_mismatch_shows_no_value() -> None:
         change(Rich, RICH.replace('"b"', '"secret"')).new
     assert "column 'text' is of type str, Rich.text expects" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_decoder_of_decimals_that_fails_names_the_type_of_the_value() -> None:
+    @dataclass
+    class Item:
+        price: Decimal = field(metadata=config(decoder=Decimal))
+
+    with pytest.raises(DecodeError, match="column 'price' is of type str, Item"):
+        change(Item, {"price": "much"}).new
 
 
 def test_a_decoder_that_fails_and_a_nested_column_name_the_column() -> None:
