@@ -71,7 +71,8 @@ class ChannelMachine:
         self._joined_at = 0.0
         self._lost_at: float | None = None
         self._gap_reason = "lost"
-        self._heard_until = 0.0
+        # Unix times: while a computer sleeps our clock may stand still, and not the server's.
+        self._heard_until = self._missed_since = 0.0
         self.frames: BroadcastFrames | None = None
 
     # -- state ---------------------------------------------------------------------------
@@ -188,12 +189,8 @@ class ChannelMachine:
     def _tell_resumed(self, lost_at: float, now: float) -> None:
         self._lost_at = None
         self.last_downtime = now - lost_at
-        epoch = self._context.epoch
-        since = self._heard_until
-        if self._gap_reason == "resubscribed":
-            # Frames came all the time; it is the changes that may have stopped.
-            since = self.reception.changed_at
-        self._outbox.tell(GapFound(self.topic, epoch(since), epoch(now), self._gap_reason))
+        until = self._context.epoch(now)
+        self._outbox.tell(GapFound(self.topic, self._missed_since, until, self._gap_reason))
         self._gap_reason = "lost"
         self._outbox.tell(ChannelResumed(self, self.last_downtime))
 
@@ -291,6 +288,8 @@ class ChannelMachine:
         # (section 5.2), so a join is the only way that is always there.
         self._tell_server_of_leaving()
         self._lose(now)
+        # Frames came all the time; it is the changes that may have stopped.
+        self._missed_since = self._context.epoch(self.reception.changed_at)
         self._gap_reason = "resubscribed"
         self._context.wait_for_join(self, False)
 
@@ -298,7 +297,8 @@ class ChannelMachine:
         self._outbox.timers.cancel((self, "feed"))
         if self.state is JOINED:
             self._lost_at = now
-            self._heard_until = self._context.last_frame_at
+            self._heard_until = self._context.epoch(self._context.last_frame_at)
+            self._missed_since = self._heard_until
             self.recovery.lost(lived=now - self._joined_at)
         self._move(Input.LOST)
         self._join = None

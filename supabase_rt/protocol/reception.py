@@ -103,14 +103,15 @@ class Reception:
     def replay_since(self, heard_until: float) -> int | None:
         """The replay's ``since`` for the next join, in milliseconds of Unix time.
 
-        It moves with what was heard, so that a rejoin does not bring everything again.
+        It moves with what was ``heard_until`` a Unix time (0 for nothing), so that a rejoin does
+        not bring everything again.
         """
         replay = self._channel.config.replay
         if replay is None:
             return None
         since = int(replay["since"])
         if heard_until:
-            since = max(since, int((self._context.epoch(heard_until) - REPLAY_OVERLAP) * 1000))
+            since = max(since, int((heard_until - REPLAY_OVERLAP) * 1000))
         self._replayed_since = since / 1000
         return since
 

@@ -75,6 +75,7 @@ class World:
         **session: Any,
     ) -> None:
         self.now = START
+        self.epoch = EPOCH
         self.context = Context(
             policy=policy,
             reconnect_after=reconnect_after,
@@ -115,6 +116,10 @@ class World:
             self.collect()
         self.now = until
 
+    def sleep(self, seconds: float) -> None:
+        """The computer is suspended: the world goes on, our clock stands still."""
+        self.epoch += seconds
+
     # -- the link ------------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -122,7 +127,7 @@ class World:
         self.collect()
 
     def link_up(self) -> None:
-        self.session.link_up(self.now, EPOCH + self.now)
+        self.session.link_up(self.now, self.epoch + self.now)
         self.collect()
 
     def open(self) -> None:

@@ -204,6 +204,20 @@ def test_a_replay_is_counted_anew_for_every_join_known_messages_included() -> No
     assert gap == GapFound(TOPIC, AT + 70.0, AT + 101.0, "replay_truncated")
 
 
+def test_an_hour_of_sleep_is_part_of_the_gap_and_of_the_replay() -> None:
+    world = opened()
+    channel = world.joined(opts=REPLAY)
+    world.advance(5.0)
+    world.broadcast(channel)
+    world.sleep(3600.0)
+    world.advance(1.0)
+    world.flap(down=2.0)
+    world.accept(channel)
+    since = world.last_join(channel).payload["config"]["broadcast"]["replay"]["since"]
+    assert since == (AT + 5.0 - 30.0) * 1000
+    assert world.take_told(GapFound) == [GapFound(TOPIC, AT + 5.0, AT + 3608.0, "lost")]
+
+
 # -- a feed that fell silent ---------------------------------------------------------------
 
 
@@ -241,6 +255,17 @@ def test_resubscribing_is_told_as_a_gap_and_as_subscribed() -> None:
     assert len(world.frames("phx_join")) == 2
     world.advance(1.0)
     assert len(world.frames("phx_join")) == 3
+
+
+def test_the_silence_is_told_though_the_link_is_lost_and_the_computer_sleeps_meanwhile() -> None:
+    world = opened()
+    channel = listening(world, resubscribe_after=60.0)
+    up(world, channel)
+    world.advance(60.0)
+    world.sleep(3600.0)
+    world.flap()
+    world.accept(channel)
+    assert world.take_told(GapFound) == [GapFound(TOPIC, AT, AT + 3660.0, "resubscribed")]
 
 
 def test_a_loss_ends_the_watch_and_is_told_as_a_loss() -> None:
