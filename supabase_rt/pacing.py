@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable
 
 from .logs import facts
+from .outcome import Outcome
 from .protocol.pushes import TokenBucket
 
-__all__ = ["Pacer"]
+__all__ = ["Pacer", "Turn"]
 
 _log = logging.getLogger("supabase_rt.channel")
+
+
+class Turn:
+    """A broadcast that waits for its moment; ``send`` starts it, ``result`` is the caller's."""
+
+    __slots__ = ("result", "send", "sent")
+
+    def __init__(self, send: Callable[[], Outcome[str]]) -> None:
+        self.send: Callable[[], Outcome[str]] = send
+        self.sent: Outcome[str] | None = None
+        self.result: Outcome[str] | None = None
 
 
 class Pacer:
@@ -20,6 +34,7 @@ class Pacer:
         self._bucket = TokenBucket(calls / seconds, float(calls))
         self._most = most
         self._warned = False
+        self._line: deque[Turn] = deque()
 
     def refuses(self, now: float) -> bool:
         """Whether so many wait that another one is refused; the log hears of the first."""
@@ -39,3 +54,19 @@ class Pacer:
     def reserve(self, now: float) -> float:
         """Seconds until this broadcast may go; none of a later call goes before it."""
         return max(0.0, self._bucket.reserve(now) - now)
+
+    def line_up(self, send: Callable[[], Outcome[str]]) -> Turn:
+        """One more that waits for its moment."""
+        turn = Turn(send)
+        self._line.append(turn)
+        return turn
+
+    def serve(self, last: Turn | None = None) -> None:
+        """The moment of ``last`` has come, or of all: those before it go first.
+
+        A loop that lags rings no timer in time, so they may still be waiting for theirs.
+        """
+        while self._line and (last is None or last.sent is None):
+            turn = self._line.popleft()
+            if turn.result is None or not turn.result.done():
+                turn.sent = turn.send()

@@ -13,7 +13,7 @@ from .core import Core, Reply
 from .errors import SendError, TimedOut
 from .logs import facts
 from .outcome import Outcome
-from .pacing import Pacer
+from .pacing import Pacer, Turn
 from .protocol.channel import ChannelMachine
 from .protocol.config import send_options
 from .protocol.messages import dumps, loads
@@ -148,11 +148,9 @@ class Sending:
     def _broadcast(self, message: dict[str, Any], timeout: float, persist: bool) -> Outcome[str]:
         if persist and not self._can_persist():
             return Outcome.of("error")
-        if not self._machine.can_push:
-            return self._over_rest(message, timeout, persist)
-        if self._core.pacer is not None:
+        if self._core.pacer is not None and self._machine.can_push:
             return self._broadcast_in_turn(self._core.pacer, message, timeout, persist)
-        return self._broadcast_now(message, timeout, persist)
+        return self._broadcast_as_may_be(message, timeout, persist)
 
     def _broadcast_in_turn(
         self, pacer: Pacer, message: dict[str, Any], timeout: float, persist: bool
@@ -163,17 +161,24 @@ class Sending:
             return Outcome.of("error")
         delay = pacer.reserve(now)
         if not delay:
+            pacer.serve()
             return self._broadcast_now(message, timeout, persist)
-        work = self._broadcast_later(delay, message, timeout, persist)
-        return self._begin(work, "paced send", otherwise="error")
+        turn = pacer.line_up(lambda: self._broadcast_as_may_be(message, timeout, persist))
+        work = self._broadcast_later(delay, pacer, turn)
+        turn.result = self._begin(work, "paced send", otherwise="error")
+        return turn.result
 
-    async def _broadcast_later(
-        self, delay: float, message: dict[str, Any], timeout: float, persist: bool
-    ) -> str:
+    async def _broadcast_later(self, delay: float, pacer: Pacer, turn: Turn) -> str:
         await asyncio.sleep(delay)
+        pacer.serve(turn)
+        return "error" if turn.sent is None else await turn.sent
+
+    def _broadcast_as_may_be(
+        self, message: dict[str, Any], timeout: float, persist: bool
+    ) -> Outcome[str]:
         if not self._machine.can_push:
-            return await self._over_rest(message, timeout, persist)
-        return await self._broadcast_now(message, timeout, persist)
+            return self._over_rest(message, timeout, persist)
+        return self._broadcast_now(message, timeout, persist)
 
     def _broadcast_now(
         self, message: dict[str, Any], timeout: float, persist: bool

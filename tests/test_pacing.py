@@ -7,9 +7,11 @@ import logging
 
 import pytest
 
+from supabase_rt import RealtimeClient
 from supabase_rt.protocol.pushes import TokenBucket
 from supabase_rt.server import LocalRealtime
 
+from .faults.virtual import VirtualLoop, run_virtual
 from .support.clients import MakeClient
 from .support.waiting import until
 
@@ -44,6 +46,42 @@ async def test_broadcasts_beyond_the_limit_follow_later_and_in_order(
     assert await asyncio.gather(*sent) == ["ok"] * 6
     await until(lambda: len(numbers(server)) == 6)
     assert numbers(server) == list(range(6))
+
+
+def test_a_loop_that_lags_does_not_let_a_later_call_overtake() -> None:
+    async def play() -> list[int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with LocalRealtime() as server:
+            options = {"params": {"apikey": server.anon_key}, "send_limit": (2, 1.0)}
+            async with RealtimeClient(server.ws_url, **options) as client:
+                channel = await client.channel("room").subscribe()
+                sent = [channel.send(message(number)) for number in range(4)]
+                # Both that wait are due by now, and half a dozen could go at once.
+                loop.lag(3.0)
+                sent += [channel.send(message(number)) for number in range(4, 7)]
+                assert await asyncio.gather(*sent) == ["ok"] * 7
+                await until(lambda: len(numbers(server)) == 7)
+            return numbers(server)
+
+    assert run_virtual(play()) == list(range(7))
+
+
+async def test_what_waited_for_its_turn_at_the_close_is_not_sent_later(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client = make_client(send_limit=(1, 0.05))
+    channel = await client.channel("room").subscribe()
+    sent = [channel.send(message(number)) for number in range(3)]
+    client.disconnect()
+    assert await asyncio.gather(*sent[1:]) == ["error", "error"]
+    await client.connect()
+    await channel.subscribe()
+    assert await channel.send(message(3)) == "ok"
+    assert await channel.send(message(4)) == "ok"
+    await until(lambda: 4 in numbers(server))
+    assert numbers(server)[-2:] == [3, 4]
+    assert not {1, 2} & set(numbers(server))
 
 
 async def test_an_acknowledged_broadcast_waits_for_its_turn_too(

@@ -59,6 +59,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
+    def lag(self, seconds: float) -> None:
+        """Something keeps the loop for so long: time passes, and no timer rings."""
+        self._virtual.now += seconds
+
     def after_turns(self, count: int, callback: Callable[[], object] | None) -> None:
         """Call back after so many turns, without keeping the loop awake as ``sleep(0)`` does."""
         self._virtual.turns_left, self._virtual.callback = count, callback
