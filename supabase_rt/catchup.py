@@ -67,8 +67,6 @@ class CatchingUp(Registration):
     is listened to.
     """
 
-    keeps_queue = True
-
     def __init__(
         self,
         handler: Callable[..., Any],
@@ -95,6 +93,7 @@ class CatchingUp(Registration):
         self._tell = tell
         self._machine = Backfiller(backfill.ledger(), self._maxsize)
         self._is_loaded = backfill.store is None
+        self._is_over = False
         self._unsaved = Notes({}, [])
         self._columns: Any = None
         self._columns_seen: Any = None
@@ -122,6 +121,10 @@ class CatchingUp(Registration):
     def waiting(self) -> int:
         return len(self._machine)
 
+    @property
+    def keeps_queue(self) -> bool:
+        return self._backfill.store is not None or not self._is_over
+
     # -- what the channel tells ----------------------------------------------------------
 
     @property
@@ -138,6 +141,8 @@ class CatchingUp(Registration):
         """Changes flow."""
         if not self._ended:
             self._not_primed = None
+            # A worker that was told to stop may be at a handler still that connected anew.
+            self._stopping = False
             self._machine.feed_up()
             self._wake()
 
@@ -146,6 +151,16 @@ class CatchingUp(Registration):
         if self._missed_since is None:
             self._missed_since = time.time()
         self._machine.feed_lost()
+
+    def feed_over(self) -> None:
+        """Nobody listens any more, and nothing will be read.
+
+        What came live behind a reading that was under way need not wait for it. A store would
+        believe then that nothing lies before; there it comes again in the next life.
+        """
+        self._is_over = True
+        if self._backfill.store is None:
+            self._machine.feed_over()
 
     # -- on the reader's stack -----------------------------------------------------------
 
@@ -249,6 +264,9 @@ class CatchingUp(Registration):
             if current is not None and current.cancelling():
                 task.cancel()
                 raise
+            if not (self._stopping or self._ended):
+                text = "the reading was cancelled by somebody else"
+                await self._read_failed(RealtimeError(text, code="Cancelled", retryable=True))
         except Exception as exc:
             self._machine.fetch_failed()
             await self._read_failed(exc)
@@ -352,11 +370,12 @@ class CatchingUp(Registration):
         self._note_columns(put)
         if not put and not remove:
             return
+        # Kept for the next time where it fails or is cancelled: until then a restart would bring
+        # the event again.
+        self._unsaved = Notes(put, remove)
         try:
             await store.save(self._store_name, put, remove)
         except Exception as exc:
-            # Kept for the next time: until then a restart would bring the event again.
-            self._unsaved = Notes(put, remove)
             self._tell.error(exc, None, self.handler)
             words = "%s: cannot record what was handled"
             log.exception(words, self.source, extra=self._facts(exc))
@@ -384,6 +403,7 @@ class CatchingUp(Registration):
 
     def end(self) -> None:
         super().end()
+        self.feed_over()
         if self._reading is not None:
             self._reading.cancel()
 

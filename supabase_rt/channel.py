@@ -381,6 +381,7 @@ class RealtimeChannel(Sugar):
         self._joining.fail(self._closed_error())
         self._readying.fail(self._closed_error())
         self._end_listening(error)
+        self._feed_over()
         self._stop_workers()
 
     def _failed(self, error: BaseException | None) -> None:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from .errors import RealtimeError
 from .logs import facts
@@ -142,9 +142,6 @@ class Drops:
 class Registration:
     """A handler with the promise of order; called with the arguments of each event."""
 
-    keeps_queue: ClassVar[bool] = False
-    """Whether what waits at the end is still there for another beginning."""
-
     __slots__ = (
         "_call",
         "_drops",
@@ -228,6 +225,11 @@ class Registration:
             "types": self.types,
             "once": self._once,
         }
+
+    @property
+    def keeps_queue(self) -> bool:
+        """Whether what waits at the end is still there for another beginning."""
+        return False
 
     @property
     def takes_middleware(self) -> bool:

@@ -154,6 +154,10 @@ class Registry:
         for registration in self._catchups():
             registration.feed_lost()
 
+    def _feed_over(self) -> None:
+        for registration in self._catchups():
+            registration.feed_over()
+
     def _unregister(self, registration: Registration) -> None:
         binding = self._bound.pop(registration, None)
         if binding is not None:

@@ -61,7 +61,7 @@ class Backfiller:
         self._ahead: list[tuple[Position, int, Handle]] = []
         """A heap of those that the reading under way may pass, by their place."""
         self._count = 0
-        self._is_up = False
+        self._is_up = self._is_over = False
         self._losses = 0
         self._before: int | None = None
         """How many of the queue go before a reading that is wanted; None if none is."""
@@ -141,6 +141,12 @@ class Backfiller:
         self._losses += 1
         self._is_broken = self._is_reading
 
+    def feed_over(self) -> None:
+        """Changes were lost for good: what waits is handled without what would be read before."""
+        self.feed_lost()
+        self._is_over = True
+        self._before = None
+
     def _want(self) -> None:
         if self._is_reading:
             self._again = True
@@ -194,7 +200,7 @@ class Backfiller:
             self._has_page = False
             self.ledger.turn(self._began)
         if self._is_broken:
-            self._stop(again=True)
+            self._stop(again=not self._is_over)
             return self._next_live()
         return Fetch(self.ledger.window())
 

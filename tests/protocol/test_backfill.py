@@ -496,6 +496,22 @@ def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on
     assert handle(worker) == 3
 
 
+def test_what_waits_behind_a_reading_is_handled_when_there_will_be_no_other() -> None:
+    worker = started()
+    worker.feed_up()
+    answer(worker, 1, 2)
+    assert live(worker, 9)
+    worker.feed_over()
+    assert [handle(worker), handle(worker), handle(worker)] == [1, 2, 9]
+    assert worker.next() is None
+    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS), 3)
+    worker.feed_up()
+    assert isinstance(worker.next(), Fetch)
+    assert live(worker, 1)
+    worker.feed_over()
+    assert handle(worker) == 1
+
+
 def test_a_live_row_that_the_reading_brings_first_is_not_handled_again() -> None:
     worker = started()
     worker.feed_up()
