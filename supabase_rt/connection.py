@@ -155,7 +155,7 @@ class Connection(TokenUser):
     def set_alarm(self) -> None:
         """Wake up for the session's next deadline."""
         assert self.loop is not None
-        self._alarm.set(self.loop, self.session.next_deadline())
+        self._alarm.set(self.loop, self.session.next_deadline(), self.context)
 
     def _collect_frames(self) -> None:
         for frame in self.session.take_frames():
@@ -241,7 +241,8 @@ class Connection(TokenUser):
         link = Link(self.traffic, self._max_outbound, self._writer_failed)
         self._link = link
         previous = (self._last_link_task, self._shutting)
-        link.task = self.loop.create_task(self._live(link, previous), name="supabase_rt:link")
+        work, context = self._live(link, previous), self.context.copy()
+        link.task = self.loop.create_task(work, name="supabase_rt:link", context=context)
         link.task.add_done_callback(lambda task: self._link_ended(link, task))
         self._last_link_task = link.task
 

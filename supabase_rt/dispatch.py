@@ -262,13 +262,20 @@ class Dispatch:
         context = contextvars.copy_context()
         worker = context.run(_Worker.enter)
         task = worker.task = asyncio.get_running_loop().create_task(
-            registration.work(),
+            self._work(worker, registration),
             name=f"supabase_rt:handler:{registration.name}",
             context=context,
         )
         self._workers[task] = registration
         task.add_done_callback(self._worker_ended)
         return task
+
+    async def _work(self, worker: _Worker, registration: Registration) -> None:
+        if worker.task is None:
+            # A loop may run its tasks at once (asyncio.eager_task_factory), and a handler that
+            # asks for the end has to be known by then.
+            await asyncio.sleep(0)
+        await registration.work()
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self._workers.pop(task, None)

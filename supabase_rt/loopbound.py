@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import time
 import warnings
@@ -46,6 +47,9 @@ class LoopBound:
     """
 
     loop: asyncio.AbstractEventLoop | None = None
+    context: contextvars.Context
+    """That of the first use in the loop, for whatever lives on: else a link that a handler made
+    or a timer that it set would be a part of this handler."""
     is_of_parent = False
     """Whether this process is the child of the one that it is at work in."""
 
@@ -103,6 +107,7 @@ class LoopBound:
         if self.loop is not None:
             self._leave_loop(self.loop)
         self.loop = running
+        self.context = contextvars.copy_context()
         loop_ran()
         _bound.add(self)
         return True
@@ -135,14 +140,16 @@ class Alarm:
         self._at: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
-    def set(self, loop: asyncio.AbstractEventLoop, at: float | None) -> None:
+    def set(
+        self, loop: asyncio.AbstractEventLoop, at: float | None, context: contextvars.Context
+    ) -> None:
         """Ring at ``at`` by the loop's clock or before, or not at all."""
         if at is None:
             self._stop()
         elif self._at is None or at < self._at:
             self._stop()
             self._at = at
-            self._handle = loop.call_at(at, self._rang)
+            self._handle = loop.call_at(at, self._rang, context=context.copy())
 
     def _stop(self) -> None:
         if self._handle is not None:

@@ -344,6 +344,63 @@ async def test_disconnect_from_two_handlers_that_both_wait_for_it(
     await until(lambda: our_tasks() == [])
 
 
+async def test_disconnect_from_a_listener_that_a_timer_calls_waits_for_the_handler_that_set_it(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    """What lives on is no part of the handler that happened to begin it."""
+    client = make_client(heartbeat_interval=0.2)
+    handled: list[int] = []
+    is_told = asyncio.Event()
+
+    async def work(message: Any) -> None:
+        if message.payload["n"] == 0:
+            # Its deadline is the nearest one, so the client's timer is set anew in here.
+            await channel.send({"type": "broadcast", "event": "x", "payload": {}}, timeout=0.05)
+        else:
+            await is_told.wait()
+            await turns(20)
+        handled.append(message.payload["n"])
+
+    def stop(status: str) -> None:
+        if handled and status == "sent":
+            client.disconnect()
+            is_told.set()
+
+    client.on("heartbeat", stop)
+    channel = client.channel("room", {"config": {"broadcast": {"ack": True}}})
+    await channel.on("broadcast", {"event": "work"}, work).subscribe()
+    for number in range(3):
+        server.broadcast("room", "work", {"n": number})
+    await client.wait_closed()
+    assert handled == [0, 1, 2]
+    assert our_tasks() == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brought eager tasks")
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_disconnect_from_a_handler_that_a_loop_with_eager_tasks_ran_at_once(
+    server: LocalRealtime, client: RealtimeClient, concurrency: int
+) -> None:
+    factory: Any = getattr(asyncio, "eager_task_factory", None)
+    ended: list[str] = []
+
+    async def leave(message: Any) -> None:
+        ended.append(await client.disconnect())
+
+    channel = client.channel("room")
+    channel.on("broadcast", {"event": "*"}, leave, concurrency=concurrency)
+    await channel.subscribe()
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    loop.set_task_factory(factory)
+    try:
+        server.broadcast("room", "x", {})
+        await until(lambda: ended == ["ok"], timeout=3.0)
+        await until(lambda: our_tasks() == [])
+    finally:
+        loop.set_task_factory(before)
+
+
 async def test_disconnect_from_inside_a_status_callback(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:

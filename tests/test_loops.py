@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 from typing import Any
 
@@ -171,13 +172,15 @@ async def test_an_alarm_never_rings_late_and_is_moved_forward_only() -> None:
     loop = asyncio.get_running_loop()
     rung: list[float] = []
     alarm = Alarm(lambda: rung.append(loop.time()))
-    start = loop.time()
-    alarm.set(loop, start + 3600)
-    alarm.set(loop, start + 0.002)
-    alarm.set(loop, start + 3600)  # rings before, finds nothing to do and would be set anew
+    start, context = loop.time(), contextvars.copy_context()
+    alarm.set(loop, start + 3600, context)
+    alarm.set(loop, start + 0.002, context)
+    alarm.set(
+        loop, start + 3600, context
+    )  # rings before, finds nothing to do and would be set anew
     await until(lambda: rung)
     assert rung[0] >= start + 0.002
-    alarm.set(loop, start)
-    alarm.set(loop, None)
+    alarm.set(loop, start, context)
+    alarm.set(loop, None, context)
     await turns()
     assert len(rung) == 1

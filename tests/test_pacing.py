@@ -53,8 +53,8 @@ def test_a_loop_that_lags_does_not_let_a_later_call_overtake() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         async with LocalRealtime() as server:
-            options = {"params": {"apikey": server.anon_key}, "send_limit": (2, 1.0)}
-            async with RealtimeClient(server.ws_url, **options) as client:
+            params = {"apikey": server.anon_key}
+            async with RealtimeClient(server.ws_url, params=params, send_limit=(2, 1.0)) as client:
                 channel = await client.channel("room").subscribe()
                 sent = [channel.send(message(number)) for number in range(4)]
                 # Both that wait are due by now, and half a dozen could go at once.
