@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from . import idioms
 from .compare import unexplained
 from .explained import RULES
 from .javascript_side import SKIPPED, Missing, install
@@ -36,6 +38,24 @@ def test_same_as_the_official_client(scenario: Scenario, records: tuple[Records,
     js, ours = records
     found = unexplained(scenario, js[scenario.id], ours[scenario.id])
     assert not found, "\n".join(["not the same:", *found])
+
+
+def test_the_javascript_of_the_porting_page_is_javascript() -> None:
+    if shutil.which("node") is None:
+        pytest.skip(f"{SKIPPED}: needs Node, and found none")
+    assert idioms.syntax_errors() == []
+
+
+async def test_the_javascript_of_the_porting_page_runs_with_the_official_client(
+    tmp_path: Path,
+) -> None:
+    """Here and not with the other pages, because the packages are installed once for this file."""
+    try:
+        await asyncio.to_thread(install)
+    except Missing as exc:
+        pytest.skip(f"{SKIPPED}: {exc}")
+    played = await idioms.play(tmp_path)
+    assert (played["failures"], played["missing"]) == ([], [])
 
 
 def test_scenarios_have_names_of_their_own() -> None:

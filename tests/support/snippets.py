@@ -108,6 +108,7 @@ async def traffic(server: LocalRealtime) -> AsyncIterator[None]:
             due = {"list": "home", "priority": 3, "due": "2026-01-01T00:00:00+00:00"}
             todo = {"id": number, **due}
             server.insert("todos", todo)
+            server.update("todos", todo)
             server.delete("todos", todo)
             for topic in ("room", "todos"):
                 server.broadcast(topic, "cursor", {"x": number})
