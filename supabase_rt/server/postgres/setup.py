@@ -16,6 +16,7 @@ __all__ = ["MESSAGES_PUBLICATION", "PUBLICATION", "prepare"]
 PUBLICATION = "supabase_realtime"
 MESSAGES_PUBLICATION = "supabase_rt_messages"
 OLDEST = 140_000
+WITH_GENERATED = 180_000
 # Supabase gives its roles all tables of the schema public and leaves the rest to row level
 # security. Done for our own database only: in another one it would open tables.
 OPEN_PUBLIC = """
@@ -102,8 +103,13 @@ async def _run(conn: psycopg.AsyncConnection, purpose: str, statements: str) -> 
 async def _publish(conn: psycopg.AsyncConnection, publication: str) -> None:
     rows = await (await conn.execute("select pubname from pg_publication")).fetchall()
     there = {name for (name,) in rows}
+    # The real server tells of generated columns; the log has them as of PostgreSQL 18, where
+    # without this option a replica identity cannot hold them, either.
+    is_new = conn.info.server_version >= WITH_GENERATED
+    more = sql.SQL(" with (publish_generated_columns = stored)" if is_new else "")
+    mine = sql.Identifier(publication)
     wanted = {
-        publication: sql.SQL("create publication {}").format(sql.Identifier(publication)),
+        publication: sql.SQL("create publication {}{}").format(mine, more),
         # The one of Supabase names the partitions, and is not ours to alter.
         MESSAGES_PUBLICATION: sql.SQL(
             "create publication {} for table realtime.messages"
