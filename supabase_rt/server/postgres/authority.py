@@ -54,7 +54,8 @@ class Authority:
                 return await self._ask(conn, token, sub_topic)
         except psycopg.OperationalError:
             raise
-        except psycopg.Error as exc:
+        except (psycopg.Error, UnicodeError) as exc:
+            # A topic may hold what no text of a database does, such as half a character.
             problem = " ".join(str(exc).split())
         logger.warning("role %r gets no rights on %r: %s", token.role, sub_topic, problem)
         return Rights.none()

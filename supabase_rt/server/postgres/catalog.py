@@ -11,7 +11,15 @@ __all__ = ["Field", "Shape", "published", "read_shape"]
 
 SHAPE = """
 select n.nspname, c.relname, c.relrowsecurity, a.attname, t.typname,
-    format_type(a.atttypid, a.atttypmod),
+    case t.typtype when 'd' then (
+        with recursive base(oid, modifier, kind) as (
+            select t.typbasetype, t.typtypmod, b.typtype from pg_type b where b.oid = t.typbasetype
+          union all
+            select d.typbasetype, d.typtypmod, b.typtype from base
+            join pg_type d on d.oid = base.oid join pg_type b on b.oid = d.typbasetype
+            where base.kind = 'd'
+        ) select format_type(oid, modifier) from base where kind <> 'd'
+    ) else format_type(a.atttypid, a.atttypmod) end,
     coalesce(a.attnum = any(i.indkey), false),
     array(
         select r.rolname::text from pg_roles r
@@ -37,7 +45,11 @@ order by schemaname, tablename
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A column: its ``pg_type`` name, the type to cast to, and the roles that may read it."""
+    """A column: its ``pg_type`` name, the type to cast to, and the roles that may read it.
+
+    In place of a domain the type below it: a value that is not in the WAL is null, which a domain
+    may not allow.
+    """
 
     name: str
     type: str

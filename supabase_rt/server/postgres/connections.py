@@ -15,8 +15,12 @@ from .problems import DatabaseProblem
 __all__ = ["Line", "connect"]
 
 CONNECT_TIMEOUT = 10
-# Values are shown in UTC, as the real server's connections do.
-SESSION = "-c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle=postgres"
+# Values are shown in UTC, as the real server's connections do; nothing else that a database may
+# have been given as its default changes how they are written.
+SESSION = (
+    "-c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle=postgres"
+    " -c bytea_output=hex -c extra_float_digits=1"
+)
 
 # libpq says what is wrong, and not what to do about it.
 REMEDIES = {

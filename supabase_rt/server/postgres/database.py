@@ -210,7 +210,7 @@ class Database:
         async def ask() -> None:
             try:
                 found: list[StoredMessage] | None = await self.replay(sub_topic, wanted)
-            except (psycopg.Error, DatabaseProblem):
+            except (psycopg.Error, DatabaseProblem, UnicodeError):
                 found = None
             done(found)
 

@@ -64,10 +64,10 @@ class DatabaseFeed:
         done: Callable[[str | None], None],
     ) -> None:
         """Subscribe to all entries or none; ``done`` gets the error text, or None."""
-        self.unsubscribe(subscriber)
         try:
             bindings = tuple(Binding.read(entry) for entry in entries)
         except SubscribeFailed as exc:
+            self.unsubscribe(subscriber)
             done(str(exc))
             return
         attempt = self._attempts[subscriber] = object()
@@ -98,14 +98,17 @@ class DatabaseFeed:
                 since = row[0] if row else 0
         except SubscribeFailed as exc:
             problem = str(exc)
-        except (psycopg.Error, DatabaseProblem) as exc:
+        except (psycopg.Error, DatabaseProblem, UnicodeError) as exc:
             logger.warning("a subscription failed: %s", exc)
             problem = '{:error, "Too many database timeouts"}'
         # Meanwhile the channel may have left, or subscribed anew with another token.
         if self._attempts.get(subscriber) is not attempt:
             return
         del self._attempts[subscriber]
+        before = self._subscriptions.pop(subscriber, None)
         if problem is None:
+            # With a new token it goes on where it was: nothing is missed in between.
+            since = since if before is None else before.since
             found = Subscription(subscriber, role, claims, bindings, since)
             self._subscriptions[subscriber] = found
         done(problem)
@@ -149,9 +152,9 @@ class DatabaseFeed:
             mine = [changes[nth] for nth in numbers]
             try:
                 found = await self._tell_table(oid, mine)
-            except psycopg.OperationalError:
+            except (psycopg.OperationalError, DatabaseProblem):
                 raise
-            except psycopg.Error:
+            except Exception:
                 # A column that changed its type under a filter, for instance.
                 name = f"{mine[0].relation.schema}.{mine[0].relation.name}"
                 logger.exception("changes of %s could not be told", name)
@@ -276,7 +279,7 @@ class DatabaseFeed:
     ) -> Callable[[], None]:
         def send() -> None:
             # It may have left while the database was asked.
-            if self._subscriptions.get(subscription.subscriber) is subscription:
+            if subscription.subscriber in self._subscriptions:
                 subscription.subscriber.deliver_change(kind, ids, data)
 
         return send

@@ -84,6 +84,9 @@ class Follower:
                 logger.warning(
                     "the database is not followed: %s; next attempt in %.1f s", problem, delay
                 )
+            except Exception:
+                # Our own mistake; without a word all changes would cease.
+                logger.exception("the database is not followed; next attempt in %.1f s", delay)
             await self.close()
             self._batch.clear()
             self._begun = None
