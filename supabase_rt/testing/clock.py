@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import Self
 
 __all__ = ["FakeClock"]
@@ -46,12 +45,7 @@ class FakeClock:
             ) from None
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Nothing to do: the loop keeps its time until it ends."""
 
     async def advance(self, seconds: float, *, step: float = STEP, settle: float = SETTLE) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from ..server import Faults, Happening, LocalRealtime, Reached, Received
@@ -82,12 +81,7 @@ class ThreadedRealtime:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
