@@ -87,7 +87,7 @@ def instrument(
         meter_provider: the global one by default.
     """
     realtime = getattr(client, "realtime", client)
-    blocking = getattr(realtime, "_client", None)
+    blocking = getattr(realtime, "_inner", None)
     if isinstance(blocking, RealtimeClient):
         realtime = blocking
     elif not isinstance(realtime, RealtimeClient):

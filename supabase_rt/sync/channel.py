@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from .. import ChannelState
 from .. import RealtimeChannel as AsyncChannel
 from .background import ask, call, threaded
+from .facade import Decorator, Facade
 
 __all__ = ["RealtimeChannel", "Stream"]
 
@@ -41,68 +41,53 @@ class Stream(Generic[P]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class RealtimeChannel:
+class RealtimeChannel(Facade[AsyncChannel]):
     """One topic of one client: made by ``client.channel(topic, opts)``.
 
     The methods are those of ``supabase_rt.RealtimeChannel``; each waits for its result.
     """
 
     def __init__(self, channel: AsyncChannel) -> None:
-        self._channel = channel
+        self._inner = channel
 
     @property
     def topic(self) -> str:
         """The topic on the wire: ``realtime:room``."""
-        return self._channel.topic
+        return self._inner.topic
 
     @property
     def sub_topic(self) -> str:
         """The topic as given to ``client.channel``: ``room``."""
-        return self._channel.sub_topic
+        return self._inner.sub_topic
 
     @property
     def state(self) -> ChannelState:
         """Where the channel is in its life."""
-        return self._channel.state
+        return self._inner.state
 
     @property
     def params(self) -> dict[str, Any]:
         """The options in their merged form, ``{"config": {...}}``."""
-        return self._channel.params
+        return self._inner.params
 
     @property
     def joined_once(self) -> bool:
         """Whether ``subscribe`` was ever called."""
-        return self._channel.joined_once
+        return self._inner.joined_once
 
     @property
     def private(self) -> bool:
         """Whether the policies on ``realtime.messages`` decide who may read and write."""
-        return self._channel.private
+        return self._inner.private
 
     @property
     def last_downtime(self) -> float | None:
         """Seconds between the last loss and the rejoin after it; None before the first."""
-        return self._channel.last_downtime
-
-    def __repr__(self) -> str:
-        return f"<sync {self._channel!r}>"
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            # Its error names the Python spelling of a JavaScript name.
-            getattr(self._channel, name)
-            raise AttributeError(f"{name!r} is not offered by the blocking channel")
+        return self._inner.last_downtime
 
     # -- listening -------------------------------------------------------------------------
 
@@ -116,30 +101,24 @@ class RealtimeChannel:
         and must not call blocking methods.
         """
         if handler is not None:
-            ask(self._channel.on, type, filter, threaded(handler), **options)
+            ask(self._inner.on, type, filter, threaded(handler), **options)
             return self
-        register = ask(self._channel.on, type, filter, **options)
-
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            ask(register, threaded(function))
-            return function
-
-        return decorate
+        return Decorator(ask(self._inner.on, type, filter, **options))
 
     def once(self, type: str, filter: Any, handler: Callable[..., Any], **options: Any) -> Self:
         """Call ``handler`` for the first event that fits, then never again. See ``on``."""
-        ask(self._channel.once, type, filter, threaded(handler), **options)
+        ask(self._inner.once, type, filter, threaded(handler), **options)
         return self
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
         """Remove handlers: of a type, of one filter of it, or one function. See ``on``."""
         wrapped = None if handler is None else threaded(handler)
-        ask(self._channel.off, type, filter, wrapped)
+        ask(self._inner.off, type, filter, wrapped)
         return self
 
     def stream(self, type: str, filter: Any, maxsize: int = 1000, **options: Any) -> Stream[Any]:
         """The same events as a blocking iterator, from this call on. See ``on``."""
-        return Stream(ask(self._channel.stream, type, filter, maxsize, **options))
+        return Stream(ask(self._inner.stream, type, filter, maxsize, **options))
 
     def wait_for(
         self,
@@ -153,7 +132,7 @@ class RealtimeChannel:
 
         ``timeout`` in seconds, None to wait for ever; raises ``TimedOut`` after it.
         """
-        return call(self._channel.wait_for, type, filter, check, timeout, **options)
+        return call(self._inner.wait_for, type, filter, check, timeout, **options)
 
     # -- joining and leaving ---------------------------------------------------------------
 
@@ -167,21 +146,21 @@ class RealtimeChannel:
         ``TimedOut``; raising does not unsubscribe.
         """
         wrapped = None if callback is None else threaded(callback)
-        call(self._channel.subscribe, wrapped, timeout)
+        call(self._inner.subscribe, wrapped, timeout)
         return self
 
     def ready(self, timeout: float | None = None) -> None:
         """Wait until database changes really flow. Raises ``TimedOut`` or ``SubscribeError``."""
-        call(self._channel.ready, timeout)
+        call(self._inner.ready, timeout)
 
     def unsubscribe(self, timeout: float | None = None) -> str:
         """Leave the channel: ``"ok"``, ``"timed out"`` or ``"error"``; it is closed in each."""
-        result: str = call(self._channel.unsubscribe, timeout)
+        result: str = call(self._inner.unsubscribe, timeout)
         return result
 
     def teardown(self) -> None:
         """Drop the channel here, without a word to the server."""
-        ask(self._channel.teardown)
+        ask(self._inner.teardown)
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -193,14 +172,14 @@ class RealtimeChannel:
         Returns ``"ok"``, ``"error"`` or ``"timed out"``; raises ``ValueError`` or ``TypeError``
         for what cannot be sent.
         """
-        result: str = call(self._channel.send, args, opts, **options)
+        result: str = call(self._inner.send, args, opts, **options)
         return result
 
     def http_send(
         self, event: str, payload: Any, opts: Mapping[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
         """Send a broadcast over HTTP: ``{"success": True}``, or ``SendError`` is raised."""
-        result: dict[str, Any] = call(self._channel.http_send, event, payload, opts, **options)
+        result: dict[str, Any] = call(self._inner.http_send, event, payload, opts, **options)
         return result
 
     # -- presence --------------------------------------------------------------------------
@@ -209,15 +188,15 @@ class RealtimeChannel:
         self, payload: Mapping[str, Any], opts: Mapping[str, Any] | None = None, **options: Any
     ) -> str:
         """Be present with ``payload``: ``"ok"``, ``"error"`` or ``"timed out"``."""
-        result: str = call(self._channel.track, payload, opts, **options)
+        result: str = call(self._inner.track, payload, opts, **options)
         return result
 
     def untrack(self, opts: Mapping[str, Any] | None = None, **options: Any) -> str:
         """Be present no more: ``"ok"``, ``"error"`` or ``"timed out"``."""
-        result: str = call(self._channel.untrack, opts, **options)
+        result: str = call(self._inner.untrack, opts, **options)
         return result
 
     def presence_state(self) -> dict[str, list[dict[str, Any]]]:
         """Who is present now: ``{key: [{"presence_ref": ..., ...}]}``, a copy."""
-        state: dict[str, list[dict[str, Any]]] = ask(self._channel.presence_state)
+        state: dict[str, list[dict[str, Any]]] = ask(self._inner.presence_state)
         return state

@@ -6,15 +6,16 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from types import FrameType
+from typing import Any, Never, Self, TypeVar
 
 from .. import ConnectionState, Health
 from .. import RealtimeClient as AsyncClient
 from .background import around, ask, begin, call, on_exit, result_of, threaded
 from .channel import RealtimeChannel
+from .facade import Decorator, Facade
 
-__all__ = ["RealtimeClient"]
+__all__ = ["RealtimeClient", "threaded_options"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -22,15 +23,15 @@ RUN_IN_THREADS = ("access_token", "heartbeat_callback")
 """Options that are called by the loop, and may block in a blocking program."""
 
 
-class RealtimeClient:
+class RealtimeClient(Facade[AsyncClient]):
     """A blocking client of one Realtime service.
 
     Takes the arguments of ``supabase_rt.RealtimeClient``; ``access_token`` and
     ``heartbeat_callback`` are called in worker threads.
     """
 
-    def __init__(self, endpoint: str, **options: Any) -> None:
-        self._start(AsyncClient(endpoint, **_threaded_options(options)))
+    def __init__(self, endpoint: str, *wrong: Never, **options: Any) -> None:
+        self._start(AsyncClient(endpoint, *wrong, **threaded_options(options)))
 
     @classmethod
     def _of(cls, client: AsyncClient) -> Self:
@@ -39,42 +40,41 @@ class RealtimeClient:
         return made
 
     def _start(self, client: AsyncClient) -> None:
-        self._client = client
+        self._inner = client
         self._facades: list[RealtimeChannel] = []
         on_exit(client)
 
-    async def leave(self) -> None:
+    async def _leave(self) -> None:
         """In the loop: leave every channel and disconnect."""
-        await self._client.__aexit__(None, None, None)
-
-    def __repr__(self) -> str:
-        return f"<sync {self._client!r}>"
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "_client":
-                raise AttributeError(name)
-            # Its error names the Python spelling of a JavaScript name.
-            getattr(self._client, name)
-            raise AttributeError(f"{name!r} is not offered by the blocking client")
+        await self._inner.__aexit__(None, None, None)
 
     # -- channels --------------------------------------------------------------------------
 
-    def channel(self, topic: str, opts: Mapping[str, Any] | None = None) -> RealtimeChannel:
-        """The channel of ``topic``: the live one, or a new one."""
-        found: RealtimeChannel = ask(self._channel, topic, opts)
+    def channel(
+        self,
+        topic: str,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        resubscribe_after: float | None = None,
+        **unknown: Never,
+    ) -> RealtimeChannel:
+        """The channel of ``topic``: the live one, or a new one.
+
+        Options and errors are those of ``supabase_rt.RealtimeClient.channel``.
+        """
+        options = {"resubscribe_after": resubscribe_after, **unknown}
+        found: RealtimeChannel = ask(self._channel, topic, opts, **options)
         return found
 
-    def _channel(self, topic: str, opts: Any) -> RealtimeChannel:
+    def _channel(self, topic: str, opts: Any, **options: Any) -> RealtimeChannel:
         """In the loop, as all that touches the facades."""
-        channel = self._client.channel(topic, opts)
-        return next(each for each in self._channels() if each._channel is channel)
+        channel = self._inner.channel(topic, opts, **options)
+        return next(each for each in self._channels() if each._inner is channel)
 
     def _channels(self) -> list[RealtimeChannel]:
         """One facade for each live channel, as long as it lives."""
-        known = {each._channel: each for each in self._facades}
-        live = self._client.channels
+        known = {each._inner: each for each in self._facades}
+        live = self._inner.channels
         self._facades = [known.get(channel) or RealtimeChannel(channel) for channel in live]
         return list(self._facades)
 
@@ -96,36 +96,31 @@ class RealtimeClient:
 
     def remove_all_channels(self) -> list[str]:
         """Leave every channel, then disconnect; one status for each channel."""
-        result: list[str] = call(self._client.remove_all_channels)
+        result: list[str] = call(self._inner.remove_all_channels)
         return result
 
     # -- the socket ------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Open the socket. Raises ``ConnectionFailed`` if that fails at once."""
-        call(self._client.connect)
+        call(self._inner.connect)
 
     def disconnect(self, code: int = 1000, reason: str = "") -> str:
         """Close the socket; channels stay, and rejoin on the next ``connect``."""
-        result: str = call(self._client.disconnect, code, reason)
+        result: str = call(self._inner.disconnect, code, reason)
         return result
 
     def __enter__(self) -> Self:
         """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
-        call(self._client.__aenter__)
+        call(self._inner.__aenter__)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Leave every channel, then disconnect."""
-        call(self.leave)
+        call(self._leave)
 
     def run(self, *, drain_timeout: float | None = None) -> None:
         """Stay until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
@@ -133,58 +128,58 @@ class RealtimeClient:
         Handlers get ``drain_timeout`` seconds (the client's by default) to finish what waits for
         them. Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
         """
-        running = begin(self._client.run_forever, drain_timeout=drain_timeout)
-        with _signals(lambda: begin(self.leave)):
+        running = begin(self._inner.run_forever, drain_timeout=drain_timeout)
+        with _signals(lambda: begin(self._leave)):
             result_of(running)
 
     def wait_closed(self) -> None:
         """Wait until the client is closed for good; raises ``GaveUp`` if it gave up."""
-        call(self._client.wait_closed)
+        call(self._inner.wait_closed)
 
     def connection_state(self) -> ConnectionState:
         """``connecting``, ``open``, ``closing`` or ``closed``."""
-        return self._client.connection_state()
+        return self._inner.connection_state()
 
     def is_connected(self) -> bool:
         """Whether the socket is open."""
-        return self._client.is_connected()
+        return self._inner.is_connected()
 
     def is_connecting(self) -> bool:
         """Whether a socket is being opened, or waited for between two attempts."""
-        return self._client.is_connecting()
+        return self._inner.is_connecting()
 
     def is_disconnecting(self) -> bool:
         """Whether the socket is being closed."""
-        return self._client.is_disconnecting()
+        return self._inner.is_disconnecting()
 
     def endpoint_url(self) -> str:
         """The URL of the socket, with the key."""
-        return self._client.endpoint_url()
+        return self._inner.endpoint_url()
 
     def set_auth(self, token: str | None = None) -> None:
         """Use ``token`` from now on, or ask ``access_token`` again."""
-        call(self._client.set_auth, token)
+        call(self._inner.set_auth, token)
 
     @property
     def access_token_value(self) -> str | None:
         """The token in use."""
-        return self._client.access_token_value
+        return self._inner.access_token_value
 
     def send_heartbeat(self) -> None:
         """Send a heartbeat now."""
-        call(self._client.send_heartbeat)
+        call(self._inner.send_heartbeat)
 
     def on_heartbeat(self, callback: Callable[..., Any]) -> None:
         """The one callback for heartbeats, ``(status, latency)``; in a worker thread."""
-        ask(self._client.on_heartbeat, threaded(callback))
+        ask(self._inner.on_heartbeat, threaded(callback))
 
     def push(self, message: Mapping[str, Any]) -> None:
         """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is."""
-        ask(self._client.push, message)
+        ask(self._inner.push, message)
 
     def health(self) -> Health:
         """How the client is doing."""
-        found: Health = ask(self._client.health)
+        found: Health = ask(self._inner.health)
         return found
 
     # -- events ----------------------------------------------------------------------------
@@ -195,26 +190,21 @@ class RealtimeClient:
         Without ``handler`` it is a decorator. The events are those of
         ``supabase_rt.RealtimeClient.on``.
         """
-        return self._listen(self._client.on, name, handler)
+        return self._listen(self._inner.on, name, handler)
 
     def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
         """As ``on``, for the next event only."""
-        return self._listen(self._client.once, name, handler)
+        return self._listen(self._inner.once, name, handler)
 
     def _listen(self, register: Any, name: str, handler: Callable[..., Any] | None) -> Any:
         if handler is not None:
             ask(register, name, threaded(handler))
             return self
-
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            ask(register, name, threaded(function))
-            return function
-
-        return decorate
+        return Decorator(ask(register, name))
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
         """Remove ``handler`` from the event ``name``, or all handlers of it."""
-        ask(self._client.off, name, None if handler is None else threaded(handler))
+        ask(self._inner.off, name, None if handler is None else threaded(handler))
         return self
 
     def on_error(self, handler: Handler) -> Handler:
@@ -222,7 +212,7 @@ class RealtimeClient:
 
         In a worker thread; a decorator as it stands. Returns ``handler``.
         """
-        ask(self._client.on_error, threaded(handler))
+        ask(self._inner.on_error, threaded(handler))
         return handler
 
     def use(self, middleware: Handler) -> Handler:
@@ -231,11 +221,12 @@ class RealtimeClient:
         A plain one runs in a worker thread, and its ``call_next(event)`` returns when the handler
         does; an ``async`` one runs in the background loop. See ``supabase_rt.RealtimeClient.use``.
         """
-        ask(self._client.use, around(middleware))
+        ask(self._inner.use, around(middleware))
         return middleware
 
 
-def _threaded_options(options: dict[str, Any]) -> dict[str, Any]:
+def threaded_options(options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` of a client, for the loop to call."""
     return {
         name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
         for name, value in options.items()

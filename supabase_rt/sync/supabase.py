@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Never, Self
 
 from .. import SupabaseClient as AsyncSupabaseClient
 from .background import call
 from .channel import RealtimeChannel
-from .client import RealtimeClient, _threaded_options
+from .client import RealtimeClient, threaded_options
+from .facade import Facade
 
 __all__ = ["SupabaseClient", "create_client"]
 
 
-class SupabaseClient:
+class SupabaseClient(Facade[AsyncSupabaseClient]):
     """A Supabase project, blocking: its Realtime client, and the methods of supabase-js.
 
     ``auth``, ``from_()``, ``rpc()``, ``storage`` and ``functions`` (``supabase-rt[full]``) are
     the same clients as in ``supabase_rt``, with calls that wait.
     """
 
-    def __init__(self, url: str, key: str, **options: Any) -> None:
-        options = _threaded_options(options)
+    def __init__(self, url: str, key: str, *wrong: Never, **options: Any) -> None:
+        options = threaded_options(options)
         if isinstance(options.get("realtime"), Mapping):
-            options["realtime"] = _threaded_options(dict(options["realtime"]))
-        self._supabase = AsyncSupabaseClient(url, key, **options)
+            options["realtime"] = threaded_options(dict(options["realtime"]))
+        self._inner = AsyncSupabaseClient(url, key, *wrong, **options)
         self.supabase_url = url
-        self.realtime: RealtimeClient = RealtimeClient._of(self._supabase.realtime)
+        self.realtime: RealtimeClient = RealtimeClient._of(self._inner.realtime)
 
-    def __repr__(self) -> str:
-        return f"<sync {self._supabase!r}>"
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "_supabase":
-                raise AttributeError(name)
-            getattr(self._supabase, name)
-            raise AttributeError(f"{name!r} is not offered by the blocking client")
-
-    def channel(self, name: str, opts: Mapping[str, Any] | None = None) -> RealtimeChannel:
+    def channel(
+        self,
+        name: str,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        resubscribe_after: float | None = None,
+        **unknown: Never,
+    ) -> RealtimeChannel:
         """See ``RealtimeClient.channel``."""
-        return self.realtime.channel(name, opts)
+        return self.realtime.channel(name, opts, resubscribe_after=resubscribe_after, **unknown)
 
     def get_channels(self) -> list[RealtimeChannel]:
         """See ``RealtimeClient.get_channels``."""
@@ -60,21 +56,21 @@ class SupabaseClient:
     @property
     def auth(self) -> Any:
         """Sign-up, sign-in and sessions."""
-        return _Blocking(self._supabase.auth)
+        return _Blocking(self._inner.auth)
 
     @property
     def storage(self) -> Any:
         """Buckets and files."""
-        return _Blocking(self._supabase.storage)
+        return _Blocking(self._inner.storage)
 
     @property
     def functions(self) -> Any:
         """Edge functions."""
-        return _Blocking(self._supabase.functions)
+        return _Blocking(self._inner.functions)
 
     def from_(self, table: str) -> Any:
         """A query on ``table``: ``supabase.from_("todos").select("*").execute()``."""
-        return _Blocking(self._supabase.from_(table))
+        return _Blocking(self._inner.from_(table))
 
     def table(self, table: str) -> Any:
         """Another name of ``from_``."""
@@ -82,26 +78,21 @@ class SupabaseClient:
 
     def schema(self, name: str) -> Any:
         """A client of another schema, with ``from_`` and ``rpc``."""
-        return _Blocking(self._supabase.schema(name))
+        return _Blocking(self._inner.schema(name))
 
     def rpc(self, fn: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Call a function of the database."""
-        return _Blocking(self._supabase.rpc(fn, args, **options))
+        return _Blocking(self._inner.rpc(fn, args, **options))
 
     def close(self) -> None:
         """Leave every channel, disconnect, and close the connections of the other services."""
-        call(self._supabase.aclose)
+        call(self._inner.aclose)
 
     def __enter__(self) -> Self:
         """Nothing is opened here: ``subscribe()`` and the first request do that."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -129,9 +120,9 @@ def _blocking(found: Any) -> Any:
     return _Blocking(found) if type(found).__name__.startswith("Async") else found
 
 
-def create_client(url: str, key: str, **options: Any) -> SupabaseClient:
+def create_client(url: str, key: str, *wrong: Never, **options: Any) -> SupabaseClient:
     """A blocking client of the project at ``url``; the arguments of ``supabase_rt.create_client``.
 
     Raises ``ValueError`` or ``TypeError`` for an unusable URL or option.
     """
-    return SupabaseClient(url, key, **options)
+    return SupabaseClient(url, key, *wrong, **options)

@@ -177,6 +177,21 @@ def test_a_decorator_registers_and_keeps_the_function(make: Make, local: LocalRe
     assert got.next().payload["n"] == 1
 
 
+def test_a_handler_that_was_called_instead_of_passed_is_explained(make: Make) -> None:
+    supabase = make()
+    channel = supabase.channel("room")
+    for decorator in (channel.on("broadcast", {"event": "*"}), supabase.realtime.on("open")):
+        with pytest.raises(AttributeError, match="was the handler called"):
+            decorator.subscribe()
+
+
+def test_options_in_another_form_are_explained(make: Make) -> None:
+    channel = make().channel
+    with pytest.raises(ValueError, match=r"channel\('room', {"):
+        channel("room", config={"private": True})
+    assert channel("room", resubscribe_after=60) == channel("room", resubscribe_after=60)
+
+
 def test_sends_have_results(make: Make) -> None:
     config = {"config": {"broadcast": {"self": True, "ack": True}}}
     got = Got()
