@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import psycopg
 
@@ -72,11 +72,6 @@ class Shape:
     def key(self) -> tuple[Field, ...]:
         """The columns of the primary key."""
         return tuple(field for field in self.fields if field.is_key)
-
-    @property
-    def by_name(self) -> Mapping[str, Field]:
-        """The columns by name."""
-        return {field.name: field for field in self.fields}
 
 
 async def read_shape(conn: psycopg.AsyncConnection, oid: int, roles: Iterable[str]) -> Shape | None:
