@@ -10,18 +10,21 @@ from typing import Any, Final
 from ..errors import DecodeError
 from .messages import loads
 
-__all__ = ["check_token", "expires_at", "is_jwt"]
+__all__ = ["check_token", "claims_of", "expires_at", "is_jwt"]
 
 _JWT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 
 
-def _objects(token: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The header and the claims, where the token has both."""
+def claims_of(token: Any) -> dict[str, Any] | None:
+    """What a JWT says of itself, or None for what has not the form of one. Never raises.
+
+    Nothing of it is judged, the signature above all.
+    """
     match = _JWT.fullmatch(token) if isinstance(token, str) else None
     if match is None:
         return None
     header, claims = (_object(part) for part in match.groups())
-    return None if header is None or claims is None else (header, claims)
+    return None if header is None else claims
 
 
 def _object(part: str) -> dict[str, Any] | None:
@@ -33,12 +36,12 @@ def _object(part: str) -> dict[str, Any] | None:
 
 
 def is_jwt(token: Any) -> bool:
-    """Whether ``token`` has the form of a JWT; its signature and claims are not judged.
+    """Whether ``token`` has the form of a JWT.
 
     An ``sb_...`` key has not: only the gateway of a hosted project turns it into one (protocol
     reference, section 1.3).
     """
-    return _objects(token) is not None
+    return claims_of(token) is not None
 
 
 def expires_at(token: Any) -> float | None:
@@ -46,8 +49,7 @@ def expires_at(token: Any) -> float | None:
 
     The signature is not checked; this only says when a refresh is due. Never raises.
     """
-    objects = _objects(token)
-    expiry = objects[1].get("exp") if objects else None
+    expiry = (claims_of(token) or {}).get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
         return None
     try:

@@ -81,7 +81,7 @@ async def _examine(options: argparse.Namespace, report: Report) -> None:
 
 
 def _role(token: str) -> str:
-    from ..doctor.network import claims_of
+    from ...protocol.tokens import claims_of
 
     role: Any = (claims_of(token) or {}).get("role")
     return role if isinstance(role, str) else "anon"

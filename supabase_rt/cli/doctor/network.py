@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import socket
 import ssl
 import time
 import urllib.parse
-from typing import Any
 
+from ...protocol.tokens import claims_of, expires_at
 from .result import Report
 
-__all__ = ["check_network", "claims_of"]
+__all__ = ["check_network"]
 
 DAY = 86400
 
@@ -88,18 +86,6 @@ async def _check_port(report: Report, host: str, port: int, secure: bool, timeou
 # -- the key -------------------------------------------------------------------------------
 
 
-def claims_of(token: str) -> dict[str, Any] | None:
-    """What a JWT says of itself; None where it is none. The signature is not judged."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _check_key(report: Report, key: str) -> None:
     """The value is never shown: what is printed here gets pasted into issues."""
     if key.startswith("sb_publishable_"):
@@ -114,8 +100,8 @@ def _check_key(report: Report, key: str) -> None:
             "key", "neither a JWT nor an sb_… key", "copy it again from the project's API settings"
         )
         return
-    expiry = claims.get("exp")
-    left = expiry - time.time() if isinstance(expiry, int | float) else None
+    expiry = expires_at(key)
+    left = None if expiry is None else expiry - time.time()
     role = claims.get("role")
     if left is not None and left <= 0:
         report.fail("key", f"a JWT that expired {_ago(-left)} ago", "use a fresh one")
