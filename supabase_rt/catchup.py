@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import logging
 import time
 from collections import deque
@@ -21,40 +20,27 @@ from typing import Any, Final, Protocol
 from .backfill import Backfill
 from .core import Core
 from .errors import DecodeError, RealtimeError
+from .handover import Feed, Unhandled
 from .logs import facts
+from .memory import Memory
 from .outcome import Waiting
 from .protocol.backfill import Backfiller, Fetch, Handle
 from .protocol.changes import BackfilledChange, PostgresChange, PostgresData
 from .protocol.columns import convert_row
 from .protocol.ledger import Mark, Notes
-from .protocol.messages import plain
 from .protocol.pages import BackfillPage
 from .registration import Registration, Reports
 
-__all__ = ["CatchingUp", "CatchupReports", "Feeder", "Unhandled", "catching_up"]
+__all__ = ["CatchingUp", "catching_up"]
 
 log: Final = logging.getLogger("supabase_rt.backfill")
 
-COLUMNS: Final = "columns"
-"""The note that keeps the types of the columns, for rows that are read after a restart."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 
 
-class Unhandled(Exception):
-    """Raised by a handler of ours that could not hand its event on; nobody is told."""
-
-
-class Feeder:
-    """A handler of ours that waits for a reader of the user's."""
-
-    def release(self) -> None:
-        """The worker should end: stop waiting."""
-        raise NotImplementedError
-
-
-class CatchupReports(Protocol):
-    """What a catching up registration tells beside what every one does."""
+class CatchupReports(Reports, Protocol):
+    """Where one that catches up tells more than every registration does."""
 
     def client_event(self, name: str, *args: Any) -> None: ...
     def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None: ...
@@ -70,14 +56,13 @@ class CatchingUp(Registration):
     def __init__(
         self,
         handler: Callable[..., Any],
-        reports: Reports,
+        reports: CatchupReports,
         *,
         backfill: Backfill,
         read: Callable[[BackfillPage], Coroutine[Any, Any, Any]],
         page: BackfillPage,
         event: str,
         name: str,
-        tell: CatchupReports,
         **options: Any,
     ) -> None:
         super().__init__(handler, reports, **options)
@@ -89,19 +74,12 @@ class CatchingUp(Registration):
         self._read = read
         self._page = page
         self._event = event.upper()
-        self._store_name = name
-        self._tell = tell
+        self._tell = reports
+        self._memory = Memory(backfill.store, name)
         self._machine = Backfiller(backfill.ledger(), self._maxsize)
-        self._is_loaded = backfill.store is None
         self._is_over = False
-        self._unsaved = Notes({}, [])
-        self._columns: Any = None
-        self._columns_seen: Any = None
         self._has_failed = self._is_released = False
-        given: object = handler
-        self._release: Callable[[], None] | None = (
-            given.release if isinstance(given, Feeder) else None
-        )
+        self._feed = handler if isinstance(handler, Feed) else None
         self._failures = 0
         self._reading: asyncio.Future[Any] | None = None
         self._missed_since: float | None = None
@@ -111,7 +89,7 @@ class CatchingUp(Registration):
     @property
     def store_name(self) -> str:
         """The name under which a store knows it."""
-        return self._store_name
+        return self._memory.name
 
     @property
     def options(self) -> dict[str, Any]:
@@ -177,7 +155,7 @@ class CatchingUp(Registration):
         """Where the row stands, if reading could bring this change too."""
         data, ledger = change._data, self._machine.ledger
         if data.columns is not None and data.type != "DELETE":
-            self._columns_seen = data.columns
+            self._memory.saw(data.columns)
         if data.type == "DELETE" or (data.type == "UPDATE" and ledger.by_key):
             return None
         try:
@@ -190,11 +168,11 @@ class CatchingUp(Registration):
     async def work(self) -> None:
         """Do one step after the other, until told to stop and nothing is left."""
         while True:
-            if not self._is_loaded and not await self._load():
+            if not self._memory.is_loaded and not await self._load():
                 return
             step = self._machine.next()
             is_ending = self._stopping or self._ended
-            if is_ending and self._release is not None:
+            if is_ending and self._feed is not None:
                 # Nobody may be reading the stream; what waits keeps until there is a link again.
                 return
             if isinstance(step, Handle):
@@ -239,7 +217,7 @@ class CatchingUp(Registration):
             type=kind,
             schema=self._page.schema,
             table=self._page.table,
-            columns=self._columns_seen if self._columns_seen is not None else self._columns,
+            columns=self._memory.columns,
             record=dict(row),
             old_record={},
         )
@@ -340,12 +318,9 @@ class CatchingUp(Registration):
 
     async def _load(self) -> bool:
         """Take over what the store knows; False where the worker should end."""
-        assert self._backfill.store is not None
         while not (self._stopping or self._ended):
             try:
-                notes = dict(await self._backfill.store.load(self._store_name))
-                self._columns = json.loads(notes.pop(COLUMNS, "null"))
-                self._machine.ledger.restore(notes)
+                await self._memory.load(self._machine.ledger)
             except Exception as exc:
                 self._tell.error(exc, None, self.handler)
                 words = "%s: cannot load what was handled before"
@@ -354,7 +329,6 @@ class CatchingUp(Registration):
                 await self._pause_at_least(min(LONGEST_PAUSE, FIRST_PAUSE * self._failures))
             else:
                 self._failures = 0
-                self._is_loaded = True
                 if self.is_primed:
                     # Missed since the last life, not since this one began.
                     self._missed_since = self._machine.ledger.heard_until
@@ -363,40 +337,19 @@ class CatchingUp(Registration):
         return False
 
     async def _save(self, notes: Notes) -> None:
-        store = self._backfill.store
-        if store is None:
-            return
-        put, remove = {**self._unsaved.put, **notes.put}, [*self._unsaved.remove, *notes.remove]
-        self._note_columns(put)
-        if not put and not remove:
-            return
-        # Kept for the next time where it fails or is cancelled: until then a restart would bring
-        # the event again.
-        self._unsaved = Notes(put, remove)
         try:
-            await store.save(self._store_name, put, remove)
+            await self._memory.save(notes)
         except Exception as exc:
             self._tell.error(exc, None, self.handler)
             words = "%s: cannot record what was handled"
             log.exception(words, self.source, extra=self._facts(exc))
-        else:
-            self._unsaved = Notes({}, [])
-
-    def _note_columns(self, put: dict[str, str]) -> None:
-        seen, self._columns_seen = self._columns_seen, None
-        if seen is None:
-            return
-        columns = plain(seen)
-        if columns and columns != self._columns:
-            self._columns = columns
-            put[COLUMNS] = json.dumps(columns)
 
     # -- the end -------------------------------------------------------------------------
 
     def stop(self) -> asyncio.Task[None] | None:
         worker = super().stop()
-        if self._release is not None:
-            self._release()
+        if self._feed is not None:
+            self._feed.release()
         if self._reading is not None:
             self._reading.cancel()
         return worker
@@ -439,7 +392,6 @@ def catching_up(
         page=page,
         event=event,
         name=_free(backfill.name or default, taken),
-        tell=core.dispatch,
         source=topic,
         **options,
     )

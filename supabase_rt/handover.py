@@ -11,13 +11,16 @@ import asyncio
 import weakref
 from typing import Any, TypeVar
 
-from .catchup import Feeder, Unhandled
 from .registration import Reports
 from .stream import Stream
 
-__all__ = ["Feed", "HandOver"]
+__all__ = ["Feed", "HandOver", "Unhandled"]
 
 P = TypeVar("P")
+
+
+class Unhandled(Exception):
+    """Raised by a feed that could not hand its event on; nobody is told."""
 
 
 class HandOver(Stream[P]):
@@ -58,7 +61,7 @@ class HandOver(Stream[P]):
         super().__del__()
 
 
-class Feed(Feeder):
+class Feed:
     """The handler that feeds a stream, which somebody else keeps."""
 
     def __init__(self, stream: HandOver[Any]) -> None:

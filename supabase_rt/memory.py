@@ -1,0 +1,67 @@
+"""What a registration that catches up remembers in a store, across restarts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from .protocol.ledger import Ledger, Notes
+from .protocol.messages import plain
+from .stores import BackfillStore
+
+__all__ = ["Memory"]
+
+COLUMNS: Final = "columns"
+"""The note that keeps the types of the columns, for rows that are read after a restart."""
+
+
+class Memory:
+    """The notes of one registration in ``store``, under its ``name``; without a store nothing."""
+
+    def __init__(self, store: BackfillStore | None, name: str) -> None:
+        self.name = name
+        self.is_loaded: bool = store is None
+        self._store = store
+        self._unsaved = Notes({}, [])
+        self._columns: Any = None
+        self._seen: Any = None
+
+    @property
+    def columns(self) -> Any:
+        """The types of the columns, where a change has ever told them."""
+        return self._columns if self._seen is None else self._seen
+
+    def saw(self, columns: Any) -> None:
+        """A change told them; on the reader's stack, so they are looked at when notes are saved."""
+        self._seen = columns
+
+    async def load(self, ledger: Ledger) -> None:
+        """Give ``ledger`` what the store knows; raises what the store does, and for nonsense."""
+        assert self._store is not None
+        notes = dict(await self._store.load(self.name))
+        self._columns = json.loads(notes.pop(COLUMNS, "null"))
+        ledger.restore(notes)
+        self.is_loaded = True
+
+    async def save(self, notes: Notes) -> None:
+        """Record ``notes``. What the store refuses by raising is kept for the next time."""
+        if self._store is None:
+            return
+        put = {**self._unsaved.put, **notes.put}
+        remove = [*self._unsaved.remove, *notes.remove]
+        self._note_columns(put)
+        if not put and not remove:
+            return
+        # Cancelled, too: until it is recorded a restart would bring the event again.
+        self._unsaved = Notes(put, remove)
+        await self._store.save(self.name, put, remove)
+        self._unsaved = Notes({}, [])
+
+    def _note_columns(self, put: dict[str, str]) -> None:
+        seen, self._seen = self._seen, None
+        if seen is None:
+            return
+        columns = plain(seen)
+        if columns and columns != self._columns:
+            self._columns = columns
+            put[COLUMNS] = json.dumps(columns)
