@@ -55,4 +55,6 @@ async def run_program(
         await process.wait()
         raise
     assert process.returncode is not None
-    return Program(process.returncode, (seen + out).decode(), err.decode())
+    # In its debug mode asyncio also tells of steps that took long, as they do on a busy machine.
+    told = [line for line in err.decode().splitlines(True) if not line.startswith("Executing <")]
+    return Program(process.returncode, (seen + out).decode(), "".join(told))
