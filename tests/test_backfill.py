@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from supabase_rt import Backfill, PostgresChange, RealtimeClient, SqliteStore
+from supabase_rt import (
+    Backfill,
+    PostgresChange,
+    RealtimeChannel,
+    RealtimeClient,
+    SqliteStore,
+)
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
@@ -51,11 +59,29 @@ def write(server: LocalRealtime, *numbers: int) -> None:
         server.insert("messages", {"id": number, "text": f"no. {number}"})
 
 
-async def away(server: LocalRealtime, channel: Any) -> None:
-    """Cut the link, and keep the client from coming back."""
+async def listen(
+    client: RealtimeClient, handler: Any, filter: Any = INSERTS, **options: Any
+) -> RealtimeChannel:
+    """A channel whose changes flow, with a handler that has a backfill."""
+    options = {"backfill": Backfill("id"), **options}
+    channel = client.channel("room").on("postgres_changes", filter, handler, **options)
+    return await flowing(channel)
+
+
+async def flowing(channel: RealtimeChannel) -> RealtimeChannel:
+    await channel.subscribe()
+    await channel.ready()
+    return channel
+
+
+@asynccontextmanager
+async def away(server: LocalRealtime, channel: RealtimeChannel) -> AsyncIterator[None]:
+    """Cut the link, and keep the client from coming back meanwhile."""
     server.faults.refuse(503)
     server.faults.cut()
     await until(lambda: channel.state == "errored")
+    yield
+    server.faults.refuse(None)
 
 
 async def test_what_was_missed_is_read_in_order_and_marked(
@@ -63,14 +89,11 @@ async def test_what_was_missed_is_read_in_order_and_marked(
 ) -> None:
     seen = Seen()
     write(messages, 1, 2)
-    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    channel = await listen(client, seen)
     write(messages, 3, 4)
     await until(lambda: seen.numbers == [3, 4])
-    await away(messages, channel)
-    write(messages, 5, 6, 7)
-    messages.faults.refuse(None)
+    async with away(messages, channel):
+        write(messages, 5, 6, 7)
     await until(lambda: len(seen.changes) == 5)
     write(messages, 8)
     await until(lambda: seen.numbers == [3, 4, 5, 6, 7, 8])
@@ -96,18 +119,11 @@ async def test_every_kind_of_handler_is_called_in_order(
         seen.append(change.new["id"])
 
     handler = slow if kind == "async" else plain
-    channel = client.channel("room")
-    channel.on(
-        "postgres_changes", INSERTS, handler, backfill=Backfill("id"), thread=kind == "thread"
-    )
-    await channel.subscribe()
-    await channel.ready()
+    channel = await listen(client, handler, thread=kind == "thread")
     write(messages, 1)
-    await away(messages, channel)
-    write(messages, 2, 3)
-    messages.faults.refuse(None)
-    await channel.subscribe()
-    await channel.ready()
+    async with away(messages, channel):
+        write(messages, 2, 3)
+    await flowing(channel)
     write(messages, 4)
     await until(lambda: len(seen) == 4)
     assert seen == [1, 2, 3, 4]
@@ -117,12 +133,9 @@ async def test_more_than_a_page_is_read_and_what_comes_meanwhile_follows(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen = Seen()
-    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
-    await away(messages, channel)
-    write(messages, *range(1, 1301))
-    messages.faults.refuse(None)
+    channel = await listen(client, seen)
+    async with away(messages, channel):
+        write(messages, *range(1, 1301))
     await until(lambda: len(seen.changes) > 10)
     write(messages, *range(1301, 1321))
     await until(lambda: len(seen.changes) == 1320)
@@ -133,10 +146,7 @@ async def test_what_a_full_queue_drops_is_read_later(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id"), maxsize=3)
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, seen, maxsize=3)
     write(messages, *range(1, 201))
     await until(lambda: len(seen.changes) == 200)
     assert seen.numbers == list(range(1, 201))
@@ -148,12 +158,7 @@ async def test_a_closing_registration_ends_as_any_other(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
-    channel = client.channel("room")
-    channel.on(
-        "postgres_changes", INSERTS, seen, backfill=Backfill("id"), maxsize=3, overflow="close"
-    )
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, seen, maxsize=3, overflow="close")
     write(messages, *range(1, 201))
     await until(lambda: [getattr(error, "code", "") for error in events.errors] == ["Overflow"])
 
@@ -169,10 +174,7 @@ async def test_a_handler_that_raised_gets_the_row_again(
             raise RuntimeError("not now")
 
     events = ClientEvents(client)
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, handler, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, handler)
     write(messages, 1, 2, 3)
     await until(lambda: len(tries) == 3)
     messages.faults.cut()
@@ -188,12 +190,7 @@ async def test_with_a_store_a_new_process_goes_on_where_the_old_one_was(
 
     async def live(seen: Seen, *numbers: int, expected: list[int]) -> None:
         client = make_client()
-        channel = client.channel("room")
-        channel.on(
-            "postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store), types="python"
-        )
-        await channel.subscribe()
-        await channel.ready()
+        await listen(client, seen, backfill=Backfill("id", store=store), types="python")
         write(messages, *numbers)
         await until(lambda: seen.numbers == expected)
         await client.disconnect()
@@ -220,10 +217,7 @@ async def test_deletes_while_the_program_was_away_are_told_as_a_gap(
     async def live(number: int, gaps: int) -> list[Any]:
         client = make_client()
         events = ClientEvents(client)
-        channel = client.channel("room")
-        channel.on("postgres_changes", ALL, seen, backfill=Backfill("id", store=store))
-        await channel.subscribe()
-        await channel.ready()
+        await listen(client, seen, ALL, backfill=Backfill("id", store=store))
         write(messages, number)
         await until(lambda: number in seen.numbers)
         found = await events.some("gap", gaps)
@@ -249,8 +243,7 @@ async def test_two_equal_registrations_remember_apart(
         channel = client.channel("room")
         for each in seen:
             channel.on("postgres_changes", INSERTS, each, backfill=Backfill("id", store=store))
-        await channel.subscribe()
-        await channel.ready()
+        await flowing(channel)
         write(messages, *numbers)
         await until(lambda: all(each.numbers[-1:] == list(numbers) for each in seen))  # noqa: B023
         await client.disconnect()
@@ -270,14 +263,10 @@ async def test_filter_schema_and_columns_are_carried_over(
         "filter": 'kind=eq."a,b"',
         "select": ["kind"],
     }
-    channel = client.channel("room")
-    channel.on("postgres_changes", binding, seen, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
-    await away(server, channel)
-    for number, kind in enumerate(("a,b", "a", "b", "a,b"), 1):
-        server.insert("things", {"id": number, "kind": kind, "rest": "x"}, schema="mine")
-    server.faults.refuse(None)
+    channel = await listen(client, seen, binding)
+    async with away(server, channel):
+        for number, kind in enumerate(("a,b", "a", "b", "a,b"), 1):
+            server.insert("things", {"id": number, "kind": kind, "rest": "x"}, schema="mine")
     await until(lambda: seen.numbers == [1, 4])
     assert seen.changes[0].new == {"id": 1, "kind": "a,b"}
 
@@ -287,9 +276,7 @@ async def test_updates_are_read_by_when_they_happened_and_deletes_are_told_as_a_
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
     write(messages, 1, 2)
-    channel = client.channel("room").on("postgres_changes", ALL, seen, backfill=Backfill("at"))
-    await channel.subscribe()
-    await channel.ready()
+    channel = await listen(client, seen, ALL, backfill=Backfill("at"))
 
     def update(number: int, second: int) -> None:
         new = {"id": number, "text": str(second), "at": f"2026-01-01T00:00:{second:02}+00:00"}
@@ -297,12 +284,11 @@ async def test_updates_are_read_by_when_they_happened_and_deletes_are_told_as_a_
 
     update(1, 1)
     await until(lambda: len(seen.changes) == 1)
-    await away(messages, channel)
-    update(1, 2)
-    update(2, 3)
-    update(1, 4)
-    messages.delete("messages", {"id": 2})
-    messages.faults.refuse(None)
+    async with away(messages, channel):
+        update(1, 2)
+        update(2, 3)
+        update(1, 4)
+        messages.delete("messages", {"id": 2})
     await until(lambda: len(seen.changes) == 2)
     await events.some("gap", 3)
     update(1, 5)
@@ -326,10 +312,7 @@ async def test_reading_that_fails_is_told_and_tried_again(
             return []
         return [] if page.after else [{"id": 1}]
 
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", fetch=fetch))
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, seen, backfill=Backfill("id", fetch=fetch))
     messages.faults.cut()
     await until(lambda: seen.numbers == [1])
     await until(lambda: len(calls) == 5)
@@ -369,12 +352,9 @@ async def test_a_refused_token_is_asked_for_anew(
 
     seen = Seen()
     client = make_client(access_token=token)
-    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
-    await away(messages, channel)
-    write(messages, 1)
-    messages.faults.refuse(None)
+    channel = await listen(client, seen)
+    async with away(messages, channel):
+        write(messages, 1)
     await until(lambda: seen.numbers == [1])
 
 
@@ -455,10 +435,7 @@ async def test_a_store_that_fails_is_told_of_and_gets_everything_later(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events, store = Seen(), ClientEvents(client), Unreliable()
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store))
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, seen, backfill=Backfill("id", store=store))
     write(messages, 1, 2)
     await until(lambda: {"[1]", "[2]", "heard"} <= set(store.notes))
     assert seen.numbers == [1, 2]
@@ -473,10 +450,7 @@ async def test_an_answer_that_is_no_list_of_rows_is_told_of_and_asked_for_again(
     async def fetch(page: Any) -> Any:
         return answers.pop(0)
 
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, Seen(), backfill=Backfill("id", fetch=fetch))
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, Seen(), backfill=Backfill("id", fetch=fetch))
     assert [type(error) for error in events.errors] == [TypeError]
 
 

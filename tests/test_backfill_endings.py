@@ -13,7 +13,7 @@ from supabase_rt.server import LocalRealtime
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents
 from .support.waiting import our_tasks, until
-from .test_backfill import ALL, INSERTS, Seen, away, messages, write
+from .test_backfill import ALL, INSERTS, Seen, away, flowing, listen, messages, write
 
 __all__ = ["messages"]
 
@@ -37,12 +37,9 @@ async def reading(
 ) -> RealtimeChannel:
     """A channel whose reading after a loss is under way, and two changes that came since."""
     gate = Gate()
-    channel = client.channel("room")
-    channel.on("postgres_changes", ALL, handler, backfill=Backfill("id", fetch=gate, **options))
-    await channel.subscribe()
-    await channel.ready()
-    await away(server, channel)
-    server.faults.refuse(None)
+    channel = await listen(client, handler, ALL, backfill=Backfill("id", fetch=gate, **options))
+    async with away(server, channel):
+        pass
     await until(lambda: gate.asked == 2)
     write(server, 1, 2)
     await until(lambda: client.health().queued_events == 2)
@@ -128,12 +125,10 @@ async def test_a_handler_that_connects_anew_gets_what_was_missed_meanwhile(
             await client.disconnect()
             write(messages, 2, 3)
             await client.connect()
-            await channel.subscribe()
-            await channel.ready()
+            await flowing(channel)
 
     channel.on("postgres_changes", INSERTS, handler, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    await flowing(channel)
     write(messages, 1)
     await until(lambda: seen == [1, 2, 3])
 
@@ -151,10 +146,7 @@ async def test_a_reading_that_somebody_cancels_is_a_reading_that_failed(
         return []
 
     events = ClientEvents(client)
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, Seen(), backfill=Backfill("id", fetch=fetch))
-    await channel.subscribe()
-    await channel.ready()
+    await listen(client, Seen(), backfill=Backfill("id", fetch=fetch))
     assert asked == 2
     assert [getattr(error, "code", None) for error in events.errors] == ["Cancelled"]
 
@@ -164,10 +156,7 @@ async def test_what_a_cancelled_save_did_not_keep_is_kept_by_the_next(
 ) -> None:
     client = make_client(drain_timeout=0.05)
     seen, store = Seen(), Notes()
-    channel = client.channel("room")
-    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store))
-    await channel.subscribe()
-    await channel.ready()
+    channel = await listen(client, seen, backfill=Backfill("id", store=store))
     await until(lambda: "heard" in store.kept)
     store.gate = asyncio.Event()
     saved = store.asked
@@ -177,8 +166,7 @@ async def test_what_a_cancelled_save_did_not_keep_is_kept_by_the_next(
     assert "[1]" not in store.kept
     store.gate = None
     await client.connect()
-    await channel.subscribe()
-    await channel.ready()
+    await flowing(channel)
     write(messages, 2)
     await until(lambda: {"[1]", "[2]"} <= set(store.kept))
     assert seen.numbers == [1, 2]

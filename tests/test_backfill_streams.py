@@ -7,14 +7,22 @@ import gc
 from pathlib import Path
 from typing import Any
 
-from supabase_rt import Backfill, RealtimeClient, SqliteStore
+from supabase_rt import Backfill, RealtimeChannel, RealtimeClient, SqliteStore
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
 from .support.waiting import our_tasks, until
-from .test_backfill import INSERTS, away, messages, write
+from .test_backfill import INSERTS, away, flowing, messages, write
 
 __all__ = ["messages"]
+
+
+async def open_stream(client: RealtimeClient, **options: Any) -> tuple[RealtimeChannel, Any]:
+    """A channel whose changes flow, and a stream of them that has a backfill."""
+    channel = client.channel("room")
+    options = {"backfill": Backfill("id"), **options}
+    stream = channel.stream("postgres_changes", INSERTS, **options)
+    return await flowing(channel), stream
 
 
 async def take(stream: Any, count: int) -> list[int]:
@@ -29,17 +37,12 @@ async def take(stream: Any, count: int) -> list[int]:
 async def test_a_stream_gives_what_was_missed_between_what_came_live(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
-    channel = client.channel("room")
-    stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    channel, stream = await open_stream(client)
     write(messages, 1, 2)
     await until(lambda: client.health().frames_in >= 4)
-    await away(messages, channel)
-    write(messages, 3, 4)
-    messages.faults.refuse(None)
-    await channel.subscribe()
-    await channel.ready()
+    async with away(messages, channel):
+        write(messages, 3, 4)
+    await flowing(channel)
     write(messages, 5)
     assert await take(stream, 5) == [1, 2, 3, 4, 5]
     await stream.aclose()
@@ -48,10 +51,7 @@ async def test_a_stream_gives_what_was_missed_between_what_came_live(
 async def test_what_a_slow_reader_has_no_room_for_is_read_again(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
-    channel = client.channel("room")
-    stream = channel.stream("postgres_changes", INSERTS, maxsize=2, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    _, stream = await open_stream(client, maxsize=2)
     write(messages, *range(1, 101))
     await until(lambda: client.health().dropped_events > 50)
     assert await take(stream, 100) == list(range(1, 101))
@@ -65,10 +65,7 @@ async def test_an_event_is_handled_when_the_next_is_asked_for_or_the_loop_is_lef
 
     async def life(count: int, *numbers: int) -> list[int]:
         client = make_client()
-        channel = client.channel("room")
-        stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id", store=store))
-        await channel.subscribe()
-        await channel.ready()
+        _, stream = await open_stream(client, backfill=Backfill("id", store=store))
         write(messages, *numbers)
         found = await take(stream, count)
         del stream
@@ -85,10 +82,7 @@ async def test_an_event_is_handled_when_the_next_is_asked_for_or_the_loop_is_lef
 async def test_nobody_need_read_for_the_client_to_close(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
-    channel = client.channel("room")
-    stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    _, stream = await open_stream(client)
     write(messages, 1, 2)
     await until(lambda: client.health().frames_in >= 4)
     async with asyncio.timeout(4.0):
@@ -103,10 +97,7 @@ async def test_nobody_need_read_for_the_client_to_close(
 async def test_a_stream_ends_with_its_channel(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
-    channel = client.channel("room")
-    stream = channel.stream("postgres_changes", INSERTS, backfill=Backfill("id"))
-    await channel.subscribe()
-    await channel.ready()
+    channel, stream = await open_stream(client)
     write(messages, 1)
     assert (await anext(stream)).new["id"] == 1
     reading = asyncio.create_task(take(stream, 5), name="reading")

@@ -30,14 +30,40 @@ QUEUE = 3
 START = 1_700_000_000.0
 
 
-class Life(RuleBasedStateMachine):
-    """A table whose rows are numbered, and one registration for its inserts."""
+class World(RuleBasedStateMachine):
+    """Time, and a feed that is lost and comes back."""
 
-    cursor = "id"
+    worker: Backfiller
 
     def __init__(self) -> None:
         super().__init__()
         self.now = START
+        self.is_up = False
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def come_up(self) -> None:
+        self.is_up = True
+        self.worker.feed_up()
+
+    @rule()
+    def get_lost(self) -> None:
+        self.is_up = False
+        self.worker.feed_lost()
+
+
+def new_ledger(cursor: str) -> Ledger:
+    return Ledger(cursor, ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1)
+
+
+class Life(World):
+    """A table whose rows are numbered, and one registration for its inserts."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.last_id = 0
         self.open: list[int] = []
         self.committed: dict[int, float] = {}
@@ -50,7 +76,6 @@ class Life(RuleBasedStateMachine):
         self.succeeded: list[int] = []
         self.allowed: collections.Counter[int] = collections.Counter()
         self.notes: dict[str, str] = {}
-        self.is_up = False
         self.base_at: float | None = None
         self.floor = 0
         self.in_order = True
@@ -59,9 +84,7 @@ class Life(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.ledger = Ledger(
-            self.cursor, ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1
-        )
+        self.ledger = new_ledger("id")
         self.ledger.restore(self.notes)
         self.worker = Backfiller(self.ledger, QUEUE)
         self.reading = self.in_handler = None
@@ -100,22 +123,6 @@ class Life(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(self.open))
         self.open.remove(number)
         self.commit(number)
-
-    @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    # -- the feed ------------------------------------------------------------------------
-
-    @rule()
-    def come_up(self) -> None:
-        self.is_up = True
-        self.worker.feed_up()
-
-    @rule()
-    def get_lost(self) -> None:
-        self.is_up = False
-        self.worker.feed_lost()
 
     # -- the worker ----------------------------------------------------------------------
 
@@ -235,19 +242,17 @@ def test_every_insert_is_handled_and_none_twice_through_any_life() -> None:
     run_state_machine_as_test(Life, settings=settings(max_examples=100, stateful_step_count=40))
 
 
-class Versions(RuleBasedStateMachine):
+class Versions(World):
     """The same for rows that are updated, read by the moment of their last change."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = START
         self.table: dict[int, int] = {}
         """Rows and their versions, which count all changes."""
         self.version = 0
         self.shown: dict[int, list[int]] = collections.defaultdict(list)
-        self.is_up = False
         self.base: int | None = None
-        self.ledger = Ledger("version", ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1)
+        self.ledger = new_ledger("version")
         self.worker = Backfiller(self.ledger, QUEUE)
 
     @rule(number=st.integers(1, 6))
@@ -257,20 +262,6 @@ class Versions(RuleBasedStateMachine):
         if self.is_up:
             row = {"id": number, "version": self.version}
             self.worker.take(row, self.ledger.mark(row), self.now)
-
-    @rule(seconds=st.sampled_from([0.1, 4.0, 30.0]))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule()
-    def come_up(self) -> None:
-        self.is_up = True
-        self.worker.feed_up()
-
-    @rule()
-    def get_lost(self) -> None:
-        self.is_up = False
-        self.worker.feed_lost()
 
     @rule(steps=st.integers(1, 4))
     def work(self, steps: int) -> None:
@@ -326,10 +317,15 @@ def started(maxsize: int = 3) -> Backfiller:
     return worker
 
 
-def answer(worker: Backfiller, *numbers: int) -> None:
-    """Answer the fetch that is wanted next."""
+def ask(worker: Backfiller) -> None:
+    """Begin the fetch that is wanted next."""
     assert isinstance(worker.next(), Fetch)
     worker.asked(START)
+
+
+def answer(worker: Backfiller, *numbers: int) -> None:
+    """Begin it, and answer it."""
+    ask(worker)
     worker.fetched([{"id": number} for number in numbers], START)
 
 
@@ -400,8 +396,7 @@ def test_another_subscription_while_reading_reads_once_more() -> None:
 def test_rows_without_a_place_end_the_reading() -> None:
     worker = started()
     worker.feed_up()
-    assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    ask(worker)
     worker.fetched([{"text": "no id"}], START)
     assert worker.is_idle
 
@@ -412,8 +407,7 @@ def test_a_late_row_behind_the_reading_finds_room_in_a_full_queue() -> None:
     answer(worker, 5, 6)
     assert live(worker, 9)
     assert [handle(worker), handle(worker)] == [5, 6]
-    assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    ask(worker)
     assert live(worker, 3)
     worker.fetched([], START)
     assert [handle(worker), handle(worker)] == [9, 3]
@@ -425,8 +419,7 @@ def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> 
     assert worker.take("delete", None, START)
     answer(worker, 1)
     assert handle(worker) == 1
-    assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    ask(worker)
     assert live(worker, 1)
     worker.fetched([], START)
     step = worker.next()
@@ -440,8 +433,7 @@ def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> 
 def test_a_row_that_commits_behind_the_reading_is_handled_before_the_next_page() -> None:
     worker = started()
     worker.feed_up()
-    assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    ask(worker)
     assert live(worker, 2)
     worker.fetched([{"id": 1}, {"id": 3}], START)
     assert [handle(worker), handle(worker), handle(worker)] == [1, 3, 2]
@@ -482,14 +474,12 @@ def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on
     assert [handle(worker), handle(worker)] == [1, 2]
     assert worker.next() is None
     worker.feed_up()
-    assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    ask(worker)
     worker.feed_lost()
     worker.fetched([{"id": 3}, {"id": 4}], START)
     assert worker.next() is None, "read after a loss, so it might hide what was missed before"
     worker.feed_up()
-    assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    ask(worker)
     worker.fetch_failed()
     answer(worker, 1, 2)
     answer(worker, 3)
