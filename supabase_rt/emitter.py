@@ -152,5 +152,5 @@ class Emitter(EventEmitter):
 
     def tell(self, key: str, *args: Any) -> None:
         """Tell the listeners of one key any number of arguments."""
-        for listener in self._listeners_of.get((key,)) or self._listeners((key,)):
+        for listener in self._find((key,)):
             listener(*args)
