@@ -36,7 +36,7 @@ from .types import (
     SystemFilter,
 )
 
-__all__ = ["AnyPresence", "Broadcasts", "Changes", "Listening", "Presences", "Systems"]
+__all__ = ["AnyPresence", "Broadcasts", "Changes", "Filter", "Listening", "Presences", "Systems"]
 
 Changes: TypeAlias = Literal["postgres_changes", ListenType.POSTGRES_CHANGES]
 Broadcasts: TypeAlias = Literal["broadcast", ListenType.BROADCAST]

@@ -24,9 +24,11 @@ __all__ = [
     "UnknownOption",
     "check_channel_keywords",
     "check_drain_timeout",
+    "check_key",
     "check_options",
     "check_topic",
     "check_unknown",
+    "codec_function",
     "warn_of_milliseconds",
     "warn_of_seconds",
 ]

@@ -17,7 +17,7 @@ from .loopbound import wake
 from .outcome import Outcome
 from .registration import Drops, Registration, Reports
 
-__all__ = ["Stream", "wait_for_event"]
+__all__ = ["Stream", "wait_for_event", "weak_handler"]
 
 P = TypeVar("P")
 

@@ -20,7 +20,7 @@ from .protocol.serializer import (
     payload_object,
 )
 
-__all__ = ["build_codec"]
+__all__ = ["build_codec", "tell_logger"]
 
 log: Final = logging.getLogger("supabase_rt")
 

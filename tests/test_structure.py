@@ -336,16 +336,39 @@ def bound_names(module: str) -> set[str]:
     return found
 
 
+def exports(module: str) -> set[str]:
+    """The names in ``__all__``; none where a module has none."""
+    for node in tree(module).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
 def test_what_a_module_exports_it_has() -> None:
     """Read from the source: the server's modules want extras that need not be here."""
     missing = {
-        f"{module}.{name}"
-        for module in SOURCES
-        for node in tree(module).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-        for name in set(ast.literal_eval(node.value)) - bound_names(module)
+        f"{module}.{name}" for module in SOURCES for name in exports(module) - bound_names(module)
     }
     assert missing == set()
+
+
+def test_what_one_module_takes_from_another_is_exported_there() -> None:
+    """So ``__all__`` says what a change of a module may break."""
+    hidden = []
+    for module in SOURCES:
+        for node in nodes(module):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            origin = absolute(module, node).removeprefix("supabase_rt").lstrip(".")
+            exported = exports(origin or ".")
+            hidden += [
+                f"{module}:{node.lineno} takes {origin}.{alias.name}"
+                for alias in node.names
+                if exported
+                and alias.name not in exported
+                and f"{origin}.{alias.name}" not in SOURCES
+            ]
+    assert hidden == []
 
 
 def test_the_tree_of_errors_is_as_drawn() -> None:

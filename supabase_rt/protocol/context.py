@@ -16,7 +16,7 @@ from .pushes import Replies
 from .routes import Route
 from .tokens import expires_at
 
-__all__ = ["Context", "Counters"]
+__all__ = ["CLIENT_VERSION", "Context", "Counters"]
 
 CLIENT_VERSION = f"supabase-rt/{__version__}"
 

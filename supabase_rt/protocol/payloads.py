@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import msgspec
 
 from ..errors import DecodeError
-from .changes import PostgresChange, PostgresData, PostgresEnvelope, read_postgres_changes
+from .changes import PostgresChange, PostgresData, read_postgres_changes
 from .messages import UserBroadcast, plain
 from .payload import LONGEST, TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
 
@@ -25,7 +25,6 @@ __all__ = [
     "Payload",
     "PostgresChange",
     "PostgresData",
-    "PostgresEnvelope",
     "PresenceJoin",
     "PresenceLeave",
     "PresenceSync",

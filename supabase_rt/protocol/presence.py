@@ -16,7 +16,6 @@ from ..errors import DecodeError
 
 __all__ = [
     "PresenceEvent",
-    "PresenceSnapshot",
     "PresenceState",
     "sync_diff",
     "sync_state",

@@ -26,6 +26,7 @@ from .messages import Message, UserBroadcast, dumps, loads, plain
 __all__ = [
     "SUPPORTED_VSNS",
     "BroadcastFrames",
+    "broadcast_object",
     "decode_array",
     "decode_client_binary",
     "decode_server_binary",
@@ -34,8 +35,10 @@ __all__ = [
     "encode_client_binary",
     "encode_text",
     "encode_user_broadcast",
+    "is_binary",
     "message_from_object",
     "message_to_object",
+    "payload_object",
 ]
 
 SUPPORTED_VSNS: Final = ("1.0.0", "2.0.0")

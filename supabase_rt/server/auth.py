@@ -19,7 +19,17 @@ except ImportError as _missing:  # pragma: no cover - the development environmen
 if TYPE_CHECKING:
     from jwt.types import Options
 
-__all__ = ["DEFAULT_SECRET", "Policy", "Rights", "Token", "TokenError", "Tokens", "default_policy"]
+__all__ = [
+    "DEFAULT_SECRET",
+    "TEN_YEARS",
+    "Policy",
+    "Rights",
+    "Token",
+    "TokenError",
+    "Tokens",
+    "default_policy",
+    "expired",
+]
 
 DEFAULT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 """The secret of a local Supabase stack, so that its keys open this server too."""

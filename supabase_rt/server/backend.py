@@ -24,7 +24,7 @@ from .rest.query import RestQuery
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
 
-__all__ = ["INSPECTOR", "Backend", "Received"]
+__all__ = ["INSPECTOR", "Backend", "DatabaseAway", "Received", "logger"]
 
 INSPECTOR = "supabase-rt:inspector"
 """The private topic on which the status page is told what happens; no policy decides on it."""

@@ -22,6 +22,10 @@ from .filters import Condition, FilterError, check, like, parse, passes, quoted
 from .tables import Row, Table, Tables
 
 __all__ = [
+    "NO_KEY",
+    "SMALL_VALUE",
+    "TOO_LARGE",
+    "UNABLE",
     "Binding",
     "Change",
     "ChangeFeed",

@@ -21,7 +21,7 @@ from .presence import Window
 from .stored import StoredMessage
 from .timers import Timers
 
-__all__ = ["NO_DATABASE", "ServerChannel"]
+__all__ = ["NO_DATABASE", "OK", "ServerChannel"]
 
 OK: dict[str, Any] = {"status": "ok", "response": {}}
 ERROR: dict[str, Any] = {"status": "error", "response": {}}

@@ -11,12 +11,17 @@ from typing import Any
 from .columns import cast, is_text
 
 __all__ = [
+    "IS_VALUES",
+    "MAX_IN",
+    "PATTERNS",
     "Condition",
     "FilterError",
     "check",
     "evaluate",
+    "like",
     "parse",
     "passes",
+    "quoted",
     "segments",
     "unquoted",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-__all__ = ["JoinConfig", "JoinRefused", "Replay", "choose_token", "read_join"]
+__all__ = ["MAX_REPLAY", "JoinConfig", "JoinRefused", "Replay", "choose_token", "read_join"]
 
 BAD_SHAPE = "UnknownErrorOnChannel: no function clause matching in Access.get/3"
 BAD_REPLAY = "UnableToReplayMessages: Replay params are not valid"

@@ -10,7 +10,7 @@ from ..columns import is_text
 from ..filters import IS_VALUES, MAX_IN, PATTERNS, Condition
 from .catalog import Field, Shape
 
-__all__ = ["check_binding", "condition_sql", "explain"]
+__all__ = ["OPERATORS", "check_binding", "condition_sql", "escaped", "explain"]
 
 OPERATORS = {
     "eq": "=",

@@ -15,7 +15,7 @@ from .catalog import Field, Shape
 from .conditions import condition_sql, escaped
 from .images import Image, RowChange
 
-__all__ = ["Evaluated", "Rendered", "encode", "evaluate"]
+__all__ = ["Evaluated", "Rendered", "encode", "error_for", "evaluate"]
 
 NOT_ALLOWED = "Error 401: Unauthorized"
 
