@@ -39,6 +39,9 @@ FORBIDDEN = "Unauthorized: You do not have permissions to read from this Channel
 DATABASE_DOWN = "UnableToConnectToProject: Realtime was unable to connect to the project database"
 PRIVATE_ONLY = "PrivateOnly: This project only allows private channels"
 
+SUBSCRIBED, CHANNEL_ERROR = SubscribeStatus.SUBSCRIBED, SubscribeStatus.CHANNEL_ERROR
+CLOSED, TIMED_OUT = SubscribeStatus.CLOSED, SubscribeStatus.TIMED_OUT
+
 
 def config(opts: Any = None) -> ChannelConfig:
     return ChannelConfig.build(opts, "realtime:room")
@@ -321,3 +324,15 @@ class World:
     @property
     def is_closed(self) -> bool:
         return self.session.state is ConnectionState.CLOSED
+
+
+def opened(**options: Any) -> World:
+    """A world with a link."""
+    world = World(**options)
+    world.open()
+    return world
+
+
+def joins(world: World) -> int:
+    """How many joins were written."""
+    return len(world.frames("phx_join"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from supabase_rt.enums import ListenType, SubscribeStatus
+from supabase_rt.enums import ListenType
 from supabase_rt.errors import InvalidState, Refused
 from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.events import (
@@ -17,6 +15,7 @@ from supabase_rt.protocol.events import (
 )
 
 from .support import (
+    CHANNEL_ERROR,
     DATABASE_DOWN,
     EPOCH,
     FORBIDDEN,
@@ -24,24 +23,14 @@ from .support import (
     PRIVATE_ONLY,
     RATE_LIMITED,
     START,
+    SUBSCRIBED,
+    TIMED_OUT,
     World,
+    joins,
     lost,
+    opened,
     refused_connect,
 )
-
-SUBSCRIBED, CHANNEL_ERROR = SubscribeStatus.SUBSCRIBED, SubscribeStatus.CHANNEL_ERROR
-CLOSED, TIMED_OUT = SubscribeStatus.CLOSED, SubscribeStatus.TIMED_OUT
-
-
-def opened(**options: Any) -> World:
-    world = World(**options)
-    world.open()
-    return world
-
-
-def joins(world: World) -> int:
-    return len(world.frames("phx_join"))
-
 
 # -- joining -----------------------------------------------------------------------------
 

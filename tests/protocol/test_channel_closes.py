@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from supabase_rt.enums import SubscribeStatus
 from supabase_rt.errors import AuthError
 from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.events import ChannelRemoved, ErrorReported, TokenWanted
 
-from .support import EPOCH, EXPIRED, MALFORMED, PRIVATE_ONLY, START, World, jwt
-
-SUBSCRIBED, CHANNEL_ERROR = SubscribeStatus.SUBSCRIBED, SubscribeStatus.CHANNEL_ERROR
-CLOSED = SubscribeStatus.CLOSED
-
-
-def opened(**options: Any) -> World:
-    world = World(**options)
-    world.open()
-    return world
-
-
-def joins(world: World) -> int:
-    return len(world.frames("phx_join"))
-
+from .support import (
+    CHANNEL_ERROR,
+    CLOSED,
+    EPOCH,
+    EXPIRED,
+    MALFORMED,
+    PRIVATE_ONLY,
+    START,
+    SUBSCRIBED,
+    World,
+    joins,
+    jwt,
+    opened,
+)
 
 # -- closed by the server ----------------------------------------------------------------
 

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from supabase_rt.enums import ListenType, SubscribeStatus
+from supabase_rt.enums import ListenType
 from supabase_rt.errors import BindingMismatch, GaveUp, InvalidState
 from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.events import ChannelRemoved, PushEnded
 
-from .support import CHANGES, DATABASE_DOWN, PRIVATE_ONLY, World
-
-SUBSCRIBED, CHANNEL_ERROR = SubscribeStatus.SUBSCRIBED, SubscribeStatus.CHANNEL_ERROR
-CLOSED = SubscribeStatus.CLOSED
-
-
-def opened(**options: Any) -> World:
-    world = World(**options)
-    world.open()
-    return world
-
-
-def joins(world: World) -> int:
-    return len(world.frames("phx_join"))
-
+from .support import (
+    CHANGES,
+    CHANNEL_ERROR,
+    CLOSED,
+    DATABASE_DOWN,
+    PRIVATE_ONLY,
+    SUBSCRIBED,
+    World,
+    joins,
+    opened,
+)
 
 # -- leaving -----------------------------------------------------------------------------
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 from supabase_rt.errors import DecodeError
 from supabase_rt.protocol.probes import PROBE_PAUSE
 
-from .support import World
+from .support import opened
 
 UNMATCHED = {"reason": "unmatched topic"}
-
-
-def opened() -> World:
-    world = World()
-    world.open()
-    return world
 
 
 def test_every_joined_channel_is_asked_about_once_for_a_flood_of_unreadable_frames() -> None:

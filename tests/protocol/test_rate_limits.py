@@ -6,13 +6,9 @@ import pytest
 
 from supabase_rt.protocol.channel import ChannelMachine
 
-from .support import RATE_LIMITED, World, lost
+from .support import RATE_LIMITED, World, joins, lost
 
 PAUSE = 30.0
-
-
-def joins(world: World) -> int:
-    return len(world.frames("phx_join"))
 
 
 def keeps_away(world: World, channel: ChannelMachine, since: float) -> None:

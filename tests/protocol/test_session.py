@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from supabase_rt.enums import ConnectionState, HeartbeatStatus, SubscribeStatus
+from supabase_rt.enums import ConnectionState, HeartbeatStatus
 from supabase_rt.errors import ConnectionLost, GaveUp
 from supabase_rt.protocol.backoff import ReconnectPolicy
 from supabase_rt.protocol.events import (
@@ -23,16 +21,7 @@ from supabase_rt.protocol.events import (
 from supabase_rt.protocol.messages import Message
 from supabase_rt.protocol.pushes import Push
 
-from .support import START, World, lost, refused_connect
-
-SUBSCRIBED, CHANNEL_ERROR = SubscribeStatus.SUBSCRIBED, SubscribeStatus.CHANNEL_ERROR
-CLOSED = SubscribeStatus.CLOSED
-
-
-def opened(**options: Any) -> World:
-    world = World(**options)
-    world.open()
-    return world
+from .support import CHANNEL_ERROR, CLOSED, START, SUBSCRIBED, World, lost, opened, refused_connect
 
 
 def told(world: World) -> list[str]:

@@ -6,23 +6,14 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.enums import ListenType, SubscribeStatus
+from supabase_rt.enums import ListenType
 from supabase_rt.errors import DecodeError
 from supabase_rt.protocol.channel import ChannelMachine
 from supabase_rt.protocol.config import ChannelConfig
 from supabase_rt.protocol.events import Delivered, HeartbeatReported, IdleReached
 from supabase_rt.protocol.messages import Message
 
-from .support import World
-
-SUBSCRIBED, CHANNEL_ERROR = SubscribeStatus.SUBSCRIBED, SubscribeStatus.CHANNEL_ERROR
-CLOSED = SubscribeStatus.CLOSED
-
-
-def opened(**options: Any) -> World:
-    world = World(**options)
-    world.open()
-    return world
+from .support import CHANNEL_ERROR, CLOSED, SUBSCRIBED, World, opened
 
 
 def listening(world: World, topic: str = "realtime:room") -> ChannelMachine:
