@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..scenario import Differs, Scenario
-from .steps import joined, on, opening
+from .steps import heard, joined, on, opening
 
 __all__ = ["SCENARIOS"]
 
@@ -106,29 +106,12 @@ SCENARIOS = [
         differs=(
             Differs(
                 "calls",
-                js=[
-                    {
-                        "handler": "bad",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    }
-                ],
+                js=[heard("bad", {"n": 1})],
                 ours=[
-                    {
-                        "handler": "bad",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    },
-                    {
-                        "handler": "good",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    },
-                    {
-                        "handler": "bad",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 2}},
-                    },
-                    {
-                        "handler": "good",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 2}},
-                    },
+                    heard("bad", {"n": 1}),
+                    heard("good", {"n": 1}),
+                    heard("bad", {"n": 2}),
+                    heard("good", {"n": 2}),
                 ],
                 why="a handler that raises costs neither the others nor the next event (JS §8, 2)",
             ),
@@ -148,12 +131,7 @@ SCENARIOS = [
             Differs(
                 "calls",
                 js=[],
-                ours=[
-                    {
-                        "handler": "h",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    }
-                ],
+                ours=[heard("h", {"n": 1})],
                 why="a frame that cannot be read costs itself only (architecture.md 10)",
             ),
         ),
@@ -172,12 +150,7 @@ SCENARIOS = [
             Differs(
                 "calls",
                 js=[],
-                ours=[
-                    {
-                        "handler": "h",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    }
-                ],
+                ours=[heard("h", {"n": 1})],
                 why="a frame that cannot be read costs itself only (architecture.md 10)",
             ),
         ),
@@ -195,12 +168,7 @@ SCENARIOS = [
             Differs(
                 "calls",
                 js=[],
-                ours=[
-                    {
-                        "handler": "h",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    }
-                ],
+                ours=[heard("h", {"n": 1})],
                 why="a frame that cannot be read costs itself only (JS §8, 14)",
             ),
         ),

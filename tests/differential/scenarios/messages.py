@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..scenario import Differs, Scenario
-from .steps import joined, on
+from .steps import heard, joined, on
 
 __all__ = ["SCENARIOS"]
 
@@ -50,28 +50,13 @@ SCENARIOS = [
                 js=[
                     {"handler": "no event", "payload": {"type": "broadcast", "payload": {"n": 1}}},
                     {"handler": "any", "payload": {"type": "broadcast", "payload": {"n": 1}}},
-                    {
-                        "handler": "any",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 2}},
-                    },
-                    {
-                        "handler": "named",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 2}},
-                    },
+                    heard("any", {"n": 2}),
+                    heard("named", {"n": 2}),
                 ],
                 ours=[
-                    {
-                        "handler": "any",
-                        "payload": {"type": "broadcast", "event": None, "payload": {"n": 1}},
-                    },
-                    {
-                        "handler": "any",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 2}},
-                    },
-                    {
-                        "handler": "named",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 2}},
-                    },
+                    heard("any", {"n": 1}, event=None),
+                    heard("any", {"n": 2}),
+                    heard("named", {"n": 2}),
                 ],
                 why="our payloads have all their keys, and a handler names its event",
             ),
@@ -124,12 +109,7 @@ SCENARIOS = [
             Differs(
                 "calls",
                 js=[],
-                ours=[
-                    {
-                        "handler": "h",
-                        "payload": {"type": "broadcast", "event": "e", "payload": {"n": 1}},
-                    }
-                ],
+                ours=[heard("h", {"n": 1})],
                 why="the type is known in any case; in JS such a handler never fires (JS §8, 17)",
             ),
         ),

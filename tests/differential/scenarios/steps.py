@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ACK", "PRIVATE", "joined", "on", "opening"]
+__all__ = ["ACK", "PRIVATE", "heard", "joined", "on", "opening"]
 
 ACK = {"config": {"broadcast": {"ack": True}}}
 PRIVATE = {"config": {"private": True}}
@@ -24,3 +24,9 @@ def opening(*registrations: Any, opts: Any = None, **about: Any) -> list[Any]:
 def joined(*registrations: Any, opts: Any = None, **about: Any) -> list[Any]:
     """Channel ``a`` of topic ``room``, joined."""
     return [*opening(*registrations, opts=opts, **about), ("status", "a", "SUBSCRIBED")]
+
+
+def heard(handler: str, payload: Any, event: str | None = "e") -> dict[str, Any]:
+    """What was called for a broadcast, as a side reports it."""
+    content = {"type": "broadcast", "event": event, "payload": payload}
+    return {"handler": handler, "payload": content}
