@@ -25,6 +25,7 @@ import aiohttp
 from .auth import TokenSource, TokenUser
 from .enums import ConnectionState
 from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
+from .helpers import Helpers
 from .http import HttpOwner
 from .link import Codec, Link, Traffic, after_newest, disconnected, settle
 from .logs import facts
@@ -40,8 +41,6 @@ __all__ = ["Connection"]
 
 log: Final = logging.getLogger("supabase_rt.connection")
 
-HELPER_TIMEOUT = 3.0
-"""Seconds that HTTP requests under way get when the client closes."""
 OUTLIVED = 1.0
 """Seconds after which a loop that goes on was not about to end."""
 
@@ -98,8 +97,7 @@ class Connection(TokenUser):
         self._waiting = Waiting()
         self._first_attempt = False
         self._shutting: asyncio.Task[None] | None = None
-        self._helpers: set[asyncio.Task[Any]] = set()
-        self._impatient: set[asyncio.Task[Any]] = set()
+        self.helpers: Helpers = Helpers()
         self._is_resting = False
         self._closed = asyncio.Event()
         self._closed.set()
@@ -117,8 +115,7 @@ class Connection(TokenUser):
             self.session.link_lost(error, self.now())
         self._alarm.forget()
         self._http.forget()
-        self._helpers.clear()
-        self._impatient.clear()
+        self.helpers.forget()
         is_closed = self._closed.is_set()
         # An Event belongs to the loop that first waited for it.
         self._closed = asyncio.Event()
@@ -193,19 +190,6 @@ class Connection(TokenUser):
     def report(self, error: BaseException) -> None:
         """An error that no call is waiting to hear of."""
         self._tell_owner(events.ErrorReported(error))
-
-    def help(
-        self, work: Coroutine[Any, Any, Any], name: str, *, patient: bool = True
-    ) -> asyncio.Task[Any]:
-        """A small task of ours, kept and, if ``patient``, awaited at the end."""
-        assert self.loop is not None
-        task = self.loop.create_task(work, name=f"supabase_rt:{name}")
-        self._helpers.add(task)
-        if not patient:
-            self._impatient.add(task)
-            task.add_done_callback(self._impatient.discard)
-        task.add_done_callback(self._helpers.discard)
-        return task
 
     # -- connecting ----------------------------------------------------------------------
 
@@ -410,7 +394,7 @@ class Connection(TokenUser):
         link = self._link
         if link is not None and link.transport is not None:
             link.transport.give_up_on(error)
-            self.help(link.transport.close(1000, str(error)), "abort")
+            self.helpers.start(link.transport.close(1000, str(error)), "abort")
 
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
         """Close for good; the outcome settles when nothing is left running."""
@@ -458,25 +442,14 @@ class Connection(TokenUser):
         if link_task is not None and link_task is not asyncio.current_task():
             await asyncio.wait([link_task])
         await self.tokens.aclose()
-        await self._end_helpers()
+        await self.helpers.end()
         await self._drain_handlers()
         # Handlers that finish what they have begun may begin a request.
-        await self._end_helpers()
+        await self.helpers.end()
         if self._shutting is asyncio.current_task():
             self._shutting = None
             self.traffic.connected_since = None
             await self._finish_closing()
-
-    async def _end_helpers(self) -> None:
-        """Requests under way get a little time; nothing is left running after that."""
-        for task in list(self._impatient):
-            task.cancel()
-        if self._helpers:
-            _, late = await asyncio.wait(list(self._helpers), timeout=HELPER_TIMEOUT)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
 
     async def _finish_closing(self) -> None:
         if self.session.wanted:

@@ -285,7 +285,7 @@ class Sending:
                 outcome.succeed(otherwise)
             outcome.fail(SendError("the client was closed before the message was sent"))
 
-        task = self._core.connection.help(run(), name, patient=otherwise is None)
+        task = self._core.connection.helpers.start(run(), name, patient=otherwise is None)
         task.add_done_callback(ended)
         return outcome
 

@@ -26,16 +26,14 @@ PACKAGE = ROOT / "supabase_rt"
 
 LAYERS: dict[str, tuple[int, str]] = {
     "_version errors enums protocol.names": (0, "vocabulary"),
-    "protocol.frames": (1, "values"),
-    "stopwatch": (3, "shell"),
-    "protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
+    "protocol.frames protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
     "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "
     "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
     "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
-    "outcome logs unstarted loopbound http auth transport link wire reader rest stores "
-    "connection": (3, "shell"),
+    "outcome logs unstarted loopbound stopwatch helpers http auth transport link wire reader rest "
+    "stores connection": (3, "shell"),
     "prometheus health options decorating pacing types registration middleware lanes concurrency "
     "hooks emitter dispatch core stream backfill handover memory catchup registry listening "
     "iterating sugar sending channel client mainline services supabase": (4, "public API"),

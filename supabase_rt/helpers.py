@@ -1,0 +1,51 @@
+"""The small tasks of a client: a request over HTTP, a socket that is cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["Helpers"]
+
+HELPER_TIMEOUT = 3.0
+"""Seconds that requests under way get when the client closes."""
+
+
+class Helpers:
+    """Keeps tasks until they end, and ends those that are left with the client."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._impatient: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(
+        self, work: Coroutine[Any, Any, Any], name: str, *, patient: bool = True
+    ) -> asyncio.Task[Any]:
+        """Do ``work`` in a task; if ``patient``, the end waits for it a little."""
+        task = asyncio.get_running_loop().create_task(work, name=f"supabase_rt:{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if not patient:
+            self._impatient.add(task)
+            task.add_done_callback(self._impatient.discard)
+        return task
+
+    async def end(self) -> None:
+        """Requests under way get a little time; nothing is left running after that."""
+        for task in list(self._impatient):
+            task.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks), timeout=HELPER_TIMEOUT)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    def forget(self) -> None:
+        """The loop of the tasks is gone."""
+        self._tasks.clear()
+        self._impatient.clear()
