@@ -327,8 +327,7 @@ class PresenceState:
             current = state.get(key)
             if current is None:
                 continue
-            refs = {meta["phx_ref"] for meta in left["metas"]}
-            metas = [meta for meta in current["metas"] if meta["phx_ref"] not in refs]
+            metas = _without(current, _refs(left))
             if metas:
                 state[key] = {**current, "metas": metas}
             else:
