@@ -1,4 +1,4 @@
-"""What all sessions of one server share: no sockets, no clock, no asyncio."""
+"""What all sessions of one server share: no sockets and no clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from ..errors import DecodeError
-from ..protocol.messages import Message
+from ..protocol.messages import TOPIC_PREFIX, Message
 from ..protocol.serializer import payload_object
 from .activity import Activity
 from .auth import Policy, Rights, Token, Tokens, default_policy
@@ -158,7 +158,7 @@ class Backend:
         """Tell the members of a space of a message from the database side."""
         if self.limits.events.tripped:
             return 0
-        topic, content = f"realtime:{sub_topic}", message.user_broadcast()
+        topic, content = TOPIC_PREFIX + sub_topic, message.user_broadcast()
         if len(content.body) > self.settings.max_payload_size:
             logger.warning("a message for %r is too large and dropped", sub_topic)
             return 0

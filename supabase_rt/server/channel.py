@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..protocol.messages import Message, UserBroadcast, dumps, plain
+from ..protocol.messages import TOPIC_PREFIX, Message, UserBroadcast, dumps, plain
 from .auth import Rights, Token, TokenError, expired
 from .backend import Backend
 from .changes import entry_id
@@ -71,7 +71,7 @@ class ServerChannel:
         self.session = session
         self.backend: Backend = session.backend
         self.topic: str = message.topic
-        self.sub_topic: str = message.topic.removeprefix("realtime:")
+        self.sub_topic: str = message.topic.removeprefix(TOPIC_PREFIX)
         self.join_ref: str | None = message.join_ref
         self.config = config
         self.alive: bool = True

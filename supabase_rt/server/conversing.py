@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ..protocol.messages import TOPIC_PREFIX
 from .backend import Backend, Received
 from .faults import Faults
 
 __all__ = ["Conversing"]
 
-TOPIC_PREFIX = "realtime:"
 POLL = 0.001
 
 

@@ -7,6 +7,7 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from ..protocol.messages import TOPIC_PREFIX
 from .outgoing import Frame
 
 __all__ = ["Channel", "Faults", "Link"]
@@ -184,7 +185,7 @@ class Faults:
         return self._each(topic, lambda channel: channel.system(message, status, extension))
 
     def _each(self, topic: str | None, action: Callable[[Channel], None]) -> int:
-        wanted = None if topic is None else "realtime:" + topic.removeprefix("realtime:")
+        wanted = None if topic is None else TOPIC_PREFIX + topic.removeprefix(TOPIC_PREFIX)
         found = [
             channel
             for link in list(self.links.values())

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ..errors import DecodeError
-from ..protocol.messages import UserBroadcast, dumps, loads
+from ..protocol.messages import TOPIC_PREFIX, UserBroadcast, dumps, loads
 from .auth import Token, TokenError
 from .backend import Backend
 from .outgoing import Fanout
@@ -152,7 +152,7 @@ class HttpApi:
         payload = {"event": message["event"], "payload": message["payload"], "type": "broadcast"}
         if isinstance(message.get("id"), str):
             payload["meta"] = {"id": message["id"]}
-        fanout = Fanout(f"realtime:{topic}", "broadcast", payload)
+        fanout = Fanout(TOPIC_PREFIX + topic, "broadcast", payload)
         self._backend.hub.broadcast((topic, private), fanout)
 
     async def _single(self, request: web.Request) -> web.Response:
@@ -192,7 +192,7 @@ class HttpApi:
             return json_response({"message": "Unauthorized"}, 403)
         if len(frame.body) > self._backend.settings.max_payload_size:
             return json_response({"errors": {"payload": [TOO_LARGE]}}, 422)
-        fanout = Fanout(f"realtime:{topic}", "broadcast", frame)
+        fanout = Fanout(TOPIC_PREFIX + topic, "broadcast", frame)
         try:
             self._backend.hub.broadcast((topic, private), fanout)
         except ValueError as exc:

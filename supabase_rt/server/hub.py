@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..protocol.messages import UserBroadcast, plain
+from ..protocol.messages import TOPIC_PREFIX, UserBroadcast, plain
 from .activity import Activity, Happening
 from .limits import Limits
 from .outgoing import Fanout
@@ -118,7 +118,7 @@ class Hub:
     def _tell(self, key: SpaceKey, space: _Space, diff: Diff | None) -> None:
         if diff is None:
             return
-        message = Fanout(f"realtime:{key[0]}", "presence_diff", diff)
+        message = Fanout(TOPIC_PREFIX + key[0], "presence_diff", diff)
         if self._activity.watched:
             self._watched(key, "presence", diff)
         told = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
+from ..protocol.messages import TOPIC_PREFIX
 from .activity import Listener
 from .app import SOCKETS, make_app
 from .auth import DEFAULT_SECRET, TEN_YEARS, Policy, Tokens, default_policy
@@ -312,7 +313,7 @@ class LocalRealtime(Conversing):
         The topic stands without ``realtime:``. Private messages are kept for replay.
         """
         content = payload if isinstance(payload, bytes) else dict(payload)
-        topic = topic.removeprefix("realtime:")
+        topic = topic.removeprefix(TOPIC_PREFIX)
         now = time.time()
         return Reached(self.backend.broadcast(topic, event, content, private=private, now=now))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import DecodeError
-from ..protocol.messages import PHOENIX, Message, plain
+from ..protocol.messages import PHOENIX, TOPIC_PREFIX, Message, plain
 from ..protocol.serializer import decode_client_binary, decode_text
 from .activity import Happening
 from .auth import Rights, Token, TokenError
@@ -26,7 +26,6 @@ from .timers import Timers
 
 __all__ = ["Session"]
 
-PREFIX = "realtime:"
 UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}
 NO_REPLAY = "UnableToReplayMessages: Realtime was unable to replay messages"
 UNAUTHORIZED = "Unauthorized: You do not have permissions to read from this Channel topic: "
@@ -140,7 +139,7 @@ class Session:
         if message.topic == PHOENIX and message.event == "heartbeat":
             if self.backend.faults.heartbeat_replies:
                 self._reply(message, OK)
-        elif message.event == "phx_join" and message.topic.startswith(PREFIX):
+        elif message.event == "phx_join" and message.topic.startswith(TOPIC_PREFIX):
             self._join(message)
         elif message.event == "phx_leave" and message.topic != PHOENIX:
             self._leave(message, channel)
@@ -181,7 +180,7 @@ class Session:
             return
         grant = functools.partial(self._grant, decision, config, token)
         if config.private:
-            self.backend.authorize(token, message.topic.removeprefix(PREFIX), grant)
+            self.backend.authorize(token, message.topic.removeprefix(TOPIC_PREFIX), grant)
         else:
             # A public channel needs the database of its project too.
             grant(None if self.backend.away else Rights())
@@ -192,7 +191,7 @@ class Session:
         Raises ``JoinRefused``.
         """
         backend = self.backend
-        sub_topic = message.topic.removeprefix(PREFIX)
+        sub_topic = message.topic.removeprefix(TOPIC_PREFIX)
         forced = backend.faults.take_refusal()
         if forced is not None:
             raise JoinRefused(forced[0], close=forced[1])
@@ -233,7 +232,7 @@ class Session:
             self._decide(decision, JoinRefused(f"UnableToConnectToProject: {NO_DATABASE}"))
             return
         message = decision.message
-        sub_topic = message.topic.removeprefix(PREFIX)
+        sub_topic = message.topic.removeprefix(TOPIC_PREFIX)
         presence = config.presence_enabled or self.backend.settings.presence_enabled
         try:
             if not rights.broadcast_read and not (presence and rights.presence_read):
@@ -344,7 +343,7 @@ class Session:
     def _tell(self, kind: str, topic: str, about: object = None) -> None:
         activity = self.backend.activity
         if activity.watched:
-            sub_topic, text = topic.removeprefix(PREFIX), "" if about is None else str(about)
+            sub_topic, text = topic.removeprefix(TOPIC_PREFIX), "" if about is None else str(about)
             activity.tell(Happening(kind, self.number, sub_topic, text=text))
 
     def _watch_silence(self) -> None:

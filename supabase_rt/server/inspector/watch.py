@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ...protocol.messages import UserBroadcast
+from ...protocol.messages import TOPIC_PREFIX, UserBroadcast
 from ..activity import Happening
 from ..auth import Rights, Token
 from ..backend import INSPECTOR, Backend
@@ -106,7 +106,7 @@ class Inspector:
     def _tell(self, event: str, content: Any) -> None:
         # Past the hub's ``broadcast``, which counts against the limits of the project.
         payload = {"type": "broadcast", "event": event, "payload": content}
-        message = Fanout(f"realtime:{INSPECTOR}", "broadcast", payload)
+        message = Fanout(TOPIC_PREFIX + INSPECTOR, "broadcast", payload)
         for member in self._backend.hub.members(SPACE):
             member.deliver(message)
 
