@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .. import RealtimeError
 
 __all__ = ["Command", "CommandFailed"]
 
@@ -15,6 +19,11 @@ class CommandFailed(Exception):
     def __init__(self, message: str, *, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+    @classmethod
+    def of(cls, error: RealtimeError) -> CommandFailed:
+        """What an error of the client says, and what to do about it."""
+        return cls(f"{error} ({error.hint})" if error.hint else str(error))
 
 
 @dataclasses.dataclass(frozen=True)

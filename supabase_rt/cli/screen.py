@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from .command import CommandFailed
 
-__all__ = ["Screen", "printable"]
+__all__ = ["Screen", "Screens", "printable"]
 
 COLOURS = {
     "grey": 90,
@@ -63,3 +63,26 @@ class Screen:
         if self._failed is None:
             raise problem
         self._failed(problem)
+
+
+class Screens:
+    """Standard output for what was asked for, standard error for all else.
+
+    For what handlers print: once a line cannot be written ``over`` is called, and ``unwritten``
+    says why.
+    """
+
+    def __init__(self) -> None:
+        self._out = Screen(failed=self._stop)
+        self._err = Screen(sys.stderr, failed=self._stop)
+        self.unwritten: BrokenPipeError | CommandFailed | None = None
+        self.over: Any = None
+
+    def _stop(self, problem: BrokenPipeError | CommandFailed) -> None:
+        if self.unwritten is None:
+            self.unwritten = problem
+            self.over()
+
+    def note(self, text: str, colour: str = "grey") -> None:
+        """A line for eyes, not for what reads the output."""
+        self._err.say(self._err.paint(printable(text), colour))

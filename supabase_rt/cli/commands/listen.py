@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screen, printable
+from ..screen import Screens, printable
 from ..target import add_target_options, channel_options, make_client
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ async def _listen(options: argparse.Namespace) -> int:
     try:
         await supabase.realtime.run_forever()
     except (ConnectionFailed, GaveUp) as exc:
-        raise CommandFailed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from None
+        raise CommandFailed.of(exc) from None
     finally:
         told.summary()
     if told.unwritten is not None:
@@ -113,29 +112,20 @@ def _follow(supabase: SupabaseClient, told: _Told) -> None:
     client.on("gap", lambda topic, since, until, reason: told.gap(since, until, reason))
 
 
-class _Told:
+class _Told(Screens):
     """What is printed, and counted for the summary."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         from ... import ConnectionFailed, ConnectionLost, GaveUp
 
+        super().__init__()
         self._options = options
-        self._out = Screen(failed=self._stop)
-        self._err = Screen(sys.stderr, failed=self._stop)
         self._started = time.monotonic()
         self._events = 0
         self._reconnects = 0
         # The first by its reconnecting, the others as the end of the command.
         self._told_elsewhere = (ConnectionLost, ConnectionFailed, GaveUp)
         self.refused = False
-        self.unwritten: BrokenPipeError | CommandFailed | None = None
-        """Why nothing more can be printed."""
-        self.over: Any = None
-
-    def _stop(self, problem: BrokenPipeError | CommandFailed) -> None:
-        if self.unwritten is None:
-            self.unwritten = problem
-            self.over()
 
     # -- events ----------------------------------------------------------------------------
 
@@ -168,9 +158,6 @@ class _Told:
             self.over()
 
     # -- the state of things ---------------------------------------------------------------
-
-    def note(self, text: str, colour: str = "grey") -> None:
-        self._err.say(self._err.paint(printable(text), colour))
 
     def status(self, status: str, error: Any) -> None:
         if status == "SUBSCRIBED":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screen, printable
+from ..screen import Screens, printable
 from ..target import add_target_options, channel_options, make_client
 
 if TYPE_CHECKING:
@@ -82,31 +81,19 @@ async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) ->
     except TimeoutError:
         raise CommandFailed("the server sent no state; is presence switched off there?") from None
     except RealtimeError as exc:
-        raise CommandFailed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from None
+        raise CommandFailed.of(exc) from None
     except (ValueError, TypeError) as exc:
         raise CommandFailed(str(exc), code=2) from None
 
 
-class _Told:
+class _Told(Screens):
     """Prints the state whenever it has changed."""
 
     def __init__(self, options: argparse.Namespace, *, waits: bool) -> None:
+        super().__init__()
         self._options = options
         self._waits = waits
-        self._out = Screen(failed=self._stop)
-        self._err = Screen(sys.stderr, failed=self._stop)
         self.shown = asyncio.Event()
-        self.unwritten: BrokenPipeError | CommandFailed | None = None
-        """Why nothing more can be printed."""
-        self.over: Any = None
-
-    def _stop(self, problem: BrokenPipeError | CommandFailed) -> None:
-        if self.unwritten is None:
-            self.unwritten = problem
-            self.over()
-
-    def note(self, text: str) -> None:
-        self._err.say(self._err.paint(printable(text), "grey"))
 
     def begin(self, channel: RealtimeChannel) -> None:
         """We are there ourselves now; what is shown before that would lack us."""

@@ -86,7 +86,7 @@ async def _send(options: argparse.Namespace, payload: Any) -> str:
             message = {"type": "broadcast", "event": options.event, "payload": payload}
             return await channel.send(message)
     except RealtimeError as exc:
-        raise CommandFailed(f"{exc} ({exc.hint})" if exc.hint else str(exc)) from None
+        raise CommandFailed.of(exc) from None
     except (ValueError, TypeError) as exc:
         raise CommandFailed(str(exc), code=2) from None
     finally:
