@@ -247,8 +247,8 @@ class RealtimeClient(Hooks):
         live = self._core.session.channels.get(full)
         if live is not None:
             difference = live.config.difference(config)
-            if difference is None and seconds not in (None, live.resubscribe_after):
-                difference = f"resubscribe_after is {live.resubscribe_after}, asked for {seconds}"
+            if difference is None and seconds not in (None, live.feed_watch.after):
+                difference = f"resubscribe_after is {live.feed_watch.after}, asked for {seconds}"
             if difference is not None:
                 raise ValueError(
                     f"channel {topic!r} is open with other options: {difference}; "
@@ -258,7 +258,7 @@ class RealtimeClient(Hooks):
             return owner
         machine = self._core.session.open_channel(full, config)
         if seconds is not None:
-            machine.watch_feed(seconds)
+            machine.feed_watch.begin(seconds)
         return RealtimeChannel(full, client=self, _machine=machine)
 
     @property

@@ -24,6 +24,7 @@ from .bindings import Bindings
 from .config import ChannelConfig
 from .context import CLIENT_VERSION, Context
 from .events import ChannelRemoved, ChannelResumed, GapFound, PushEnded, StatusChanged
+from .feedwatch import FeedWatch
 from .losses import crash_error, mismatch_error, over_error, too_early_error
 from .messages import Message, sub_topic
 from .patience import join_deadline
@@ -54,11 +55,11 @@ class ChannelMachine:
         self.removed: bool = False
         self.timeout: float = context.timeout
         self.last_downtime: float | None = None
-        self.resubscribe_after: float | None = None
         self.reception: Reception = Reception(self, context)
         self.bindings: Bindings = self.reception.bindings
         self.tracker: Tracker = Tracker(self, context)
         self.recovery: Recovery = Recovery(self, context)
+        self.feed_watch: FeedWatch = FeedWatch(self, context)
         self.join_payload_extra: dict[str, Any] = {}
         self._context = context
         self._outbox = context.outbox
@@ -263,27 +264,8 @@ class ChannelMachine:
         self.recovery.follow(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
-    # -- joining anew though nothing was lost --------------------------------------------
-
-    def watch_feed(self, seconds: float) -> None:
-        """Join anew when no change was heard for ``seconds``."""
-        self.resubscribe_after = seconds
-        self.reception.watch_changes()
-
-    def feed_flows(self) -> None:
-        """The server says that changes flow from now on."""
-        if self.resubscribe_after is not None:
-            due = self.reception.changed_at + self.resubscribe_after
-            self._outbox.timers.set((self, "feed"), due)
-
-    def _check_feed(self, now: float) -> None:
-        assert self.resubscribe_after is not None
-        if self.state is not JOINED:
-            return
-        due = self.reception.changed_at + self.resubscribe_after
-        if due > now:
-            self._outbox.timers.set((self, "feed"), due)
-            return
+    def rejoin_silent(self, now: float) -> None:
+        """Join anew though nothing was lost: changes fell silent."""
         # A token would re-create the subscription too, but the server ignores the one it has
         # (section 5.2), so a join is the only way that is always there.
         self._tell_server_of_leaving()
@@ -294,7 +276,7 @@ class ChannelMachine:
         self._context.wait_for_join(self, False)
 
     def _lose(self, now: float) -> None:
-        self._outbox.timers.cancel((self, "feed"))
+        self.feed_watch.stop()
         if self.state is JOINED:
             self._lost_at = now
             self._heard_until = self._context.epoch(self._context.last_frame_at)
@@ -415,7 +397,8 @@ class ChannelMachine:
         self.end_waiting()
         self._end_pending()
         self.tracker.forget()
-        for name in ("unsent", "rejoin", "track", "feed"):
+        self.feed_watch.stop()
+        for name in ("unsent", "rejoin", "track"):
             self._outbox.timers.cancel((self, name))
 
     # -- requests ------------------------------------------------------------------------
@@ -495,6 +478,6 @@ class ChannelMachine:
         elif name == "unsent":
             self._join_timed_out(now)
         elif name == "feed":
-            self._check_feed(now)
+            self.feed_watch.woken(now)
         elif self._context.is_open:
             self._context.wait_for_join(self, self._context.has_token_source)

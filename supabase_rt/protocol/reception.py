@@ -217,7 +217,7 @@ class Reception:
             since, until = map(self._context.epoch, (self._feed_down_since, self.changed_at))
             self._feed_down_since = None
             self._tell(GapFound(self._channel.topic, since, until, "feed"))
-        self._channel.feed_flows()
+        self._channel.feed_watch.flows()
 
 
 READERS: Final[dict[str, Callable[[Reception, Any], Delivery | None]]] = {

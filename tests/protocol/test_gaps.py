@@ -27,7 +27,7 @@ def listening(world: World, resubscribe_after: float | None = None) -> ChannelMa
     channel = world.channel()
     channel.bindings.add(ListenType.POSTGRES_CHANGES, dict(CHANGES))
     if resubscribe_after is not None:
-        channel.watch_feed(resubscribe_after)
+        channel.feed_watch.begin(resubscribe_after)
     world.subscribe(channel)
     world.accept(channel)
     return channel
