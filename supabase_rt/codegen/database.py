@@ -10,7 +10,7 @@ from .model import Column, Enum, Schema, SchemaError, Table
 __all__ = ["read_database"]
 
 TABLES = """
-select c.oid, n.nspname, c.relname, c.relkind,
+select c.oid, n.nspname, c.relname,
        coalesce(obj_description(c.oid, 'pg_class'), ''),
        c.relkind in ('r', 'p', 'f') or (pg_relation_is_updatable(c.oid, false) & 8) > 0,
        coalesce((select array_agg(a.attname order by k.position)
@@ -73,7 +73,7 @@ def read_database(url: str, schemas: Sequence[str] = ("public",)) -> Schema:
     return Schema(
         tuple(
             Table(schema, name, tuple(by_table.get(oid, ())), tuple(keys), writable, comment)
-            for oid, schema, name, _, comment, writable, keys in tables
+            for oid, schema, name, comment, writable, keys in tables
         )
     )
 
