@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import datetime
 import functools
 import inspect
 import re
 import types
+import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -65,14 +67,14 @@ class _Shape:
     """
 
     def __init__(self, title: str, fields: list[_Field], *, partial: bool, names: bool) -> None:
-        self.special: list[tuple[Any, _Field]] = []
+        self.special: list[tuple[Any, Post | None, _Field]] = []
         self.keeps_unset = names and not partial
         self.values: Callable[[Any], Any] = structs.asdict if names else _list
         members: list[Any] = []
         for index, field in enumerate(fields):
             is_given = field.required and not partial
             if field.post is not None or not is_given:
-                self.special.append((field.name if names else index, field))
+                self.special.append((field.name if names else index, field.post, field))
             if is_given:
                 members.append((field.name, field.read_as))
             else:
@@ -201,16 +203,16 @@ class RowModel:
 
     def _make(self, shape: _Shape, found: Any, data: Any) -> Any:
         values = shape.values(found)
-        for key, field in shape.special:
+        for key, post, field in shape.special:
             value = values[key]
             if value is UNSET:
                 if shape.keeps_unset:
                     del values[key]
                 else:
                     values[key] = field.default()
-            elif field.post is not None:
+            elif post is not None:
                 try:
-                    values[key] = field.post(value)
+                    values[key] = post(value)
                 except _UNMADE as exc:
                     raise self._misfit(data, field.column, {field.column: plain(value)}) from exc
         return self.cls(**values) if self._names else self.cls(*values)
@@ -254,7 +256,6 @@ def _field(cls: type[Any], field: dataclasses.Field[Any], hint: Any) -> _Field:
     config = field.metadata.get("dataclasses_json") or {}
     decoder = config.get("decoder")
     read_as, post = _reading(cls, hint) if decoder is None else _decoded(hint, decoder)
-    native = decoder.native | None if isinstance(decoder, Cell) and decoder.native else None
     if field.default_factory is not dataclasses.MISSING:
         default: Callable[[], Any] = field.default_factory
     else:
@@ -264,6 +265,7 @@ def _field(cls: type[Any], field: dataclasses.Field[Any], hint: Any) -> _Field:
         field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
     )
     column = _column_name(cls, field, config)
+    native = _native(decoder)
     return _Field(field.name, column, hint, read_as, post, not has_default, default, native)
 
 
@@ -277,6 +279,22 @@ def _decoded(hint: Any, decoder: Post) -> tuple[Any, Post]:
     if isinstance(decoder, Cell) and decoder.is_exact:
         return msgspec.Raw, decoder.raw
     return msgspec.Raw, lambda raw: decoder(_exact.decode(raw))
+
+
+_NATIVE: Final[dict[Any, Any]] = {
+    Decimal: Decimal,
+    uuid.UUID: uuid.UUID,
+    datetime.datetime.fromisoformat: datetime.datetime,
+    datetime.date.fromisoformat: datetime.date,
+}
+"""Decoders of which msgspec does the work: it makes the same, or refuses the value."""
+
+
+def _native(decoder: Any) -> Any:
+    if isinstance(decoder, Cell):
+        return None if decoder.native is None else decoder.native | None
+    # Of other callables it is not known that they may be compared.
+    return _NATIVE.get(decoder) if isinstance(decoder, type | types.BuiltinMethodType) else None
 
 
 def _column_name(cls: type[Any], field: dataclasses.Field[Any], config: Mapping[str, Any]) -> str:

@@ -143,6 +143,25 @@ def test_the_field_configs_of_dataclasses_json_are_honoured() -> None:
     assert change(Item, {"id": 1, "text": "a b"}).new == Item(1, ["a", "b"])
 
 
+def test_decoders_of_the_standard_library_make_what_they_would() -> None:
+    @dataclass
+    class Item:
+        price: Decimal = field(metadata=config(decoder=Decimal))
+        at: datetime.datetime = field(metadata=config(decoder=datetime.datetime.fromisoformat))
+        owner: uuid.UUID = field(metadata=config(decoder=uuid.UUID))
+
+    some = str(uuid.UUID(int=1))
+    usual = f'{{"price": 1.10, "at": "2026-01-02T03:04:05+05:30", "owner": "{some}"}}'
+    found = change(Item, usual).new
+    assert str(found.price) == "1.10"
+    assert (found.at.isoformat(), found.owner) == ("2026-01-02T03:04:05+05:30", uuid.UUID(int=1))
+    other = usual.replace("05+05:30", "05+05").replace(some, f"{{{'0' * 32}}}")
+    found = change(Item, other).new
+    assert (found.at.isoformat(), found.owner) == ("2026-01-02T03:04:05+05:00", uuid.UUID(int=0))
+    with pytest.raises(DecodeError, match="column 'owner' is of type NoneType"):
+        change(Item, usual.replace(f'"{some}"', "null")).new
+
+
 def test_a_generated_row_keeps_every_digit() -> None:
     """Its decoders are given the number as it was written."""
 
