@@ -28,7 +28,7 @@ from .protocol.backfill import Backfiller, Fetch, Handle
 from .protocol.changes import BackfilledChange, PostgresChange, PostgresData
 from .protocol.columns import convert_row
 from .protocol.ledger import Mark, Notes
-from .protocol.pages import BackfillPage
+from .protocol.pages import BackfillPage, ReadRow
 from .registration import Registration, Reports
 
 __all__ = ["CatchingUp", "catching_up"]
@@ -213,12 +213,13 @@ class CatchingUp(Registration):
         """A row that was read, as the change that was missed."""
         # What happened to it nobody knows; a cursor that is no key says that something did.
         kind = "INSERT" if self._event == "INSERT" or self._machine.ledger.by_key else "UPDATE"
+        text = row.text if isinstance(row, ReadRow) else None
         data = PostgresData(
             type=kind,
             schema=self._page.schema,
             table=self._page.table,
             columns=self._memory.columns,
-            record=dict(row),
+            record=dict(row) if text is None else text,
             old_record={},
         )
         return BackfilledChange(data, self.types)

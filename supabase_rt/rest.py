@@ -21,7 +21,7 @@ from .errors import DecodeError, RealtimeError, SendError, TimedOut
 from .http import session_closed
 from .logs import facts
 from .protocol.messages import TOPIC_PREFIX, dumps, loads
-from .protocol.pages import BackfillPage, read_params
+from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
 from .protocol.serializer import is_binary
 from .protocol.urls import Endpoint
 from .transport import TransportOptions
@@ -94,7 +94,7 @@ class Rest:
             async with http.post(target, data=body, headers=headers, **kwargs) as response:
                 return response.status, response.reason or "", await response.read()
 
-    async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[Any]:
+    async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
         """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
         headers = {"Accept-Profile": page.schema, "Accept": _JSON}
         target = yarl.URL(f"{url}/{quote(page.table, safe='')}?{_query(page)}", encoded=True)
@@ -224,11 +224,11 @@ def _query(page: BackfillPage) -> str:
     return urlencode(read_params(page), quote_via=quote)
 
 
-def _rows(status: int, text: bytes, page: BackfillPage) -> list[Any]:
+def _rows(status: int, text: bytes, page: BackfillPage) -> list[ReadRow]:
     """The rows in the answer of PostgREST; raises ``RealtimeError`` for any other one."""
     if 200 <= status < 300:
-        found = loads(text)
-        if isinstance(found, list) and all(isinstance(row, dict) for row in found):
+        found = read_page(text)
+        if found is not None:
             return found
         raise RealtimeError("the answer to a backfill is no list of rows", code="NotRows")
     raise RealtimeError(

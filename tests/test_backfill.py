@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,35 @@ async def test_a_handler_that_raised_gets_the_row_again(
     await until(lambda: len(tries) == 4)
     assert tries == [1, 2, 3, 2]
     assert [str(error) for error in events.errors] == ["not now"]
+
+
+async def test_a_row_that_is_read_is_typed_as_one_that_came_live(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    @dataclass
+    class Price:
+        id: int
+        amount: Decimal
+        at: datetime.datetime
+
+    server.table("prices", {"id": "int8", "amount": "numeric", "at": "timestamptz"})
+    at, amount = "2026-01-02T03:04:05+00:00", Decimal("123456789.12345678901234567890")
+    models: list[PostgresChange[Price]] = []
+    dicts: list[PostgresChange] = []
+    prices, backfill = {**INSERTS, "table": "prices"}, Backfill("id")
+    channel = client.channel("room")
+    channel.on("postgres_changes", prices, models.append, backfill=backfill, model=Price)
+    channel.on("postgres_changes", prices, dicts.append, backfill=backfill, types="python")
+    await flowing(channel)
+    server.insert("prices", {"id": 1, "amount": amount, "at": at})
+    await until(lambda: len(models) == len(dicts) == 1)
+    async with away(server, channel):
+        server.insert("prices", {"id": 2, "amount": amount, "at": at})
+    await until(lambda: len(models) == len(dicts) == 2)
+    assert [change.backfilled for change in models] == [False, True]
+    moment = datetime.datetime.fromisoformat(at)
+    assert [change.new for change in models] == [Price(n, amount, moment) for n in (1, 2)]
+    assert [change.new["amount"] for change in dicts] == [amount, amount]
 
 
 async def test_with_a_store_a_new_process_goes_on_where_the_old_one_was(

@@ -7,13 +7,15 @@ it is written anew here, and what PostgREST cannot express is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .messages import dumps
+import msgspec
 
-__all__ = ["BackfillPage", "carried_over", "read_params"]
+from .messages import dumps, loads
+
+__all__ = ["BackfillPage", "ReadRow", "carried_over", "read_page", "read_params"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -40,6 +42,38 @@ class BackfillPage:
     after: tuple[Any, ...] | None = None
     limit: int = 500
     newest: bool = False
+
+
+class ReadRow(dict[str, Any]):
+    """A row of a page as JSON gave it, and its text: a float has lost digits of a numeric."""
+
+    __slots__ = ("text",)
+
+    text: msgspec.Raw | None
+    """None where only the standard library reads the page."""
+
+
+_texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def read_page(body: bytes) -> list[ReadRow] | None:
+    """The rows in an answer of PostgREST; None where it is no list of rows.
+
+    Raises ``DecodeError`` for what is not JSON.
+    """
+    found = loads(body)
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        return None
+    rows = [ReadRow(row) for row in found]
+    texts: Sequence[msgspec.Raw | None]
+    try:
+        texts = _texts.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        texts = [None] * len(rows)
+    for row, text in zip(rows, texts, strict=True):
+        # Not a view of the answer: who keeps one row shall not keep all of them.
+        row.text = None if text is None else text.copy()
+    return rows
 
 
 def carried_over(filter: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt.protocol.filters import postgres_changes_filter
-from supabase_rt.protocol.pages import BackfillPage, carried_over, read_params
+from supabase_rt.protocol.pages import BackfillPage, carried_over, read_page, read_params
 from supabase_rt.server.filters import parse, passes
 from supabase_rt.server.rest.query import parse_query
 from supabase_rt.server.rest.rows import read_rows
@@ -102,3 +102,20 @@ def test_what_postgrest_would_take_for_something_else_is_refused(filter: str) ->
 
 def test_an_empty_filter_is_none() -> None:
     assert carried_over(" ") == []
+
+
+def test_the_rows_of_an_answer_keep_their_texts() -> None:
+    found = read_page(b'[{"id": 1, "n": 1.10}, {"id": 2}]')
+    assert found == [{"id": 1, "n": 1.1}, {"id": 2}]
+    assert [bytes(row.text or b"") for row in found or ()] == [
+        b'{"id": 1, "n": 1.10}',
+        b'{"id": 2}',
+    ]
+    only_json = read_page(b'[{"id": 1, "n": NaN}]')
+    assert only_json is not None
+    assert (only_json[0]["id"], only_json[0].text) == (1, None)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"null", b"[1]", b'[{}, "x"]'])
+def test_an_answer_that_is_no_list_of_rows_is_none(body: bytes) -> None:
+    assert read_page(body) is None
