@@ -116,10 +116,10 @@ class Connection(TokenUser):
         self._alarm.forget()
         self._http.forget()
         self.helpers.forget()
-        is_closed = self._closed.is_set()
+        self.session.link_closed()
         # An Event belongs to the loop that first waited for it.
-        self._closed = asyncio.Event()
-        if is_closed:
+        closed, self._closed = self._closed, asyncio.Event()
+        if closed.is_set() or not self.session.wanted:
             self._closed.set()
 
     @property
@@ -201,7 +201,7 @@ class Connection(TokenUser):
         in_loop = self.enter_loop(is_wish=True)
         if self.session.state is ConnectionState.OPEN and self.session.wanted:
             return Outcome.of(None)
-        outcome = self._waiting.add()
+        outcome = self._waiting.add(None if in_loop else self.connect)
         if not self.session.wanted:
             self.gave_up = None
             self._is_resting = False
@@ -237,7 +237,9 @@ class Connection(TokenUser):
         finally:
             # Else its task was cancelled, alone or with the whole loop, or it is collected. What
             # aiohttp finds open at the end of a loop it shows, key and all.
-            if self._link is link and self.is_loop_running:
+            shutting = self._shutting
+            alone = self._link is link or (shutting is not None and shutting.cancelling() > 0)
+            if alone and self.is_loop_running:
                 await self._http.aclose()
             elif self._link is link:
                 self.warn_unclosed(self._host)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from .loopbound import wake
 from .protocol.names import no_attribute
 
-__all__ = ["Outcome", "Waiting"]
+__all__ = ["Outcome", "Recorded", "Waiting"]
 
 T = TypeVar("T")
 
@@ -104,15 +104,33 @@ class Outcome(Generic[T]):
         return f"<Outcome {self._error!r}>" if self._error else f"<Outcome {self._result!r}>"
 
 
+class Recorded(Outcome[T]):
+    """Of a call before there was a loop, which only wrote it down: to await it is to begin."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[], object]) -> None:
+        super().__init__()
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self._settled:
+            self._begin()
+        return super().__await__()
+
+
 class Waiting:
     """The outcomes of everybody who waits for one and the same thing."""
 
     def __init__(self) -> None:
         self._outcomes: list[Outcome[None]] = []
 
-    def add(self) -> Outcome[None]:
-        """One more who waits. A failure is told where it happens, so none is ``unheard``."""
-        outcome: Outcome[None] = Outcome()
+    def add(self, begin: Callable[[], object] | None = None) -> Outcome[None]:
+        """One more who waits. A failure is told where it happens, so none is ``unheard``.
+
+        ``begin``, where there is no loop yet, is called by whoever waits first.
+        """
+        outcome: Outcome[None] = Outcome() if begin is None else Recorded(begin)
         self._outcomes.append(outcome)
         return outcome
 

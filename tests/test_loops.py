@@ -11,12 +11,14 @@ import pytest
 
 from supabase_rt import (
     Broadcast,
+    ConnectionFailed,
     InvalidState,
     RealtimeChannel,
     RealtimeClient,
     ReconnectPolicy,
 )
 from supabase_rt.loopbound import Alarm
+from supabase_rt.outcome import Outcome
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import QUICK, MakeClient
@@ -97,6 +99,41 @@ def test_a_client_whose_loop_ended_under_it_is_used_again() -> None:
         assert server.connections == 2
     assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR", "SUBSCRIBED", "CHANNEL_ERROR"]
     assert "event loop" in str(statuses.errors[1])
+
+
+def test_a_connect_that_was_only_written_down_begins_when_it_is_awaited() -> None:
+    async def main(client: RealtimeClient, connecting: Outcome[None]) -> None:
+        await connecting
+        assert client.is_connected()
+        await client.disconnect()
+        await connecting
+
+    async def refused(connecting: Outcome[None]) -> None:
+        with pytest.raises(ConnectionFailed, match="HTTP 401"):
+            await connecting
+        assert our_tasks() == []
+
+    with threaded_server() as server:
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+        asyncio.run(main(client, client.connect()))
+        server.faults.refuse(401)
+        asyncio.run(refused(client.connect()))
+
+
+def test_a_disconnect_that_nobody_awaits_closes_all_though_the_loop_ends_with_it() -> None:
+    """Else aiohttp and asyncio complain, which fails a test."""
+
+    async def main(client: RealtimeClient) -> None:
+        await client.channel("room").subscribe()
+        client.disconnect()
+
+    with threaded_server() as server:
+        client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+        asyncio.run(main(client))
+        gc.collect()
+        assert client._core.connection.http is None
+        asyncio.run(client.wait_closed())
+        assert client.connection_state() == "closed"
 
 
 def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
