@@ -22,7 +22,7 @@ from .protocol.payloads import (
     PresenceSync,
     SystemMessage,
 )
-from .registration import Registration
+from .registration import Registration, check_asked
 from .stream import Stream, wait_for_event, weak_handler
 from .types import (
     BroadcastFilter,
@@ -227,6 +227,8 @@ class Iterating(Listening):
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
         seconds = None if timeout is None else check_seconds("timeout", timeout)
+        if check is not None:
+            check_asked("check", check)
         self._check_options(1, "drop_oldest", types)
         reading = self._reading(listen_type, types, model)
         self._require_live()

@@ -29,6 +29,7 @@ __all__ = [
     "Registration",
     "Reports",
     "accepted_arguments",
+    "check_asked",
     "event_of",
     "handler_name",
     "is_coroutine_function",
@@ -113,6 +114,14 @@ def is_coroutine_function(handler: Any) -> bool:
     if inspect.iscoroutinefunction(handler):
         return True
     return inspect.iscoroutinefunction(getattr(type(handler), "__call__", None))  # noqa: B004
+
+
+def check_asked(name: str, function: Any) -> None:
+    """Raise ``TypeError`` for what does not answer to an event at once."""
+    if accepted_arguments(function, 1) != 1:
+        raise TypeError(f"{name} is a function of the event: {handler_name(function)} takes none")
+    if is_coroutine_function(function):
+        raise TypeError(f"{name} answers at once: make {handler_name(function)} a plain function")
 
 
 class Drops:

@@ -21,7 +21,7 @@ from .protocol.columns import check_mode
 from .protocol.events import PresenceDelivered
 from .protocol.models import model_of
 from .protocol.transitions import JOINED, JOINING
-from .registration import OVERFLOWS, Registration, accepted_arguments, handler_name
+from .registration import OVERFLOWS, Registration, check_asked
 from .stream import Stream
 
 __all__ = ["Registry"]
@@ -122,8 +122,8 @@ class Registry:
     def _check_concurrency(self, concurrency: Any, key: Any, backfill: Any) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ValueError(f"concurrency is a number of events, 1 or more, not {concurrency!r}")
-        if key is not None and accepted_arguments(key, 1) != 1:
-            raise TypeError(f"key is a function of the event: {handler_name(key)} takes none")
+        if key is not None:
+            check_asked("key", key)
         if concurrency > 1 and backfill is not None:
             raise ValueError(
                 "with backfill= each event is recorded before the next one is handled; "

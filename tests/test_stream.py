@@ -317,6 +317,20 @@ async def test_what_the_check_raises_is_raised_from_the_await(
     assert channel._bound == {}
 
 
+async def later(event: Any) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("check", [later, 3, lambda: True])
+async def test_a_check_that_cannot_answer_at_once_is_refused(
+    client: RealtimeClient, check: Any
+) -> None:
+    channel = await client.channel("room").subscribe()
+    with pytest.raises(TypeError):
+        channel.wait_for("broadcast", ANY, check)
+    assert channel._bound == {}
+
+
 async def test_wait_for_ends_at_its_timeout(client: RealtimeClient) -> None:
     channel = client.channel("room")
     await channel.subscribe()
