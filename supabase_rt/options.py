@@ -41,6 +41,7 @@ RATHER_MILLISECONDS = 1000.0
 RATHER_SECONDS = (10**8, 10**11)
 """Milliseconds that are a day of the early 1970s; as seconds, one from 1973 on."""
 
+RESUBSCRIBE: Final = "resubscribe_after"
 IDLE: Final = "disconnect_on_empty_channels_after"
 
 
@@ -100,6 +101,8 @@ def warn_of_seconds(topic: str, config: ChannelConfig) -> None:
 def check_channel_keywords(topic: str, unknown: Mapping[str, Any]) -> None:
     """Raise ``UnknownOption`` for a keyword where the options of a channel are a dict."""
     for name in unknown:
+        if snake_case(name) == RESUBSCRIBE:
+            check_unknown({name: None}, [RESUBSCRIBE], "channel()")
         form = '{"config": {...}}' if name == "config" else f'{{"config": {{"{name}": ...}}}}'
         raise UnknownOption(
             f"channel() has no option {name!r}; its options are a dict, as in supabase-js: "

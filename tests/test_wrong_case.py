@@ -149,6 +149,12 @@ def test_an_option_of_create_client_in_camel_case(wrong: str, name: str) -> None
         create_client(URL, KEY, **options)
 
 
+def test_an_option_of_channel_in_camel_case() -> None:
+    wrong: Any = {"resubscribeAfter": 60}
+    with pytest.raises(TypeError, match=r"channel\(\) has no option .*'resubscribe_after'"):
+        create_client(URL, KEY).channel("room", **wrong)
+
+
 @pytest.mark.parametrize("field", dataclasses.fields(ReconnectPolicy), ids=lambda one: one.name)
 def test_a_field_of_the_policy_in_camel_case(field: Any) -> None:
     wrong = camel_case(field.name)

@@ -111,6 +111,10 @@ class RowModel:
         self._whole, self._partial = self._shapes(partial=False), self._shapes(partial=True)
         self.shape = self._whole[-1].type
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is compiled can be neither copied nor pickled, and payloads can be both.
+        return model_of, (self.cls,)
+
     def _shapes(self, *, partial: bool) -> list[_Shape]:
         """The shape that suffices for most rows, if there is one, and the one for all."""
         native = [

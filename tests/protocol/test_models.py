@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import enum
 import json
+import pickle
 import uuid
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -431,6 +433,13 @@ def test_two_fields_of_one_column_are_refused() -> None:
 
 def test_the_converter_is_compiled_once() -> None:
     assert model_of(Todo) is model_of(Todo)
+
+
+def test_a_change_with_a_model_can_be_copied_and_pickled() -> None:
+    found = change(Todo, {"id": 1, "text": "x"})
+    for made in (copy.copy(found), copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert made == found
+        assert made.new == Todo(1, "x")
 
 
 @given(st.integers(-(2**70), 2**70), st.text())
