@@ -465,10 +465,9 @@ class Connection(TokenUser):
     async def wait_closed(self) -> None:
         """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
         self.enter_loop(required="wait_closed")
-        while True:
-            await self._closed.wait()
-            if not self.is_running:
-                break
+        await self._closed.wait()
+        while self.is_running:
             await asyncio.sleep(0)
+            await self._closed.wait()
         if self.gave_up is not None:
             raise self.gave_up.with_traceback(None)

@@ -165,14 +165,16 @@ class Session:
 
     def disconnect(self, now: float, code: int = 1000, reason: str = "") -> None:
         """The user wants no link. Channels stay, errored, for the next ``connect``."""
-        if not self.wanted:
-            return
+        if self.wanted:
+            self._hang_up(now, code, reason)
+        for channel in self.channels.values():
+            channel.end_waiting()
+
+    def _hang_up(self, now: float, code: int, reason: str) -> None:
         self._want_no_link()
         text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
         error = ConnectionLost(text, close_code=code, reason=reason, retryable=False)
         self._drop_link(error, now)
-        for channel in self.channels.values():
-            channel.end_waiting()
         self.state = ConnectionState.CLOSING
 
     def link_closed(self) -> None:

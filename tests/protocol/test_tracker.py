@@ -323,6 +323,9 @@ def test_a_track_that_waits_ends_when_the_user_disconnects_and_is_sent_when_he_c
     waiting = world.track(channel, YOU)
     world.disconnect()
     assert world.ended[waiting] == "error"
+    late = world.track(channel, YOU)
+    world.disconnect()
+    assert world.ended[late] == "error"
     assert (channel, "track") not in world.timers()
     world.open()
     world.accept(channel)
