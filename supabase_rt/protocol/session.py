@@ -266,7 +266,7 @@ class Session:
         """A frame came that nobody can read. Without a topic it may have been anything."""
         self.context.counters.decode_errors += 1
         channel = self.channels.get(error.topic)
-        if not error.topic:
+        if not error.topic and self.context.is_open:
             self._probes.soon(now)
         elif channel is not None and channel.state is JOINED:
             channel.reception.missed(now, now, error.event)

@@ -7,15 +7,27 @@ window counts per join on the server, and so it does here.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .context import Context
 from .events import PushEnded
+from .messages import plain
 from .pushes import Push
 
 __all__ = ["Tracker"]
 
 _NOTHING = object()
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two payloads are the same JSON, in whatever order their keys stand."""
+    # Compared as text, where 1 is neither 1.0 nor true.
+    try:
+        first, second = (json.dumps(plain(payload), sort_keys=True) for payload in (one, other))
+    except RecursionError:
+        return False
+    return first == second
 
 
 class Tracker:
@@ -49,7 +61,8 @@ class Tracker:
             tracked is not _NOTHING
             and self._next is None
             and self._channel.can_push
-            and bool(tracked == self._told)
+            and self._told is not _NOTHING
+            and _is_same(tracked, self._told)
         )
 
     def _supersede(self, push: Push) -> None:

@@ -71,5 +71,6 @@ def test_no_question_survives_its_link() -> None:
     world.joined()
     world.session.unreadable(DecodeError("?"), world.now)
     world.link_lost()
-    world.advance(PROBE_PAUSE)
+    world.session.unreadable(DecodeError("?"), world.now)
+    assert "probe" not in world.timers()
     assert world.frames("probe") == []

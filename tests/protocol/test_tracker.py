@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from supabase_rt.protocol.channel import ChannelMachine
@@ -64,6 +65,19 @@ def test_an_identical_track_within_one_join_is_ok_without_a_frame() -> None:
     again = world.track(channel, dict(ME))
     assert calls(world) == [ME]
     assert world.ended[again] == "ok"
+
+
+def test_a_track_is_identical_in_whatever_order_its_keys_stand() -> None:
+    world, channel = joined()
+    first = msgspec.Raw(b'{"a":1,"b":[{"c":1,"d":2}]}')
+    world.track(channel, first)
+    answer(world)
+    again = world.track(channel, msgspec.Raw(b'{"b":[{"d":2,"c":1}],"a":1}'))
+    assert calls(world) == [first]
+    assert world.ended[again] == "ok"
+    other = msgspec.Raw(b'{"a":true,"b":[{"c":1,"d":2}]}')
+    world.track(channel, other)
+    assert calls(world) == [first, other]
 
 
 @pytest.mark.parametrize("status", ["error", "timed out"])
