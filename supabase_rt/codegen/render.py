@@ -191,15 +191,19 @@ def _keys(table: Table) -> str:
 
 
 def _field(column: Column, given: str, names: _Names, optional: bool) -> str:
-    kind = names.enums[column.enum] if column.enum else PYTHON.get(column.type, "str")
+    element = kind = names.enums[column.enum] if column.enum else PYTHON.get(column.type, "str")
     names.kinds.add(kind)
     for _ in range(column.dimensions if column.is_array else 0):
         kind = f"list[{kind}]"
     if column.nullable and kind != "Any":
         kind += " | None"
     arguments = []
-    if column.type in CONVERTED and column.enum is None:
-        arguments.append(_quoted(f"_{column.type}" if column.is_array else column.type))
+    if column.enum is None and column.is_array and element != "Any":
+        # Also where JSON has the elements as they are: one may be null, which dataclasses-json
+        # would make a text of.
+        arguments.append(_quoted(f"_{column.type}"))
+    elif column.enum is None and column.type in CONVERTED:
+        arguments.append(_quoted(column.type))
     if given != column.name:
         arguments.append(f"name={_quoted(column.name)}")
     line = f"    {given}: {kind}"

@@ -93,6 +93,15 @@ def test_a_row_is_read_into_the_types_of_its_columns() -> None:
     assert (row.meta, row.raw, row.size, row.total) == ({"a": [1]}, b"\x01\x02", "[1,3)", None)
 
 
+def test_an_element_of_an_array_may_be_null() -> None:
+    kinds = ("int8", "text", "bool", "float8", "numeric")
+    table = Table("public", "lists", tuple(Column(f"c_{k}", k, is_array=True) for k in kinds))
+    row = {"c_int8": [1, None], "c_text": ["a", None], "c_bool": [True, None]}
+    row |= {"c_float8": [[1.5], [None]], "c_numeric": None}
+    found = load(table).ListsRow.from_dict(row)
+    assert found.to_dict() == row
+
+
 def test_a_row_is_written_as_it_was_read() -> None:
     """Numbers are written as text, which PostgREST takes for numeric, and exactly."""
     row = load(TODOS).TodosRow.from_dict(ROW)
