@@ -7,7 +7,7 @@ from typing import Any
 
 from .model import Column, Enum, Schema, SchemaError, Table
 
-__all__ = ["read_database"]
+__all__ = ["check_url", "read_database"]
 
 TABLES = """
 select c.oid, n.nspname, c.relname,
@@ -53,19 +53,36 @@ order by r.attrelid, r.attnum
 """
 
 
+def check_url(url: str) -> None:
+    """Raises ``SchemaError`` for a URL that psycopg would take for another, and then quote."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        host = str(conninfo_to_dict(url).get("host") or "")
+    except ProgrammingError:
+        problem = "the URL of a database is postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    else:
+        if "@" not in host:
+            return
+        problem = "the password in the database URL has to be percent-encoded: %40 for @"
+    raise SchemaError(problem)
+
+
 def read_database(url: str, schemas: Sequence[str] = ("public",)) -> Schema:
     """Read the tables and views of ``schemas``; raises ``SchemaError`` with the remedy."""
     try:
         import psycopg
     except ImportError:
         raise SchemaError("--db needs psycopg: pip install 'supabase-rt[server]'") from None
+    check_url(url)
     try:
         with psycopg.connect(url, connect_timeout=10, autocommit=True) as connection:
             tables = connection.execute(TABLES, [list(schemas)]).fetchall()
             oids = [row[0] for row in tables]
             columns = connection.execute(COLUMNS, [oids]).fetchall() if oids else []
     except psycopg.Error as exc:
-        # The URL holds a password, psycopg's text does not.
+        # psycopg's text of a URL that can be read holds no password.
         raise SchemaError(f"the database cannot be read: {str(exc).splitlines()[0]}") from None
     by_table: dict[int, list[Column]] = {}
     for oid, *about in columns:

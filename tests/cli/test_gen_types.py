@@ -109,6 +109,17 @@ def test_wrong_words_are_answered_in_one_line(
     assert err.startswith("supabase-rt gen types: ")
 
 
+def test_no_tables_at_all_are_a_mistake_and_overwrite_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "openapi.json", tmp_path / "rows.py"
+    source.write_text('{"definitions": {}}')
+    target.write_text("# rows of yesterday")
+    assert main(["gen", "types", "--from-file", str(source), "-o", str(target)]) == 1
+    assert "there are no tables in public" in capsys.readouterr().err
+    assert target.read_text() == "# rows of yesterday"
+
+
 def test_only_names_a_table_that_is_there(
     described: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

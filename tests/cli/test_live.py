@@ -200,6 +200,14 @@ async def test_send_a_file_of_bytes(
     assert got.seen[0].payload == b"\x00\xff"
 
 
+async def test_a_number_that_json_does_not_have_is_not_sent_as_null(
+    local: LocalRealtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = await call(capsys, "send", "room", "a", '{"x": NaN}')
+    assert code == 2
+    assert "the payload is not JSON: NaN" in err
+
+
 async def test_what_was_not_taken_fails(
     local: LocalRealtime, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ async def test_a_public_secret_on_a_public_address_is_warned_of() -> None:
         pytest.param(["--jwt-secret=short"], 1, "must have at least 32 bytes", id="secret"),
         pytest.param(["--idle-timeout=soon"], 2, "'soon' is not a number", id="limit"),
         pytest.param(["--presence-limit=5"], 2, "not of the form CALLS/SECONDS", id="pair"),
+        pytest.param(["--slot=mine"], 2, "--slot goes with --db", id="slot"),
         pytest.param(["--db=x", "--embedded-db"], 2, "not allowed with argument", id="two"),
         pytest.param(
             ["--db=postgresql://u:hidden@127.0.0.1:1/x"], 1, "cannot connect to the", id="no-db"

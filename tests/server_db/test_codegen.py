@@ -163,9 +163,13 @@ def decode_items(module: Any, url: str) -> None:
     assert found.meta == {"a": [1]}
 
 
-def test_a_database_that_cannot_be_read_is_said_in_one_line() -> None:
-    url = "postgresql://somebody:letmein@127.0.0.1:1/nowhere"
-    with pytest.raises(SchemaError, match="the database cannot be read") as caught:
+@pytest.mark.parametrize(
+    ("password", "said"),
+    [("letmein", "the database cannot be read"), ("let@letmein", "percent-encoded")],
+)
+def test_a_database_that_cannot_be_read_is_said_in_one_line(password: str, said: str) -> None:
+    url = f"postgresql://somebody:{password}@127.0.0.1:1/nowhere"
+    with pytest.raises(SchemaError, match=said) as caught:
         read_database(url)
     assert "letmein" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -107,6 +107,12 @@ def test_a_folder_in_use_and_one_left_by_a_crash(tmp_path: Path) -> None:
         EmbeddedPostgres(folder).start()
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseProblem, match=r"cannot keep data in .*: File exists"):
+        EmbeddedPostgres(tmp_path / "file").start()
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(DatabaseProblem, match="holds something else than PostgreSQL's data"):

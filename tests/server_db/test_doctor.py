@@ -114,7 +114,8 @@ def test_a_role_that_is_none(connection: psycopg.Connection, prepared: EmbeddedP
     assert "--role" in examine(prepared.url, "messages", "somebody")["table"][1]
 
 
-def test_a_database_that_cannot_be_reached_shows_no_password() -> None:
-    state, said = examine("postgresql://me:letmein@127.0.0.1:1/x")["database"]
+@pytest.mark.parametrize("password", ["letmein", "let@letmein"])
+def test_a_database_that_cannot_be_reached_shows_no_password(password: str) -> None:
+    state, said = examine(f"postgresql://me:{password}@127.0.0.1:1/x")["database"]
     assert state == "fail"
     assert "letmein" not in said

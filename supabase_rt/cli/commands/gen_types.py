@@ -61,7 +61,10 @@ def run(options: argparse.Namespace) -> int:
     if options.check and not options.output:
         raise CommandFailed("--check compares with a file: name it with --output", code=2)
     try:
-        schema = _read(options).only(options.only, options.exclude)
+        found = _read(options)
+        if not found.tables:
+            raise CommandFailed(_empty(options))
+        schema = found.only(options.only, options.exclude)
     except SchemaError as exc:
         raise CommandFailed(str(exc)) from None
     text, collisions = render(schema)
@@ -81,6 +84,11 @@ def run(options: argparse.Namespace) -> int:
     count = len(schema.tables)
     print(f"wrote {path}: {count} table{'' if count == 1 else 's'}", file=sys.stderr)
     return 0
+
+
+def _empty(options: argparse.Namespace) -> str:
+    names = ", ".join(options.schema or ["public"])
+    return f"there are no tables in {names} that this user or key can see; check --schema"
 
 
 def _compare(path: Path, text: str) -> int:
@@ -171,7 +179,8 @@ def _refusal(target: str, status: int, schema: str) -> str:
     advice = {
         401: "the key is not accepted; newer projects need a secret (service) key here",
         403: "the key is not allowed to; newer projects need a secret (service) key here",
-        404: "there is no PostgREST; is --url the project, such as https://x.supabase.co?",
+        404: "there is no PostgREST; is --url the project, such as https://x.supabase.co? "
+        "For a local server give --db, with the Database that serve prints",
         406: f"the schema {schema!r} is not exposed by the API; see the project's API settings",
     }
     return f"{target} answers {status}: {advice.get(status, 'try again later')}"

@@ -63,10 +63,14 @@ def _payload(options: argparse.Namespace) -> Any:
     if options.binary:
         return data
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_no_json)
     except ValueError as exc:
         advice = "a text is written '\"so\"'; bytes go with --binary"
         raise CommandFailed(f"the payload is not JSON: {exc} ({advice})", code=2) from None
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is of Python and JavaScript only")
 
 
 async def _send(options: argparse.Namespace, payload: Any) -> str:

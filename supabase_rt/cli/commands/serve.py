@@ -123,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl+C or SIGTERM."""
     from ...server import DatabaseProblem, LocalRealtime
 
+    if options.slot and not (options.db or options.embedded_db):
+        raise CommandFailed("--slot goes with --db or --embedded-db", code=2)
     screen = Screen()
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...codegen.database import check_url
+from ...codegen.model import SchemaError
 from .result import Report
 
 __all__ = ["check_database"]
@@ -48,6 +50,7 @@ def check_database(
         report.fail("database", "psycopg is not installed", "pip install 'supabase-rt[server]'")
         return
     try:
+        check_url(url)
         with psycopg.connect(url, connect_timeout=max(2, int(timeout)), autocommit=True) as found:
             report.ok("database", f"PostgreSQL {found.info.server_version // 10000}")
             _check_replication(report, found)
@@ -57,6 +60,8 @@ def check_database(
             else:
                 _check_table(report, found, schema, table, role)
             _check_messages(report, found)
+    except SchemaError as exc:
+        report.fail("database", "the URL of --db cannot be used", str(exc))
     except psycopg.Error as exc:
         line = str(exc).strip().splitlines()[0]
         report.fail("database", line, "is --db right? It is the database's URL, with a password")

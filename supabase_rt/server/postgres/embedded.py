@@ -172,7 +172,14 @@ class EmbeddedPostgres:
 
     def _take_folder(self, folder: Path) -> None:
         """Make it ours; never one with something else in it, whose files would change hands."""
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            problem = exc.strerror
+        else:
+            problem = None
+        if problem is not None:
+            raise DatabaseProblem(f"cannot keep data in {folder}: {problem}; give another folder")
         if not (folder / "PG_VERSION").exists() and any(folder.iterdir()):
             raise DatabaseProblem(
                 f"{folder} holds something else than PostgreSQL's data; give a new folder"
