@@ -7,6 +7,7 @@ its environment) runs in a process of its own, and a test is called.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import re
 import shlex
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from supabase_rt import RealtimeClient, SupabaseClient, create_client
+from supabase_rt import RealtimeClient, ReconnectPolicy, SupabaseClient, create_client
 from supabase_rt.cli.app import make_parser
 from supabase_rt.cli.commands import find_commands
 from supabase_rt.server import LocalRealtime
@@ -286,6 +287,12 @@ def anchors(page: Path) -> set[str]:
     """What headings can be linked to as."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_the_policy_is_complete() -> None:
+    section = (ROOT / "docs" / "reconnecting.md").read_text().split("## The policy")[1]
+    told = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert set(told) == {field.name for field in dataclasses.fields(ReconnectPolicy)}
 
 
 def test_the_expected_output_is_that_of_pages_that_exist() -> None:

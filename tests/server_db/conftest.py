@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,16 @@ import psycopg
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 
 from .tables import TABLES
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that the user may enter whom PostgreSQL runs as for root, with a path short enough for a
+    socket in it. pytest closes its own to others whenever a run starts on the machine."""
+    with tempfile.TemporaryDirectory(prefix="srt-") as found:
+        folder = Path(found)
+        folder.chmod(0o711)
+        yield folder
 
 
 @pytest.fixture(scope="session")

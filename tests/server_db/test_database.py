@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -41,15 +40,6 @@ async def run(postgres: EmbeddedPostgres, statement: str, database: str = "postg
     return await asyncio.to_thread(query, postgres, statement, database)
 
 
-def open_up(folder: Path) -> Path:
-    """pytest closes its folders to the user that PostgreSQL runs as for root."""
-    for each in (folder, *folder.parents):
-        if each == Path(tempfile.gettempdir()):
-            break
-        each.chmod(each.stat().st_mode | 0o011)
-    return folder
-
-
 async def gone(postgres: EmbeddedPostgres, statement: str) -> bool:
     """Whether the rows of a statement go away within two seconds."""
     for _ in range(40):
@@ -73,8 +63,8 @@ async def test_nothing_stays_in_the_database(prepared: EmbeddedPostgres) -> None
     assert await gone(prepared, ours)
 
 
-async def test_an_embedded_database_lives_as_long_as_the_server(tmp_path: Path) -> None:
-    folder = open_up(tmp_path) / "kept"
+async def test_an_embedded_database_lives_as_long_as_the_server(open_folder: Path) -> None:
+    folder = open_folder / "kept"
     async with LocalRealtime(embedded_db=folder) as server, wire(server) as client:
         await server.sql("create table if not exists kept (id int primary key)")
         await server.sql("alter publication supabase_realtime add table kept")
@@ -92,8 +82,8 @@ async def test_an_embedded_database_lives_as_long_as_the_server(tmp_path: Path) 
         assert await server.sql("select id from kept") == [{"id": 1}]
 
 
-def test_a_folder_in_use_and_one_left_by_a_crash(tmp_path: Path) -> None:
-    folder = open_up(tmp_path) / "shared"
+def test_a_folder_in_use_and_one_left_by_a_crash(open_folder: Path) -> None:
+    folder = open_folder / "shared"
     with EmbeddedPostgres(folder):
         with pytest.raises(DatabaseProblem, match="another server uses this folder"):
             EmbeddedPostgres(folder).start()

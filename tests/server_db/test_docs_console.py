@@ -28,8 +28,6 @@ from tests.cli.kit import PLAIN, TIMEOUT
 from tests.support.snippets import PAGES, ROOT, blocks_of
 from tests.test_example_bots import BOTS
 
-from .test_database import open_up
-
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SCHEMA = """
 create type mood as enum ('calm', 'urgent');
@@ -248,24 +246,26 @@ def realtime_schema() -> str:
     return SCHEMA
 
 
+# A process for each line: three seconds for a page, ten times that on a busy machine.
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if any(each.command for each in worth_typing(page))],
     ids=lambda page: page.stem,
 )
 async def test_the_lines_of_a_page_print_what_it_shows(
-    page: Path, tmp_path: Path, realtime_db: ThreadedRealtime
+    page: Path, open_folder: Path, realtime_db: ThreadedRealtime
 ) -> None:
-    shell = Shell(open_up(tmp_path), realtime_db)
-    (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff")
+    shell = Shell(open_folder, realtime_db)
+    (open_folder / "cat.jpg").write_bytes(b"\xff\xd8\xff")
     lines = worth_typing(page)
     impossible = [each for each in lines if "jq " in each.line and shutil.which("jq") is None]
     for typed in lines:
         if typed not in impossible:
             await shell.type(typed)
     for block in blocks_of(page, ""):
-        if (tmp_path / "rows.py").exists():
-            check_rows(tmp_path, block.code)
+        if (open_folder / "rows.py").exists():
+            check_rows(open_folder, block.code)
     if impossible:
         pytest.skip(f"all lines of the page were typed but those that want jq: {impossible}")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,7 +15,7 @@ from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from tests.cli.kit import PLAIN, PYTHON, serving
 from tests.support.waiting import until
 
-from .test_database import SLOTS, gone, open_up, query, run
+from .test_database import SLOTS, gone, query, run
 
 
 def folder_of(url: str) -> Path:
@@ -49,14 +47,7 @@ async def test_an_embedded_database_is_gone_with_the_server(sent: signal.Signals
     await until(lambda: not Path(f"/proc/{pid}").exists() or not Path("/proc").exists())
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """One whose path leaves room for a socket in it; pytest's own is longer with workers."""
-    with tempfile.TemporaryDirectory(prefix="srt-") as found:
-        yield open_up(Path(found))
-
-
-async def test_a_signal_during_the_start_leaves_nothing_behind(short_folder: Path) -> None:
+async def test_a_signal_during_the_start_leaves_nothing_behind(open_folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *PYTHON,
         "serve",
@@ -64,15 +55,15 @@ async def test_a_signal_during_the_start_leaves_nothing_behind(short_folder: Pat
         "--embedded-db",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **PLAIN, "TMPDIR": str(short_folder)},
+        env={**os.environ, **PLAIN, "TMPDIR": str(open_folder)},
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"starting PostgreSQL ...\n"
-    await until(lambda: list(short_folder.iterdir()))
+    await until(lambda: list(open_folder.iterdir()))
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
     assert (process.returncode, out, err) == (0, b"", b"")
-    await until(lambda: not list(short_folder.iterdir()))
+    await until(lambda: not list(open_folder.iterdir()))
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
