@@ -129,6 +129,8 @@ def check_options(options: dict[str, Any]) -> None:
     check_mode(options["types"])
     for name in ("reconnect_after", "heartbeat_callback", "access_token", "logger"):
         _check_callable(name, options[name])
+    for name in ("reconnect_after", "logger"):
+        _check_plain(name, options[name])
     for name in ("max_message_size", "max_outbound"):
         _check_count(name, options[name])
     for name in ("presence_limit", "send_limit"):
@@ -165,6 +167,11 @@ def _check_network(options: dict[str, Any]) -> None:
 def _check_callable(name: str, value: Any) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{name} is a function, not {type(value).__name__}")
+
+
+def _check_plain(name: str, value: Any) -> None:
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} is a plain function, not an async one: nobody would await it")
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -206,6 +213,7 @@ def codec_function(function: Callable[..., Any] | None) -> Callable[[Any], Any] 
     if function is None:
         return None
     _check_callable("encode and decode", function)
+    _check_plain("encode or decode", function)
     if _required_arguments(function) < 2:
         return function
 

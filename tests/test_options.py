@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import ssl
@@ -80,6 +81,9 @@ def test_create_client_knows_the_options_too() -> None:
         {"heartbeat_callback": "print"},
         {"access_token": "eyJ..."},
         {"logger": "log"},
+        {"logger": asyncio.sleep},
+        {"reconnect_after": asyncio.sleep},
+        {"encode": asyncio.sleep},
         {"encode": 5},
         {"decode": "x"},
         {"max_message_size": 0},
