@@ -1,4 +1,4 @@
-"""What ``on`` returns where it was given no handler."""
+"""What ``on`` and ``once`` return where they were given no handler."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Decorator:
     is mostly None, and the rest of the chain should say so instead of speaking of a function.
     """
 
-    __slots__ = ("_register",)
+    __slots__ = ("_call", "_register")
 
-    def __init__(self, register: Callable[[Any], None]) -> None:
+    def __init__(self, register: Callable[[Any], None], call: str) -> None:
         self._register = register
+        self._call = call
 
     def __call__(self, function: Handler) -> Handler:
         self._register(function)
@@ -28,8 +29,8 @@ class Decorator:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"on() was called without a handler, so it is a decorator and has no {name!r}; was "
-            "the handler called, as in show(...), instead of passed, as in show?",
+            f"{self._call}() was called without a handler, so it is a decorator and has no "
+            f"{name!r}; was the handler called, as in show(...), instead of passed, as in show?",
             name=name,
             obj=self,
         )

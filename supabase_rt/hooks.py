@@ -52,7 +52,10 @@ class Hooks:
             self._core.dispatch.listen(name, handler, once=once)
             return self
 
-        return Decorator(lambda found: self._core.dispatch.listen(name, found, once=once))
+        def register(function: Callable[..., Any]) -> None:
+            self._core.dispatch.listen(name, function, once=once)
+
+        return Decorator(register, "once" if once else "on")
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
         """Remove ``handler`` from the event ``name``, or all handlers of it."""

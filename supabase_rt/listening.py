@@ -292,7 +292,7 @@ class Listening(Registry):
             return self
 
         self._require_unjoined(listen_type)
-        return Decorator(register)
+        return Decorator(register, "on")
 
     @overload
     def once(
@@ -388,25 +388,44 @@ class Listening(Registry):
         **options: Unpack[OnceOptions],
     ) -> Self: ...
 
+    @overload
+    def once(
+        self,
+        type: Changes | Broadcasts | Presences | Systems,
+        filter: Filter | None,
+        handler: None = None,
+        *,
+        model: builtins.type[Any] | None = ...,
+        **options: Unpack[OnceOptions],
+    ) -> Callable[[Handler], Handler]: ...
+
     def once(
         self,
         type: str,
         filter: Any,
-        handler: Callable[..., Any],
+        handler: Callable[..., Any] | None = None,
         *,
         types: str | None = None,
         model: builtins.type[Any] | None = None,
         thread: bool = False,
-    ) -> Self:
+    ) -> Any:
         """Call ``handler`` for the first event that fits, then never again. See ``on``."""
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
         self._check_options(1, "drop_oldest", types)
         reading = self._reading(listen_type, types, model)
-        self._require_unjoined(listen_type)
         options = {"types": reading, "thread": thread, "middleware": self._core.middleware}
-        self._register(listen_type, checked, handler, once=True, **options)
-        return self
+
+        def register(function: Callable[..., Any]) -> None:
+            self._require_unjoined(listen_type)
+            self._register(listen_type, checked, function, once=True, **options)
+
+        if handler is not None:
+            register(handler)
+            return self
+
+        self._require_unjoined(listen_type)
+        return Decorator(register, "once")
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
         """Remove handlers: of a type, of one filter of it, or one function. See ``on``.

@@ -254,6 +254,25 @@ async def test_once_is_told_once(server: LocalRealtime, client: RealtimeClient) 
     assert plain.values() == slow.values() == [0]
 
 
+async def test_once_without_a_handler_is_a_decorator(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    channel, plain, last = client.channel("room"), Recorder(), Recorder()
+
+    @channel.once("broadcast", ANY)
+    def first(event: Any) -> None:
+        plain(event)
+
+    await channel.on("broadcast", ANY, last).subscribe()
+    for n in range(2):
+        server.broadcast("room", "x", {"n": n})
+    await last.count(2)
+    assert plain.values() == [0]
+    assert first.__name__ == "first"
+    with pytest.raises(AttributeError, match=r"once\(\) was called without a handler"):
+        channel.once("broadcast", ANY).subscribe  # type: ignore[attr-defined]
+
+
 @pytest.mark.conformance("PC55", "PC56")
 def test_off_by_type_by_filter_and_by_function() -> None:
     channel = offline()

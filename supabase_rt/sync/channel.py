@@ -105,10 +105,14 @@ class RealtimeChannel(Facade[AsyncChannel]):
             return self
         return Decorator(ask(self._inner.on, type, filter, **options))
 
-    def once(self, type: str, filter: Any, handler: Callable[..., Any], **options: Any) -> Self:
+    def once(
+        self, type: str, filter: Any, handler: Callable[..., Any] | None = None, **options: Any
+    ) -> Any:
         """Call ``handler`` for the first event that fits, then never again. See ``on``."""
-        ask(self._inner.once, type, filter, threaded(handler), **options)
-        return self
+        if handler is not None:
+            ask(self._inner.once, type, filter, threaded(handler), **options)
+            return self
+        return Decorator(ask(self._inner.once, type, filter, **options))
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
         """Remove handlers: of a type, of one filter of it, or one function. See ``on``."""

@@ -164,6 +164,18 @@ def test_once_hears_one_event(make: Make, local: LocalRealtime) -> None:
     assert got.events.empty()
 
 
+def test_once_is_a_decorator_too(make: Make, local: LocalRealtime) -> None:
+    got, kept = Got(), Got()
+    channel = make().channel("room")
+    assert channel.once("broadcast", {"event": "*"})(got) is got
+    channel.on("broadcast", {"event": "*"}, kept).subscribe()
+    for number in range(2):
+        call(local.broadcast, "room", "n", {"n": number})
+        kept.next()
+    assert got.next().payload["n"] == 0
+    assert got.events.empty()
+
+
 def test_a_decorator_registers_and_keeps_the_function(make: Make, local: LocalRealtime) -> None:
     got = Got()
     channel = make().channel("room")

@@ -64,6 +64,11 @@ def what_a_lambda_is_given_is_known() -> None:
 def a_chain_stays_a_channel() -> None:
     assert_type(channel.on("broadcast", {"event": "x"}, print), RealtimeChannel)
     assert_type(channel.once("system", {}, print), RealtimeChannel)
+
+    @channel.once("system", {})
+    def first(message: SystemMessage) -> None: ...
+
+    first(SystemMessage("system", "ok", "x"))
     assert_type(channel.off("broadcast"), RealtimeChannel)
     assert_type(channel.on_broadcast("x", print).subscribe(print), RealtimeChannel)
 
