@@ -87,6 +87,20 @@ async def away(server: LocalRealtime, channel: RealtimeChannel) -> AsyncIterator
     server.faults.refuse(None)
 
 
+async def test_a_change_that_came_as_a_frame_nobody_can_read_is_read_from_the_table(
+    messages: LocalRealtime, client: RealtimeClient
+) -> None:
+    seen = Seen()
+    await listen(client, seen)
+    messages.faults.drop_next("postgres_changes")
+    write(messages, 1)
+    messages.faults.send_raw('[null,null,"realtime:room","postgres_changes",{"ids":1}]')
+    await until(lambda: seen.backfilled == [1])
+    messages.faults.corrupt_next("postgres_changes")
+    write(messages, 2)
+    await until(lambda: seen.numbers == [1, 2])
+
+
 async def test_what_was_missed_is_read_in_order_and_marked(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
