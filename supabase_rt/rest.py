@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +30,9 @@ __all__ = ["Rest"]
 
 log: Final = logging.getLogger("supabase_rt.rest")
 
+_JSON = "application/json"
+_BYTES = "application/octet-stream"
+
 _HINTS = {
     401: "the token or the key was not accepted: is it expired, or of another project?",
     403: "the policies on realtime.messages do not let this token write to the topic",
@@ -37,6 +40,14 @@ _HINTS = {
     413: "the payload is larger than the server allows",
     422: "the server found the message wrong; its text says where",
     429: "too many messages for the project's limit: send fewer, or later",
+}
+_READ_HINTS = {
+    400: "check cursor= and key= of the backfill and the filter: columns and types must fit",
+    401: "the token or the key was not accepted; a fresh token is asked for",
+    403: "the role of the token may not select from the table",
+    404: "the table is not offered under this URL and schema: see url= of the backfill",
+    406: "the schema is not exposed by the project's API settings",
+    **dict.fromkeys((301, 302, 303, 307, 308), "a redirect is not followed: see the URL"),
 }
 
 
@@ -83,27 +94,38 @@ class Rest:
         async with aiohttp.ClientSession() as own:
             yield own
 
-    async def _post(
-        self, url: str, body: bytes, content_type: str, timeout: float
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        content_type: str,
+        timeout: float,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str, bytes]:
-        async with asyncio.timeout(timeout), self._session() as http:
-            headers = self._headers(content_type)
-            kwargs = self._kwargs()
-            # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
-            target = yarl.URL(url, encoded=True)
-            async with http.post(target, data=body, headers=headers, **kwargs) as response:
-                return response.status, response.reason or "", await response.read()
+        """Status, reason and body of the answer."""
+        # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
+        target = yarl.URL(url, encoded=True)
+        async with (
+            asyncio.timeout(timeout),
+            self._session() as http,
+            http.request(
+                method,
+                target,
+                data=body,
+                headers={**(headers or {}), **self._headers(content_type)},
+                **self._kwargs(),
+            ) as response,
+        ):
+            return response.status, response.reason or "", await response.read()
 
     async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
         """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
         headers = {"Accept-Profile": page.schema, "Accept": _JSON}
-        target = yarl.URL(f"{url}/{quote(page.table, safe='')}?{_query(page)}", encoded=True)
+        url = f"{url}/{quote(page.table, safe='')}?{_query(page)}"
         try:
-            async with asyncio.timeout(timeout), self._session() as http:
-                headers |= self._headers(_JSON)
-                kwargs = self._kwargs()
-                async with http.get(target, headers=headers, **kwargs) as response:
-                    status, text = response.status, await response.read()
+            status, _, text = await self._request("GET", url, _JSON, timeout, headers=headers)
         except TimeoutError:
             error = RealtimeError(f"no rows within {timeout:g} s", code="TimedOut", retryable=True)
         except (aiohttp.ClientError, OSError) as exc:
@@ -121,10 +143,10 @@ class Rest:
         # A message without a payload stays one: null would be something else.
         content = {key: message[key] for key in ("event", "payload") if key in message}
         known = {"topic": TOPIC_PREFIX + sub_topic, "event": message.get("event")}
-        url = self.endpoint.http_url
+        url = self._with_params(self.endpoint.http_url)
         body = dumps({"messages": [{"topic": sub_topic, **content, "private": private}]})
         try:
-            status, _, text = await self._post(self._with_params(url), body, _JSON, timeout)
+            status, _, text = await self._request("POST", url, _JSON, timeout, body=body)
         except TimeoutError:
             return "timed out"
         except SendError as exc:
@@ -159,10 +181,12 @@ class Rest:
         url = self.endpoint.broadcast_url(
             sub_topic, event, private, persist, params={**self.params, "vsn": self.vsn}
         )
-        binary = is_binary(payload)
-        body = bytes(payload) if binary else dumps(payload)
+        if is_binary(payload):
+            kind, body = _BYTES, bytes(payload)
+        else:
+            kind, body = _JSON, dumps(payload)
         try:
-            status, reason, text = await self._post(url, body, _BYTES if binary else _JSON, timeout)
+            status, reason, text = await self._request("POST", url, kind, timeout, body=body)
         except TimeoutError:
             error: SendError | TimedOut = TimedOut(f"no answer within {timeout:g} s")
         except (aiohttp.ClientError, OSError) as exc:
@@ -173,10 +197,6 @@ class Rest:
             error = _refusal(status, reason, text)
         # Outside the except blocks: aiohttp's exceptions quote the URL, key included.
         raise error
-
-
-_JSON = "application/json"
-_BYTES = "application/octet-stream"
 
 
 def _unreachable(exc: Exception) -> SendError:
@@ -237,13 +257,3 @@ def _rows(status: int, text: bytes, page: BackfillPage) -> list[ReadRow]:
         retryable=status in (401, 408, 425, 429) or status >= 500,
         hint=_READ_HINTS.get(status, "the server could not answer; the reading is tried again"),
     )
-
-
-_READ_HINTS = {
-    400: "check cursor= and key= of the backfill and the filter: columns and types must fit",
-    401: "the token or the key was not accepted; a fresh token is asked for",
-    403: "the role of the token may not select from the table",
-    404: "the table is not offered under this URL and schema: see url= of the backfill",
-    406: "the schema is not exposed by the project's API settings",
-    **dict.fromkeys((301, 302, 303, 307, 308), "a redirect is not followed: see the URL"),
-}
