@@ -105,17 +105,11 @@ def bot(supabase: SupabaseClient, screen: Screen, table: str | None) -> Realtime
     channel = supabase.channel(
         "room", {"config": {"broadcast": {"self": True}, "presence": {"key": "bot"}}}
     )
-    if table is None:
-        return (
-            channel.on("broadcast", {"event": "*"}, on_broadcast)
-            .on("presence", {"event": "sync"}, on_presence)
-            .subscribe(on_status)
-        )
+    if table is not None:
+        changes = {"event": "*", "schema": "public", "table": table}
+        channel.on("postgres_changes", changes, on_change)
     return (
-        channel.on(
-            "postgres_changes", {"event": "*", "schema": "public", "table": table}, on_change
-        )
-        .on("broadcast", {"event": "*"}, on_broadcast)
+        channel.on("broadcast", {"event": "*"}, on_broadcast)
         .on("presence", {"event": "sync"}, on_presence)
         .subscribe(on_status)
     )
