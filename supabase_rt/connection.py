@@ -1,4 +1,4 @@
-"""The shell: the only code with a socket, a clock and tasks.
+"""The shell: where a session meets a socket, a clock and tasks.
 
     flush():  collect frames, write them; collect events, tell them; arm one timer
 
