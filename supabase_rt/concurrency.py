@@ -15,8 +15,9 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .calling import handler_name, is_coroutine_function
 from .lanes import Lanes
-from .registration import Registration, Reports, event_of, handler_name, is_coroutine_function
+from .registration import Registration, Reports, event_of
 
 __all__ = ["Concurrent"]
 

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from .calling import accepted_arguments
 from .emitter import Emitter, Taker
 from .enums import HeartbeatStatus, SubscribeStatus
 from .errors import ConnectionFailed
@@ -22,7 +23,7 @@ from .logs import facts
 from .protocol import events
 from .protocol.payload import Payload, brief
 from .protocol.payloads import Broadcast, PostgresChange
-from .registration import Registration, accepted_arguments
+from .registration import Registration
 from .stopwatch import Stopwatch
 
 __all__ = ["CLIENT_EVENTS", "Dispatch"]

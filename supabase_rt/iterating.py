@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from .backfill import Backfill
+from .calling import check_asked
 from .errors import InvalidState, TimedOut
 from .handover import Feed, HandOver
 from .listening import AnyPresence, Broadcasts, Changes, Filter, Listening, Presences, Systems
@@ -22,7 +23,7 @@ from .protocol.payloads import (
     PresenceSync,
     SystemMessage,
 )
-from .registration import Registration, check_asked
+from .registration import Registration
 from .stream import Stream, wait_for_event, weak_handler
 from .types import (
     BroadcastFilter,

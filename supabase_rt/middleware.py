@@ -11,7 +11,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from .registration import Handling, accepted_arguments, handler_name, is_coroutine_function
+from .calling import accepted_arguments, handler_name, is_coroutine_function
+from .registration import Handling
 
 __all__ = ["CallNext", "Chain", "Middleware"]
 

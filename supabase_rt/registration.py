@@ -8,7 +8,6 @@ a task for every event would run them in any order and without limit.
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import logging
 import time
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
+from .calling import accepted_arguments, handler_name, is_coroutine_function
 from .errors import RealtimeError
 from .logs import facts
 from .loopbound import wake
@@ -28,11 +28,7 @@ __all__ = [
     "Handling",
     "Registration",
     "Reports",
-    "accepted_arguments",
-    "check_asked",
     "event_of",
-    "handler_name",
-    "is_coroutine_function",
 ]
 
 log: Final = logging.getLogger("supabase_rt.handlers")
@@ -62,66 +58,6 @@ class Around(Protocol):
     def wrap(
         self, call: Handling, handler: Callable[..., Any], topic: str
     ) -> tuple[Handling, bool]: ...
-
-
-def handler_name(handler: Any) -> str:
-    """A name to find the handler by: module and qualified name."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-    module = getattr(handler, "__module__", None)
-    return f"{module}.{name}" if module else str(name)
-
-
-def accepted_arguments(handler: Any, limit: int) -> int:
-    """How many positional arguments to pass: at most ``limit``, decided once.
-
-    Raises ``TypeError`` for what cannot be called with that many; where the signature cannot be
-    read, ``limit`` is assumed.
-    """
-    if inspect.iscoroutine(handler):
-        handler.close()
-        name = handler.__name__
-        raise TypeError(f"a handler is a function, not its result: pass {name}, not {name}(...)")
-    if not callable(handler):
-        raise TypeError(f"a handler is a function, not {type(handler).__name__}")
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (ValueError, TypeError):
-        return limit
-    count = required = 0
-    for parameter in parameters:
-        needed = parameter.default is parameter.empty
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            count = limit
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            count += 1
-            required += needed
-        elif parameter.kind is parameter.KEYWORD_ONLY and needed:
-            raise TypeError(
-                f"{handler_name(handler)} needs the keyword argument {parameter.name!r}, "
-                "which no event carries"
-            )
-    if required > limit:
-        raise TypeError(
-            f"{handler_name(handler)} needs {required} arguments, an event carries {limit}"
-        )
-    return min(count, limit)
-
-
-def is_coroutine_function(handler: Any) -> bool:
-    """Whether calling it only makes a coroutine, so that it can be called later."""
-    if inspect.iscoroutinefunction(handler):
-        return True
-    return inspect.iscoroutinefunction(getattr(type(handler), "__call__", None))  # noqa: B004
-
-
-def check_asked(name: str, function: Any) -> None:
-    """Raise ``TypeError`` for what does not answer to an event at once."""
-    if accepted_arguments(function, 1) != 1:
-        raise TypeError(f"{name} is a function of the event: {handler_name(function)} takes none")
-    if is_coroutine_function(function):
-        raise TypeError(f"{name} answers at once: make {handler_name(function)} a plain function")
 
 
 class Drops:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .backfill import Backfill
+from .calling import check_asked
 from .catchup import CatchingUp, catching_up
 from .concurrency import Concurrent
 from .core import Core
@@ -21,7 +22,7 @@ from .protocol.columns import check_mode
 from .protocol.events import PresenceDelivered
 from .protocol.models import model_of
 from .protocol.transitions import JOINED, JOINING
-from .registration import OVERFLOWS, Registration, check_asked
+from .registration import OVERFLOWS, Registration
 from .stream import Stream
 
 __all__ = ["Registry"]

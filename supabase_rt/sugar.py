@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
+from .calling import accepted_arguments, handler_name
 from .enums import ListenType, PostgresChangesEvent, PresenceEvent
 from .iterating import Iterating
 from .outcome import Outcome
@@ -21,7 +22,6 @@ from .protocol.payloads import (
     PresenceSync,
     SystemMessage,
 )
-from .registration import accepted_arguments, handler_name
 from .sending import Sending
 
 __all__ = ["Sugar"]

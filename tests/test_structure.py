@@ -34,9 +34,12 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol protocol.*": (2, "machines"),
     "outcome logs unstarted loopbound stopwatch helpers http auth transport link wire reader rest "
     "stores connection": (3, "shell"),
-    "prometheus health options decorating pacing types registration middleware lanes concurrency "
-    "hooks emitter dispatch core stream backfill handover memory catchup registry listening "
-    "iterating sugar sending channel client mainline services supabase": (4, "public API"),
+    "prometheus health options decorating pacing types calling registration middleware lanes "
+    "concurrency hooks emitter dispatch core stream backfill handover memory catchup registry "
+    "listening iterating sugar sending channel client mainline services supabase": (
+        4,
+        "public API",
+    ),
     "server server.*": (5, "local server"),
     "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.* otel": (
         6,
