@@ -24,12 +24,11 @@ from .protocol.frames import (
     BROADCAST,
     CHANGES,
     DIFF,
-    UNREADABLE,
     decoder_for,
     is_utf8,
     undecoded,
 )
-from .protocol.messages import Message
+from .protocol.messages import UNREADABLE, Message
 from .protocol.payloads import Broadcast, PresenceSync
 from .protocol.routes import Lane, Route
 from .protocol.session import Session

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt.link import Traffic
-from supabase_rt.protocol.frames import UNREADABLE, decoder_for
-from supabase_rt.protocol.messages import UserBroadcast
+from supabase_rt.protocol.frames import decoder_for
+from supabase_rt.protocol.messages import UNREADABLE, UserBroadcast
 from supabase_rt.protocol.routes import LANE_LIMIT
 from supabase_rt.protocol.serializer import encode_user_broadcast
 from supabase_rt.reader import HEADERS_KEPT, Reader

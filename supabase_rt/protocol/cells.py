@@ -19,7 +19,7 @@ import msgspec
 
 from ..errors import DecodeError
 from .arrays import MAX_DIMENSIONS, parse_array
-from .messages import loads, plain
+from .messages import UNREADABLE, loads, plain
 
 __all__ = ["Cell", "decode_raw", "python_cell"]
 
@@ -51,7 +51,7 @@ def decode_raw(raw: msgspec.Raw) -> Any:
     """``plain`` for the value of a cell, without its two calls and its copy of the text."""
     try:
         return _decode(raw)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UNREADABLE:
         return plain(raw)
 
 

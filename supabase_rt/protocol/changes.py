@@ -10,7 +10,7 @@ import msgspec
 from ..errors import DecodeError
 from . import edge
 from .columns import convert_row, js_row
-from .messages import plain
+from .messages import UNREADABLE, plain
 from .models import RowModel
 from .payload import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
 
@@ -200,7 +200,7 @@ def read_postgres_changes(payload: Any) -> PostgresEnvelope:
     if isinstance(payload, msgspec.Raw):
         try:
             return _envelope.decode(payload)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except UNREADABLE:
             pass
     return _plain_envelope(plain(payload))
 

@@ -28,7 +28,7 @@ from msgspec import UNSET, UnsetType
 
 from ..errors import DecodeError
 from .cells import Cell, decode_raw, python_cell
-from .messages import loads, plain
+from .messages import UNREADABLE, loads, plain
 
 __all__ = [
     "MODES",
@@ -208,15 +208,12 @@ _columns: Final = msgspec.json.Decoder(list[_Column] | None)
 _row: Final = msgspec.json.Decoder(dict[str, Any])
 _raw_row: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-# What a decoder raises for JSON that is not what was asked for, or that only json reads.
-_UNREAD: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-
 
 def _types(columns: Any) -> dict[str, str]:
     """Type by name. Of columns with the same name the first counts, as in supabase-js."""
     try:
         found = msgspec.convert(columns, list[_Column] | None) or []
-    except _UNREAD as exc:
+    except UNREADABLE as exc:
         problem = str(exc)
     else:
         return _by_name(found)
@@ -234,7 +231,7 @@ def _by_name(columns: list[_Column]) -> dict[str, str]:
 def _types_raw(columns: bytes) -> dict[str, str]:
     try:
         return _by_name(_columns.decode(columns) or [])
-    except _UNREAD:
+    except UNREADABLE:
         return _types(loads(columns))
 
 
@@ -349,7 +346,7 @@ def undecoded(record: Any) -> dict[str, msgspec.Raw]:
     """The cells of a row as JSON texts; ``{}`` where msgspec does not find any."""
     try:
         found: dict[str, msgspec.Raw] = _raw_row.decode(record)
-    except (*_UNREAD, TypeError):
+    except (*UNREADABLE, TypeError):
         return {}
     return found
 
@@ -359,7 +356,7 @@ def _decode_row(record: Any) -> dict[str, Any]:
     if isinstance(record, msgspec.Raw):
         try:
             return _row.decode(record)
-        except _UNREAD:
+        except UNREADABLE:
             record = plain(record)
     if record is None:
         return {}
@@ -372,7 +369,7 @@ def js_row(columns: Any, record: Any) -> dict[str, Any]:
     """``convert_row`` in the mode ``"js"``."""
     try:
         row: dict[str, Any] = _row.decode(record)
-    except (*_UNREAD, TypeError):
+    except (*UNREADABLE, TypeError):
         row = _decode_row(record)
     if isinstance(columns, msgspec.Raw):
         text = bytes(columns)
@@ -393,14 +390,14 @@ def _python_row(columns: Any, record: Any) -> dict[str, Any]:
         if plan.is_complete and isinstance(record, msgspec.Raw):
             try:
                 return plan.row(record)
-            except _UNREAD:
+            except UNREADABLE:
                 pass
     else:
         cells = _cells(_types(columns))
     if isinstance(record, msgspec.Raw):
         try:
             texts = _raw_row.decode(record)
-        except _UNREAD:
+        except UNREADABLE:
             pass
         else:
             return {

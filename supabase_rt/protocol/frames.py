@@ -17,14 +17,11 @@ from .changes import PostgresEnvelope
 from .messages import Message
 from .payloads import Broadcast
 
-__all__ = ["BROADCAST", "CHANGES", "DIFF", "UNREADABLE", "decoder_for", "is_utf8", "undecoded"]
+__all__ = ["BROADCAST", "CHANGES", "DIFF", "decoder_for", "is_utf8", "undecoded"]
 
 BROADCAST: Final = "broadcast"
 CHANGES: Final = "postgres_changes"
 DIFF: Final = "presence_diff"
-
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What a decoder raises for a frame that is not of its kind, or that only ``json`` reads."""
 
 if TYPE_CHECKING:
     Ref = Any
@@ -62,13 +59,13 @@ _decoders: Final[dict[str, Callable[[bytes], Any]]] = {
     DIFF: msgspec.json.Decoder(_PlainFrame).decode,
 }
 undecoded: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(msgspec.Raw).decode
-"""JSON whose grammar is checked and nothing else; raises one of ``UNREADABLE``."""
+"""JSON whose grammar is checked and nothing else; raises one of ``messages.UNREADABLE``."""
 
 _any: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(Message).decode
 
 
 def decoder_for(event: str) -> Callable[[bytes], Any]:
-    """The decoder for frames of this event; raises one of ``UNREADABLE`` for others.
+    """The decoder for frames of this event; raises one of ``messages.UNREADABLE`` for others.
 
     What it returns has the fields of ``Message``. The payload is a ``Broadcast``, a
     ``PostgresEnvelope``, plain data (of a presence diff) or undecoded, and means something only

@@ -10,7 +10,7 @@ the standard library reads (``1e400``, lone surrogates, ``NaN``); ``loads`` fall
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from ..errors import DecodeError
 __all__ = [
     "PHOENIX",
     "TOPIC_PREFIX",
+    "UNREADABLE",
     "Message",
     "UserBroadcast",
     "dumps",
@@ -72,6 +73,9 @@ def sub_topic(topic: str) -> str:
     return topic
 
 
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises for JSON that is not what was asked for, or that only ``json`` reads."""
+
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
@@ -80,7 +84,7 @@ def loads(text: bytes | str) -> Any:
     """Decode JSON; raises ``DecodeError`` where neither decoder reads the text."""
     try:
         return _decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UNREADABLE:
         pass
     try:
         return json.loads(text)
@@ -95,7 +99,7 @@ def plain(payload: Any) -> Any:
     if isinstance(payload, msgspec.Raw):
         try:
             return _decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except UNREADABLE:
             return loads(bytes(payload))
     return payload
 

@@ -25,13 +25,12 @@ from msgspec import UNSET, UnsetType, structs
 from ..errors import DecodeError
 from .cells import Cell
 from .columns import convert_row, undecoded
-from .messages import dumps, plain
+from .messages import UNREADABLE, dumps, plain
 
 __all__ = ["RowModel", "model_of"]
 
 Post = Callable[[Any], Any]
 
-_UNREAD: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _UNMADE: Final = (
     DecodeError,
     msgspec.MsgspecError,
@@ -144,7 +143,7 @@ class RowModel:
             for shape in shapes:
                 try:
                     found = shape.decoder.decode(record)
-                except _UNREAD:
+                except UNREADABLE:
                     continue
                 return self._make(shape, found, data)
         shape = shapes[-1]

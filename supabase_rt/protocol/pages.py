@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .messages import dumps, loads
+from .messages import UNREADABLE, dumps, loads
 
 __all__ = ["BackfillPage", "ReadRow", "carried_over", "read_page", "read_params"]
 
@@ -68,7 +68,7 @@ def read_page(body: bytes) -> list[ReadRow] | None:
     texts: Sequence[msgspec.Raw | None]
     try:
         texts = _texts.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UNREADABLE:
         texts = [None] * len(rows)
     for row, text in zip(rows, texts, strict=True):
         # Not a view of the answer: who keeps one row shall not keep all of them.

@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import DecodeError
 from .changes import PostgresChange, PostgresData, read_postgres_changes
-from .messages import UserBroadcast, plain
+from .messages import UNREADABLE, UserBroadcast, plain
 from .payload import LONGEST, TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
 
 __all__ = [
@@ -140,7 +140,7 @@ def read_broadcast(payload: Any) -> Broadcast:
     if isinstance(payload, msgspec.Raw):
         try:
             return _broadcast.decode(payload)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except UNREADABLE:
             return _plain_broadcast(plain(payload))
     if isinstance(payload, UserBroadcast):
         body = msgspec.Raw(payload.body) if payload.is_json else payload.body

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import DecodeError
-from .messages import Message, UserBroadcast, dumps, loads, plain
+from .messages import UNREADABLE, Message, UserBroadcast, dumps, loads, plain
 
 __all__ = [
     "SUPPORTED_VSNS",
@@ -98,7 +98,7 @@ def decode_text(vsn: str, data: bytes | str) -> Message:
         if vsn == "2.0.0":
             return _array.decode(data)
         found = _object.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UNREADABLE:
         return message_from_object(loads(data))
     return Message(found.join_ref, found.ref, found.topic, found.event, found.payload)  # type: ignore[arg-type]
 

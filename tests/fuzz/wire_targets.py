@@ -28,7 +28,7 @@ from supabase_rt.protocol import (
     urls,
 )
 from supabase_rt.protocol.changes import PostgresChange, PostgresData, read_postgres_changes
-from supabase_rt.protocol.messages import Message, dumps, plain
+from supabase_rt.protocol.messages import UNREADABLE, Message, dumps, plain
 from supabase_rt.protocol.payloads import Broadcast, SystemMessage, read_broadcast, read_system
 from supabase_rt.server import filters as server_filters
 from supabase_rt.server.postgres import pgoutput
@@ -174,7 +174,7 @@ def short_way(data: bytes) -> None:
     if first >= STRUCTURED:
         taker = Taker(frame)
         frame = _text([taker.value(0), None, taker.text(), event, _content(taker, event)])
-    found = _tried(frames.UNREADABLE, frames.decoder_for(event), frame)
+    found = _tried(UNREADABLE, frames.decoder_for(event), frame)
     if found is None or found.event != event or not frames.is_utf8(frame):
         return
     message = serializer.decode_text("2.0.0", frame)
