@@ -108,7 +108,7 @@ class RowModel:
         self._undecoded = {one.column for one in self._fields if one.read_as is msgspec.Raw}
         self._names = not _is_made_by_position(cls, [field.name for field in self._fields])
         self._whole, self._partial = self._shapes(partial=False), self._shapes(partial=True)
-        self.shape = self._whole[-1].type
+        self.shape: type[Any] = self._whole[-1].type
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What is compiled can be neither copied nor pickled, and payloads can be both.
