@@ -122,7 +122,10 @@ class LocalRealtime(Conversing):
         rows = self._database.rows if self._database is not None else None
         made_up = MadeUpRows(self.backend.tables.tables, self._tables)
         self._app = make_app(self.backend, rows or made_up)
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=0.1)
+        # A body is read as it comes, as by the real server.
+        runner = web.AppRunner(
+            self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port, reuse_address=True).start()

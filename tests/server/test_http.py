@@ -37,6 +37,12 @@ def message(**about: Any) -> dict[str, Any]:
     return {"topic": "http", "event": "e1", "payload": {"x": 1}, **about}
 
 
+async def test_a_body_that_says_it_is_compressed_is_not_unpacked(server: LocalRealtime) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    status, _ = await post(server, BATCH, data=b"\x1f\x8b nonsense", headers=headers)
+    assert status == 400
+
+
 @pytest.mark.parametrize("prefix", ["", "/realtime/v1"])
 async def test_a_batch(server: LocalRealtime, prefix: str) -> None:
     async with wire(server) as client:

@@ -60,6 +60,8 @@ async def test_a_page_on_this_machine_is_handed_a_token_for_half_a_day() -> None
         {"Host": "evil.example"},
         {"Host": "127.0.0.1.evil.example:80"},
         {"Host": "192.168.1.5:54321"},
+        {"Host": "localhost:99999999"},
+        {"Host": "localhost:b:c"},
         {"X_Forwarded_For": "203.0.113.5"},
         {"Forwarded": "for=203.0.113.5"},
         {"Via": "1.1 proxy"},

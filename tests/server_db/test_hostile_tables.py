@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import aiohttp
 import psycopg
 import pytest
 
@@ -116,6 +117,20 @@ async def test_a_database_may_write_bytes_in_its_own_way(postgres: EmbeddedPostg
         await client.ask("1", "1", TOPIC, "phx_join", {"config": {}})
         await server.sql("select realtime.send_binary('\\x00ff5c', 'e', 'room', false)")
         assert (await client.recv()).endswith(b"\x00\xff\x5c")
+
+
+async def test_the_status_page_inserts_into_columns_of_any_name(db: LocalRealtime) -> None:
+    await make(db, 'id int primary key, "a %s" text')
+    url, headers = f"{db.url}/inspector/rows", {"Authorization": f"Bearer {db.service_key}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def post(table: str, record: dict[str, Any]) -> tuple[int, Any]:
+            async with session.post(url, json={"table": table, "record": record}) as response:
+                return response.status, await response.json()
+
+        row = {"id": 1, "a %s": "x"}
+        assert await post("public.things", row) == (200, {"row": row})
+        assert (await post("public.things\ud800", row))[0] == 400
 
 
 # -- the follower by itself ----------------------------------------------------------------

@@ -109,7 +109,11 @@ def _is_here(request: web.Request) -> bool:
     """
     if any(name in request.headers for name in FORWARDED):
         return False
-    host = request.url.host or ""
+    try:
+        host = request.url.host or ""
+    except ValueError:
+        # No name and no address at all.
+        return False
     return _is_loopback(request.remote or "") and (host == "localhost" or _is_loopback(host))
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 
 import psycopg
+from psycopg import sql
 
 from ..columns import is_text
 from ..filters import IS_VALUES, MAX_IN, PATTERNS, Condition
 from .catalog import Field, Shape
 
-__all__ = ["OPERATORS", "check_binding", "condition_sql", "escaped", "explain"]
+__all__ = [
+    "OPERATORS",
+    "check_binding",
+    "condition_sql",
+    "escaped",
+    "explain",
+    "identifier",
+]
 
 OPERATORS = {
     "eq": "=",
@@ -34,6 +42,11 @@ class InvalidFilter(Exception):
 def escaped(text: str) -> str:
     """SQL text that psycopg takes for nothing else."""
     return text.replace("%", "%%")
+
+
+def identifier(*names: str) -> sql.SQL:
+    """Names in double quotes, with nothing in them that psycopg takes for a placeholder."""
+    return sql.SQL(escaped(sql.Identifier(*names).as_string()))
 
 
 def condition_sql(condition: Condition, column: str, cast: str, value: str) -> tuple[str, str]:

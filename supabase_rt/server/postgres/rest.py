@@ -10,7 +10,7 @@ from ..filters import IS_VALUES, Condition
 from ..rest.problems import RestProblem
 from ..rest.query import Group, Order, RestQuery, Tree
 from .claims import act_as
-from .conditions import OPERATORS
+from .conditions import OPERATORS, identifier
 from .connections import Line
 
 __all__ = ["TableReader"]
@@ -72,11 +72,11 @@ def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed,
     columns: sql.Composable = sql.SQL("t.*")
     if query.select is not None:
         columns = sql.SQL(", ").join(
-            sql.SQL("{} as {}").format(_column(column), _identifier(name))
+            sql.SQL("{} as {}").format(_column(column), identifier(name))
             for column, name in query.select
         )
     parts: list[sql.Composable] = [
-        sql.SQL("select {} from {} t").format(columns, _identifier(schema, table))
+        sql.SQL("select {} from {} t").format(columns, identifier(schema, table))
     ]
     if query.where:
         trees = [_condition(tree, values) for tree in query.where]
@@ -94,13 +94,8 @@ def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed,
     return sql.SQL("select coalesce(json_agg(r), '[]')::text from ({}) r").format(inner), values
 
 
-def _identifier(*names: str) -> sql.SQL:
-    """Names in double quotes, with nothing in them that psycopg takes for a placeholder."""
-    return sql.SQL(sql.Identifier(*names).as_string().replace("%", "%%"))
-
-
 def _column(name: str) -> sql.SQL:
-    return _identifier("t", name)
+    return identifier("t", name)
 
 
 def _order(order: Order) -> sql.Composed:

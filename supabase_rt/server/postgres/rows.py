@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ..inspector.page import RowRefused
+from .conditions import identifier
 from .connections import Line
 from .problems import DatabaseProblem
 
@@ -45,15 +46,17 @@ class DatabaseRows:
 
     async def insert(self, schema: str, table: str, record: Mapping[str, Any]) -> Any:
         """Insert and give back the row with its defaults."""
-        names = sql.SQL(", ").join(map(sql.Identifier, record))
         statement = INSERT if record else INSERT_NOTHING
-        query = statement.format(table=sql.Identifier(schema, table), columns=names)
         try:
+            names = sql.SQL(", ").join(map(identifier, record))
+            query = statement.format(table=identifier(schema, table), columns=names)
             async with self._line.use() as conn:
-                made = await conn.execute(query, [Jsonb(dict(record))] if record else None)
+                made = await conn.execute(query, [Jsonb(dict(record))] if record else [])
                 row = await made.fetchone()
         except psycopg.Error as exc:
             problem = exc.diag.message_primary or " ".join(str(exc).split())
+        except UnicodeError as exc:
+            problem = str(exc)
         except DatabaseProblem as exc:
             problem = str(exc)
         else:
