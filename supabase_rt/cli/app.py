@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -88,11 +89,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Stand in for streams that the shell has closed (``>&-``): Python has None in their place."""
+    """Stand in for streams that the shell has closed (``>&-``): Python has None in their place.
+
+    What the encoding of standard output lacks is shown escaped: events bring any character.
+    """
     for name, mode in STREAMS.items():
         if getattr(sys, name) is None:
             nothing = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(nothing, mode, closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _let_go() -> None:

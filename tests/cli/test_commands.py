@@ -108,6 +108,13 @@ def test_a_closed_stream_is_one_that_nobody_reads() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_what_the_encoding_of_a_terminal_lacks_is_escaped() -> None:
+    done = command("doctor", "--url=http://127.0.0.1:1", "--key=x", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "\\u2192 is the server running?" in done.stdout
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
 def test_a_full_disk_is_said_in_one_line() -> None:
     done = run_in_shell(">/dev/full")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from supabase_rt.cli import main
 
 from ..codegen.test_openapi import document
 from ..support.peers import closed_port, http_peer
+from .kit import PYTHON
 
 DESCRIBED = document({"id": {"format": "bigint", "type": "integer"}}, ["id"])
 
@@ -32,6 +35,15 @@ def described(tmp_path: Path) -> str:
 def test_from_a_file_to_standard_output(described: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gen", "types", "--from-file", described]) == 0
     assert "class TRow(DataClassJsonMixin):" in capsys.readouterr().out
+
+
+def test_a_module_is_utf_8_whatever_the_terminal_takes(tmp_path: Path) -> None:
+    path = tmp_path / "openapi.json"
+    path.write_text(json.dumps(document({"größe_日": {"type": "integer"}}, [])))
+    words = [*PYTHON, "gen", "types", "--from-file", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(words, capture_output=True, env=environment, timeout=30, check=True)
+    assert "größe_日: int" in done.stdout.decode()
 
 
 def test_check_passes_until_the_schema_has_moved(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import difflib
+import io
 import json
 import os
 import sys
@@ -73,6 +74,9 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return _compare(Path(options.output), text)
     if not options.output:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # That of a program, whatever the terminal's is.
+            sys.stdout.reconfigure(encoding="utf-8")
         Screen().say(text)
         return 0
     path = Path(options.output)
