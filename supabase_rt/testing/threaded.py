@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 
 from ..server import Faults, Happening, LocalRealtime, Reached, Received
@@ -100,11 +100,11 @@ class ThreadedRealtime:
         found: T = self._wait(called())
         return found
 
-    def _wait(self, work: Any) -> Any:
+    def _wait(self, work: Any, timeout: float = TIMEOUT) -> Any:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("called from the server's own loop; use the methods of .server")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     # -- how to reach it ---------------------------------------------------------------
 
@@ -186,14 +186,30 @@ class ThreadedRealtime:
         *,
         timeout: float = 5.0,
     ) -> Received:
-        """Wait for the next message of a client; see ``LocalRealtime.expect``."""
-        return cast(Received, self._wait(self.server.expect(topic, event, check, timeout=timeout)))
+        """Wait for the next message of a client; see ``LocalRealtime.expect``.
+
+        It blocks: in an ``async`` test, whose loop the client needs meanwhile, call it by
+        ``await asyncio.to_thread(server.expect, ...)``.
+        """
+        return self._expect(self.server.expect(topic, event, check, timeout=timeout), timeout)
 
     def expect_join(
         self, topic: str, check: Callable[[Any], Any] | None = None, *, timeout: float = 5.0
     ) -> Received:
-        """Wait until a client has joined ``topic``; see ``LocalRealtime.expect_join``."""
-        return cast(Received, self._wait(self.server.expect_join(topic, check, timeout=timeout)))
+        """Wait until a client has joined ``topic``; blocks as ``expect`` does."""
+        return self._expect(self.server.expect_join(topic, check, timeout=timeout), timeout)
+
+    def _expect(self, work: Coroutine[Any, Any, Received], timeout: float) -> Received:
+        try:
+            return cast(Received, self._wait(work, timeout + TIMEOUT))
+        except TimeoutError as exc:
+            problem = str(exc)
+        if _is_in_loop():
+            problem += (
+                "; it kept the event loop of this test, and with it a client there, from running: "
+                "await asyncio.to_thread(server.expect, ...)"
+            )
+        raise TimeoutError(problem)
 
     def emit(self, topic: str, event: str, payload: Any) -> int:
         """Write an event to every channel joined on ``topic``; how many those were."""
@@ -224,6 +240,14 @@ class ThreadedRealtime:
     def watch(self, listener: Callable[[Happening], None]) -> Callable[[], None]:
         """Call ``listener``, in the thread of the server, with everything from now on."""
         return self.call(lambda: self.server.watch(listener))
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Elsewhere:

@@ -88,6 +88,14 @@ def test_a_server_in_a_thread_has_the_same_calls() -> None:
     assert answer.payload["payload"] == {"n": 7}
 
 
+async def test_expecting_in_the_loop_of_the_client_says_what_is_wrong() -> None:
+    with ThreadedRealtime() as server:
+        with pytest.raises(TimeoutError, match=r"came: nothing; it kept .* asyncio[.]to_thread"):
+            server.expect("room", "broadcast", timeout=0.01)
+        with pytest.raises(TimeoutError, match=r"came: nothing$"):
+            await asyncio.to_thread(server.expect, "room", "broadcast", timeout=0.01)
+
+
 # -- the clock -----------------------------------------------------------------------------
 
 
