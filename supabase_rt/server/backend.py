@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from ..errors import DecodeError
-from ..protocol.messages import TOPIC_PREFIX, Message
+from ..protocol.messages import TOPIC_PREFIX, Message, UserBroadcast
 from ..protocol.serializer import payload_object
 from .activity import Activity
 from .auth import Policy, Rights, Token, Tokens, default_policy
@@ -28,6 +30,11 @@ __all__ = ["INSPECTOR", "Backend", "DatabaseAway", "Received", "logger"]
 
 INSPECTOR = "supabase-rt:inspector"
 """The private topic on which the status page is told what happens; no policy decides on it."""
+
+MOST_RECEIVED = 10_000
+MOST_REMEMBERED = 64 * 2**20
+"""Bytes of payloads: a server that runs for days does not keep those of its last 10,000 messages,
+whatever their size."""
 
 logger: Final = logging.getLogger("supabase_rt.server")
 
@@ -51,6 +58,12 @@ class Received:
             return payload_object(message)
         except DecodeError:
             return self.undecoded
+
+    @property
+    def size(self) -> int:
+        """The bytes of its payload."""
+        data = self.undecoded.body if isinstance(self.undecoded, UserBroadcast) else self.undecoded
+        return len(memoryview(data)) if isinstance(data, bytes | msgspec.Raw) else 0
 
 
 class DatabaseAway(Exception):
@@ -108,9 +121,10 @@ class Backend:
         self.feed: Feed = self.tables
         self.database: AskedDatabase | None = None
         self.messages: MessageStore = MessageStore()
-        self.received: collections.deque[Received] = collections.deque(maxlen=10_000)
-        self.unexpected: collections.deque[Received] = collections.deque(maxlen=10_000)
+        self.received: collections.deque[Received] = collections.deque()
+        self.unexpected: collections.deque[Received] = collections.deque()
         """The same, without what a test has asked for by ``expect``."""
+        self._remembered = 0
         self.news: asyncio.Future[None] | None = None
         """Done when the next message has come."""
         self.inspect: Callable[[Token], Rights] = lambda token: Rights.none()
@@ -131,8 +145,16 @@ class Backend:
         )
         self.received.append(found)
         self.unexpected.append(found)
+        self._remembered += found.size
+        while len(self.received) > MOST_RECEIVED or self._remembered > MOST_REMEMBERED:
+            self._forget(self.received.popleft())
         if self.news is not None and not self.news.done():
             self.news.set_result(None)
+
+    def _forget(self, oldest: Received) -> None:
+        self._remembered -= oldest.size
+        if self.unexpected and self.unexpected[0] is oldest:
+            self.unexpected.popleft()
 
     def rights(self, token: Token, sub_topic: str) -> Rights:
         """The rights on a private topic; a policy that raises grants nothing."""

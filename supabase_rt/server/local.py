@@ -295,7 +295,7 @@ class LocalRealtime(Conversing):
 
     @property
     def received(self) -> Sequence[Received]:
-        """The messages of all clients in order, the newest 10,000."""
+        """The messages of all clients in order, the newest 10,000 or 64 MiB."""
         return self.backend.received
 
     def watch(self, listener: Listener) -> Callable[[], None]:

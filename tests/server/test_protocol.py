@@ -280,6 +280,22 @@ def test_the_end_of_a_session_leaves_everything() -> None:
     assert world.backend.hub.presence_state(("room", False)) == {}
 
 
+def test_large_messages_are_not_remembered_by_the_thousand() -> None:
+    world = World()
+    client = world.client()
+    client.join()
+    payload = {"type": "broadcast", "event": "e", "payload": {"x": "x" * 2**20}}
+    for _ in range(70):
+        client.push("realtime:room", "broadcast", payload)
+    last = client.push("realtime:room", "broadcast", {**payload, "payload": {}}, ref="last")
+    backend = world.backend
+    assert last == []
+    assert backend.received[-1].ref == "last"
+    assert sum(found.size for found in backend.received) <= 64 * 2**20
+    assert list(backend.unexpected) == list(backend.received)
+    assert len(backend.received) > 60
+
+
 def test_what_was_received_can_be_looked_at() -> None:
     world = World()
     client = world.client()
