@@ -142,8 +142,10 @@ RELATION = Relation(1, "public", "t", "d", (Column("id", 23, is_key=True),))
 class Stream:
     """Has a row to tell of, and then nothing more."""
 
-    def __init__(self, value: str) -> None:
-        self._coming: list[Message] = [BEGIN, RELATION, Insert(1, (value,))]
+    def __init__(self, *values: str) -> None:
+        rows = [Insert(1, (value,)) for value in values]
+        self._coming: list[Message] = [BEGIN, RELATION, *rows]
+        self.confirmed: list[int] = []
 
     def ready(self) -> Arrived | None:
         return Arrived(self._coming.pop(0), 1) if self._coming else None
@@ -152,7 +154,7 @@ class Stream:
         await asyncio.Event().wait()
 
     def confirm(self, lsn: int) -> None:
-        pass
+        self.confirmed.append(lsn)
 
     async def close(self) -> None:
         pass
@@ -177,5 +179,25 @@ async def test_a_mistake_of_ours_does_not_end_the_following_in_silence(
     await until(lambda: told)
     assert told == [{"id": "2"}]
     assert "a mistake" in caplog.text
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_the_database_hears_of_us_in_the_middle_of_a_long_transaction() -> None:
+    """It hangs up on who is silent for ``wal_sender_timeout``."""
+    stream: Any = Stream(*map(str, range(250)))
+    told: list[int] = []
+
+    async def open_stream() -> Any:
+        return stream
+
+    async def tell(changes: Sequence[RowChange]) -> None:
+        told.append(len(changes))
+
+    follower = Follower(open_stream, tell, lambda *_: None)
+    task = asyncio.create_task(follower.run())
+    await until(lambda: len(stream.confirmed) == 3)
+    assert told == [100, 100, 50]
+    assert stream.confirmed == [0, 0, 0]
     task.cancel()
     await asyncio.wait([task])

@@ -50,6 +50,7 @@ class Follower:
         self._begun: Begin | None = None
         self._batch: list[RowChange] = []
         self._dealt_with = 0
+        self._owes_answer = False
 
     async def open(self) -> None:
         """Open the stream; raises ``DatabaseProblem``."""
@@ -90,6 +91,7 @@ class Follower:
             await self.close()
             self._batch.clear()
             self._begun = None
+            self._dealt_with = 0
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 
@@ -110,9 +112,11 @@ class Follower:
         if self._batch:
             batch, self._batch = self._batch, []
             await self._tell(batch)
-        if self._dealt_with and self._stream is not None:
+            # In the middle of a long transaction, too: the database hangs up on who is silent.
+            self._owes_answer = True
+        if self._owes_answer and self._stream is not None:
             self._stream.confirm(self._dealt_with)
-            self._dealt_with = 0
+            self._owes_answer = False
 
     def _take(self, arrived: Arrived) -> None:
         message = arrived.message
@@ -120,9 +124,11 @@ class Follower:
             # Nothing of ours is before this point: also a quiet server lets go of the WAL.
             if self._begun is None and not self._batch:
                 self._dealt_with = arrived.end
+            self._owes_answer = True
         elif isinstance(message, Commit):
             self._begun = None
             self._dealt_with = message.end_lsn
+            self._owes_answer = True
         elif isinstance(message, Begin):
             self._begun = message
         elif isinstance(message, Relation):

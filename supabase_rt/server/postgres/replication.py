@@ -145,7 +145,7 @@ class ReplicationStream:
         self._readable.clear()
 
     def confirm(self, lsn: int) -> None:
-        """Tell the database that everything before ``lsn`` is dealt with."""
+        """Tell the database that everything before ``lsn`` is dealt with; 0 is a sign of life."""
         self._conn.pgconn.put_copy_data(b"r" + STATUS.pack(lsn, lsn, lsn, 0, 0))
         self._conn.pgconn.flush()
 
