@@ -30,7 +30,6 @@ HEADING = "## What the local server bears"
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 HEARTBEAT = 20.0
-BUSY = "The times are those of a machine that was busy with other work."
 UNLIMITED = [
     f"--max-{name}=none"
     for name in (

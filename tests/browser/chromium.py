@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import json
 import shutil
@@ -87,20 +86,6 @@ class Tab:
     async def click(self, selector: str) -> None:
         """Click on an element."""
         await self.run(f"document.querySelector({json.dumps(selector)}).click()")
-
-    async def photograph(self, *, dark: bool = False, width: int = 1280) -> bytes:
-        """A picture of the page, as PNG."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        await self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=860,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        answer = await self.ask("Page.captureScreenshot", format="png")
-        return base64.b64decode(answer["data"])
 
 
 class Browser:
