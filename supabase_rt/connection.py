@@ -207,7 +207,7 @@ class Connection(TokenUser):
             self._is_resting = False
             self._first_attempt = True
             self._closed.clear()
-            self.session.connect(self.now())
+            self.session.connect()
         if patient:
             self._first_attempt = False
         if in_loop:

@@ -43,7 +43,7 @@ class Desk:
         codec = build_codec("2.0.0", None, None, logger)
         if not short:
             codec = dataclasses.replace(codec, is_plain=False)
-        self.session.connect(0.0)
+        self.session.connect()
         self.session.link_up(0.0, 0.0)
         self.reader = Reader(self, codec, self.dispatch, self.loop)
         self.client.on("error", lambda error: self.seen.append(("error", str(error))))

@@ -1,12 +1,12 @@
 """One client's conversation with the server, without the socket and without a clock.
 
-The shell calls in (``connect``, ``link_up``, ``receive``, ``on_deadline``, ...), always with the
-time, and after each call collects frames and events and arms one timer for ``next_deadline``.
+The shell calls in (``link_up``, ``receive``, ``on_deadline``, ...), with the time wherever it
+matters, and after each call collects frames and events and arms one timer for ``next_deadline``.
 
-What is stale is decided here and in ``_route``: pending requests are dropped with their link and
-refs are never used twice, so a reply of an older connection finds nothing; a frame with another
-``join_ref``, or a ``phx_close``/``phx_error`` with another ``ref``, belongs to an older join; a
-frame with neither belongs to the channel that is joined on its topic, if one is.
+What is stale is decided in ``receive`` and what it calls: pending requests are dropped with their
+link and refs are never used twice, so a reply of an older connection finds nothing; a frame with
+another ``join_ref``, or a ``phx_close``/``phx_error`` with another ``ref``, belongs to an older
+join; a frame with neither belongs to the channel that is joined on its topic, if one is.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Session:
 
     # -- the link ------------------------------------------------------------------------
 
-    def connect(self, now: float) -> None:
+    def connect(self) -> None:
         """The user wants a link. Does nothing while one is wanted already."""
         if self.wanted:
             return

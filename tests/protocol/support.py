@@ -126,7 +126,7 @@ class World:
     # -- the link ------------------------------------------------------------------------
 
     def connect(self) -> None:
-        self.session.connect(self.now)
+        self.session.connect()
         self.collect()
 
     def link_up(self) -> None:
