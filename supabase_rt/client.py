@@ -171,11 +171,7 @@ class RealtimeClient(Hooks):
             self.endpoint_url,
             host,
             transport,
-            tell=dispatch.tell,
-            listeners=dispatch,
-            drain=dispatch.drain,
-            leaves=dispatch.leaves,
-            forget_handlers=dispatch.forget_loop,
+            dispatch,
             access_token=options["access_token"],
             http=options["session"],
             max_outbound=options["max_outbound"],
@@ -282,7 +278,7 @@ class RealtimeClient(Hooks):
         The socket stays for a channel that is subscribed while the others leave.
         """
         self._core.connection.enter_loop(required="remove_all_channels")
-        self._core.connection.leaves()
+        self._core.dispatch.leaves()
         leaving = [channel.unsubscribe() for channel in self.channels]
         outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import aiohttp
 
@@ -45,11 +45,24 @@ OUTLIVED = 1.0
 """Seconds after which a loop that goes on was not about to end."""
 
 
-class Connection(TokenUser):
-    """Runs a ``Session`` over real sockets.
+class Teller(Listeners, Protocol):
+    """What the connection needs of whoever tells the user."""
 
-    ``tell`` receives every event that is not about the socket itself and must not raise.
-    """
+    def tell(self, event: Any) -> None:
+        """An event that is not about the socket itself; must not raise."""
+
+    async def drain(self) -> None:
+        """Let handlers finish what waits for them."""
+
+    def leaves(self) -> None:
+        """Whoever runs now asked for the end, and is not to be waited for."""
+
+    def forget_loop(self) -> None:
+        """The loop that handlers ran in is gone."""
+
+
+class Connection(TokenUser):
+    """Runs a ``Session`` over real sockets."""
 
     def __init__(
         self,
@@ -58,12 +71,8 @@ class Connection(TokenUser):
         url: Callable[[], str],
         host: str,
         options: TransportOptions,
+        teller: Teller,
         *,
-        tell: Callable[[Any], None],
-        listeners: Listeners,
-        drain: Callable[[], Coroutine[Any, Any, None]],
-        leaves: Callable[[], None],
-        forget_handlers: Callable[[], None],
         access_token: Callable[[], Any] | None = None,
         http: aiohttp.ClientSession | None = None,
         max_outbound: int = 10_000,
@@ -81,11 +90,7 @@ class Connection(TokenUser):
         self._url = url
         self._host = host
         self._options = options
-        self._tell_owner = tell
-        self._listeners = listeners
-        self._drain_handlers = drain
-        self.leaves = leaves
-        self._forget_handlers = forget_handlers
+        self._teller = teller
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
         self._link: Link | None = None
@@ -108,7 +113,7 @@ class Connection(TokenUser):
         was_alive = self._link is not None or planned is not None
         self._link = self._last_link_task = self._shutting = None
         self.tokens.forget()
-        self._forget_handlers()
+        self._teller.forget_loop()
         # Else it is only recorded, to begin in the new loop.
         if self.session.wanted and was_alive:
             error = ConnectionLost("the event loop of the last connection is gone")
@@ -185,11 +190,11 @@ class Connection(TokenUser):
                 self._fail_connecting(event.error.__cause__ or event.error)
             elif kind is events.Reconnected:
                 self.traffic.reconnects += 1
-            self._tell_owner(event)
+            self._teller.tell(event)
 
     def report(self, error: BaseException) -> None:
         """An error that no call is waiting to hear of."""
-        self._tell_owner(events.ErrorReported(error))
+        self._teller.tell(events.ErrorReported(error))
 
     # -- connecting ----------------------------------------------------------------------
 
@@ -332,7 +337,7 @@ class Connection(TokenUser):
     async def _read(self, transport: Transport) -> ConnectionLost:
         """Take every frame until the socket ends; returns why."""
         assert self.loop is not None
-        reader = Reader(self, self.codec, self._listeners, self.loop)
+        reader = Reader(self, self.codec, self._teller, self.loop)
         return await transport.pump(reader.on_text, reader.on_binary)
 
     async def _serve(self, link: Link, transport: Transport) -> RealtimeError:
@@ -401,7 +406,7 @@ class Connection(TokenUser):
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
         """Close for good; the outcome settles when nothing is left running."""
         self.enter_loop(required="disconnect")
-        self.leaves()
+        self._teller.leaves()
         outcome: Outcome[str] = Outcome()
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)
@@ -445,7 +450,7 @@ class Connection(TokenUser):
             await asyncio.wait([link_task])
         await self.tokens.aclose()
         await self.helpers.end()
-        await self._drain_handlers()
+        await self._teller.drain()
         # Handlers that finish what they have begun may begin a request.
         await self.helpers.end()
         if self._shutting is asyncio.current_task():
