@@ -13,9 +13,9 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -25,6 +25,8 @@ from anyio.from_thread import BlockingPortal
 from .. import RealtimeClient
 
 __all__ = ["around", "ask", "begin", "call", "on_exit", "result_of", "threaded"]
+
+T = TypeVar("T")
 
 LEAVE_TIMEOUT = 10.0
 """Seconds that the clients get to leave their channels when the program ends."""
@@ -104,8 +106,8 @@ def on_exit(client: RealtimeClient) -> None:
     _current.open.add(client)
 
 
-def begin(work: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
-    """Start ``work`` in the loop and do not wait; a result that is awaitable is awaited there."""
+def begin(work: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> Future[T]:
+    """Start ``work`` in the loop and do not wait; its result is awaited there if it can be."""
 
     async def run() -> Any:
         result = work(*args, **options)
@@ -114,7 +116,7 @@ def begin(work: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
     return _current.portal().start_task_soon(run)
 
 
-def result_of(future: Future[Any]) -> Any:
+def result_of(future: Future[T]) -> T:
     """Wait for a result, in turns.
 
     A Ctrl+C wakes nobody who is just about to wait for a lock, and on Windows nobody at all.
@@ -124,7 +126,7 @@ def result_of(future: Future[Any]) -> Any:
     return future.result()
 
 
-def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def call(work: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
     """Run ``work`` in the loop and wait for its result.
 
     Whatever interrupts the waiting (Ctrl+C) cancels the work. Raises ``RuntimeError`` in the
@@ -138,9 +140,13 @@ def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         raise
 
 
-def ask(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def ask(work: Callable[..., T], *args: Any, **options: Any) -> T:
     """As ``call``, for what is done when it returns: a channel is awaitable, and not awaited."""
-    return call(lambda: (work(*args, **options),))[0]
+
+    async def run() -> T:
+        return work(*args, **options)
+
+    return call(run)
 
 
 def _interrupt() -> None:

@@ -100,19 +100,21 @@ class RealtimeChannel(Facade[AsyncChannel]):
         ``supabase_rt.RealtimeChannel.on``. An ``async`` handler runs in the background loop,
         and must not call blocking methods.
         """
-        if handler is not None:
-            ask(self._inner.on, type, filter, threaded(handler), **options)
-            return self
-        return Decorator(ask(self._inner.on, type, filter, **options))
+        return self._listen(self._inner.on, type, filter, handler, options)
 
     def once(
         self, type: str, filter: Any, handler: Callable[..., Any] | None = None, **options: Any
     ) -> Any:
         """Call ``handler`` for the first event that fits, then never again. See ``on``."""
-        if handler is not None:
-            ask(self._inner.once, type, filter, threaded(handler), **options)
-            return self
-        return Decorator(ask(self._inner.once, type, filter, **options))
+        return self._listen(self._inner.once, type, filter, handler, options)
+
+    def _listen(
+        self, register: Any, type: str, filter: Any, handler: Any, options: dict[str, Any]
+    ) -> Any:
+        if handler is None:
+            return Decorator(ask(register, type, filter, **options))
+        ask(register, type, filter, threaded(handler), **options)
+        return self
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
         """Remove handlers: of a type, of one filter of it, or one function. See ``on``."""
@@ -159,8 +161,7 @@ class RealtimeChannel(Facade[AsyncChannel]):
 
     def unsubscribe(self, timeout: float | None = None) -> str:
         """Leave the channel: ``"ok"``, ``"timed out"`` or ``"error"``; it is closed in each."""
-        result: str = call(self._inner.unsubscribe, timeout)
-        return result
+        return call(self._inner.unsubscribe, timeout)
 
     def teardown(self) -> None:
         """Drop the channel here, without a word to the server."""
@@ -176,15 +177,13 @@ class RealtimeChannel(Facade[AsyncChannel]):
         Returns ``"ok"``, ``"error"`` or ``"timed out"``; raises ``ValueError`` or ``TypeError``
         for what cannot be sent.
         """
-        result: str = call(self._inner.send, args, opts, **options)
-        return result
+        return call(self._inner.send, args, opts, **options)
 
     def http_send(
         self, event: str, payload: Any, opts: Mapping[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
         """Send a broadcast over HTTP: ``{"success": True}``, or ``SendError`` is raised."""
-        result: dict[str, Any] = call(self._inner.http_send, event, payload, opts, **options)
-        return result
+        return call(self._inner.http_send, event, payload, opts, **options)
 
     # -- presence --------------------------------------------------------------------------
 
@@ -192,15 +191,12 @@ class RealtimeChannel(Facade[AsyncChannel]):
         self, payload: Mapping[str, Any], opts: Mapping[str, Any] | None = None, **options: Any
     ) -> str:
         """Be present with ``payload``: ``"ok"``, ``"error"`` or ``"timed out"``."""
-        result: str = call(self._inner.track, payload, opts, **options)
-        return result
+        return call(self._inner.track, payload, opts, **options)
 
     def untrack(self, opts: Mapping[str, Any] | None = None, **options: Any) -> str:
         """Be present no more: ``"ok"``, ``"error"`` or ``"timed out"``."""
-        result: str = call(self._inner.untrack, opts, **options)
-        return result
+        return call(self._inner.untrack, opts, **options)
 
     def presence_state(self) -> dict[str, list[dict[str, Any]]]:
         """Who is present now: ``{key: [{"presence_ref": ..., ...}]}``, a copy."""
-        state: dict[str, list[dict[str, Any]]] = ask(self._inner.presence_state)
-        return state
+        return ask(self._inner.presence_state)

@@ -63,8 +63,7 @@ class RealtimeClient(Facade[AsyncClient]):
         Options and errors are those of ``supabase_rt.RealtimeClient.channel``.
         """
         options = {"resubscribe_after": resubscribe_after, **unknown}
-        found: RealtimeChannel = ask(self._channel, topic, opts, **options)
-        return found
+        return ask(self._channel, topic, opts, **options)
 
     def _channel(self, topic: str, opts: Any, **options: Any) -> RealtimeChannel:
         """In the loop, as all that touches the facades."""
@@ -81,8 +80,7 @@ class RealtimeClient(Facade[AsyncClient]):
     @property
     def channels(self) -> list[RealtimeChannel]:
         """The live channels, in the order they were made."""
-        found: list[RealtimeChannel] = ask(self._channels)
-        return found
+        return ask(self._channels)
 
     def get_channels(self) -> list[RealtimeChannel]:
         """The live channels, in the order they were made."""
@@ -96,8 +94,7 @@ class RealtimeClient(Facade[AsyncClient]):
 
     def remove_all_channels(self) -> list[str]:
         """Leave every channel, then disconnect; one status for each channel."""
-        result: list[str] = call(self._inner.remove_all_channels)
-        return result
+        return call(self._inner.remove_all_channels)
 
     # -- the socket ------------------------------------------------------------------------
 
@@ -107,8 +104,7 @@ class RealtimeClient(Facade[AsyncClient]):
 
     def disconnect(self, code: int = 1000, reason: str = "") -> str:
         """Close the socket; channels stay, and rejoin on the next ``connect``."""
-        result: str = call(self._inner.disconnect, code, reason)
-        return result
+        return call(self._inner.disconnect, code, reason)
 
     def __enter__(self) -> Self:
         """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
@@ -179,8 +175,7 @@ class RealtimeClient(Facade[AsyncClient]):
 
     def health(self) -> Health:
         """How the client is doing."""
-        found: Health = ask(self._inner.health)
-        return found
+        return ask(self._inner.health)
 
     # -- events ----------------------------------------------------------------------------
 

@@ -254,7 +254,7 @@ def test_wait_for_returns_what_passes_or_times_out(make: Make, local: LocalRealt
 def test_a_refused_join_raises_with_the_code_of_the_server(
     make: Make, local: LocalRealtime
 ) -> None:
-    call(local.faults.refuse_next_join, "Unauthorized: no")
+    ask(local.faults.refuse_next_join, "Unauthorized: no")
     with pytest.raises(Refused) as caught:
         make().channel("secret").subscribe()
     assert caught.value.code == "Unauthorized"
@@ -264,7 +264,7 @@ def test_a_cut_link_is_mended_and_told(make: Make, local: LocalRealtime) -> None
     got, statuses = Got(), Got()
     make().channel("room").on("broadcast", {"event": "*"}, got).subscribe(statuses)
     assert statuses.next()[0] == "SUBSCRIBED"
-    call(local.faults.cut)
+    ask(local.faults.cut)
     assert statuses.next()[0] == "CHANNEL_ERROR"
     assert statuses.next()[0] == "SUBSCRIBED"
     call(local.broadcast, "room", "n", {"n": 1})
