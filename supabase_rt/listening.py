@@ -270,29 +270,19 @@ class Listening(Registry):
         reading = self._reading(listen_type, types, model)
         self._check_backfill(listen_type, checked, backfill)
         self._check_concurrency(concurrency, key, backfill)
-
-        def register(function: Callable[..., Any]) -> None:
-            self._require_unjoined(listen_type)
-            self._register(
-                listen_type,
-                checked,
-                function,
-                maxsize=maxsize,
-                overflow=overflow,
-                types=reading,
-                thread=thread,
-                backfill=backfill,
-                concurrency=concurrency,
-                key=key,
-                middleware=self._core.middleware,
-            )
-
-        if handler is not None:
-            register(handler)
-            return self
-
-        self._require_unjoined(listen_type)
-        return Decorator(register, "on")
+        return self._listen(
+            "on",
+            listen_type,
+            checked,
+            handler,
+            maxsize=maxsize,
+            overflow=overflow,
+            types=reading,
+            thread=thread,
+            backfill=backfill,
+            concurrency=concurrency,
+            key=key,
+        )
 
     @overload
     def once(
@@ -414,18 +404,30 @@ class Listening(Registry):
         checked = check_filter(listen_type, filter)
         self._check_options(1, "drop_oldest", types)
         reading = self._reading(listen_type, types, model)
-        options = {"types": reading, "thread": thread, "middleware": self._core.middleware}
+        return self._listen(
+            "once", listen_type, checked, handler, types=reading, thread=thread, once=True
+        )
+
+    def _listen(
+        self,
+        call: str,
+        type: ListenType,
+        filter: dict[str, Any],
+        handler: Callable[..., Any] | None,
+        **options: Any,
+    ) -> Any:
+        """Register ``handler``, or return what registers one."""
 
         def register(function: Callable[..., Any]) -> None:
-            self._require_unjoined(listen_type)
-            self._register(listen_type, checked, function, once=True, **options)
+            self._require_unjoined(type)
+            self._register(type, filter, function, middleware=self._core.middleware, **options)
 
         if handler is not None:
             register(handler)
             return self
-
-        self._require_unjoined(listen_type)
-        return Decorator(register, "once")
+        # Else heard of only when the decorator is applied.
+        self._require_unjoined(type)
+        return Decorator(register, call)
 
     def off(self, type: str, filter: Any = None, handler: Callable[..., Any] | None = None) -> Self:
         """Remove handlers: of a type, of one filter of it, or one function. See ``on``.
