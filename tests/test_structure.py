@@ -35,8 +35,8 @@ LAYERS: dict[str, tuple[int, str]] = {
     "outcome logs unstarted loopbound stopwatch helpers http auth transport link wire reader rest "
     "stores connection": (3, "shell"),
     "prometheus health options decorating pacing types calling registration middleware lanes "
-    "concurrency hooks emitter dispatch core stream backfill handover memory catchup registry "
-    "listening iterating sugar sending channel client mainline services supabase": (
+    "concurrency hooks emitter workers dispatch core stream backfill handover memory catchup "
+    "registry listening iterating sugar sending channel client mainline services supabase": (
         4,
         "public API",
     ),
