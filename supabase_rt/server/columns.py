@@ -114,9 +114,12 @@ def cast(kind: str, value: Any) -> Any:
 
 def _number(value: Any) -> decimal.Decimal:
     try:
-        return decimal.Decimal(str(value))
+        found = decimal.Decimal(str(value))
     except decimal.InvalidOperation:
         pass
+    else:
+        # In Postgres NaN is equal to itself and above all others; Decimal refuses to compare it.
+        return decimal.Decimal("Infinity") if found.is_nan() else found
     raise ValueError(f"not a number: {value!r}")
 
 

@@ -38,6 +38,7 @@ PATTERNS = ("like", "ilike", "match", "imatch")
 OPERATORS = (*COMPARISONS, *PATTERNS, "in", "is", "isdistinct")
 IS_VALUES: dict[str, bool | None] = {"null": None, "unknown": None, "true": True, "false": False}
 MAX_IN = 100
+BAD_PATTERN = (re.error, OverflowError, RecursionError)
 
 
 class FilterError(Exception):
@@ -161,7 +162,7 @@ def _check_pattern(condition: Condition, kind: str) -> str | None:
     if condition.op in ("match", "imatch"):
         try:
             re.compile(condition.value)
-        except re.error as exc:
+        except BAD_PATTERN as exc:
             return f"invalid regular expression for {condition.op} filter: {exc}"
     return None
 
@@ -194,7 +195,7 @@ def passes(
 def _holds(condition: Condition, value: Any, kind: str) -> bool:
     try:
         found = evaluate(condition, value, kind)
-    except (ValueError, TypeError, re.error):
+    except (ValueError, TypeError, *BAD_PATTERN):
         # Only where the table was not declared: with columns known, the subscription fails.
         return False
     # A comparison with NULL is neither true nor false, also when negated.
@@ -222,10 +223,18 @@ def evaluate(condition: Condition, value: Any, kind: str) -> bool | None:
 
 def like(pattern: str, *, escapes: bool = True) -> str:
     """The regular expression of a LIKE pattern."""
-    found, chars = [], iter(pattern)
+    parts, chars = [""], iter(pattern)
     for char in chars:
-        if char == "\\" and escapes:
-            found.append(re.escape(next(chars, "\\")))
+        if char == "%":
+            parts.append("")
+        elif char == "\\" and escapes:
+            parts[-1] += re.escape(next(chars, "\\"))
         else:
-            found.append({"%": ".*", "_": "."}.get(char, re.escape(char)))
-    return "".join(found)
+            parts[-1] += "." if char == "_" else re.escape(char)
+    first, *others = parts
+    if not others:
+        return first
+    *inner, last = others
+    # Each part is taken where it is found first, for good: trying every place for every % would
+    # take for ever with a dozen of them.
+    return first + "".join(f"(?>.*?{part})" for part in inner if part) + ".*" + last

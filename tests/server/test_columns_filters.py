@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from supabase_rt.protocol.messages import dumps
+from supabase_rt.server.changes import Binding
 from supabase_rt.server.columns import cast, default_value, exact, infer, wire
 from supabase_rt.server.filters import Condition, FilterError, check, like, parse, passes
 
@@ -129,7 +130,7 @@ def test_filters_that_cannot_be_parsed(text: str, problem: str) -> None:
     assert str(caught.value) == f"Error parsing `filter` params: {problem}"
 
 
-COLUMNS = {"n": "int4", "t": "text", "b": "bool"}
+COLUMNS = {"n": "int4", "t": "text", "b": "bool", "p": "float8"}
 
 
 @pytest.mark.parametrize(
@@ -178,10 +179,23 @@ def test_filters_that_fit_the_table(text: str) -> None:
         ("t=like.a\\%_", {"t": "axb"}, False),
         ("t=not.imatch.^B", {"t": "abc"}, True),
         ("new=eq.x", {"new": "x"}, True),
+        ("p=gt.nan", {"p": 5.0}, False),
+        ("p=gt.5", {"p": "NaN"}, True),
+        ("p=eq.NaN", {"p": "NaN"}, True),
+        ("t=match.x{99999999999}", {"t": "x"}, False),
+        ("t=like.%b%_a%", {"t": "abba"}, True),
+        ("t=like.%ab%b", {"t": "ab"}, False),
+        ("t=like.%ab%b", {"t": "abab"}, True),
+        ("t=like." + "%a" * 30 + "b", {"t": "a" * 60}, False),
     ],
 )
 def test_evaluation(text: str, row: dict[str, Any], matches: bool) -> None:
     assert passes(parse(text), row, COLUMNS) is matches
+
+
+def test_a_table_name_of_wildcards_holds_nobody_up() -> None:
+    binding = Binding.read({"schema": "public", "table": "%" * 40 + "%a" * 20 + "!"})
+    assert not binding.names("public", "a" * 60)
 
 
 def test_patterns() -> None:
