@@ -119,6 +119,20 @@ async def test_a_database_may_write_bytes_in_its_own_way(postgres: EmbeddedPostg
         assert (await client.recv()).endswith(b"\x00\xff\x5c")
 
 
+async def test_a_filter_that_fails_costs_its_own_channel_the_change(
+    db: LocalRealtime, client: Wire
+) -> None:
+    """Only when there is a value to match does Postgres see that the pattern has no end."""
+    answer = await subscribe(client, {"table": "plain", "filter": "v=like.abc\\"})
+    assert answer["status"] == "ok", answer
+    async with wire(db) as other:
+        await subscribe(other, {"table": "plain"}, {"table": "plain", "filter": "v=like.abc%"})
+        await db.sql("insert into plain(v) values ('abcd')")
+        frame = await other.recv()
+        assert (frame[4]["data"]["record"]["v"], len(frame[4]["ids"])) == ("abcd", 2)
+    assert await silent(client)
+
+
 async def test_the_status_page_inserts_into_columns_of_any_name(db: LocalRealtime) -> None:
     await make(db, 'id int primary key, "a %s" text')
     url, headers = f"{db.url}/inspector/rows", {"Authorization": f"Bearer {db.service_key}"}

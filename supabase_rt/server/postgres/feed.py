@@ -12,10 +12,11 @@ import psycopg
 
 from ..activity import Activity, Happening
 from ..changes import UNABLE, Binding, SubscribeFailed, Subscriber
+from ..filters import Condition
 from .catalog import Shape, published, read_shape
 from .conditions import check_binding
 from .connections import Line
-from .images import RowChange
+from .images import Image, RowChange
 from .problems import DatabaseProblem
 from .render import Evaluated, Rendered, encode, evaluate
 from .settled import settled
@@ -205,7 +206,14 @@ class DatabaseFeed:
         """The new and the old row of each change."""
         images = [image for change in changes for image in (change.new, change.old)]
         present = [image for image in images if image is not None]
-        evaluated = iter(await evaluate(conn, shape, present, conditions))
+        try:
+            found = await evaluate(conn, shape, present, conditions)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error:
+            working = [each for each in conditions if await _works(conn, shape, present, each)]
+            found = await evaluate(conn, shape, present, working)
+        evaluated = iter(found)
         flat = [None if image is None else next(evaluated) for image in images]
         return list(zip(flat[::2], flat[1::2], strict=True))
 
@@ -283,6 +291,21 @@ class DatabaseFeed:
                 subscription.subscriber.deliver_change(kind, ids, data)
 
         return send
+
+
+async def _works(
+    conn: psycopg.AsyncConnection, shape: Shape, images: Sequence[Image], condition: Condition
+) -> bool:
+    """Whether a filter bears these rows; one that does not costs its channel the changes only."""
+    try:
+        await evaluate(conn, shape, images, [condition])
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as exc:
+        name = f"{shape.schema}.{shape.name}"
+        logger.warning("the filter %s on %s failed: %s", condition.shown(), name, exc)
+        return False
+    return True
 
 
 def _values(
