@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 import ssl
@@ -16,7 +15,7 @@ from .protocol.backoff import ReconnectPolicy
 from .protocol.columns import check_mode
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.messages import TOPIC_PREFIX
-from .protocol.names import snake_case
+from .protocol.names import advice, snake_case
 from .protocol.serializer import SUPPORTED_VSNS
 from .protocol.tokens import check_token
 
@@ -65,9 +64,7 @@ def check_unknown(
         if python in known and python != name:
             unit = " and takes seconds" if snake.endswith("_ms") else ""
             raise UnknownOption(f"{what} has no option {name!r}; in Python it is {python!r}{unit}")
-        near = difflib.get_close_matches(python, known, 1, 0.6)
-        advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise UnknownOption(f"{what} has no option {name!r}; {advice}")
+        raise UnknownOption(f"{what} has no option {name!r}; {advice(python, known)}")
 
 
 def warn_of_milliseconds(name: str, value: float | None) -> None:

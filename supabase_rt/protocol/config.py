@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..enums import ListenType, PostgresChangesEvent, PresenceEvent
-from .names import snake_case
+from .names import advice, snake_case
 
 __all__ = [
     "ChannelConfig",
@@ -54,9 +54,8 @@ def check_keys(what: str, given: Iterable[Any], known: Iterable[str]) -> None:
         if key in names:
             continue
         snake = snake_case(str(key)).removesuffix("_ms")
-        near = [snake] if snake in names else difflib.get_close_matches(snake, names, 1, 0.5)
-        advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
-        raise ValueError(f"unknown key {key!r} in {what}; {advice}")
+        hint = advice(snake, names, cutoff=0.5)
+        raise ValueError(f"unknown key {key!r} in {what}; {hint}")
 
 
 def check_seconds(what: str, value: Any) -> float:
@@ -231,8 +230,8 @@ def check_listen_type(type: Any) -> ListenType:
     except ValueError:
         known = ", ".join(repr(str(name)) for name in ListenType)
     near = difflib.get_close_matches(snake_case(str(type)), list(ListenType), 1, 0.5)
-    advice = f"did you mean {str(near[0])!r}? " if near else ""
-    raise ValueError(f"unknown listen type {type!r}; {advice}known: {known}")
+    hint = f"did you mean {str(near[0])!r}? " if near else ""
+    raise ValueError(f"unknown listen type {type!r}; {hint}known: {known}")
 
 
 def check_filter(type: ListenType, filter: Any) -> dict[str, Any]:

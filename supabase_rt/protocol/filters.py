@@ -11,7 +11,6 @@ server would take for structure is put in double quotes.
 from __future__ import annotations
 
 import datetime
-import difflib
 import enum
 import re
 import uuid
@@ -19,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final, Self
 
-from .names import no_attribute
+from .names import advice, no_attribute
 
 __all__ = ["PostgresChangesFilter", "postgres_changes_filter"]
 
@@ -50,9 +49,8 @@ def _operator(operator: str) -> str:
         return operator
     # "in_", "is_distinct" and "isDistinct" are how the methods are called, here and in JS.
     guess = str(operator).lower().replace("_", "")
-    near = difflib.get_close_matches(guess, _OPERATORS, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_OPERATORS)}"
-    raise ValueError(f"unknown operator {operator!r}{hint}")
+    hint = advice(guess, _OPERATORS, "there are")
+    raise ValueError(f"unknown operator {operator!r}; {hint}")
 
 
 def _float(value: float) -> str:

@@ -7,14 +7,13 @@ would cost every ``import supabase_rt`` a quarter of a second.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 import msgspec
 
-from .names import no_attribute, snake_case
+from .names import advice, no_attribute, snake_case
 
 __all__ = ["JsonEdge", "UnknownField", "check_names"]
 
@@ -72,9 +71,8 @@ def check_names(cls: Any, values: Iterable[Any]) -> None:
     names = [field.name for field in dataclasses.fields(cls)]
     for name in values:
         if name not in names:
-            near = difflib.get_close_matches(snake_case(str(name)), names, n=1)
-            meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
-            raise UnknownField(f"{cls.__name__} has no {name!r}; {meant}")
+            hint = advice(snake_case(str(name)), names, "it has")
+            raise UnknownField(f"{cls.__name__} has no {name!r}; {hint}")
 
 
 def _check_names(cls: Any, values: Any) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 
-__all__ = ["no_attribute", "snake_case"]
+__all__ = ["advice", "no_attribute", "snake_case"]
 
 _BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -12,6 +14,12 @@ _BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 def snake_case(name: str) -> str:
     """``eventType`` as ``event_type``, ``endpointURL`` as ``endpoint_url``."""
     return _BORDER.sub("_", name).lower()
+
+
+def advice(name: str, known: Sequence[str], instead: str = "known:", cutoff: float = 0.6) -> str:
+    """What to say of a name that is not among the known ones: the nearest of them, or all."""
+    near = difflib.get_close_matches(name, known, 1, cutoff)
+    return f"did you mean {near[0]!r}?" if near else f"{instead} {', '.join(known) or 'none'}"
 
 
 def no_attribute(owner: object, name: str) -> AttributeError:
