@@ -271,8 +271,13 @@ def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> Connectio
 def _unreachable(exc: BaseException, host: str) -> ConnectionFailed:
     cause = getattr(exc, "os_error", exc)
     number = getattr(cause, "errno", None)
-    # asyncio puts its own words and the address into strerror; the number has the plain reason.
-    if isinstance(number, int) and number in errno.errorcode:
+    # asyncio puts its own words and the address into strerror; the number has the plain reason,
+    # but for TLS, which has numbers of its own.
+    if isinstance(cause, ssl_module.SSLCertVerificationError):
+        reason = cause.verify_message
+    elif isinstance(cause, ssl_module.SSLError):
+        reason = (cause.reason or type(cause).__name__).replace("_", " ").lower()
+    elif isinstance(number, int) and number in errno.errorcode:
         reason = os.strerror(number)
     else:
         reason = getattr(cause, "strerror", None) or type(cause).__name__

@@ -167,8 +167,8 @@ _STATUSES: Final[dict[int, tuple[bool, str]]] = {
     404: (
         False,
         (
-            "nothing is there: check the URL (without /websocket at its end), the project ref, "
-            "and that the project is not paused"
+            "nothing is there: check the URL (without /websocket at its end; for create_client "
+            "without /realtime/v1, too), the project ref, and that the project is not paused"
         ),
     ),
     405: (False, "the URL is not a WebSocket endpoint of Realtime"),

@@ -130,6 +130,8 @@ async def test_a_wrong_key_is_said_once(
     ("words", "said"),
     [
         (["room", "--event", "INSERT"], "--event goes with --table"),
+        (["room", "--filter", "id=eq.1"], "--filter goes with --table"),
+        (["room", "--schema", "shop"], "--schema goes with --table"),
         (["room", "--count", "0"], "1 or more"),
         (["db", "--table", "t", "--event", "CREATED"], "CREATED"),
     ],

@@ -28,6 +28,7 @@ Events go to standard output, all else to standard error. Ctrl+C leaves the chan
 """
 COLOURS = {"INSERT": "green", "UPDATE": "yellow", "DELETE": "red", "broadcast": "magenta"}
 WIDTH = 10
+PUBLIC = "public"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
     what = parser.add_argument_group("what to listen to (all broadcasts)")
     what.add_argument("--table", action="append", default=[], metavar="T", help="repeatable")
-    what.add_argument("--schema", default="public", metavar="S", help="of --table (%(default)s)")
+    what.add_argument("--schema", default=PUBLIC, metavar="S", help="of --table (%(default)s)")
     what.add_argument("--event", default="*", metavar="E", help="INSERT, UPDATE, DELETE (all)")
     what.add_argument("--filter", metavar="F", help="of --table, such as 'id=gt.100'")
     what.add_argument("--broadcast", action="append", default=[], metavar="EVENT", help="'*': all")
@@ -52,6 +53,9 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailed("--count is a number of events, 1 or more", code=2)
     if options.event != "*" and not options.table:
         raise CommandFailed("--event goes with --table; for broadcasts it is --broadcast", code=2)
+    for name in ("filter", "schema"):
+        if getattr(options, name) not in (None, PUBLIC) and not options.table:
+            raise CommandFailed(f"--{name} goes with --table", code=2)
     return asyncio.run(_listen(options))
 
 

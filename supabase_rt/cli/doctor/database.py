@@ -103,7 +103,7 @@ def _check_publication(report: Report, connection: Any) -> None:
         remedy = f"alter publication {PUBLICATION} add table …"
         report.fail("publication", "it has no tables, so nothing ever comes", remedy)
     else:
-        report.ok("publication", f"{PUBLICATION} has {count} tables")
+        report.ok("publication", f"{PUBLICATION} has {count} table{'s' * (count != 1)}")
 
 
 def _check_table(report: Report, connection: Any, schema: str, table: str, role: str) -> None:
