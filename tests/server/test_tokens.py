@@ -36,6 +36,11 @@ def bad_tokens(tokens: Tokens) -> dict[str, tuple[str, str, str]]:
             "MalformedJWT: The token provided is not a valid JWT",
             "The token provided is not a valid JWT",
         ),
+        "half a character": (
+            "a.\ud800.c",
+            "MalformedJWT: The token provided is not a valid JWT",
+            "The token provided is not a valid JWT",
+        ),
         "signature": (
             OTHER.mint(good),
             "JwtSignatureError: Failed to validate JWT signature",
