@@ -8,6 +8,7 @@ can be read again if the program ends.
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from typing import Any, TypeVar
 
@@ -45,20 +46,28 @@ class HandOver(Stream[P]):
         """What was taken is done with; what was not is not going to be."""
         if self._done is None or self._done.done():
             return
-        if self._waiting:
-            self._waiting.clear()
-            self._done.set_exception(Unhandled())
-        else:
-            self._done.set_result(None)
+        is_taken = not self._waiting
+        self._waiting.clear()
+        _settle(self._done, is_taken)
 
     def _release(self) -> None:
         self.let_go()
         super()._release()
 
     def __del__(self) -> None:
-        if getattr(self, "_done", None) is not None:
-            self.let_go()
+        done = getattr(self, "_done", None)
+        if done is not None and self._owner is not None:
+            self._owner.in_loop(functools.partial(_settle, done, not self._waiting))
         super().__del__()
+
+
+def _settle(done: asyncio.Future[None], is_taken: bool) -> None:
+    if done.done():
+        return
+    if is_taken:
+        done.set_result(None)
+    else:
+        done.set_exception(Unhandled())
 
 
 class Feed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -13,6 +14,7 @@ from .calling import check_asked
 from .errors import InvalidState, TimedOut
 from .handover import Feed, HandOver
 from .listening import AnyPresence, Broadcasts, Changes, Filter, Listening, Presences, Systems
+from .loopbound import LoopBound
 from .outcome import Outcome
 from .protocol.config import check_filter, check_listen_type, check_seconds
 from .protocol.payloads import (
@@ -128,7 +130,7 @@ class Iterating(Listening):
             found = HandOver(self._core.dispatch, self._machine.topic)
             options |= {"backfill": backfill, "maxsize": maxsize}
             registration = self._register(listen_type, checked, Feed(found), **options)
-        found._attach(registration)
+        found._attach(registration, self._core.connection)
         self._streams.add(found)
         if self._machine.rest is not None:
             found._end(self._machine.rest)
@@ -235,7 +237,7 @@ class Iterating(Listening):
         self._require_live()
         self._require_bound(listen_type, checked)
         self._core.connection.enter_loop(required="wait_for")
-        outcome = _Wait()
+        outcome = _Wait(self._core.connection)
         outcome.registration = self._register(
             listen_type, checked, wait_for_event(outcome, check), types=reading
         )
@@ -263,25 +265,28 @@ class _Wait(Outcome[Any]):
     The channel holds it weakly, as a stream: an await that is cancelled drops it without a word.
     """
 
-    __slots__ = ("registration", "timer")
+    __slots__ = ("_owner", "registration", "timer")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: LoopBound) -> None:
         super().__init__()
+        self._owner = owner
         self.registration: Registration | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def _wake(self) -> None:
         super()._wake()
-        self._release()
-
-    def _release(self) -> None:
-        if self.registration is not None:
-            self.registration.end()
-        if self.timer is not None:
-            self.timer.cancel()
+        _release(self.registration, self.timer)
 
     def __del__(self) -> None:
-        self._release()
+        if not self._settled:
+            self._owner.in_loop(functools.partial(_release, self.registration, self.timer))
+
+
+def _release(registration: Registration | None, timer: asyncio.TimerHandle | None) -> None:
+    if registration is not None:
+        registration.end()
+    if timer is not None:
+        timer.cancel()
 
 
 def _fail(wait: weakref.ref[_Wait], error: BaseException) -> None:

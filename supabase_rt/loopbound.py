@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import time
@@ -65,6 +66,19 @@ class LoopBound:
     def is_loop_running(self) -> bool:
         """False where nothing can be awaited any more: what runs then is collected."""
         return self.loop is not None and self.loop.is_running()
+
+    def in_loop(self, work: Callable[[], object]) -> None:
+        """Do what has to be done in the loop: who is collected may be so in any thread."""
+        loop = self.loop
+        try:
+            is_here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            is_here = False
+        if is_here or loop is None or not loop.is_running():
+            work()
+            return
+        with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+            loop.call_soon_threadsafe(work)
 
     def warn_unclosed(self, host: str) -> None:
         """Collected while at work."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
-from .loopbound import wake
+from .loopbound import LoopBound, wake
 from .outcome import Outcome
 from .registration import Drops, Registration, Reports
 
@@ -37,9 +37,10 @@ class Stream(Generic[P]):
         self._over = False
         self._error: BaseException | None = None
         self._registration: Registration | None = None
+        self._owner: LoopBound | None = None
 
-    def _attach(self, registration: Registration) -> None:
-        self._registration = registration
+    def _attach(self, registration: Registration, owner: LoopBound) -> None:
+        self._registration, self._owner = registration, owner
 
     def _take(self, payload: P) -> None:
         if len(self._waiting) >= self._maxsize:
@@ -94,9 +95,9 @@ class Stream(Generic[P]):
         await self.aclose()
 
     def __del__(self) -> None:
-        registration = getattr(self, "_registration", None)
-        if registration is not None:
-            registration.end()
+        owner, registration = getattr(self, "_owner", None), getattr(self, "_registration", None)
+        if owner is not None and registration is not None:
+            owner.in_loop(registration.end)
 
 
 def weak_handler(stream: Stream[Any]) -> Callable[[Any], None]:

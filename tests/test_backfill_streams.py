@@ -104,3 +104,26 @@ async def test_a_stream_ends_with_its_channel(
     await asyncio.sleep(0)
     await channel.unsubscribe()
     assert await reading == []
+
+
+async def test_a_stream_that_another_thread_drops_is_left_as_in_the_loop(
+    messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
+) -> None:
+    """By its last reference, or by the garbage collector, which runs wherever it likes."""
+    asyncio.get_running_loop().set_debug(True)
+    store = SqliteStore(tmp_path / "handled.db")
+    client = make_client()
+    channel = client.channel("room")
+    backfill = Backfill("id", store=store, name="room")
+    held: list[Any] = [channel.stream("postgres_changes", INSERTS, backfill=backfill)]
+    held.append(channel.stream("broadcast", {"event": "x"}))
+    await channel.subscribe()
+    await channel.ready()
+    held.append(channel.wait_for("broadcast", {"event": "y"}, timeout=1000.0))
+    write(messages, 1)
+    assert (await anext(held[0])).new["id"] == 1
+    await asyncio.to_thread(held.clear)
+    await until(lambda: not channel._bound)
+    await until(lambda: not [name for name in our_tasks() if "handler" in name])
+    assert "[1]" in await store.load("room")
+    store.close()

@@ -45,24 +45,34 @@ class _Background:
         self.open: weakref.WeakSet[RealtimeClient] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._portal: BlockingPortal | None = None
+        self._started: Future[BlockingPortal] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = asyncio.Event()
 
     def portal(self) -> BlockingPortal:
         with self._lock:
-            if self._portal is None:
-                started: Future[BlockingPortal] = Future()
-                # A daemon's: a program may end without a word, and still leaves cleanly.
-                self._thread = threading.Thread(
-                    target=anyio.run,
-                    args=(self._serve, started),
-                    name="supabase_rt:sync",
-                    daemon=True,
-                )
-                self._thread.start()
-                self._portal = started.result()
-            return self._portal
+            if self._started is None:
+                self._start()
+            started = self._started
+        assert started is not None
+        # Who is interrupted here, by a Ctrl+C, leaves a thread that the next call finds.
+        portal: BlockingPortal = result_of(started)
+        return portal
+
+    def _start(self) -> None:
+        started = self._started = Future()
+        # A daemon's: a program may end without a word, and still leaves cleanly.
+        self._thread = threading.Thread(
+            target=anyio.run,
+            args=(self._serve, started),
+            name="supabase_rt:sync",
+            daemon=True,
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = self._started = None
+            raise
 
     async def _serve(self, started: Future[BlockingPortal]) -> None:
         self._loop = asyncio.get_running_loop()

@@ -278,6 +278,35 @@ async def test_an_interrupt_that_wakes_nobody_is_heard(local: LocalRealtime, wai
     assert "heard" in done.out.splitlines()
 
 
+INTERRUPTED_START = """
+import signal, threading
+import anyio
+from supabase_rt.sync.background import ask
+
+told, run, main = threading.Event(), anyio.run, threading.main_thread().ident
+
+def slowly(*args):
+    signal.pthread_kill(main, signal.SIGINT)
+    told.wait()
+    run(*args)
+
+anyio.run = slowly
+try:
+    ask(int)
+except KeyboardInterrupt:
+    print("interrupted")
+told.set()
+print(ask(lambda: threading.current_thread().name), threading.active_count())
+"""
+
+
+async def test_the_thread_whose_start_was_interrupted_is_used_by_the_next_call() -> None:
+    """As in a notebook: the cell is stopped while the first call of all begins, and run again."""
+    done = await run_program(INTERRUPTED_START)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == ["interrupted", "supabase_rt:sync 2"]
+
+
 async def test_run_raises_what_trying_again_would_not_mend(local: LocalRealtime) -> None:
     program = (
         "from supabase_rt.sync import create_client\n"
