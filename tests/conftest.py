@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +19,10 @@ from .support.markers import pytest_runtest_makereport
 __all__ = ["pytest_runtest_makereport"]
 
 pytest_plugins = ("pytester", "tests.support.leaks", "tests.support.loop_errors")
+
+# Started in the background by a shell, all of us would ignore Ctrl+C, the programs of tests too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
