@@ -92,7 +92,7 @@ async def check_binding(
         return f"ERROR P0001 (raise_exception) {exc}"
     except psycopg.OperationalError:
         raise
-    except psycopg.Error as exc:
+    except (psycopg.Error, UnicodeError) as exc:
         return explain(exc)
     return None
 
@@ -129,8 +129,11 @@ def _check_is(value: str, kind: str) -> None:
         raise InvalidFilter(f"is {value} filter requires a boolean column, got {kind}")
 
 
-def explain(error: psycopg.Error) -> str:
+def explain(error: psycopg.Error | UnicodeError) -> str:
     """An error of the database as the real server prints it."""
-    code = error.sqlstate or "XX000"
+    # Text that no database can hold, such as one with a NUL, does not get as far as ours.
+    code, text = "22021", 'invalid byte sequence for encoding "UTF8"'
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        code, text = error.sqlstate, str(error.diag.message_primary)
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", psycopg.errors.lookup(code).__name__).lower()
-    return f"ERROR {code} ({name}) {error.diag.message_primary}"
+    return f"ERROR {code} ({name}) {text}"

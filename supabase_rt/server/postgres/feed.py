@@ -99,7 +99,7 @@ class DatabaseFeed:
                 since = row[0] if row else 0
         except SubscribeFailed as exc:
             problem = str(exc)
-        except (psycopg.Error, DatabaseProblem, UnicodeError) as exc:
+        except (psycopg.Error, DatabaseProblem) as exc:
             logger.warning("a subscription failed: %s", exc)
             problem = '{:error, "Too many database timeouts"}'
         # Meanwhile the channel may have left, or subscribed anew with another token.
@@ -116,7 +116,11 @@ class DatabaseFeed:
 
     async def _check(self, conn: psycopg.AsyncConnection, binding: Binding, role: str) -> None:
         """Hold a binding against the tables of the publication; raises ``SubscribeFailed``."""
-        oids = await published(conn, self._publication, binding.schema, binding.table)
+        try:
+            oids = await published(conn, self._publication, binding.schema, binding.table)
+        except (psycopg.DataError, UnicodeError):
+            # No table has such a name.
+            oids = []
         if not oids:
             raise SubscribeFailed(
                 f"{UNABLE}Please check Realtime is enabled for the given connect parameters: "
