@@ -202,6 +202,16 @@ async def test_send_a_file_of_bytes(
     assert got.seen[0].payload == b"\x00\xff"
 
 
+async def test_a_payload_that_is_too_large_is_said_to_be_so(
+    local: LocalRealtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(3_100_000))
+    code, _, err = await call(capsys, "send", "room", "a", f"@{path}", "--binary")
+    assert code == 1
+    assert "not sent: error (is it too large, with 3,100,000 bytes?" in err
+
+
 async def test_a_number_that_json_does_not_have_is_not_sent_as_null(
     local: LocalRealtime, capsys: pytest.CaptureFixture[str]
 ) -> None:

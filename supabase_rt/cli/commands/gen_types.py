@@ -128,7 +128,7 @@ def _read(options: argparse.Namespace) -> Schema:
         options.url = None if options.db else os.environ.get("SUPABASE_URL")
     from ...codegen import read_database, read_openapi
 
-    schemas = options.schema or ["public"]
+    schemas = list(dict.fromkeys(options.schema)) or ["public"]
     if options.db:
         return read_database(options.db, schemas)
     if options.from_file:

@@ -44,9 +44,17 @@ def run(options: argparse.Namespace) -> int:
     elif status == "ok":
         print(f"sent {options.event} to {options.topic}", file=sys.stderr)
     if status != "ok" and not options.json:
-        advice = "the policies on realtime.messages do not allow it" if options.private else ""
-        raise CommandFailed(f"not sent: {status}" + (f" ({advice})" if advice else ""))
+        raise CommandFailed(f"not sent: {status}{_advice(status, options, payload)}")
     return 0 if status == "ok" else 1
+
+
+def _advice(status: str, options: argparse.Namespace, payload: Any) -> str:
+    if status == "error":
+        size = len(payload if options.binary else json.dumps(payload))
+        return f" (is it too large, with {size:,} bytes? A project allows 3,000,000 by default)"
+    if options.private:
+        return " (the policies on realtime.messages may not allow it: then no answer comes)"
+    return " (no answer came; is the server busy?)"
 
 
 def _payload(options: argparse.Namespace) -> Any:
