@@ -54,8 +54,8 @@ class Teller(Listeners, Protocol):
     async def drain(self) -> None:
         """Let handlers finish what waits for them."""
 
-    def leaves(self) -> None:
-        """Whoever runs now asked for the end, and is not to be waited for."""
+    def leaves(self) -> Callable[[], None]:
+        """Whoever runs now may wait for the end: it does not wait for him, until this is called."""
 
     def forget_loop(self) -> None:
         """The loop that handlers ran in is gone."""
@@ -206,7 +206,10 @@ class Connection(TokenUser):
         in_loop = self.enter_loop(is_wish=True)
         if self.session.state is ConnectionState.OPEN and self.session.wanted:
             return Outcome.of(None)
-        outcome = self._waiting.add(None if in_loop else self.connect)
+        # It settles when an end that is under way is over, so that must not wait for a handler
+        # which waits for this.
+        begin, then = (None, self._teller.leaves()) if in_loop else (self.connect, None)
+        outcome = self._waiting.add(begin, then)
         if not self.session.wanted:
             self.gave_up = None
             self._is_resting = False
@@ -406,11 +409,12 @@ class Connection(TokenUser):
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
         """Close for good; the outcome settles when nothing is left running."""
         self.enter_loop(required="disconnect")
-        self._teller.leaves()
         outcome: Outcome[str] = Outcome()
         self._is_resting = False
         self.session.disconnect(self.now(), code, reason)
         self._waiting.take().fail(disconnected())
+        # Not before: whoever waited for a connection stays from now on, unless it is the same.
+        self._teller.leaves()
         self._shut_soon(code, reason)
         self.flush()
         after_newest(lambda: self._shutting, lambda: outcome.succeed("ok"))
@@ -470,9 +474,13 @@ class Connection(TokenUser):
     async def wait_closed(self) -> None:
         """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
         self.enter_loop(required="wait_closed")
-        await self._closed.wait()
-        while self.is_running:
-            await asyncio.sleep(0)
+        stays = self._teller.leaves()
+        try:
             await self._closed.wait()
+            while self.is_running:
+                await asyncio.sleep(0)
+                await self._closed.wait()
+        finally:
+            stays()
         if self.gave_up is not None:
             raise self.gave_up.with_traceback(None)

@@ -124,14 +124,22 @@ class Waiting:
 
     def __init__(self) -> None:
         self._outcomes: list[Outcome[None]] = []
+        self._then: list[Callable[[], object]] = []
 
-    def add(self, begin: Callable[[], object] | None = None) -> Outcome[None]:
+    def add(
+        self,
+        begin: Callable[[], object] | None = None,
+        then: Callable[[], object] | None = None,
+    ) -> Outcome[None]:
         """One more who waits. A failure is told where it happens, so none is ``unheard``.
 
-        ``begin``, where there is no loop yet, is called by whoever waits first.
+        ``begin``, where there is no loop yet, is called by whoever waits first; ``then`` when
+        there is nothing to wait for any more.
         """
         outcome: Outcome[None] = Outcome() if begin is None else Recorded(begin)
         self._outcomes.append(outcome)
+        if then is not None:
+            self._then.append(then)
         return outcome
 
     def remove(self, outcome: Outcome[None]) -> None:
@@ -148,14 +156,20 @@ class Waiting:
         """Those who wait now; who comes later waits for the next time."""
         taken = Waiting()
         taken._outcomes, self._outcomes = self._outcomes, []
+        taken._then, self._then = self._then, []
         return taken
 
     def succeed(self) -> None:
         """It has happened."""
-        for outcome in self.take()._outcomes:
-            outcome.succeed(None)
+        self._settle(lambda outcome: outcome.succeed(None))
 
     def fail(self, error: BaseException) -> None:
         """It will not happen."""
-        for outcome in self.take()._outcomes:
-            outcome.fail(error)
+        self._settle(lambda outcome: outcome.fail(error))
+
+    def _settle(self, settle: Callable[[Outcome[None]], None]) -> None:
+        taken = self.take()
+        for outcome in taken._outcomes:
+            settle(outcome)
+        for then in taken._then:
+            then()

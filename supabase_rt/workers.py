@@ -5,8 +5,10 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextvars
+import functools
 import logging
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -36,6 +38,10 @@ class _Worker:
 _worker: ContextVar[_Worker | None] = ContextVar("supabase_rt_worker", default=None)
 
 
+def _stays() -> None:
+    """Nobody left."""
+
+
 class Workers(abc.ABC):
     """The half of the dispatch that runs handlers which have a queue, each in a task or more."""
 
@@ -44,7 +50,7 @@ class Workers(abc.ABC):
         """Seconds that handlers get to finish what waits for them when the client stops."""
         self._tasks: dict[asyncio.Task[Any], Registration] = {}
         self._leavers: set[asyncio.Task[Any]] = set()
-        """Those that asked for the end and may wait for it."""
+        """Those that may wait for the end themselves."""
         self._ends: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         """What is waited for at the end: a task may be let go before it is over."""
 
@@ -80,17 +86,19 @@ class Workers(abc.ABC):
         if isinstance(error, Exception):
             log.error("a handler's worker failed", exc_info=error, extra=facts(error))
 
-    def leaves(self) -> None:
-        """Whoever runs now asked for the end and may wait for it.
+    def leaves(self) -> Callable[[], None]:
+        """Whoever runs now may wait for the end, or for what comes after it.
 
         Where that is a handler, or a task or a thread that it started, the end does not wait
-        for the handler.
+        for the handler, until what is returned is called.
         """
         worker = _worker.get()
         task = None if worker is None else worker.task
-        if task in self._tasks and not self._tasks[task].is_idle:
-            self._leavers.add(task)
-            self._release(task)
+        if task not in self._tasks or self._tasks[task].is_idle:
+            return _stays
+        self._leavers.add(task)
+        self._release(task)
+        return functools.partial(self._leavers.discard, task)
 
     def _release(self, task: asyncio.Task[Any]) -> None:
         end = self._ends.pop(task, None)

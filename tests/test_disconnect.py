@@ -293,6 +293,64 @@ async def test_disconnect_from_inside_handlers(
     assert ended == ["ok"]
 
 
+async def test_a_handler_that_waits_for_a_connection_hears_that_there_is_none(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    """The end, which tells it, does not wait for the handler."""
+    policy = ReconnectPolicy(initial_backoff=0.01, jitter=0, max_attempts=1)
+    client = make_client(reconnect=policy)
+    heard: list[BaseException] = []
+
+    async def again() -> None:
+        for _ in range(2):
+            try:
+                await client.connect()
+            except ConnectionFailed as exc:
+                heard.append(exc)
+
+    client.once("close", again)
+    await client.connect()
+    server.faults.refuse(503)
+    server.faults.cut()
+    await until(lambda: len(heard) == 2)
+    await client.disconnect()
+    assert our_tasks() == []
+
+
+async def test_a_handler_that_waits_for_the_end_hears_of_it(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client, ended = make_client(), []
+
+    async def stay(payload: Any) -> None:
+        try:
+            await client.wait_closed()
+        finally:
+            ended.append(client.connection_state())
+
+    await client.channel("room").on("broadcast", {"event": "*"}, stay).subscribe()
+    server.broadcast("room", "x", {})
+    await until(lambda: any("stay" in name for name in our_tasks()))
+    await client.disconnect()
+    await until(lambda: ended == ["closed"])
+
+
+async def test_a_handler_that_asks_for_a_connection_and_then_for_the_end(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client, ended = make_client(), []
+
+    async def leave() -> None:
+        server.faults.stall(handshakes=True)
+        client.connect()
+        ended.append(await client.disconnect())
+
+    client.once("close", leave)
+    await client.connect()
+    server.faults.cut()
+    await until(lambda: ended == ["ok"])
+
+
 @pytest.mark.parametrize("thread", [False, True])
 async def test_disconnect_from_what_a_handler_started(
     client: RealtimeClient, caplog: pytest.LogCaptureFixture, thread: bool
