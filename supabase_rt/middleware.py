@@ -116,9 +116,11 @@ def _plain_step(
             for coroutine in call_next.begun:
                 coroutine.close()
             raise
-        if inspect.iscoroutine(result):
+        begun = call_next.begun
+        # One of several is handed back by a middleware that goes on more than once.
+        if inspect.iscoroutine(result) and (len(begun) < 2 or result not in begun):
             return result
-        return _in_turn(call_next.begun) if call_next.begun else None
+        return _in_turn(begun) if begun else None
 
     return step
 

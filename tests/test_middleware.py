@@ -99,8 +99,9 @@ async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
     assert all(registration.waiting == 0 for registration in registrations)
 
 
+@pytest.mark.parametrize("hands_back", [False, True])
 async def test_a_plain_one_around_an_async_handler_need_not_hand_back_the_coroutine(
-    server: LocalRealtime, client: RealtimeClient
+    server: LocalRealtime, client: RealtimeClient, hands_back: bool
 ) -> None:
     trace = Trace()
 
@@ -109,9 +110,10 @@ async def test_a_plain_one_around_an_async_handler_need_not_hand_back_the_corout
         call_next(event)
 
     @client.use
-    def twice(event: Any, call_next: CallNext) -> None:
+    def twice(event: Any, call_next: CallNext) -> Any:
         call_next(event)
-        call_next(event)
+        result = call_next(event)
+        return result if hands_back else None
 
     await client.channel("room").on("broadcast", ANY, trace.slow_handler).subscribe()
     await tell(server, client)
