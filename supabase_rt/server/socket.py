@@ -54,6 +54,7 @@ class Socket:
         self._flowing.set()
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._session = Session(
             backend,
@@ -78,8 +79,9 @@ class Socket:
             self._closing = True
             self._backend.faults.links.pop(self.number, None)
             self._session.end()
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._patience):
+                if timer is not None:
+                    timer.cancel()
             writer.cancel()
             await asyncio.wait([writer])
             self.done.set()
@@ -125,7 +127,6 @@ class Socket:
 
     def _arm(self) -> None:
         if self._closing:
-            # The timer is that of the closing handshake now, or of nobody.
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -157,6 +158,9 @@ class Socket:
         self._queue.append((self._loop.time(), item))
         self._waiting_bytes += _size(item)
         self._written.set()
+        if isinstance(item, Close):
+            # The end does not wait for a client that has ceased to read what is ahead of it.
+            self._hang_up_soon(self._backend.faults.latency)
         if self._waiting_bytes > self._backend.settings.max_buffer_size:
             self.cut()
 
@@ -202,10 +206,19 @@ class Socket:
         # the client sent meanwhile would turn the end into a reset that eats the close frame.
         content = struct.pack("!H", close.code) + close.reason.encode()
         await self._ws.send_frame(content, WSMsgType.CLOSE)
-        if self._timer is not None:
-            self._timer.cancel()
-        timeout = self._backend.settings.close_timeout
-        self._timer = self._loop.call_later(timeout, self._transport.abort)
+        self._hang_up_soon()
+
+    def _hang_up_soon(self, later: float = 0.0) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        timeout = self._backend.settings.close_timeout + later
+        self._patience = self._loop.call_later(timeout, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self._flowing.is_set():
+            self._transport.abort()
+        else:
+            self._hang_up_soon()
 
     # -- what the faults do to it ------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import struct
 import time
@@ -14,10 +15,19 @@ import pytest
 from supabase_rt.server import LocalRealtime
 from supabase_rt.server.auth import Tokens
 
+from ..faults.wsframes import TEXT, build
+from ..support.waiting import until
 from .kit import Wire, wire
 
 OK = {"status": "ok", "response": {}}
 TOPIC = "realtime:room"
+UPGRADE = """\
+Host: localhost\r
+Connection: Upgrade\r
+Upgrade: websocket\r
+Sec-WebSocket-Version: 13\r
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
+"""
 
 
 async def get(server: LocalRealtime, path: str, **about: Any) -> tuple[int, str]:
@@ -171,6 +181,24 @@ async def test_a_silent_client_is_closed_and_a_ping_is_a_sign_of_life() -> None:
             await client.ws.pong()
         assert server.open_connections == 1
         assert await client.recv() == ("closed", 1000, "")
+
+
+async def test_a_silent_client_that_reads_nothing_either_is_hung_up_on() -> None:
+    async with LocalRealtime(
+        idle_timeout=0.3, close_timeout=0.1, max_events_per_second=None
+    ) as server:
+        # With so low a limit the reader stops reading as soon as nobody takes from it.
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        path = f"/socket/websocket?vsn=2.0.0&apikey={server.anon_key}"
+        writer.write(f"GET {path} HTTP/1.1\r\n{UPGRADE}\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        join = ["1", "1", TOPIC, "phx_join", {"config": {}}]
+        writer.write(build(TEXT, json.dumps(join).encode(), masked=True))
+        await until(lambda: server.joins)
+        for _ in range(200):
+            server.broadcast("room", "e", {"x": "x" * 100_000})
+        await until(lambda: server.open_connections == 0)
+        writer.close()
 
 
 async def test_malformed_frames_disturb_nobody() -> None:
