@@ -72,6 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         from ...server import Settings
     except ImportError as exc:
         raise CommandFailed(str(exc)) from None
+    # Else every mistake is preceded by twenty lines of options.
+    parser.usage = "%(prog)s [options]"
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
         "--port", type=_port, default=PORT, help="port, 0 for a free one (%(default)s)"
