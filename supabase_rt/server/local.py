@@ -208,8 +208,9 @@ class LocalRealtime(Conversing):
         return f"ws://{self._netloc()}/realtime/v1"
 
     def _netloc(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        # All addresses of this machine are none to connect to, and no name of it for a browser.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def token(
         self,

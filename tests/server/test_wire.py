@@ -337,6 +337,9 @@ async def test_restart_keeps_the_port_and_the_state() -> None:
 def test_addresses() -> None:
     server = LocalRealtime(5555, "::1")
     assert server.url == "http://[::1]:5555"
+    # What listens everywhere is reached here.
+    assert LocalRealtime(5555, "0.0.0.0").url == "http://127.0.0.1:5555"
+    assert LocalRealtime(5555, "::").ws_url == "ws://[::1]:5555/realtime/v1"
     assert LocalRealtime(1).ws_url == "ws://127.0.0.1:1/realtime/v1"
 
 
