@@ -38,8 +38,8 @@ class _Worker:
 _worker: ContextVar[_Worker | None] = ContextVar("supabase_rt_worker", default=None)
 
 
-def _stays() -> None:
-    """Nobody left."""
+def _nobody_left() -> None:
+    """What ``leaves`` returns to whom is no handler."""
 
 
 class Workers(abc.ABC):
@@ -49,8 +49,8 @@ class Workers(abc.ABC):
         self.drain_timeout: float = drain_timeout
         """Seconds that handlers get to finish what waits for them when the client stops."""
         self._tasks: dict[asyncio.Task[Any], Registration] = {}
-        self._leavers: set[asyncio.Task[Any]] = set()
-        """Those that may wait for the end themselves."""
+        self._leavers: dict[asyncio.Task[Any], int] = {}
+        """Those that may wait for the end themselves, and for how many reasons."""
         self._ends: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
         """What is waited for at the end: a task may be let go before it is over."""
 
@@ -80,7 +80,7 @@ class Workers(abc.ABC):
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        self._leavers.discard(task)
+        self._leavers.pop(task, None)
         self._release(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
@@ -95,10 +95,14 @@ class Workers(abc.ABC):
         worker = _worker.get()
         task = None if worker is None else worker.task
         if task not in self._tasks or self._tasks[task].is_idle:
-            return _stays
-        self._leavers.add(task)
+            return _nobody_left
+        self._leavers[task] = self._leavers.get(task, 0) + 1
         self._release(task)
-        return functools.partial(self._leavers.discard, task)
+        return functools.partial(self._stays, task)
+
+    def _stays(self, task: asyncio.Task[Any]) -> None:
+        if task in self._leavers:
+            self._leavers[task] -= 1
 
     def _release(self, task: asyncio.Task[Any]) -> None:
         end = self._ends.pop(task, None)
@@ -123,7 +127,7 @@ class Workers(abc.ABC):
         since = time.time()
         for task, registration in list(self._tasks.items()):
             registration.stop()
-            if task not in self._leavers:
+            if not self._leavers.get(task):
                 self._ends[task] = loop.create_future()
         if not self._ends:
             return False
@@ -134,9 +138,12 @@ class Workers(abc.ABC):
         stuck = {self._tasks[task]: None for task in late}
         told = [self._cut_off(registration, since) for registration in stuck]
         for task in late:
+            # Not for the task itself: in its last words it may ask for the end and wait for it.
+            self._ends[task] = loop.create_future()
             task.cancel()
         if late:
-            await asyncio.wait(late)
+            await asyncio.wait(list(self._ends.values()))
+            self._ends = {}
         return any(told)
 
     def forget_loop(self) -> None:

@@ -335,6 +335,52 @@ async def test_a_handler_that_waits_for_the_end_hears_of_it(
     await until(lambda: ended == ["closed"])
 
 
+async def test_the_last_words_of_a_handler_that_is_cut_off_may_be_disconnect(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client, ended = make_client(drain_timeout=0.01), []
+
+    async def stay(payload: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(await client.disconnect())
+
+    await client.channel("room").on("broadcast", {"event": "*"}, stay).subscribe()
+    server.broadcast("room", "x", {})
+    await until(lambda: any("stay" in name for name in our_tasks()))
+    async with asyncio.timeout(10):
+        await client.disconnect()
+    await until(lambda: our_tasks() == [])
+    assert ended == ["ok"]
+
+
+@pytest.mark.parametrize("event", ["status", "close"])
+async def test_the_main_line_in_a_handler_ends_with_the_client(
+    server: LocalRealtime, make_client: MakeClient, event: str
+) -> None:
+    """It waits for a link and for the end at once, and one may come before the other."""
+    client, ended, begun = make_client(), [], asyncio.Event()
+
+    async def main() -> None:
+        if not begun.is_set():
+            begun.set()
+            await client.run_forever()
+            ended.append(client.connection_state())
+
+    async def told(status: str) -> None:
+        if event == "status" and status == "CHANNEL_ERROR":
+            await main()
+
+    if event == "close":
+        client.on("close", main)
+    await client.channel("room").subscribe(told)
+    server.faults.cut()
+    await begun.wait()
+    await client.disconnect()
+    await until(lambda: ended == ["closed"])
+
+
 async def test_a_handler_that_asks_for_a_connection_and_then_for_the_end(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
