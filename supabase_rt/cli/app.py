@@ -39,9 +39,11 @@ def make_parser(commands: Sequence[Command], words: Sequence[str]) -> argparse.A
             path = tuple(above[:depth])
             if path not in groups:
                 inside = [
-                    each.name for each in commands if each.name.split()[:depth] == above[:depth]
+                    f"{each.name}: {each.summary}"
+                    for each in commands
+                    if each.name.split()[:depth] == above[:depth]
                 ]
-                group = groups[path[:-1]].add_parser(path[-1], help=", ".join(inside))
+                group = groups[path[:-1]].add_parser(path[-1], help="; ".join(inside))
                 groups[path] = _children(group)
         child = _add(groups[tuple(above)], last, command)
         if set(command.name.split()) <= set(words):
@@ -71,7 +73,11 @@ def main(words: Sequence[str] | None = None) -> int:
     name = ""
     _open_streams()
     try:
-        options = make_parser(find_commands(), words).parse_args(words)
+        parser = make_parser(find_commands(), words)
+        if not words:
+            parser.print_help(sys.stderr)
+            return 2
+        options = parser.parse_args(words)
         command: Command = options.command
         name = f" {command.name}"
         return command.run(options)

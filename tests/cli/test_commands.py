@@ -67,7 +67,10 @@ def test_serve_takes_the_delays_of_the_real_server() -> None:
 
 def test_the_version_and_the_exit_codes() -> None:
     assert command("--version").stdout == f"supabase-rt {__version__}\n"
-    assert command().returncode == 2
+    nothing = command()
+    assert nothing.returncode == 2
+    assert "serve     run a Realtime server on this machine" in nothing.stderr
+    assert "gen types: write dataclasses" in nothing.stderr
     assert "invalid choice: 'sreve'" in command("sreve").stderr
 
 
