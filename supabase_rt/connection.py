@@ -180,12 +180,14 @@ class Connection(TokenUser):
         elif kind is events.TokenWanted:
             self._want_token(event.blocking)
         elif kind is events.IdleReached:
-            # Not for good: the next channel opens a socket again.
-            self.session.disconnect(self.now())
-            self._shut_soon(1000, "")
-            self._is_resting = True
+            # Not for good: the next channel opens a socket again, or was just made by a handler.
+            if not self.session.channels:
+                self.session.disconnect(self.now())
+                self._shut_soon(1000, "")
+                self._is_resting = True
         else:
-            if kind is events.GaveUpForGood:
+            if kind is events.GaveUpForGood and not self.session.wanted:
+                # Else a callback that was told before has connected anew.
                 self.gave_up = event.error
                 self._fail_connecting(event.error.__cause__ or event.error)
             elif kind is events.Reconnected:

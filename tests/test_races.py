@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient
+from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient, ReconnectPolicy
 from supabase_rt.outcome import Outcome
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
 
+from .faults.virtual import VirtualLoop, run_virtual
 from .support.clients import QUICK, MakeClient
 from .support.recorder import ClientEvents, Statuses
 from .support.threads import threaded_server
@@ -95,6 +96,47 @@ async def test_wait_closed_waits_for_the_new_connection(client: RealtimeClient, 
     assert not client._core.connection._closed.is_set()
     await client.disconnect()
     await waiting
+
+
+async def test_a_callback_that_connects_anew_is_not_told_of_the_end_before(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client = make_client(reconnect=ReconnectPolicy.disabled())
+    connecting: list[Any] = []
+
+    def told(status: str) -> None:
+        if status == "CLOSED" and not connecting:
+            server.faults.refuse(None)
+            connecting.append(client.connect())
+
+    await client.channel("room").subscribe(told)
+    server.faults.refuse(503)
+    server.faults.cut()
+    await until(lambda: connecting)
+    await connecting[0]
+    assert client.is_connected()
+    await client.disconnect()
+    await client.wait_closed()
+
+
+def test_a_channel_made_in_the_moment_in_which_the_socket_was_idle_too_long_is_joined() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with LocalRealtime() as server:
+            client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+            statuses = Statuses()
+            await client.remove_channel(await client.channel("room").subscribe())
+            client.on("heartbeat", lambda: client.channel("next").subscribe(statuses))
+            # The next heartbeat and the end of an idle socket are due in one turn.
+            loop.lag(1000.0)
+            await until(lambda: statuses.names)
+            await turns(20)
+            assert statuses.names == ["SUBSCRIBED"]
+            assert client.is_connected()
+            await client.disconnect()
+
+    run_virtual(play())
 
 
 # -- cancelled -------------------------------------------------------------------------------
