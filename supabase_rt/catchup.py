@@ -44,6 +44,7 @@ class CatchupReports(Reports, Protocol):
 
     def client_event(self, name: str, *args: Any) -> None: ...
     def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None: ...
+    async def wait_for(self, fits: Callable[[Registration], bool]) -> None: ...
 
 
 class CatchingUp(Registration):
@@ -319,6 +320,7 @@ class CatchingUp(Registration):
 
     async def _load(self) -> bool:
         """Take over what the store knows; False where the worker should end."""
+        await self._wait_for_predecessor()
         while not (self._stopping or self._ended):
             try:
                 await self._memory.load(self._machine.ledger)
@@ -336,6 +338,25 @@ class CatchingUp(Registration):
                     self.primed.succeed()
                 return True
         return False
+
+    async def _wait_for_predecessor(self) -> None:
+        """Of a channel that was left, one may still be handling, and noting, what it had."""
+
+        def fits(other: Registration) -> bool:
+            if not isinstance(other, CatchingUp) or other is self or not other._is_over:
+                return False
+            return other._memory.shares_notes(self._memory)
+
+        # A task of its own, as for reading.
+        task = asyncio.get_running_loop().create_task(
+            self._tell.wait_for(fits), name=f"supabase_rt:backfill:{self._page.table}"
+        )
+        self._reading = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+            self._reading = None
 
     async def _save(self, notes: Notes) -> None:
         try:

@@ -35,6 +35,10 @@ class Memory:
         """A change told them; on the reader's stack, so they are looked at when notes are saved."""
         self._seen = columns
 
+    def shares_notes(self, other: Memory) -> bool:
+        """Whether the other one keeps its notes in the same place."""
+        return self._store is other._store and self.name == other.name
+
     async def load(self, ledger: Ledger) -> None:
         """Give ``ledger`` what the store knows; raises what the store does, and for nonsense."""
         assert self._store is not None

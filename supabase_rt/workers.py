@@ -78,6 +78,12 @@ class Workers(abc.ABC):
             await asyncio.sleep(0)
         await registration.work()
 
+    async def wait_for(self, fits: Callable[[Registration], bool]) -> None:
+        """Wait for the workers of those that fit, no longer than at the end of the client."""
+        found = [task for task, registration in self._tasks.items() if fits(registration)]
+        if found:
+            await asyncio.wait(found, timeout=self.drain_timeout)
+
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         self._leavers.pop(task, None)

@@ -12,7 +12,7 @@ from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents
-from .support.waiting import our_tasks, until
+from .support.waiting import our_tasks, turns, until
 from .test_backfill import ALL, INSERTS, Seen, away, flowing, listen, messages, write
 
 __all__ = ["messages"]
@@ -111,6 +111,46 @@ async def test_with_a_store_it_is_left_to_the_next_life(
     assert seen.numbers == []
     # A note of the second row would say that nothing is missing before it.
     assert not {"[1]", "[2]"} & set(store.kept)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_channel_made_anew_begins_where_the_one_that_was_left_ends(
+    messages: LocalRealtime, make_client: MakeClient, ends: bool
+) -> None:
+    """If that one ends in time: a handler that hangs is not waited for longer than at the end."""
+    client = make_client(drain_timeout=5.0 if ends else 0.05)
+    store, gate, inside = Notes(), asyncio.Event(), []
+    old, new = Seen(), Seen()
+
+    async def slowly(change: PostgresChange) -> None:
+        inside.append(change)
+        await gate.wait()
+        await old(change)
+        inside.remove(change)
+
+    async def next_one(change: PostgresChange) -> None:
+        assert not (ends and inside)
+        await new(change)
+
+    def listen(handler: Any) -> RealtimeChannel:
+        channel = client.channel("room")
+        channel.on("postgres_changes", INSERTS, handler, backfill=Backfill("id", store=store))
+        return channel
+
+    channel = await listen(slowly).subscribe()
+    await channel.ready()
+    write(messages, 1, 2, 3)
+    await until(lambda: client.health().queued_events == 3)
+    await client.remove_channel(channel)
+    again = await listen(next_one).subscribe()
+    if ends:
+        await turns(20)
+        gate.set()
+    await again.ready()
+    write(messages, 4)
+    await until(lambda: 4 in new.numbers)
+    assert (old.numbers, new.numbers) == (([1, 2, 3], [4]) if ends else ([], [1, 2, 3, 4]))
+    await client.disconnect()
 
 
 async def test_a_handler_that_connects_anew_gets_what_was_missed_meanwhile(
