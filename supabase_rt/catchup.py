@@ -79,7 +79,7 @@ class CatchingUp(Registration):
         self._memory = Memory(backfill.store, name)
         self._machine = Backfiller(backfill.ledger(), self._maxsize)
         self._is_over = False
-        self._has_failed = self._is_released = False
+        self._has_failed = self._is_released = self._is_followed = False
         self._feed = handler if isinstance(handler, Feed) else None
         self._failures = 0
         self._reading: asyncio.Future[Any] | None = None
@@ -120,9 +120,16 @@ class CatchingUp(Registration):
         """Changes flow."""
         if not self._ended:
             self._not_primed = None
-            # A worker that was told to stop may be at a handler still that connected anew.
-            self._stopping = False
             self._machine.feed_up()
+            if self._stopping and self._worker is not None and not self._worker.done():
+                # It is at a handler still that connected anew: another one follows it.
+                self._is_followed = True
+                self._worker.add_done_callback(self._follow)
+            else:
+                self._wake()
+
+    def _follow(self, worker: asyncio.Task[None]) -> None:
+        if self._is_followed and not (self._ended or worker.cancelled()):
             self._wake()
 
     def feed_lost(self) -> None:
@@ -369,6 +376,7 @@ class CatchingUp(Registration):
     # -- the end -------------------------------------------------------------------------
 
     def stop(self) -> asyncio.Task[None] | None:
+        self._is_followed = False
         worker = super().stop()
         if self._feed is not None:
             self._feed.release()

@@ -157,6 +157,8 @@ async def test_a_handler_that_connects_anew_gets_what_was_missed_meanwhile(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen: list[int] = []
+    handled: list[int] = []
+    ending = asyncio.Event()
     channel = client.channel("room")
 
     async def handler(change: PostgresChange) -> None:
@@ -166,11 +168,21 @@ async def test_a_handler_that_connects_anew_gets_what_was_missed_meanwhile(
             write(messages, 2, 3)
             await client.connect()
             await flowing(channel)
+        elif change.new["id"] > 3:
+            await ending.wait()
+            await turns(500)
+            handled.append(change.new["id"])
 
     channel.on("postgres_changes", INSERTS, handler, backfill=Backfill("id"))
     await flowing(channel)
     write(messages, 1)
     await until(lambda: seen == [1, 2, 3])
+    write(messages, 4, 5)
+    await until(lambda: client.health().queued_events == 2)
+    ending.set()
+    await client.disconnect()
+    assert handled == [4, 5], "who asked for an end once is waited for at the next"
+    assert our_tasks() == []
 
 
 async def test_a_reading_that_somebody_cancels_is_a_reading_that_failed(
