@@ -278,7 +278,7 @@ class RealtimeClient(Hooks):
         The socket stays for a channel that is subscribed while the others leave.
         """
         self._core.connection.enter_loop(required="remove_all_channels")
-        self._core.dispatch.leaves()
+        stays = self._core.dispatch.leaves()
         leaving = [channel.unsubscribe() for channel in self.channels]
         outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
 
@@ -290,6 +290,8 @@ class RealtimeClient(Hooks):
                 outcome.succeed(statuses)
             except Exception as exc:
                 outcome.fail(exc)
+            finally:
+                stays()
 
         # Not a helper of the connection: those are waited for by the disconnect it waits for.
         task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")

@@ -416,10 +416,15 @@ class Connection(TokenUser):
         self.session.disconnect(self.now(), code, reason)
         self._waiting.take().fail(disconnected())
         # Not before: whoever waited for a connection stays from now on, unless it is the same.
-        self._teller.leaves()
+        stays = self._teller.leaves()
         self._shut_soon(code, reason)
         self.flush()
-        after_newest(lambda: self._shutting, lambda: outcome.succeed("ok"))
+
+        def ended() -> None:
+            stays()
+            outcome.succeed("ok")
+
+        after_newest(lambda: self._shutting, ended)
         return outcome
 
     def _shut_soon(self, code: int, reason: str) -> None:

@@ -448,6 +448,33 @@ async def test_disconnect_from_two_handlers_that_both_wait_for_it(
     await until(lambda: our_tasks() == [])
 
 
+async def test_a_handler_that_disconnected_once_is_waited_for_at_the_next_end(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
+    handled: list[int] = []
+    ending = asyncio.Event()
+
+    async def work(message: Any) -> None:
+        if message.payload["n"] == 0:
+            await client.disconnect()
+            await client.connect()
+            await channel.subscribe()
+            await ending.wait()
+            await turns(500)
+        handled.append(message.payload["n"])
+
+    channel = client.channel("room").on("broadcast", {"event": "x"}, work)
+    await channel.subscribe()
+    server.broadcast("room", "x", {"n": 0})
+    await until(lambda: client.health().joins == 2)
+    server.broadcast("room", "x", {"n": 1})
+    await until(lambda: client.health().queued_events == 1)
+    ending.set()
+    await client.disconnect()
+    assert handled == [0, 1]
+    assert our_tasks() == []
+
+
 async def test_disconnect_from_a_listener_that_a_timer_calls_waits_for_the_handler_that_set_it(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
