@@ -93,6 +93,8 @@ async def broadcast() -> object:
     message = {"type": "broadcast", "event": "chat", "payload": {"n": 1}}
     push = await a.push("broadcast", message)
     push.receive(RealtimeAcknowledgementStatus.Ok, lambda *_: acks.append("ok"))
+    # Two sockets have no order between them.
+    await until("its own", lambda: heard["one"] and acks)
     await b.send_broadcast("chat", {"n": 2})
     await until("both", lambda: len(heard["one"]) == 2 and heard["two"] and acks)
     await b.http_send("chat", {"n": 3})
