@@ -102,6 +102,7 @@ class Connection(TokenUser):
         self._waiting = Waiting()
         self._first_attempt = False
         self._shutting: asyncio.Task[None] | None = None
+        self._leaving: list[Link] = []
         self.helpers: Helpers = Helpers()
         self._is_resting = False
         self._closed = asyncio.Event()
@@ -112,6 +113,7 @@ class Connection(TokenUser):
         planned = self.session.context.outbox.timers.get("connect")
         was_alive = self._link is not None or planned is not None
         self._link = self._last_link_task = self._shutting = None
+        self._leaving.clear()
         self.tokens.forget()
         self._teller.forget_loop()
         # Else it is only recorded, to begin in the new loop.
@@ -428,19 +430,30 @@ class Connection(TokenUser):
         return outcome
 
     def _shut_soon(self, code: int, reason: str) -> None:
+        if self._link is not None:
+            self._leaving.append(self._link)
+        self._link = None
+        self._start_shutting(self._last_link_task, code, reason)
+
+    def _start_shutting(self, last: asyncio.Task[None] | None, code: int, reason: str) -> None:
         assert self.loop is not None
-        link, self._link = self._link, None
-        previous = self._shutting
-        task = self.loop.create_task(
-            self._shut(link, self._last_link_task, previous, code, reason),
-            name="supabase_rt:close",
-        )
-        self._shutting = task
+        work = self._shut(last, self._shutting, code, reason)
+        task = self._shutting = self.loop.create_task(work, name="supabase_rt:close")
+
+        def again() -> None:
+            if self._shutting is task:
+                self._start_shutting(last, code, reason)
+
+        def ended(_: object) -> None:
+            # By somebody whose task it is not, unless it was the end of the loop.
+            if task.cancelled() and self.loop is not None:
+                self.loop.call_later(OUTLIVED, again)
+
+        task.add_done_callback(ended)
 
     async def _shut(
         self,
-        link: Link | None,
-        link_task: asyncio.Task[None] | None,
+        last: asyncio.Task[None] | None,
         previous: asyncio.Task[None] | None,
         code: int,
         reason: str,
@@ -451,32 +464,26 @@ class Connection(TokenUser):
         await asyncio.sleep(0)
         if previous is not None and not previous.done():
             await asyncio.wait([previous])
-        if link is not None and link.transport is not None:
-            await link.drain()
-            if link.transport is not None:
-                await link.transport.close(code, reason)
-        elif link is not None and link.task is not None:
-            link.task.cancel()
-        if link_task is not None and link_task is not asyncio.current_task():
-            await asyncio.wait([link_task])
+        for link in list(self._leaving):
+            await link.leave(code, reason)
+            self._leaving.remove(link)
+        if last is not None:
+            await asyncio.wait([last])
         await self.tokens.aclose()
         await self.helpers.end()
         await self._teller.drain()
         # Handlers that finish what they have begun may begin a request.
         await self.helpers.end()
-        if self._shutting is asyncio.current_task():
-            self._shutting = None
-            self.traffic.connected_since = None
-            await self._finish_closing()
-
-    async def _finish_closing(self) -> None:
-        if self.session.wanted:
+        if self._shutting is asyncio.current_task() and not self.session.wanted:
+            await self._http.aclose()
+        if self._shutting is not asyncio.current_task():
             return
-        await self._http.aclose()
-        self.session.link_closed()
-        self.flush()
-        if not (self._is_resting or self.session.wanted):
-            self._closed.set()
+        self._shutting = self.traffic.connected_since = None
+        if not self.session.wanted:
+            self.session.link_closed()
+            self.flush()
+            if not (self._is_resting or self.session.wanted):
+                self._closed.set()
 
     async def wait_closed(self) -> None:
         """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""

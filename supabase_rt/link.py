@@ -223,6 +223,17 @@ class Link:
                 known = facts(count=len(self._queue))
                 log.debug("frames were left unwritten at the close", extra=known)
 
+    async def leave(self, code: int, reason: str) -> None:
+        """Have its task end, and wait for that: by a close, or before there was a socket."""
+        if self.transport is not None:
+            await self.drain()
+            if self.transport is not None:
+                await self.transport.close(code, reason)
+        elif self.task is not None:
+            self.task.cancel()
+        if self.task is not None:
+            await asyncio.wait([self.task])
+
     async def end(self) -> None:
         """Stop writing. What was not written will not be: the rejoin goes first on the next."""
         self.transport = None

@@ -13,7 +13,7 @@ from supabase_rt.server import LocalRealtime
 from ..support.clients import MakeClient
 from ..support.programs import run_program
 from ..support.recorder import ClientEvents, Recorder, Statuses
-from ..support.waiting import our_tasks, until
+from ..support.waiting import our_tasks, turns, until
 
 # -- cancelled from outside --------------------------------------------------------------
 
@@ -49,6 +49,39 @@ async def test_an_attempt_whose_task_somebody_cancels_is_made_again(
     assert cancel("supabase_rt:link") == 1
     server.faults.resume()
     await channel
+
+
+@pytest.mark.parametrize("rounds", [0, 3])
+async def test_an_end_whose_task_somebody_cancels_comes_to_its_end(
+    server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    monkeypatch.setattr("supabase_rt.connection.OUTLIVED", 0.01)
+    await client.connect()
+    client.disconnect()
+    await turns(rounds)
+    assert cancel("supabase_rt:close") == 1
+    await client.wait_closed()
+    assert client.connection_state() == "closed"
+    assert our_tasks() == []
+    await until(lambda: not server.open_connections)
+
+
+async def test_what_follows_an_end_whose_task_somebody_cancels_waits_for_no_ghost(
+    server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supabase_rt.connection.OUTLIVED", 0.01)
+    await client.connect()
+    client.disconnect()
+    assert cancel("supabase_rt:close") == 1
+    assert await client.disconnect() == "ok"
+    assert our_tasks() == []
+    await client.connect()
+    client.disconnect()
+    assert cancel("supabase_rt:close") == 1
+    await client.connect()
+    await until(lambda: server.open_connections == 1)
+    assert await client.disconnect() == "ok"
+    assert our_tasks() == []
 
 
 async def test_a_handler_whose_task_somebody_cancels_gets_the_next_event(
