@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BackfillStore", "SqliteStore"]
 
+TIMEOUT = 30.0
+"""Seconds that somebody else may hold the file."""
 SCHEMA = """
 create table if not exists notes (
     name text not null, note text not null, value text not null, primary key (name, note)
@@ -70,10 +73,9 @@ class SqliteStore:
         if self._connection is None:
             import sqlite3
 
-            found = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False)
+            found = sqlite3.connect(self._path, timeout=TIMEOUT, check_same_thread=False)
             try:
-                # A commit then costs no wait for the disk, and still outlives the process.
-                found.execute("pragma journal_mode = wal")
+                _log_ahead(found)
                 found.execute("pragma synchronous = normal")
                 with found:
                     found.execute(SCHEMA)
@@ -100,3 +102,22 @@ class SqliteStore:
                 " on conflict (name, note) do update set value = excluded.value",
                 [(name, note, value) for note, value in put.items()],
             )
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """A commit then costs no wait for the disk, and still outlives the process.
+
+    SQLite does not wait where two begin with it at once, so that is done here.
+    """
+    import sqlite3
+
+    end = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return

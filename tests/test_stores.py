@@ -47,6 +47,15 @@ async def test_many_save_at_once(tmp_path: Path) -> None:
     assert sum(map(len, found)) == 50
 
 
+async def test_many_begin_with_a_new_file_at_once(tmp_path: Path) -> None:
+    """As bots do that are started together."""
+    for number in range(20):
+        stores = [SqliteStore(tmp_path / f"{number}.db") for _ in range(8)]
+        await asyncio.gather(*(store.save("a", {repr(store): "x"}, []) for store in stores))
+        for store in stores:
+            store.close()
+
+
 async def test_a_folder_that_is_missing_is_an_error_at_the_first_use(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "nowhere" / "notes.db")
     with pytest.raises(sqlite3.OperationalError):
