@@ -102,7 +102,7 @@ class CatchingUp(Registration):
 
     @property
     def keeps_queue(self) -> bool:
-        return self._backfill.store is not None or not self._is_over
+        return self._memory.is_lasting or not self._is_over
 
     # -- what the channel tells ----------------------------------------------------------
 
@@ -145,7 +145,7 @@ class CatchingUp(Registration):
         believe then that nothing lies before; there it comes again in the next life.
         """
         self._is_over = True
-        if self._backfill.store is None:
+        if not self._memory.is_lasting:
             self._machine.feed_over()
 
     # -- on the reader's stack -----------------------------------------------------------
@@ -333,6 +333,12 @@ class CatchingUp(Registration):
                 await self._memory.load(self._machine.ledger)
             except Exception as exc:
                 self._tell.error(exc, None, self.handler)
+                if isinstance(exc, RealtimeError) and not exc.retryable:
+                    words = "%s: cannot load what was handled before, going on without: %s (%s)"
+                    log.error(words, self.source, exc, exc.hint, extra=self._facts(exc))
+                    self._memory.leave_store()
+                    self._give_up(exc)
+                    return True
                 words = "%s: cannot load what was handled before"
                 log.exception(words, self.source, extra=self._facts(exc))
                 self._failures += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from .errors import RealtimeError
 from .protocol.ledger import Ledger, Notes
 from .protocol.messages import plain
 from .stores import BackfillStore
@@ -39,13 +40,36 @@ class Memory:
         """Whether the other one keeps its notes in the same place."""
         return self._store is other._store and self.name == other.name
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether what is noted outlives the program."""
+        return self._store is not None
+
     async def load(self, ledger: Ledger) -> None:
-        """Give ``ledger`` what the store knows; raises what the store does, and for nonsense."""
+        """Give ``ledger`` what the store knows.
+
+        Raises what the store does, and a final ``RealtimeError`` for notes that do not fit.
+        """
         assert self._store is not None
         notes = dict(await self._store.load(self.name))
-        self._columns = json.loads(notes.pop(COLUMNS, "null"))
-        ledger.restore(notes)
+        try:
+            columns = json.loads(notes.pop(COLUMNS, "null"))
+            ledger.restore(notes)
+        except (ValueError, TypeError) as exc:
+            by = ", ".join(ledger.columns)
+            raise RealtimeError(
+                f"the notes of {self.name!r} in the store are not those of a backfill by {by}",
+                code="StoredNotes",
+                retryable=False,
+                hint="after a change of cursor= or key= take another Backfill(name=...), or "
+                "remove what the store has of the old one",
+            ) from exc
+        self._columns = columns
         self.is_loaded = True
+
+    def leave_store(self) -> None:
+        """Go on as without one; what it has stays as it is."""
+        self._store, self.is_loaded = None, True
 
     async def save(self, notes: Notes) -> None:
         """Record ``notes``. What the store refuses by raising is kept for the next time."""

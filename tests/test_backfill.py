@@ -19,6 +19,7 @@ from supabase_rt import (
     PostgresChange,
     RealtimeChannel,
     RealtimeClient,
+    RealtimeError,
     SqliteStore,
 )
 from supabase_rt.server import LocalRealtime
@@ -486,6 +487,34 @@ async def test_a_store_that_fails_is_told_of_and_gets_everything_later(
     await until(lambda: {"[1]", "[2]", "heard"} <= set(store.notes))
     assert seen.numbers == [1, 2]
     assert [str(error) for error in events.errors] == ["cannot load", "cannot save"]
+
+
+async def test_notes_of_another_cursor_are_said_once_and_left_as_they_are(
+    messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
+) -> None:
+    store, seen = SqliteStore(tmp_path / "handled.db"), Seen()
+    first = make_client()
+    await listen(first, seen, backfill=Backfill("id", store=store, name="mine"))
+    write(messages, 1)
+    await until(lambda: seen.numbers == [1])
+    await first.disconnect()
+    kept = await store.load("mine")
+    second, again = make_client(), Seen()
+    events, channel = ClientEvents(second), second.channel("room")
+    other = Backfill("at", store=store, name="mine")
+    channel.on("postgres_changes", INSERTS, again, backfill=other)
+    await channel.subscribe()
+    with pytest.raises(RealtimeError, match=r"not those of a backfill by at, id") as caught:
+        await channel.ready()
+    assert (caught.value.code, caught.value.retryable) == ("StoredNotes", False)
+    assert "Backfill(name=...)" in caught.value.hint
+    write(messages, 2, 3)
+    await until(lambda: again.numbers == [2, 3])
+    assert [gap[3] for gap in events.of("gap")] == ["backfill"]
+    await second.disconnect()
+    assert events.errors == [caught.value]
+    assert await store.load("mine") == kept
+    store.close()
 
 
 async def test_an_answer_that_is_no_list_of_rows_is_told_of_and_asked_for_again(

@@ -170,14 +170,15 @@ class Ledger:
         """Take over what a store kept of an earlier life. Raises ``ValueError`` for nonsense."""
         if HEARD not in notes:
             return
-        for note, at in notes.items():
-            if note not in (HEARD, FLOOR):
-                mark = self._noted(note)
-                self._add(mark, float(at))
-                self._note_read(mark)
-        if FLOOR in notes:
-            self._floor = self._noted(notes[FLOOR])
+        own = {note: at for note, at in notes.items() if note not in (HEARD, FLOOR)}
+        marks = [(self._noted(note), float(at)) for note, at in own.items()]
+        floor = self._noted(notes[FLOOR]) if FLOOR in notes else self._floor
         self.heard_until = float(notes[HEARD])
+        # All is read by now: of nonsense nothing is taken over.
+        for mark, at in marks:
+            self._add(mark, at)
+            self._note_read(mark)
+        self._floor = floor
         self.started = True
 
     def _noted(self, note: str) -> Mark:

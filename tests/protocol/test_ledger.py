@@ -83,10 +83,20 @@ def test_nothing_stored_is_no_beginning() -> None:
     assert not found.started
 
 
-@pytest.mark.parametrize("notes", [{"heard": "x"}, {"heard": "1.0", "[null]": "1.0"}])
-def test_nonsense_in_a_store_is_refused(notes: dict[str, str]) -> None:
-    with pytest.raises(ValueError):
-        Ledger("id", ("id",), rows=3, seconds=60.0).restore(notes)
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"heard": "x"},
+        {"heard": "1.0", "[null]": "1.0"},
+        {"heard": "1.0", "[7]": "1.0", "[8, 8]": "1.0"},
+        {"heard": "1.0", "[7]": "1.0", "floor": "8"},
+    ],
+)
+def test_nonsense_in_a_store_is_refused_as_a_whole(notes: dict[str, str]) -> None:
+    found = Ledger("id", ("id",), rows=3, seconds=60.0)
+    with pytest.raises((ValueError, TypeError)):
+        found.restore(notes)
+    assert (len(found), found.started) == (0, False)
 
 
 def test_memory_ends_below_the_line_and_a_store_is_told() -> None:
