@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import aiohttp
 
@@ -38,6 +38,8 @@ from .reader import Listeners, Reader
 from .transport import Transport, TransportOptions
 
 __all__ = ["Connection"]
+
+_Task: TypeAlias = asyncio.Task[None] | None
 
 log: Final = logging.getLogger("supabase_rt.connection")
 
@@ -94,14 +96,14 @@ class Connection(TokenUser):
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
         self._link: Link | None = None
-        self._last_link_task: asyncio.Task[None] | None = None
+        self._last_link_task: _Task = None
         self._alarm = Alarm(self._on_deadline)
         self.is_telling: bool = False
         self.is_dirty: bool = False
         """Whether flush was called while events were told: by a handler, then."""
         self._waiting = Waiting()
         self._first_attempt = False
-        self._shutting: asyncio.Task[None] | None = None
+        self._shutting: _Task = None
         self._leaving: list[Link] = []
         self.helpers: Helpers = Helpers()
         self._is_resting = False
@@ -182,9 +184,13 @@ class Connection(TokenUser):
         elif kind is events.TokenWanted:
             self._want_token(event.blocking)
         elif kind is events.IdleReached:
-            # Not for good: the next channel opens a socket again, or was just made by a handler.
-            if not self.session.channels:
+            # A callback that was told before may have made a channel, or ended the client.
+            if self._waiting.is_awaited:
+                self.session.watch_idle(self.now())
+            elif self.session.wanted and not self.session.channels:
+                # Not for good: the next channel opens a socket again.
                 self.session.disconnect(self.now())
+                self._waiting.take().fail(disconnected("the last channel was left"))
                 self._shut_soon(1000, "")
                 self._is_resting = True
         else:
@@ -242,7 +248,7 @@ class Connection(TokenUser):
         link.task.add_done_callback(lambda task: self._link_ended(link, task))
         self._last_link_task = link.task
 
-    async def _live(self, link: Link, previous: tuple[asyncio.Task[None] | None, ...]) -> None:
+    async def _live(self, link: Link, previous: tuple[_Task, ...]) -> None:
         """The life of one link, from the first packet to the last."""
         try:
             await self._connect_and_serve(link, previous)
@@ -269,9 +275,7 @@ class Connection(TokenUser):
         hint = "something cancels tasks of the loop that are not its own; the client reconnects"
         self._lost(link, ConnectionLost(text, code="Cancelled", hint=hint))
 
-    async def _connect_and_serve(
-        self, link: Link, previous: tuple[asyncio.Task[None] | None, ...]
-    ) -> None:
+    async def _connect_and_serve(self, link: Link, previous: tuple[_Task, ...]) -> None:
         for task in previous:
             if task is not None and not task.done():
                 await asyncio.wait([task])
@@ -435,7 +439,7 @@ class Connection(TokenUser):
         self._link = None
         self._start_shutting(self._last_link_task, code, reason)
 
-    def _start_shutting(self, last: asyncio.Task[None] | None, code: int, reason: str) -> None:
+    def _start_shutting(self, last: _Task, code: int, reason: str) -> None:
         assert self.loop is not None
         work = self._shut(last, self._shutting, code, reason)
         task = self._shutting = self.loop.create_task(work, name="supabase_rt:close")
@@ -451,13 +455,7 @@ class Connection(TokenUser):
 
         task.add_done_callback(ended)
 
-    async def _shut(
-        self,
-        last: asyncio.Task[None] | None,
-        previous: asyncio.Task[None] | None,
-        code: int,
-        reason: str,
-    ) -> None:
+    async def _shut(self, last: _Task, previous: _Task, code: int, reason: str) -> None:
         """End the link and everything that belongs to it. The one place that closes."""
         # A loop may run its tasks at once (asyncio.eager_task_factory), and this one has to be
         # known as the one that closes before it ends.

@@ -65,11 +65,9 @@ def settle(outcome: Any, result: str) -> None:
         outcome.succeed(result)
 
 
-def disconnected() -> ConnectionFailed:
-    """What those hear who wait for a link when ``disconnect`` is called."""
-    return ConnectionFailed(
-        "disconnect() was called before the connection was open", retryable=False
-    )
+def disconnected(why: str = "disconnect() was called") -> ConnectionFailed:
+    """What those hear who wait for a link that is not wanted any more."""
+    return ConnectionFailed(f"{why} before the connection was open", retryable=False)
 
 
 def after_newest(task: Callable[[], asyncio.Task[Any] | None], then: Callable[[], Any]) -> None:

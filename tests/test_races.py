@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from supabase_rt import InvalidState, RealtimeChannel, RealtimeClient, ReconnectPolicy
+from supabase_rt import (
+    ConnectionFailed,
+    InvalidState,
+    RealtimeChannel,
+    RealtimeClient,
+    ReconnectPolicy,
+)
 from supabase_rt.outcome import Outcome
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
@@ -134,6 +140,48 @@ def test_a_channel_made_in_the_moment_in_which_the_socket_was_idle_too_long_is_j
             await turns(20)
             assert statuses.names == ["SUBSCRIBED"]
             assert client.is_connected()
+            await client.disconnect()
+
+    run_virtual(play())
+
+
+def test_a_client_that_a_callback_ended_in_that_moment_is_closed_for_good() -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with LocalRealtime() as server:
+            client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+            await client.remove_channel(await client.channel("room").subscribe())
+            client.on("heartbeat", lambda: client.disconnect())
+            loop.lag(1000.0)
+            await client.wait_closed()
+            assert client.connection_state() == "closed"
+
+    run_virtual(play())
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_who_asked_for_a_connection_hears_of_one_though_nobody_has_a_channel(
+    is_awaited: bool,
+) -> None:
+    async def play() -> None:
+        async with LocalRealtime() as server:
+            client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
+            await client.remove_channel(await client.channel("room").subscribe())
+            server.faults.refuse(503)
+            server.faults.cut()
+            await until(lambda: not client.is_connected())
+            asked = client.connect()
+            if is_awaited:
+                asyncio.get_running_loop().call_later(100.0, server.faults.reset)
+                await asked
+                assert client.is_connected()
+                # Nobody waits any more, so that it is idle again.
+                await until(lambda: not client.is_connected(), 200.0)
+            else:
+                await until(asked.done, 200.0)
+                with pytest.raises(ConnectionFailed, match="the last channel was left"):
+                    await asked
             await client.disconnect()
 
     run_virtual(play())
