@@ -22,9 +22,9 @@ class FeedWatch:
         self._timers = context.outbox.timers
 
     def begin(self, seconds: float) -> None:
-        """Watch from the next moment on in which changes flow."""
+        """Watch from the next moment on in which changes flow. To be told before the first join."""
         self.after = seconds
-        self._channel.reception.watch_changes()
+        self._channel.reception.notes_changes = True
 
     def flows(self) -> None:
         """The server says that changes flow from now on."""

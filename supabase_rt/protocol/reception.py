@@ -78,12 +78,6 @@ class Reception:
             # What was missed before is told by the channel; the feed starts later than the join.
             self._feed_down_since = self._context.last_frame_at
 
-    def watch_changes(self) -> None:
-        """Note when changes come. Each of them goes the long way then."""
-        self.notes_changes = True
-        if self.bindings.route is not None:
-            self.bindings.route.forget()
-
     def lost(self) -> None:
         """The join is over; the presence state stays to be seen, as in supabase-js."""
         self.ready = False

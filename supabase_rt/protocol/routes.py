@@ -82,5 +82,4 @@ def reroute(routes: dict[str, Route], channel: Any, *, is_joined: bool) -> None:
     elif bindings.route is not None:
         route, bindings.route = bindings.route, None
         route.forget()
-        if routes.get(channel.topic) is route:
-            del routes[channel.topic]
+        routes.pop(channel.topic, None)

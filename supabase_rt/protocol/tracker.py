@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..errors import DecodeError
 from .context import Context
 from .events import PushEnded
 from .messages import plain
@@ -25,7 +26,8 @@ def _is_same(one: Any, other: Any) -> bool:
     # Compared as text, where 1 is neither 1.0 nor true.
     try:
         first, second = (json.dumps(plain(payload), sort_keys=True) for payload in (one, other))
-    except RecursionError:
+    except (DecodeError, RecursionError):
+        # Too deep for one or the other.
         return False
     return first == second
 

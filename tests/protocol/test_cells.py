@@ -157,6 +157,8 @@ def test_types_without_a_python_object_have_no_cell(type_name: str) -> None:
         (b"-0.000000000000000000000000001", "-1E-27"),
         (b"1e400", "1E+400"),
         (b"9" * 5000, "9" * 5000),
+        # More than a Decimal takes stays a text.
+        (b"1e99999999999999999999", "1e99999999999999999999"),
     ],
 )
 def test_numeric_is_read_from_the_text_of_the_number(text: bytes, expected: str) -> None:

@@ -108,6 +108,7 @@ def test_a_frame_without_a_topic_may_have_been_for_every_channel_that_is_joined(
 def test_a_frame_that_could_not_be_read_is_told_though_the_link_ends_before_it_is_time() -> None:
     world = opened()
     world.joined()
+    world.joining("realtime:other")
     world.session.unreadable(DecodeError("?"), world.now)
     world.advance(1.0)
     world.flap()

@@ -268,6 +268,12 @@ def test_fields_are_given_as_their_class_takes_them() -> None:
         def __init__(self, *, id: int, text: str = "own") -> None:
             self.id, self.text = id, text
 
+    class Hidden(Own):
+        """One that nobody can look into, as some that are compiled."""
+
+        __signature__ = "?"
+
+    assert change(Hidden, {"id": 2, "text": "x"}).new == Hidden(id=2, text="x")
     assert change(Scaled, {"id": 2, "text": "x"}).new == Scaled(2, 3, "x")
     assert change(Own, {"id": 2}).new == Own(id=2)
     assert change(Own, {"id": 2, "text": "x"}).new == Own(id=2, text="x")

@@ -80,6 +80,15 @@ def test_a_track_is_identical_in_whatever_order_its_keys_stand() -> None:
     assert calls(world) == [first, other]
 
 
+def test_a_payload_too_deep_to_be_compared_is_sent_again() -> None:
+    world, channel = joined()
+    deep = msgspec.Raw(b"[" * 10_000 + b"]" * 10_000)
+    for _ in range(2):
+        world.track(channel, deep)
+        answer(world)
+    assert calls(world) == [deep, deep]
+
+
 @pytest.mark.parametrize("status", ["error", "timed out"])
 def test_after_a_failed_track_the_same_payload_is_sent_again(status: str) -> None:
     world, channel = joined()
