@@ -200,12 +200,19 @@ async def token() -> object:
             notes.append(payload["data"]["record"]["note"])
 
     channel.on_postgres_changes(ANY, note, table="private_notes", schema="public")
+    marks: list[Any] = []
+    channel.on_postgres_changes(
+        ANY, marks.append, table="messages", schema="public", filter=f"room=eq.{room}"
+    )
     channel.on_system(lambda payload: system.append(payload.message))
     statuses = Statuses()
     await channel.subscribe(statuses)
     await until("the subscription", lambda: len(system) == 1)
     insert = f"insert into private_notes(owner, note) values ('{about['owner']}', '{room} %s')"
     await ask("sql", insert % "as anon")
+    # Changes come in their order: with this one, the one before it was held back for good.
+    await ask("sql", f"insert into messages(room, body, n) values ('{room}', 'mark', 1)")
+    await until("the mark", lambda: marks)
     await one.set_auth(about["member"])
     await until("the new subscription", lambda: len(system) == 2)
     await ask("sql", insert % "as member")

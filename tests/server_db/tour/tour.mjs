@@ -215,6 +215,9 @@ const steps = {
     channel.on('postgres_changes', { event: 'INSERT', schema: 'public', table: 'private_notes' }, (change) => {
       if (change.new.note.startsWith(room)) notes.push(change.new.note.slice(room.length + 1))
     })
+    const marks = []
+    const marked = { event: 'INSERT', schema: 'public', table: 'messages', filter: `room=eq.${room}` }
+    channel.on('postgres_changes', marked, () => marks.push('seen'))
     const system = []
     channel.on('system', {}, ({ message }) => system.push(message))
     const subscribed = (count) => until(`subscription ${count}`, () => system.length >= count)
@@ -223,6 +226,9 @@ const steps = {
     const insert = (note) =>
       ask('sql', `insert into private_notes(owner, note) values ('${owner}', '${room} ${note}')`)
     await insert('as anon')
+    // Changes come in their order: with this one, the one before it was held back for good.
+    await ask('sql', `insert into messages(room, body, n) values ('${room}', 'mark', 1)`)
+    await until('the mark', () => marks.length)
     await client.setAuth(member)
     await subscribed(2)
     await insert('as member')
