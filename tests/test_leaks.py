@@ -57,3 +57,27 @@ def test_a_test_that_tells_a_secret_fails(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nmarkers = tells_secrets(why): exempt")
     found = pytester.runpytest_inprocess("-p", "tests.support.leaks", "-p", "no:asyncio")
     found.assert_outcomes(passed=4, errors=2)
+
+
+@pytest.mark.loop_errors("the report of the tests within")
+def test_a_test_in_which_asyncio_reports_an_error_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import asyncio, gc, pytest
+        def leave(number):
+            async def fail(): raise OSError(number)
+            async def main():
+                task = asyncio.create_task(fail())
+                await asyncio.wait([task])
+            asyncio.run(main())
+            gc.collect()
+        def test_nothing(): pass
+        def test_left(): leave(1)
+        @pytest.mark.loop_errors("on purpose")
+        def test_exempt(): leave(2)
+        """
+    )
+    pytester.makeini("[pytest]\nmarkers = loop_errors(why): exempt")
+    found = pytester.runpytest_inprocess("-p", "tests.support.loop_errors", "-p", "no:asyncio")
+    found.assert_outcomes(passed=3, errors=1)
+    found.stdout.fnmatch_lines(["*asyncio reported an error*", "*never retrieved*"])

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator
 
 import pytest
 
 from supabase_rt.server.auth import DEFAULT_SECRET
+
+from .watch import Watch
 
 __all__ = ["LeakWatch", "found_secret", "pytest_configure"]
 
@@ -32,12 +33,11 @@ def found_secret(text: str) -> str | None:
     return None if match is None else text[max(0, match.start() - 120) : match.start()]
 
 
-class LeakWatch(logging.Handler):
+class LeakWatch(Watch):
     """Listens to everything; holds what the present test has told."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.told: list[str] = []
+        super().__init__("a secret was told", "tells_secrets")
         self._look = logging.Formatter("%(name)s: %(message)s")
 
     def see(self, where: str, text: str) -> None:
@@ -49,24 +49,10 @@ class LeakWatch(logging.Handler):
         # The record's own arguments too: a handler of the user's may write them as they are.
         self.see("log", f"{self._look.format(record)} {record.args!r}")
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
-        if call.when != "teardown":
-            return report
+    def look(self, report: pytest.TestReport) -> None:
         for where, text in report.sections:
             self.see(where, text)
-        told, self.told = self.told, []
-        if told and item.get_closest_marker("tells_secrets") is None:
-            report.outcome = "failed"
-            report.longrepr = "\n".join(["a secret was told", *told])
-        return report
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    watch = LeakWatch()
-    config.pluginmanager.register(watch, "leaks")
-    logging.getLogger().addHandler(watch)
-    config.add_cleanup(lambda: logging.getLogger().removeHandler(watch))
+    LeakWatch().register(config, "leaks")
