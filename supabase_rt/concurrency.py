@@ -80,12 +80,18 @@ class Concurrent(Registration):
     def _drop_oldest(self) -> None:
         self._lanes.drop_oldest()
 
-    def _wake(self) -> None:
+    def _wake_one(self) -> bool:
+        """Whether there was an idle worker to wake."""
         while self._idle:
             idle = self._idle.popleft()
             if not idle.done():
                 idle.set_result(None)
-                return
+                return True
+        return False
+
+    def _wake(self) -> None:
+        if self._wake_one():
+            return
         self._workers = [worker for worker in self._workers if not worker.done()]
         if not self._workers:
             self._stopping = False
@@ -93,10 +99,8 @@ class Concurrent(Registration):
             self._workers.append(self._reports.start_worker(self))
 
     def _wake_worker(self) -> None:
-        while self._idle:
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(None)
+        while self._wake_one():
+            pass
 
     def forget_loop(self) -> None:
         self._workers.clear()
