@@ -194,12 +194,14 @@ class _InThread:
     async def __call__(self, *args: Any) -> Any:
         # Without a limit: the fortieth handler that waits must not stop the forty-first. A
         # thread that hangs is left alone when the client ends, and does not keep the program.
-        return await anyio.to_thread.run_sync(
+        result = await anyio.to_thread.run_sync(
             self._guarded,
             *args,
             abandon_on_cancel=True,
             limiter=anyio.CapacityLimiter(math.inf),
         )
+        # Of an object whose __call__ is async, say, or of a lambda around an async function.
+        return await result if inspect.iscoroutine(result) else result
 
 
 def threaded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,6 +90,24 @@ def test_a_handler_that_hangs_holds_up_nobody(supabase: SupabaseClient) -> None:
     release.set()
 
 
+def test_a_coroutine_that_a_handler_returns_is_awaited(supabase: SupabaseClient) -> None:
+    heard: queue.Queue[Any] = queue.Queue()
+
+    class Handler:
+        async def __call__(self, message: Any) -> None:
+            await asyncio.sleep(0)
+            heard.put(message.payload)
+
+    async def later(message: Any) -> None:
+        heard.put(message.event)
+
+    channel = supabase.channel("room", SELF_ACK)
+    channel.on("broadcast", {"event": "x"}, Handler())
+    channel.on("broadcast", {"event": "x"}, lambda message: later(message)).subscribe()
+    channel.send({"type": "broadcast", "event": "x", "payload": {"n": 1}})
+    assert {str(heard.get(timeout=WAIT)) for _ in range(2)} == {"{'n': 1}", "x"}
+
+
 def test_an_async_handler_cannot_block_the_loop_that_runs_it(supabase: SupabaseClient) -> None:
     got = Got()
     channel = supabase.channel("room", SELF_ACK)
