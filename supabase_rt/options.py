@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from .calling import is_coroutine_function
 from .logs import facts
 from .protocol.backoff import ReconnectPolicy
 from .protocol.columns import check_mode
@@ -167,7 +168,7 @@ def _check_callable(name: str, value: Any) -> None:
 
 
 def _check_plain(name: str, value: Any) -> None:
-    if inspect.iscoroutinefunction(value):
+    if is_coroutine_function(value):
         raise TypeError(f"{name} is a plain function, not an async one: nobody would await it")
 
 

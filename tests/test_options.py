@@ -17,6 +17,13 @@ URL = "wss://x.supabase.co/realtime/v1"
 PARAMS = {"apikey": "key"}
 
 
+class Awaited:
+    """Async, though no async function."""
+
+    async def __call__(self, *args: Any) -> float:
+        return 1.0
+
+
 def make(**options: Any) -> RealtimeClient:
     return RealtimeClient(URL, params=PARAMS, **options)
 
@@ -83,6 +90,7 @@ def test_create_client_knows_the_options_too() -> None:
         {"logger": "log"},
         {"logger": asyncio.sleep},
         {"reconnect_after": asyncio.sleep},
+        {"reconnect_after": Awaited()},
         {"encode": asyncio.sleep},
         {"encode": 5},
         {"decode": "x"},
