@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.server import LocalRealtime
-from supabase_rt.server.auth import DEFAULT_SECRET
+from supabase_rt.server import LocalRealtime, new_secret
 
 from .support.leaks import LeakWatch, found_secret
 
-TOKEN = LocalRealtime().anon_key
+SERVER = LocalRealtime()
+TOKEN = SERVER.anon_key
+PAGE = SERVER.inspector_url.partition("=")[2]
 
 
-@pytest.mark.parametrize("secret", [TOKEN, DEFAULT_SECRET, "sb_secret_abcdefgh", "plainkey1f9q"])
+@pytest.mark.parametrize(
+    "secret", [TOKEN, new_secret(), PAGE, "sb_secret_abcdefgh", "plainkey1f9q"]
+)
 def test_a_secret_is_found_and_not_shown(secret: str) -> None:
     assert found_secret(f"the key {secret} was told") == "the key "
     assert found_secret(f"{secret[:8]} cut off, eyJhbGciOiJI... and sb_ are none") is None

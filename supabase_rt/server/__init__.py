@@ -1,7 +1,7 @@
 """A local server that speaks the Supabase Realtime protocol; needs ``supabase-rt[server]``."""
 
 from .activity import Happening
-from .auth import Rights
+from .auth import Rights, new_secret
 from .backend import Received
 from .faults import Faults
 from .local import LocalRealtime, Reached
@@ -20,4 +20,5 @@ __all__ = [
     "Received",
     "Rights",
     "Settings",
+    "new_secret",
 ]

@@ -14,8 +14,9 @@ from aiohttp.typedefs import Handler, Middleware
 from .activity import Activity, Happening
 from .auth import TokenError
 from .backend import Backend
+from .gate import Gate, RefusedRequest, gated
 from .http_api import HttpApi, json_response
-from .inspector import Inspector, Rows, StatusPage
+from .inspector import Rows, StatusPage
 from .rest.api import RestApi
 from .socket import Socket
 
@@ -27,12 +28,14 @@ SOCKETS = web.AppKey("sockets", dict[int, Socket])
 MAX_BODY = 8_000_000
 
 
-def make_app(backend: Backend, rows: Rows) -> web.Application:
+def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.Application:
     """The application: as Supabase serves it behind its gateway, and as the bare server does.
 
-    ``rows`` is what the status page may do with tables.
+    ``page_token`` opens the status page, and ``rows`` is what it may do with tables.
     """
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_watched(backend.activity)])
+    # In this order: what the gate refuses is told too.
+    ahead = [_watched(backend.activity), gated(gate)]
+    app = web.Application(client_max_size=MAX_BODY, middlewares=ahead)
     app[SOCKETS] = {}
     handshakes = _Handshakes(backend, app[SOCKETS])
     app.on_response_prepare.append(_complete)
@@ -53,29 +56,19 @@ def make_app(backend: Backend, rows: Rows) -> web.Application:
     app.router.add_get("/rest/v1/{table}", rest.read)
     app.router.add_options("/rest/v1/{table}", rest.preflight)
     if backend.settings.status_page:
-        _add_status_page(app, backend, rows)
+        StatusPage(page_token, rows, backend, app[SOCKETS]).add_to(app)
     return app
-
-
-def _add_status_page(app: web.Application, backend: Backend, rows: Rows) -> None:
-    sockets = app[SOCKETS]
-    page, inspector = StatusPage(backend.tokens, rows), Inspector(backend, sockets)
-    app.router.add_get("/", page.page)
-    app.router.add_get("/inspector/rows", page.tables)
-    app.router.add_post("/inspector/rows", page.insert)
-
-    async def close(_: web.Application) -> None:
-        inspector.close()
-
-    app.on_cleanup.append(close)
 
 
 def _watched(activity: Activity) -> Middleware:
     """Tells onlookers of the requests: the path only, because keys stand in the query."""
 
     def tell(request: web.Request, response: web.StreamResponse) -> None:
-        kind = "refuse" if request.path.endswith("/websocket") else "request"
+        refused = request.path.endswith("/websocket") or isinstance(response, RefusedRequest)
+        kind = "refuse" if refused else "request"
         text = f"{response.status} {response.reason}"
+        if isinstance(response, RefusedRequest):
+            text = f"{text}: {response.why}"
         activity.tell(Happening(kind, None, request.path, request.method, text))
 
     @web.middleware

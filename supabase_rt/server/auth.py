@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from jwt.types import Options
 
 __all__ = [
-    "DEFAULT_SECRET",
     "TEN_YEARS",
     "Policy",
     "Rights",
@@ -29,10 +29,8 @@ __all__ = [
     "Tokens",
     "default_policy",
     "expired",
+    "new_secret",
 ]
-
-DEFAULT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
-"""The secret of a local Supabase stack, so that its keys open this server too."""
 
 MIN_SECRET = 32
 FAR_FUTURE = 1e12
@@ -49,6 +47,11 @@ CHECKS: Options = {
 LONGER = ["HS384", "HS512"]
 SIGNER = "Failed to generate JWT signer{}, check your JWT secret or JWKS configuration"
 MISSING_CLAIMS = "Fields `role` and `exp` are required in JWT"
+
+
+def new_secret() -> str:
+    """A random secret to sign tokens with, recognisable where it must not be."""
+    return f"srt_jwt_{secrets.token_urlsafe(48)}"
 
 
 class TokenError(Exception):
@@ -112,9 +115,10 @@ def _key_named(text: str) -> str:
 
 
 class Tokens:
-    """Signs and verifies the tokens of one server."""
+    """Signs and verifies the tokens of one server, by default with a secret of its own."""
 
-    def __init__(self, secret: str = DEFAULT_SECRET) -> None:
+    def __init__(self, secret: str | None = None) -> None:
+        secret = new_secret() if secret is None else secret
         if len(secret.encode()) < MIN_SECRET:
             # PyJWT would warn at every single token instead.
             raise ValueError(f"jwt_secret must have at least {MIN_SECRET} bytes, as for Supabase")

@@ -26,10 +26,7 @@ from .rest.query import RestQuery
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
 
-__all__ = ["INSPECTOR", "Backend", "DatabaseAway", "Received", "logger"]
-
-INSPECTOR = "supabase-rt:inspector"
-"""The private topic on which the status page is told what happens; no policy decides on it."""
+__all__ = ["Backend", "DatabaseAway", "Received", "logger"]
 
 MOST_RECEIVED = 10_000
 MOST_REMEMBERED = 64 * 2**20
@@ -127,8 +124,6 @@ class Backend:
         self._remembered = 0
         self.news: asyncio.Future[None] | None = None
         """Done when the next message has come."""
-        self.inspect: Callable[[Token], Rights] = lambda token: Rights.none()
-        """The rights on the topic of the status page."""
         self.connections = 0
         self.joins = 0
         self.malformed = 0
@@ -211,9 +206,7 @@ class Backend:
         None stands for a database that is away.
         """
         database = self._asked()
-        if sub_topic == INSPECTOR:
-            done(self.inspect(token))
-        elif database is None:
+        if database is None:
             done(self.rights(token, sub_topic))
         else:
             database.ask_rights(token, sub_topic, done)
@@ -221,8 +214,6 @@ class Backend:
     async def rights_of(self, token: Token, sub_topic: str) -> Rights | None:
         """The rights on a private topic, None where the database is away."""
         database = self._asked()
-        if sub_topic == INSPECTOR:
-            return self.inspect(token)
         if database is None:
             return self.rights(token, sub_topic)
         return await database.rights(token, sub_topic)

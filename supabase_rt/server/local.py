@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
@@ -14,11 +14,12 @@ from aiohttp import web
 from ..protocol.messages import TOPIC_PREFIX
 from .activity import Listener
 from .app import SOCKETS, make_app
-from .auth import DEFAULT_SECRET, TEN_YEARS, Policy, Tokens, default_policy
+from .auth import TEN_YEARS, Policy, Tokens, default_policy
 from .backend import Backend, Received
 from .conversing import Conversing
 from .faults import Faults
-from .inspector import MadeUpRows
+from .gate import Gate
+from .inspector import MadeUpRows, new_page_token
 from .publisher import Publisher
 from .settings import Settings
 from .tables import Row, Table
@@ -52,14 +53,17 @@ class LocalRealtime(Conversing):
     temporary.
 
     ``port`` 0 takes a free one; ``host`` is the address to listen on. ``jwt_secret`` signs and
-    checks all tokens (at least 32 bytes; by default the one of a local Supabase stack).
+    checks all tokens (at least 32 bytes; by default a random one, so that no other key opens it).
+    ``allow_hosts`` are names by which it is reached beside ``localhost`` and addresses, and
+    ``allow_origins`` the web pages (``"https://app.example"``) that may use it beside local ones.
     ``policy`` gives the rights on private topics: ``(role, claims, sub_topic)`` to ``Rights`` or
     a bool; by default the policies on ``realtime.messages`` decide, and without a database
     ``authenticated`` and ``service_role`` may do everything there and others nothing. All other
     keywords are those of ``Settings``.
 
-    Raises ``ValueError`` for a short secret, ``TypeError`` for an unknown setting, and, with a
-    database, ``DatabaseProblem`` (a ``RuntimeError``) from ``start`` where it cannot be followed.
+    Raises ``ValueError`` for a short secret and for what is no host name or origin,
+    ``TypeError`` for an unknown setting, and, with a database, ``DatabaseProblem`` (a
+    ``RuntimeError``) from ``start`` where it cannot be followed.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class LocalRealtime(Conversing):
         db: str | None = None,
         embedded_db: bool | str | os.PathLike[str] = False,
         slot: str | None = None,
+        allow_hosts: Iterable[str] = (),
+        allow_origins: Iterable[str] = (),
         **settings: Any,
     ) -> None:
         if db is not None and embedded_db is not False:
@@ -83,10 +89,12 @@ class LocalRealtime(Conversing):
         """What is to go wrong."""
         self.backend: Backend = Backend(
             self.settings,
-            tokens=Tokens(DEFAULT_SECRET if jwt_secret is None else jwt_secret),
+            tokens=Tokens(jwt_secret),
             policy=policy,
             faults=self.faults,
         )
+        self._gate = Gate(allow_hosts, allow_origins, listens_on=host)
+        self._page_token = new_page_token()
         self._tables = Publisher(self.backend.tables)
         self._database: Database | None = None
         if db is not None or embedded_db is not False:
@@ -121,7 +129,7 @@ class LocalRealtime(Conversing):
     async def _listen(self) -> None:
         rows = self._database.rows if self._database is not None else None
         made_up = MadeUpRows(self.backend.tables.tables, self._tables)
-        self._app = make_app(self.backend, rows or made_up)
+        self._app = make_app(self.backend, self._gate, self._page_token, rows or made_up)
         # A body is read as it comes, as by the real server.
         runner = web.AppRunner(
             self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
@@ -206,6 +214,16 @@ class LocalRealtime(Conversing):
     def ws_url(self) -> str:
         """For ``RealtimeClient(url)``."""
         return f"ws://{self._netloc()}/realtime/v1"
+
+    @property
+    def inspector_url(self) -> str:
+        """The address that opens the status page, for as long as this server is there.
+
+        Whoever has it may see everything and write; ``RuntimeError`` where the page is left out.
+        """
+        if not self.settings.status_page:
+            raise RuntimeError("this server has no status page: status_page=False")
+        return f"{self.url}/#token={self._page_token}"
 
     def _netloc(self) -> str:
         # All addresses of this machine are none to connect to, and no name of it for a browser.

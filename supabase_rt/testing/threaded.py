@@ -119,6 +119,11 @@ class ThreadedRealtime:
         return self.server.ws_url
 
     @property
+    def inspector_url(self) -> str:
+        """The address that opens the status page."""
+        return self.server.inspector_url
+
+    @property
     def anon_key(self) -> str:
         """The key of a client that nobody has signed in to."""
         return self.server.anon_key

@@ -40,7 +40,7 @@ async def test_cut(server: LocalRealtime, client: Wire) -> None:
 async def test_cut_resets_the_connection(server: LocalRealtime) -> None:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(
-        f"GET /socket/websocket?apikey={server.anon_key} HTTP/1.1\r\nHost: x\r\n"
+        f"GET /socket/websocket?apikey={server.anon_key} HTTP/1.1\r\nHost: localhost\r\n"
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
     )

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 
-from supabase_rt.server.auth import DEFAULT_SECRET, Rights, TokenError, Tokens
+from supabase_rt.server.auth import Rights, TokenError, Tokens
 
 from .kit import START, World, payload_of
 
@@ -189,8 +189,17 @@ def test_a_token_that_names_a_key_we_do_not_have() -> None:
             Tokens().verify(text, START)
         assert caught.value.reason == f"JwtSignerError: {message}"
     # With a shared secret the name of the key does not matter.
-    named = jwt.encode({"role": "a", "exp": START + 9}, DEFAULT_SECRET, headers={"kid": "k1"})
-    assert Tokens().verify(named, START).role == "a"
+    shared = "a-secret-of-more-than-thirty-two-bytes"
+    named = jwt.encode({"role": "a", "exp": START + 9}, shared, headers={"kid": "k1"})
+    assert Tokens(shared).verify(named, START).role == "a"
+
+
+def test_no_two_servers_have_a_secret_in_common() -> None:
+    key = Tokens().mint({"role": "service_role", "exp": START + 9})
+    published = "super-secret-jwt-token-with-at-least-32-characters-long"
+    for stranger in (key, Tokens(published).mint({"role": "service_role", "exp": START + 9})):
+        with pytest.raises(TokenError, match="Failed to validate JWT signature"):
+            Tokens().verify(stranger, START)
 
 
 def test_times_and_numbers_of_tokens() -> None:

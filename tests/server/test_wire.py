@@ -263,7 +263,7 @@ async def test_the_close_code_of_a_client_is_echoed() -> None:
 async def _raw_socket(server: LocalRealtime) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(
-        f"GET /socket/websocket?apikey={server.anon_key} HTTP/1.1\r\nHost: x\r\n"
+        f"GET /socket/websocket?apikey={server.anon_key} HTTP/1.1\r\nHost: localhost\r\n"
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
     )

@@ -1,8 +1,9 @@
 """A pytest plugin: no test of the whole suite makes the package say a secret.
 
-Every log record and all captured output is searched for tokens, keys and the secret that signs
-them; the test that said one fails (and so does one that warns, whatever it says). Tokens of all
-servers and clients are alike (three parts, two of them JSON), so none needs to be known before.
+Every log record and all captured output is searched for tokens, keys, the secrets that sign them
+and those that open the status page. The test that said one fails (and so does one that warns,
+whatever it says). Tokens of all servers and clients are alike (three parts, two of them JSON), and
+the secrets begin alike, so none needs to be known before.
 ``@pytest.mark.tells_secrets("why")`` exempts a test in which somebody else says it.
 """
 
@@ -13,17 +14,16 @@ import re
 
 import pytest
 
-from supabase_rt.server.auth import DEFAULT_SECRET
-
 from .watch import Watch
 
 __all__ = ["LeakWatch", "found_secret", "pytest_configure"]
 
-PLAIN = (DEFAULT_SECRET, "plainkey1f9q", "plaintoken7k2z", "letmein5x8w")
-"""Those that no pattern knows: the signing secret, and what tests/test_secrets.py uses."""
+PLAIN = ("plainkey1f9q", "plaintoken7k2z", "letmein5x8w")
+"""Those that no pattern knows: what tests/test_secrets.py uses."""
 PATTERN = re.compile(
     r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{20,}|"
-    r"\bsb_(?:secret|publishable)_[A-Za-z0-9_-]{8,}|" + "|".join(map(re.escape, PLAIN))
+    r"\bsb_(?:secret|publishable)_[A-Za-z0-9_-]{8,}|"
+    r"\bsrt_(?:jwt|page)_[A-Za-z0-9_-]{20,}|" + "|".join(map(re.escape, PLAIN))
 )
 
 

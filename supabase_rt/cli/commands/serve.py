@@ -17,6 +17,7 @@ from ... import __version__
 from ..command import Command, CommandFailed
 from ..limits import add_field_options, field_values
 from ..screen import Screen, printable
+from ..secret import kept_secret
 
 if TYPE_CHECKING:
     from ...server import Happening, LocalRealtime
@@ -99,7 +100,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--jwt-secret",
         metavar="SECRET",
         default=os.environ.get(SECRET_VARIABLE) or None,
-        help="signs and checks tokens; at least 32 bytes (default: that of a local Supabase)",
+        help="signs and checks tokens; at least 32 bytes (default: one of your own, made at the "
+        "first start and kept). The keys of a local Supabase stack need the stack's",
+    )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name by which clients may reach this server, beside localhost and addresses",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="web pages that may use this server, such as https://app.example, beside local ones",
     )
     parser.add_argument("--quiet", action="store_true", help="no request log")
     limits = parser.add_argument_group("limits and delays (seconds, bytes)")
@@ -135,10 +151,12 @@ def run(options: argparse.Namespace) -> int:
         server = LocalRealtime(
             options.port,
             options.host,
-            options.jwt_secret,
+            options.jwt_secret or _own_secret(screen),
             db=options.db,
             embedded_db=options.embedded_db,
             slot=options.slot,
+            allow_hosts=options.allow_host,
+            allow_origins=options.allow_origin,
             **settings(options),
         )
         asyncio.run(_serve(server, options, screen))
@@ -147,6 +165,19 @@ def run(options: argparse.Namespace) -> int:
     finally:
         logging.getLogger("supabase_rt").removeHandler(warnings)
     return 0
+
+
+def _own_secret(screen: Screen) -> str:
+    """The user's own secret; says so where it is good for this run only."""
+    from ...server import new_secret
+
+    secret = kept_secret(os.environ, new_secret())
+    if secret.problem is not None:
+        screen.say(
+            screen.paint("careful:", "red"),
+            f"the keys are good for this run only: {printable(secret.problem)}",
+        )
+    return secret.text
 
 
 def _cannot_listen(exc: OSError, options: argparse.Namespace) -> str:
@@ -200,7 +231,7 @@ def without_password(url: str) -> str:
 def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
     rows = [("URL", server.url), ("WebSocket", server.ws_url)]
     if server.settings.status_page:
-        rows.append(("Inspector", f"{server.url}/"))
+        rows.append(("Inspector", server.inspector_url))
     if options.db or options.embedded_db:
         rows.append(("Database", without_password(server.database_url)))
     rows += [("anon key", server.anon_key), ("service key", server.service_key)]
@@ -214,10 +245,10 @@ def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Scree
     for line in SNIPPET.format(url=server.url, key=server.anon_key).splitlines():
         screen.say(screen.paint(line, "cyan") if line else "")
     screen.say()
-    if not options.host.startswith(LOOPBACK) and options.jwt_secret is None:
+    if not options.host.startswith(LOOPBACK):
         screen.say(
             screen.paint("careful:", "red"),
-            "others can reach this server, and its secret is publicly known; give --jwt-secret",
+            "others can reach this server, and read keys and messages on the way: it speaks no TLS",
         )
     screen.say(screen.paint("Ctrl+C ends it", "grey"))
 

@@ -1,11 +1,10 @@
 """The status page at ``/``: sockets, channels, presence and events as they happen.
 
-The page is a client like any other. It joins a private topic that only the service may hear,
-on which the server tells it what it sees.
+It is no client of the server: routes of its own tell it what the server sees, and take what it
+sends, for whoever has the address that the server printed.
 """
 
-from .page import Rows, StatusPage
+from .page import Rows, StatusPage, new_page_token
 from .rows import MadeUpRows
-from .watch import Inspector
 
-__all__ = ["Inspector", "MadeUpRows", "Rows", "StatusPage"]
+__all__ = ["MadeUpRows", "Rows", "StatusPage", "new_page_token"]

@@ -1,7 +1,8 @@
 "use strict";
 // What comes from the server is only ever set as text; the page's policy forbids anything else.
 
-const TOPIC = "realtime:supabase-rt:inspector";
+const PROTOCOL = "supabase-rt.inspector";
+const NAME = "supabase-rt inspector token";
 const KEPT = 500;
 const KINDS = ["connect", "disconnect", "refuse", "join", "join_refused", "leave", "broadcast",
   "presence", "change", "request"];
@@ -17,81 +18,41 @@ function element(tag, className, text) {
 
 // -- the socket -----------------------------------------------------------------------------
 
+// Tells what happens; the token stands in a subprotocol, because a socket has no headers here.
 class Link {
-  constructor(key, told) {
-    this.key = key;
+  constructor(token, told) {
+    this.token = token;
     this.told = told;
-    this.ref = 0;
-    this.waiting = new Map();
     this.tries = 0;
-    this.opened = false;
     this.over = false;
     this.connect();
   }
 
   connect() {
-    const url = new URL("realtime/v1/websocket", location.href);
+    const url = new URL("inspector/socket", location.origin + location.pathname);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    url.search = new URLSearchParams({ apikey: this.key, vsn: "2.0.0" });
-    const socket = this.socket = new WebSocket(url);
-    socket.onopen = () => this.begin();
-    socket.onmessage = (event) => this.take(event.data);
+    const socket = this.socket = new WebSocket(url, [PROTOCOL, this.token]);
+    socket.onopen = () => {
+      this.tries = 0;
+      this.told("live");
+    };
+    socket.onmessage = (event) => this.told(...JSON.parse(event.data));
     socket.onclose = () => this.lost();
   }
 
-  async begin() {
-    this.opened = true;
-    this.beats = setInterval(() => this.push(null, "phoenix", "heartbeat", {}), 20000);
-    const join = String(++this.ref);
-    const answer = await this.push(join, TOPIC, "phx_join", { config: { private: true } }, join);
-    if (answer.status === "ok") {
-      this.tries = 0;
-      this.told("live");
-    } else {
-      this.end();
-      this.told("refused", answer.response.reason);
-    }
-  }
-
-  // The answer to a frame; one whose link is lost meanwhile is an error too.
-  push(join, topic, event, payload, ref = String(++this.ref)) {
-    return new Promise((resolve) => {
-      if (this.socket.readyState !== WebSocket.OPEN) {
-        resolve({ status: "error", response: { reason: "not connected" } });
-        return;
-      }
-      this.waiting.set(ref, resolve);
-      this.socket.send(JSON.stringify([join, ref, topic, event, payload]));
-    });
-  }
-
-  take(data) {
-    if (typeof data !== "string") return;
-    const [, ref, topic, event, payload] = JSON.parse(data);
-    if (event === "phx_reply" && this.waiting.has(ref)) {
-      this.waiting.get(ref)(payload);
-      this.waiting.delete(ref);
-    } else if (topic === TOPIC && event === "broadcast") {
-      this.told(payload.event, payload.payload);
-    } else if (topic === TOPIC && event === "system" && payload.status === "error") {
-      this.end();
-      this.told("refused", payload.message);
-    }
-  }
-
-  lost() {
-    clearInterval(this.beats);
-    for (const resolve of this.waiting.values()) {
-      resolve({ status: "error", response: { reason: "the connection was lost" } });
-    }
-    this.waiting.clear();
+  async lost() {
     if (this.over) return;
-    if (!this.opened && this.tries > 1) {
-      this.end();
-      this.told("refused", "The server does not answer, or does not accept this key.");
-      return;
-    }
     this.told("lost");
+    // A refused socket does not say why; a request does.
+    try {
+      await this.ask("GET", "rows");
+    } catch (error) {
+      if (error.status === 401 && !this.over) {
+        this.end();
+        this.told("refused", error.message);
+      }
+    }
+    if (this.over) return;
     setTimeout(() => this.over || this.connect(), Math.min(5000, 300 * 2 ** this.tries++));
   }
 
@@ -100,16 +61,15 @@ class Link {
     this.socket.close();
   }
 
-  // Join a topic as a client would, say it, and leave.
-  async broadcast(topic, isPrivate, event, payload) {
-    const join = String(++this.ref);
-    const wire = `realtime:${topic}`;
-    const config = { private: isPrivate, broadcast: { ack: true, self: false } };
-    let answer = await this.push(join, wire, "phx_join", { config }, join);
-    if (answer.status !== "ok") return answer;
-    answer = await this.push(join, wire, "broadcast", { type: "broadcast", event, payload });
-    await this.push(join, wire, "phx_leave", {});
-    return answer;
+  async ask(method, what, body) {
+    const headers = { Authorization: `Bearer ${this.token}`, "Content-Type": "application/json" };
+    const options = { method, headers, body: body && JSON.stringify(body), credentials: "omit" };
+    const response = await fetch(`inspector/${what}`, options);
+    const answer = await response.json();
+    if (response.ok) return answer;
+    const error = new Error(answer.error ?? response.statusText);
+    error.status = response.status;
+    throw error;
   }
 }
 
@@ -193,8 +153,7 @@ function chip(channel) {
 function socketEntry(socket) {
   const entry = element("li");
   entry.append(element("span", "name", `socket ${socket.number}`));
-  const mine = socket.inspector ? " · inspector" : "";
-  entry.append(element("span", "dim", `${socket.peer} · vsn ${socket.vsn}${mine}`));
+  entry.append(element("span", "dim", `${socket.peer} · vsn ${socket.vsn}`));
   if (socket.channels.length) {
     const chips = element("div", "chips");
     chips.append(...socket.channels.map(chip));
@@ -264,34 +223,28 @@ function read(text) {
   }
 }
 
-async function http(method, body) {
-  const headers = { Authorization: `Bearer ${link.key}`, "Content-Type": "application/json" };
-  const response = await fetch("inspector/rows", { method, headers, body });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error ?? response.statusText);
-  return answer;
-}
-
 async function learnTables() {
   try {
-    const { tables } = await http("GET");
+    const { tables } = await link.ask("GET", "rows");
     $("tables").replaceChildren(...tables.map((name) => new Option(name)));
   } catch { /* only suggestions */ }
 }
 
 onSubmit("broadcast", async (fields) => {
-  const payload = read(fields.payload.value);
-  const answer = await link.broadcast(
-    fields.topic.value, fields.private.checked, fields.event.value, payload);
-  if (answer.status !== "ok") throw new Error(answer.response.reason ?? JSON.stringify(answer.response));
-  return "sent";
+  const { reached } = await link.ask("POST", "broadcast", {
+    topic: fields.topic.value,
+    private: fields.private.checked,
+    event: fields.event.value,
+    payload: read(fields.payload.value),
+  });
+  return `sent → ${reached}`;
 });
 
 onSubmit("insert", async (fields) => {
   const record = read(fields.record.value);
-  const answer = await http("POST", JSON.stringify({ table: fields.table.value, record }));
+  const { row } = await link.ask("POST", "rows", { table: fields.table.value, record });
   learnTables();
-  return `inserted ${JSON.stringify(answer.row)}`;
+  return `inserted ${JSON.stringify(row)}`;
 });
 
 // -- begin ----------------------------------------------------------------------------------
@@ -317,12 +270,48 @@ function lock(reason) {
   $("status").dataset.state = "waiting";
   $("status").textContent = "locked";
   if (reason) say($("unlock"), false, reason);
-  $("unlock").elements.key.focus();
+  $("unlock").elements.address.focus();
+}
+
+// sessionStorage is this tab's, and of this port; a cookie would be sent to every port.
+function keep(token) {
+  try {
+    sessionStorage.setItem(NAME, token);
+  } catch { /* forbidden here; the page has it until it is closed */ }
+}
+
+function kept() {
+  try {
+    return sessionStorage.getItem(NAME) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+// Take the token out of the address bar, where it could be seen and copied along.
+function handed() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token !== null) history.replaceState(null, "", location.pathname + location.search);
+  return token;
+}
+
+function open(token) {
+  if (!/^[\w-]+$/.test(token)) {
+    lock("This is not the address that the server printed.");
+    return;
+  }
+  keep(token);
+  if (link) link.end();
+  link = new Link(token, told);
 }
 
 $("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
-  link = new Link(event.target.elements.key.value.trim(), told);
+  open(event.target.elements.address.value.trim().split("token=").pop());
+});
+window.addEventListener("hashchange", () => {
+  const token = handed();
+  if (token !== null) open(token);
 });
 $("filter").addEventListener("input", refilter);
 $("clear").addEventListener("click", () => {
@@ -340,6 +329,6 @@ $("events").addEventListener("click", (event) => {
 });
 kindButtons();
 
-const handed = document.querySelector('meta[name="key"]').content;
-if (handed) link = new Link(handed, told);
+const token = handed() ?? kept();
+if (token) open(token);
 else lock("");

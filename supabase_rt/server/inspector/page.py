@@ -1,13 +1,17 @@
-"""Serves the page, and does what its forms ask for beyond a broadcast."""
+"""Serves the page, tells it what happens, and does what its forms ask for.
+
+The page itself holds no secret. It has a token from the fragment of its address, which is in no
+request line, no ``Referer`` and no log. Each of its requests carries the token: in a header, or,
+for the socket, as a subprotocol, because browsers let pages set no other header there.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import ipaddress
-import time
-from collections.abc import Mapping, Sequence
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Protocol
@@ -15,15 +19,32 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from ...errors import DecodeError
-from ...protocol.messages import loads
-from ..auth import TokenError, Tokens
+from ...protocol.messages import TOPIC_PREFIX, dumps, loads
+from ..backend import Backend
 from ..http_api import json_response
+from ..outgoing import Fanout
+from .watch import Inspector, Watched
 
-__all__ = ["RowRefused", "Rows", "StatusPage"]
+__all__ = ["RowRefused", "Rows", "StatusPage", "new_page_token"]
 
-VALID = 12 * 3600.0
-"""Seconds for which the token lives that a page on this machine is handed."""
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+SUBPROTOCOL = "supabase-rt.inspector"
+HEARTBEAT = 20.0
+CLOSE_TIMEOUT = 0.25
+LONGEST_FRAME = 4096
+"""The page says nothing on its socket."""
+PRIVATE = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+NOT_THE_PAGE = "this address is no longer good; open the one that the server printed"
+Work = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def new_page_token() -> str:
+    """A random token that opens the page."""
+    return f"srt_page_{secrets.token_urlsafe(32)}"
 
 
 class RowRefused(Exception):
@@ -40,93 +61,150 @@ class Rows(Protocol):
         """Insert a row and give it back; raises ``RowRefused``."""
 
 
+class Refused(Exception):
+    """What the page asked for cannot be done; the message says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class StatusPage:
-    """The handlers of the page.
+    """The page and the routes behind its token."""
 
-    The page itself holds no secret. Where browser and server are the same machine it is handed
-    a token of the service for half a day; anywhere else it asks for the service key.
-    """
-
-    def __init__(self, tokens: Tokens, rows: Rows) -> None:
-        self._tokens = tokens
+    def __init__(
+        self, token: str, rows: Rows, backend: Backend, sockets: Mapping[int, Watched]
+    ) -> None:
+        self._token = token.encode()
         self._rows = rows
+        self._backend = backend
+        self._inspector = Inspector(backend, sockets)
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes, and the end of the page's sockets."""
+        app.router.add_get("/", self.page)
+        app.router.add_get("/inspector/socket", self.socket)
+        app.router.add_get("/inspector/rows", self._guarded(self.tables))
+        app.router.add_post("/inspector/rows", self._guarded(self.insert))
+        app.router.add_post("/inspector/broadcast", self._guarded(self.broadcast))
+
+        async def close(_: web.Application) -> None:
+            await self._inspector.close()
+
+        app.on_shutdown.append(close)
 
     async def page(self, request: web.Request) -> web.Response:
         """``GET /``."""
-        key = ""
-        if _is_here(request):
-            key = self._tokens.issue("service_role", now=time.time(), expires_in=VALID)
         text, policy = _page()
         return web.Response(
-            text=text.replace("@KEY@", html.escape(key, quote=True)),
+            text=text,
             content_type="text/html",
             headers={
-                "Cache-Control": "no-store",
+                **PRIVATE,
                 "Content-Security-Policy": policy,
-                "Referrer-Policy": "no-referrer",
-                "X-Content-Type-Options": "nosniff",
+                "Cross-Origin-Opener-Policy": "same-origin",
                 "X-Frame-Options": "DENY",
             },
         )
 
+    # -- who asks ----------------------------------------------------------------------
+
+    def _opens(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token)
+
+    def _guarded(self, work: Work) -> Work:
+        """A handler for the page alone."""
+
+        async def answer(request: web.Request) -> web.Response:
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not self._opens(token):
+                response = json_response({"error": NOT_THE_PAGE}, 401)
+            else:
+                try:
+                    response = await work(request)
+                except Refused as exc:
+                    response = json_response({"error": str(exc)}, exc.status)
+            response.headers.update(PRIVATE)
+            return response
+
+        return answer
+
+    # -- what it sees ------------------------------------------------------------------
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        """``GET /inspector/socket``: events and state, as they come."""
+        offered = request.headers.get("Sec-WebSocket-Protocol", "")
+        words = [word.strip() for word in offered.split(",")]
+        if SUBPROTOCOL not in words or not any(self._opens(word) for word in words):
+            return web.json_response({"error": NOT_THE_PAGE}, status=401, headers=PRIVATE)
+        # The answer names the first of them only, not the token.
+        ws = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,),
+            heartbeat=HEARTBEAT,
+            timeout=CLOSE_TIMEOUT,
+            compress=False,
+            max_msg_size=LONGEST_FRAME,
+        )
+        if not ws.can_prepare(request).ok:
+            return web.json_response({"error": "no WebSocket"}, status=400, headers=PRIVATE)
+        await ws.prepare(request)
+        await self._inspector.show(ws)
+        return ws
+
     async def tables(self, request: web.Request) -> web.Response:
         """``GET /inspector/rows``: the tables."""
-        if not self._is_service(request):
-            return json_response({"error": "Unauthorized"}, 401)
         return json_response({"tables": list(await self._rows.tables())})
+
+    # -- what it does ------------------------------------------------------------------
 
     async def insert(self, request: web.Request) -> web.Response:
         """``POST /inspector/rows``: a new row; the answer is the row as inserted."""
-        if not self._is_service(request):
-            return json_response({"error": "Unauthorized"}, 401)
-        try:
-            body = loads(await request.read())
-        except DecodeError:
-            body = None
-        name = body.get("table") if isinstance(body, dict) else None
+        body = await _object(request)
+        name = body.get("table")
         if not isinstance(name, str) or not isinstance(body.get("record"), dict):
-            return json_response({"error": "a row is a JSON object with the names of columns"}, 400)
+            raise Refused("a row is a JSON object with the names of columns")
         schema, _, table = name.rpartition(".")
         try:
             row = await self._rows.insert(schema or "public", table, body["record"])
         except RowRefused as exc:
-            return json_response({"error": str(exc)}, 400)
-        return json_response({"row": row})
+            problem = str(exc)
+        else:
+            return json_response({"row": row})
+        raise Refused(problem)
 
-    def _is_service(self, request: web.Request) -> bool:
-        _, _, text = request.headers.get("Authorization", "").partition(" ")
+    async def broadcast(self, request: web.Request) -> web.Response:
+        """``POST /inspector/broadcast``: a message for a topic; the answer is how many got it."""
+        body = await _object(request)
+        topic, event, payload = (body.get(name) for name in ("topic", "event", "payload"))
+        if not (isinstance(topic, str) and topic and isinstance(event, str) and event):
+            raise Refused("a broadcast has a topic and an event")
         try:
-            return self._tokens.verify(text, time.time()).role == "service_role"
-        except TokenError:
-            return False
+            size = len(dumps(payload))
+        except ValueError:
+            raise Refused("the payload is not JSON") from None
+        if size > self._backend.settings.max_payload_size:
+            raise Refused("the payload is larger than max_payload_size", 422)
+        if self._backend.limits.events.tripped:
+            raise Refused("Too many messages per second", 429)
+        message = {"type": "broadcast", "event": event, "payload": payload}
+        space = topic, body.get("private") is True
+        fanout = Fanout(TOPIC_PREFIX + topic, "broadcast", message)
+        return json_response({"reached": self._backend.hub.broadcast(space, fanout)})
 
 
-def _is_here(request: web.Request) -> bool:
-    """Whether a browser on this machine asked for this very machine.
-
-    The name in ``Host`` counts too: a page from elsewhere may have its own name resolve to
-    127.0.0.1 and read what is served there. A proxy may come from here and speak for others.
-    """
-    if any(name in request.headers for name in FORWARDED):
-        return False
+async def _object(request: web.Request) -> dict[str, Any]:
     try:
-        host = request.url.host or ""
-    except ValueError:
-        # No name and no address at all.
-        return False
-    return _is_loopback(request.remote or "") and (host == "localhost" or _is_loopback(host))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+        body = loads(await request.read())
+    except DecodeError:
+        body = None
+    if isinstance(body, dict):
+        return body
+    raise Refused("the body is a JSON object")
 
 
 @cache
 def _page() -> tuple[str, str]:
-    """The page but for the key, and the policy that lets nothing run but what is in it."""
+    """The page, and the policy that lets nothing run but what is in it."""
     folder = resources.files(__package__)
     text, style, script = (
         folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")

@@ -1,4 +1,4 @@
-"""What the server sees, told on the inspector's topic to whoever listens there."""
+"""What the server sees, told to the pages that are open."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import aiohttp
 import msgspec
+from aiohttp import web
 
-from ...protocol.messages import TOPIC_PREFIX, UserBroadcast
+from ...protocol.messages import UserBroadcast
 from ..activity import Happening
-from ..auth import Rights, Token
-from ..backend import INSPECTOR, Backend
-from ..outgoing import Fanout
+from ..backend import Backend, logger
 
-__all__ = ["Inspector"]
+__all__ = ["Inspector", "Watched"]
 
 INTERVAL = 0.1
-"""Seconds between two messages to the page, however much happens."""
+"""Seconds between two messages to a page, however much happens."""
 STATE_INTERVAL = 0.5
 MOST_EVENTS = 200
 """Told at once; of more than that the newest."""
@@ -29,7 +29,6 @@ OWN_REQUESTS = "/inspector/"
 LONGEST = 2_000
 """Characters of a payload that are told."""
 OF_STATE = {"connect", "disconnect", "join", "leave", "presence"}
-SPACE = (INSPECTOR, True)
 
 
 class Watched(Protocol):
@@ -39,76 +38,88 @@ class Watched(Protocol):
         """Its number, peer, vsn and channels."""
 
 
+class _Page:
+    """An open page, and what it was not told yet.
+
+    One that does not read keeps nobody waiting: its events are overwritten by newer ones.
+    """
+
+    def __init__(self) -> None:
+        self.events: collections.deque[dict[str, Any]] = collections.deque(maxlen=MOST_EVENTS)
+        self.changed = True
+        self.news = asyncio.Event()
+        self.news.set()
+
+    def take_events(self) -> list[dict[str, Any]]:
+        """The events not told yet, which are told now."""
+        found = list(self.events)
+        self.events.clear()
+        return found
+
+
 class Inspector:
-    """Watches while somebody listens, and costs nothing while nobody does."""
+    """Watches while a page is open, and costs nothing while none is."""
 
     def __init__(self, backend: Backend, sockets: Mapping[int, Watched]) -> None:
         self._backend = backend
         self._sockets = sockets
-        self._pending: collections.deque[dict[str, Any]] = collections.deque(maxlen=MOST_EVENTS)
-        self._changed = False
-        self._told_state = 0.0
+        self._pages: dict[web.WebSocketResponse[bool], _Page] = {}
         self._end: Callable[[], None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        backend.inspect = self._admit
 
-    def close(self) -> None:
-        """Stop watching."""
-        end, self._end = self._end, None
-        if end is not None:
-            end()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._pending.clear()
-
-    def _admit(self, token: Token) -> Rights:
-        """Whether a token may listen: private payloads of everybody are told here."""
-        if token.role != "service_role":
-            return Rights.none()
+    async def show(self, ws: web.WebSocketResponse[bool]) -> None:
+        """Tell a page what happens until it is gone."""
+        page = self._pages[ws] = _Page()
         if self._end is None:
             self._end = self._backend.activity.watch(self._note)
-        self._changed = True
-        self._arm()
-        return Rights.read()
+        name = "supabase_rt server: writer of a status page"
+        writer = asyncio.get_running_loop().create_task(self._write(ws, page), name=name)
+        try:
+            async for _ in ws:
+                pass
+        finally:
+            del self._pages[ws]
+            if not self._pages:
+                self._end()
+                self._end = None
+            writer.cancel()
+            await asyncio.wait([writer])
+
+    async def close(self) -> None:
+        """Send every page away: the server ends."""
+        for ws in list(self._pages):
+            await ws.close(code=1012, drain=False)
 
     def _note(self, found: Happening) -> None:
-        if found.topic == INSPECTOR:
-            self._changed = True
-        elif not found.topic.startswith(OWN_REQUESTS):
-            self._changed = self._changed or found.kind in OF_STATE
-            self._pending.append(_told(found))
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._flush)
-
-    def _flush(self) -> None:
-        self._timer = None
-        if not self._backend.hub.members(SPACE):
-            self.close()
+        if found.topic.startswith(OWN_REQUESTS):
             return
-        if self._pending:
-            self._tell("events", list(self._pending))
-            self._pending.clear()
-        if self._changed:
-            self._flush_state()
+        told, of_state = _told(found), found.kind in OF_STATE
+        for page in self._pages.values():
+            page.events.append(told)
+            page.changed = page.changed or of_state
+            page.news.set()
 
-    def _flush_state(self) -> None:
-        now = time.monotonic()
-        if now - self._told_state < STATE_INTERVAL:
-            self._arm()
-            return
-        self._told_state, self._changed = now, False
-        self._tell("state", self._state())
-
-    def _tell(self, event: str, content: Any) -> None:
-        # Past the hub's ``broadcast``, which counts against the limits of the project.
-        payload = {"type": "broadcast", "event": event, "payload": content}
-        message = Fanout(TOPIC_PREFIX + INSPECTOR, "broadcast", payload)
-        for member in self._backend.hub.members(SPACE):
-            member.deliver(message)
+    async def _write(self, ws: web.WebSocketResponse[bool], page: _Page) -> None:
+        told_state = float("-inf")
+        try:
+            while True:
+                await page.news.wait()
+                await asyncio.sleep(INTERVAL)
+                page.news.clear()
+                events = page.take_events()
+                if events:
+                    await ws.send_str(json.dumps(["events", events]))
+                now = time.monotonic()
+                if page.changed and now - told_state < STATE_INTERVAL:
+                    page.news.set()
+                elif page.changed:
+                    told_state, page.changed = now, False
+                    await ws.send_str(json.dumps(["state", self._state()], default=str))
+        except (ConnectionError, aiohttp.ClientError):
+            # The reader finds the same.
+            pass
+        except Exception:
+            logger.exception("a status page cannot be told what happens")
+            await ws.close(code=1011, drain=False)
 
     def _state(self) -> dict[str, Any]:
         backend, sockets = self._backend, list(self._sockets.values())
@@ -117,13 +128,8 @@ class Inspector:
             for (topic, private), state in backend.hub.spaces()
             if state
         ]
-        described = [socket.describe() for socket in sockets[:MOST_SOCKETS]]
-        for each in described:
-            kept = [one for one in each["channels"] if one["topic"] != INSPECTOR]
-            each["inspector"] = len(kept) < len(each["channels"])
-            each["channels"] = kept
         return {
-            "sockets": described,
+            "sockets": [socket.describe() for socket in sockets[:MOST_SOCKETS]],
             "presence": presence[:MOST_SOCKETS],
             "totals": {
                 "sockets": len(sockets),
