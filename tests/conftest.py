@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +23,14 @@ pytest_plugins = ("pytester", "tests.support.leaks", "tests.support.loop_errors"
 # Started in the background by a shell, all of us would ignore Ctrl+C, the programs of tests too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_file_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A state folder of the tests, also for the programs that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -148,6 +148,11 @@ class Wire:
             return False
 
 
+def as_page(server: LocalRealtime) -> dict[str, str]:
+    """The header by which the status page proves itself."""
+    return {"Authorization": f"Bearer {server.inspector_url.partition('#token=')[2]}"}
+
+
 @asynccontextmanager
 async def wire(
     server: LocalRealtime, key: str | None = None, vsn: str = "2.0.0"

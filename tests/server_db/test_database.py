@@ -19,7 +19,7 @@ from supabase_rt.server import LocalRealtime, Rights
 from supabase_rt.server.postgres import embedded
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from supabase_rt.server.postgres.problems import DatabaseProblem
-from tests.server.kit import Wire, wire
+from tests.server.kit import Wire, as_page, wire
 
 from .test_changes_db import TOPIC, change, silent, subscribe
 
@@ -368,7 +368,7 @@ async def test_a_send_that_fails_only_warns(db: LocalRealtime) -> None:
 
 
 async def test_the_status_page_inserts_real_rows(db: LocalRealtime) -> None:
-    headers = {"Authorization": f"Bearer {db.service_key}"}
+    headers = as_page(db)
     url = f"{db.url}/inspector/rows"
     async with wire(db) as client, aiohttp.ClientSession(headers=headers) as session:
         await subscribe(client, {"table": "plain"})

@@ -16,7 +16,7 @@ from supabase_rt.server.postgres.follower import Follower
 from supabase_rt.server.postgres.images import RowChange
 from supabase_rt.server.postgres.pgoutput import EPOCH, Begin, Column, Insert, Message, Relation
 from supabase_rt.server.postgres.replication import Arrived
-from tests.server.kit import Wire, wire
+from tests.server.kit import Wire, as_page, wire
 from tests.support.waiting import until
 
 from .tables import OTHER, OWNER
@@ -136,7 +136,7 @@ async def test_a_filter_that_fails_costs_its_own_channel_the_change(
 
 async def test_the_status_page_inserts_into_columns_of_any_name(db: LocalRealtime) -> None:
     await make(db, 'id int primary key, "a %s" text')
-    url, headers = f"{db.url}/inspector/rows", {"Authorization": f"Bearer {db.service_key}"}
+    url, headers = f"{db.url}/inspector/rows", as_page(db)
     async with aiohttp.ClientSession(headers=headers) as session:
 
         async def post(table: str, record: dict[str, Any]) -> tuple[int, Any]:

@@ -178,18 +178,24 @@ class StatusPage:
         topic, event, payload = (body.get(name) for name in ("topic", "event", "payload"))
         if not (isinstance(topic, str) and topic and isinstance(event, str) and event):
             raise Refused("a broadcast has a topic and an event")
-        try:
-            size = len(dumps(payload))
-        except ValueError:
-            raise Refused("the payload is not JSON") from None
-        if size > self._backend.settings.max_payload_size:
-            raise Refused("the payload is larger than max_payload_size", 422)
         if self._backend.limits.events.tripped:
             raise Refused("Too many messages per second", 429)
-        message = {"type": "broadcast", "event": event, "payload": payload}
+        fanout = Fanout(
+            TOPIC_PREFIX + topic,
+            "broadcast",
+            {"type": "broadcast", "event": event, "payload": payload},
+        )
         space = topic, body.get("private") is True
-        fanout = Fanout(TOPIC_PREFIX + topic, "broadcast", message)
-        return json_response({"reached": self._backend.hub.broadcast(space, fanout)})
+        try:
+            if len(dumps(payload)) > self._backend.settings.max_payload_size:
+                raise Refused("the payload is larger than max_payload_size", 422)
+            reached = self._backend.hub.broadcast(space, fanout)
+        except ValueError as exc:
+            # Read as JSON, and too deep to be written with something around it.
+            problem = str(exc)
+        else:
+            return json_response({"reached": reached})
+        raise Refused(problem)
 
 
 async def _object(request: web.Request) -> dict[str, Any]:
