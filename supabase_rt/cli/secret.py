@@ -130,18 +130,23 @@ def _read(folder: int | None, path: Path) -> str:
             raise
         problem = f"{path} is a link"
     else:
-        with open(opened, "rb") as file:
-            found = os.fstat(opened)
-            if not stat.S_ISREG(found.st_mode):
-                raise _NotTrusted(f"{path} is not a file")
-            _check_owner(path, found)
-            if POSIX and stat.S_IMODE(found.st_mode) & OTHERS:
-                raise _NotTrusted(f"others may read {path}; remove it for a new secret")
-            text = file.read(LENGTHS.stop).decode("ascii", "replace").strip()
+        try:
+            _check_file(path, os.fstat(opened))
+            text = os.read(opened, LENGTHS.stop).decode("ascii", "replace").strip()
+        finally:
+            os.close(opened)
         if len(text) in LENGTHS and text.isascii() and text.isprintable():
             return text
         problem = f"{path} holds no secret; remove it for a new one"
     raise _NotTrusted(problem)
+
+
+def _check_file(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise _NotTrusted(f"{path} is not a file")
+    _check_owner(path, found)
+    if POSIX and stat.S_IMODE(found.st_mode) & OTHERS:
+        raise _NotTrusted(f"others may read {path}; remove it for a new secret")
 
 
 def _make(folder: int | None, path: Path, text: str) -> None:

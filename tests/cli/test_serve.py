@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import aiohttp
 import pytest
 
 from supabase_rt import Broadcast, RealtimeClient, Refused, create_client
@@ -74,11 +75,32 @@ async def test_a_quiet_server_says_nothing_more() -> None:
     assert not any(SECRET in line for line in server.lines)
 
 
-async def test_a_public_secret_on_a_public_address_is_warned_of() -> None:
+async def test_a_public_address_is_warned_of() -> None:
     async with serving("--host=0.0.0.0") as server:
         assert any(line.startswith("careful: others can reach") for line in server.lines)
-    async with serving("--host=0.0.0.0", f"--jwt-secret={SECRET}") as server:
+    async with serving("--host=127.0.0.2") as server:
         assert not any("careful" in line for line in server.lines)
+
+
+async def test_the_address_that_it_prints_opens_the_status_page() -> None:
+    async with serving("--allow-host=dev.example", "--allow-origin=https://app.example") as server:
+        url, _, token = server.shown["Inspector"].partition("/#token=")
+        assert url == server.shown["URL"]
+        rows = f"{url}/inspector/rows"
+        bearer = {"Authorization": f"Bearer {token}"}
+        foreign = {"Host": "evil.example"}
+        allowed = {"Host": "dev.example", "Origin": "https://app.example"}
+        async with aiohttp.ClientSession() as session:
+            for headers, status in (
+                (bearer, 200),
+                ({**bearer, **allowed}, 200),
+                ({**bearer, **foreign}, 403),
+                ({"Authorization": f"Bearer {server.shown['service key']}"}, 401),
+            ):
+                async with session.get(rows, headers=headers) as response:
+                    assert response.status == status
+        await server.until("http +refused +/inspector/rows 403 Forbidden: Host evil.example is not")
+        assert not any(token in line for line in server.lines if "Inspector" not in line)
 
 
 @pytest.mark.parametrize(
