@@ -71,10 +71,11 @@ class Tab:
             seen = await self.run("document.body.innerText")
             raise AssertionError(f"never true: {expression}; the page says: {seen}") from None
 
-    async def open(self, url: str) -> None:
-        """Go there."""
+    async def open(self, url: str, ends: str | None = None) -> None:
+        """Go there; ``ends`` is the address that the page then shows, where it changes it."""
         await self.ask("Page.navigate", url=url)
-        await self.until(f"location.href === {json.dumps(url)} && document.readyState=='complete'")
+        shown = json.dumps(url if ends is None else ends)
+        await self.until(f"location.href === {shown} && document.readyState=='complete'")
 
     async def fill(self, selector: str, text: str) -> None:
         """Put text into a field."""

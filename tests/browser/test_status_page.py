@@ -46,7 +46,7 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
     server: LocalRealtime, chrome: Browser
 ) -> None:
     tab = await chrome.tab()
-    await tab.open(f"{server.url}/")
+    await tab.open(server.inspector_url, f"{server.url}/")
     await tab.until(LIVE)
     supabase = create_client(server.url, server.anon_key)
     broadcasts: list[Broadcast] = []
@@ -61,7 +61,7 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
         await room.send({"type": "broadcast", "event": EVIL, "payload": {"x": EVIL}})
 
         # What happened, and who is there.
-        await see(tab, "#sockets", "socket 2", "room")
+        await see(tab, "#sockets", "socket 1", "room")
         await see(tab, "#presence", "room", "anna")
         await see(tab, "#events", "connect", "join", "+anna", "onerror=alert(1)")
         assert await tab.run("document.querySelectorAll('#events img, #events script').length") == 0
@@ -74,7 +74,7 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
         await see(tab, "#broadcast .answer", "not JSON")
         await tab.fill("#broadcast textarea", '{"from": "the page"}')
         await tab.click("#broadcast button")
-        await see(tab, "#broadcast .answer", "sent")
+        await see(tab, "#broadcast .answer", "sent → 1")
         await until(lambda: broadcasts)
         assert (broadcasts[0].event, broadcasts[0].payload) == ("hello", {"from": "the page"})
         await tab.fill("#insert [name=table]", "messages")
@@ -100,28 +100,63 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
 
         # It comes back by itself, and sees a socket go.
         await server.restart()
-        await tab.until(f"{LIVE} && {text('#socket-count')} === '2'")
-    await tab.until(f"{text('#socket-count')} === '1'")
+        await tab.until(f"{LIVE} && {text('#socket-count')} === '1'")
+    await tab.until(f"{text('#socket-count')} === '0'")
     # The restart is seen in the log; a violated policy or an error in the script would be too.
     assert [line for line in chrome.logged if '"source": "network"' not in line] == []
 
 
-async def test_from_elsewhere_the_page_asks_for_the_key(
+LOCKED = "!document.querySelector('#unlock').hidden && document.querySelector('#main').hidden"
+
+
+async def test_the_token_is_in_the_tab_and_nowhere_else(
+    server: LocalRealtime, chrome: Browser
+) -> None:
+    tab, page = await chrome.tab(), f"{server.url}/"
+    await tab.open(server.inspector_url, page)
+    await tab.until(LIVE)
+    assert await tab.run("location.hash + location.search + document.cookie") == ""
+    assert "srt_" not in await tab.run("document.documentElement.outerHTML")
+    # Loaded again it has it still; another tab has not, and neither has one under another name.
+    await tab.run("location.reload()")
+    await tab.until(f"document.readyState === 'complete' && {LIVE}")
+    for other in (page, f"http://localhost:{server.port}/"):
+        stranger = await chrome.tab()
+        await stranger.open(other)
+        await stranger.until(LOCKED)
+    assert server.connections == 0
+
+
+async def test_without_the_address_the_page_asks_for_it(
     server: LocalRealtime, chrome: Browser
 ) -> None:
     tab = await chrome.tab()
-    await tab.open(f"http://elsewhere.test:{server.port}/")
-    await tab.until("!document.querySelector('#unlock').hidden")
-    assert await tab.run("document.querySelector('#main').hidden")
+    await tab.open(f"{server.url}/")
+    await tab.until(LOCKED)
     for wrong, answer in (
-        ("nonsense", "does not accept this key"),
-        (server.anon_key, "permissions"),
+        ("not a token", "not the address that the server printed"),
+        ("nonsense", "no longer good"),
+        (server.service_key.replace(".", ""), "no longer good"),
     ):
         await tab.fill("#unlock input", wrong)
         await tab.click("#unlock button")
         await see(tab, "#unlock .answer", answer)
-    assert server.connections == 1
-    await tab.fill("#unlock input", server.service_key)
+    await tab.fill("#unlock input", server.inspector_url)
     await tab.click("#unlock button")
     await tab.until(LIVE)
     await tab.until("document.querySelector('#unlock').hidden")
+    # Opened in a tab that is there, an address changes the fragment and loads nothing.
+    async with LocalRealtime() as other:
+        fragment = other.inspector_url.partition("#")[2]
+    await tab.run(f"location.hash = {fragment!r}")
+    await see(tab, "#unlock .answer", "no longer good")
+
+
+async def test_a_page_of_a_server_that_was_started_anew_is_locked(chrome: Browser) -> None:
+    tab = await chrome.tab()
+    async with LocalRealtime() as server:
+        await tab.open(server.inspector_url, f"{server.url}/")
+        await tab.until(LIVE)
+    async with LocalRealtime(port=server.port):
+        await tab.until(LOCKED)
+        await see(tab, "#unlock .answer", "no longer good")

@@ -15,8 +15,6 @@ from .waking import PATIENCE
 __all__ = ["SKIPPED", "Missing", "install", "play_all"]
 
 HERE = Path(__file__).parent
-INSTALLED = HERE / "node_modules" / ".package-lock.json"
-LOCK = HERE / "package-lock.json"
 OLDEST_NODE = 20
 SKIPPED = "THE DIFFERENTIAL TEST AGAINST supabase-js WAS SKIPPED"
 NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
@@ -26,24 +24,25 @@ class Missing(Exception):
     """Node or the packages cannot be had here; the text says which."""
 
 
-def install() -> None:
-    """Make ``node_modules``; does nothing where it is newer than the lock file."""
+def install(folder: Path = HERE) -> None:
+    """Make ``node_modules`` in a folder; does nothing where it is newer than the lock file."""
+    installed, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
         raise Missing(f"needs Node {OLDEST_NODE} or newer with npm, and found none")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.lstrip("v").partition(".")[0]) < OLDEST_NODE:
         raise Missing(f"needs Node {OLDEST_NODE} or newer, and found {version.strip()}")
-    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
     try:
-        done = subprocess.run(NPM, cwd=HERE, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(NPM, cwd=folder, capture_output=True, text=True, timeout=30)
     except subprocess.TimeoutExpired:
         raise Missing("npm ci did not end within 30 s: no registry?") from None
     if done.returncode:
         raise Missing(f"npm ci failed: {done.stderr.strip()[-300:]}")
     # npm keeps the times of its cache; ours says when it was installed.
-    INSTALLED.touch()
+    installed.touch()
 
 
 async def play_all(scenarios: list[Scenario], base: str, folder: Path) -> dict[str, Any]:
