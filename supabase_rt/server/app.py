@@ -36,8 +36,8 @@ def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.A
     # In this order: what the gate refuses is told too.
     ahead = [_watched(backend.activity), gated(gate)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=ahead)
-    app[SOCKETS] = {}
-    handshakes = _Handshakes(backend, app[SOCKETS])
+    sockets = app[SOCKETS] = dict[int, Socket]()
+    handshakes = _Handshakes(backend, sockets)
     app.on_response_prepare.append(_complete)
     # Any method: one that is not GET is refused with a status of its own.
     app.router.add_route("*", "/socket/websocket", handshakes.handle)
@@ -56,7 +56,7 @@ def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.A
     app.router.add_get("/rest/v1/{table}", rest.read)
     app.router.add_options("/rest/v1/{table}", rest.preflight)
     if backend.settings.status_page:
-        StatusPage(page_token, rows, backend, app[SOCKETS]).add_to(app)
+        StatusPage(page_token, rows, backend, sockets).add_to(app)
     return app
 
 

@@ -64,7 +64,7 @@ def _race(state: Path, start: object, found: object) -> None:
 
 
 def test_those_that_start_at_once_have_one_secret(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork" if sys.version_info < (3, 12) else "spawn")
+    context = multiprocessing.get_context("spawn")
     start, found = context.Barrier(6), context.Queue()
     racers = [context.Process(target=_race, args=(tmp_path, start, found)) for _ in range(6)]
     for racer in racers:

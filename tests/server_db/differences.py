@@ -100,6 +100,8 @@ UNLIKE = {
     "Projects": "there is one, whatever the host name; limits and rates are those of the server.",
     "Keys": "tokens signed with the shared secret (HS256, HS384, HS512) are checked; there is no "
     "JWKS, so a token signed with a private key is refused as one whose key is unknown.",
+    "Web pages": "are let in from this machine only, and others by an option; the real server asks "
+    "everybody for the key alone. The same for names of the server that are none of this machine.",
     "The right to send": "is asked of the policies at the join and at a new token, not when "
     "something is first sent. A policy that changes in between is seen at the next join.",
     "Sizes": "are those of the JSON text; the real server measures its own form of the data.",

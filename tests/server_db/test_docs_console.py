@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from supabase_rt import create_client
+from supabase_rt.server import new_secret
 from supabase_rt.testing import ThreadedRealtime
 from tests.cli.kit import PLAIN, TIMEOUT
 from tests.support.snippets import PAGES, ROOT, blocks_of
@@ -121,6 +122,7 @@ class Shell:
             "SUPABASE_DB_URL": server.database_url,
             "DATABASE_URL": server.database_url,
             "SERVICE_KEY": server.service_key,
+            "SUPABASE_JWT_SECRET": new_secret(),
             "TOKEN": server.token("authenticated", sub="anna"),
         }
         self._environment = {
@@ -130,7 +132,8 @@ class Shell:
             "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
         }
-        del self._environment["SUPABASE_DB_URL"]
+        for name in ("SUPABASE_DB_URL", "SUPABASE_JWT_SECRET"):
+            del self._environment[name]
 
     async def type(self, typed: Typed) -> None:
         """Run it after what happens before, with what happens meanwhile."""
