@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import Refused, create_client
-from supabase_rt.server import LocalRealtime
+from supabase_rt.server import LocalRealtime, new_secret
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from supabase_rt.server.postgres.problems import DatabaseProblem
 from supabase_rt.testing import ThreadedRealtime
@@ -24,6 +24,7 @@ from .test_database import run
 
 LOCAL_SERVER = ROOT / "docs" / "local-server.md"
 RECIPE = "Without a superuser"
+SECRET = new_secret()
 TOLD = ["index.md", "local-server.md"]
 INLINE = re.compile(r"`((?:alter|create|grant)\s[^`…]*)`")
 TABLES = """
@@ -139,7 +140,7 @@ async def notes_of(url: str, key: str, stack: AsyncExitStack, owner: str) -> lis
     """What a signed-in user is told of the table notes, from now on."""
 
     async def token() -> str:
-        return LocalRealtime().token("authenticated", sub=owner)
+        return LocalRealtime(jwt_secret=SECRET).token("authenticated", sub=owner)
 
     supabase = create_client(url, key, access_token=token)
     await stack.enter_async_context(supabase.realtime)
@@ -160,7 +161,8 @@ async def test_an_ordinary_user_serves_after_what_the_page_says(
     prepare, table, _ = recipe()
     await run(untouched, prepare)
     url = untouched.url.replace("postgres@", "realtime_server@")
-    async with serving(f"--db={url}") as server, AsyncExitStack() as stack:
+    started = serving(f"--db={url}", SUPABASE_JWT_SECRET=SECRET)
+    async with started as server, AsyncExitStack() as stack:
         await run(untouched, table)
         await run(
             untouched,
