@@ -24,7 +24,9 @@ from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.events import StatusChanged
 from .protocol.joins import JOIN_RATE
+from .protocol.messages import dumps
 from .protocol.names import no_attribute
+from .protocol.serializer import MAX_FRAME, is_too_large
 from .protocol.transitions import CLOSED, JOINED
 from .registration import Registration
 from .sugar import Sugar
@@ -325,7 +327,13 @@ class RealtimeChannel(Sugar):
         connection.flush()
 
     def update_join_payload(self, payload: Mapping[str, Any]) -> None:
-        """Merge ``payload`` into what the next join (or rejoin) sends, over our own keys."""
+        """Merge ``payload`` into what the next join (or rejoin) sends, over our own keys.
+
+        Raises ``ValueError`` or ``TypeError`` for what no join could carry.
+        """
+        extra = {**self._machine.join_payload_extra, **payload}
+        if self._core.snapshots and is_too_large(dumps(extra)):
+            raise ValueError(f"a join is at most {MAX_FRAME:,} bytes")
         self._machine.join_payload_extra.update(payload)
 
     # -- presence ------------------------------------------------------------------------
