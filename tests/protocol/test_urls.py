@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.urls import Endpoint, path_segment, encode_component, realtime_endpoint, redact
+from supabase_rt.protocol.urls import (
+    Endpoint,
+    encode_component,
+    path_segment,
+    realtime_endpoint,
+    redact,
+)
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
 
