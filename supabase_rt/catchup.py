@@ -12,7 +12,6 @@ import contextlib
 import functools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -69,7 +68,7 @@ class CatchingUp(Registration):
         super().__init__(handler, reports, **options)
         self.direct: Callable[[Any], Any] | None = None
         # Always by the worker: a plain function too is recorded before the next one is called.
-        self._queue = deque()
+        self._open_queue()
         assert self._maxsize is not None
         self._backfill = backfill
         self._read = read
@@ -77,7 +76,7 @@ class CatchingUp(Registration):
         self._event = event.upper()
         self._tell = reports
         self._memory = Memory(backfill.store, name)
-        self._machine = Backfiller(backfill.ledger(), self._maxsize)
+        self._machine = Backfiller(backfill.ledger(), self._maxsize, self._maxbytes)
         self._is_over = False
         self._has_failed = self._is_released = self._is_followed = False
         self._feed = handler if isinstance(handler, Feed) else None
@@ -99,6 +98,10 @@ class CatchingUp(Registration):
     @property
     def waiting(self) -> int:
         return len(self._machine)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._machine.waiting_bytes
 
     @property
     def keeps_queue(self) -> bool:
@@ -152,7 +155,8 @@ class CatchingUp(Registration):
 
     def _enqueue(self, args: tuple[Any, ...]) -> None:
         change: PostgresChange = args[0]
-        if not self._machine.take(change, self._mark(change), time.time()):
+        size = self.stopwatch.size
+        if not self._machine.take(change, self._mark(change), time.time(), size):
             self._drops.add()
             if self._overflow == "close":
                 self._end_overflowing()
