@@ -292,7 +292,12 @@ class RealtimeChannel(Sugar):
                 raise registration.not_primed.with_traceback(None)
             if not registration.is_primed:
                 left = until - connection.now()
-                await self._within(left, registration.primed, "to read where its backfill begins")
+                try:
+                    await self._within(
+                        left, registration.primed, "to read where its backfill begins"
+                    )
+                except TimedOut as exc:
+                    raise exc from (registration.trouble or exc.__cause__)
 
     def _is_ready(self) -> bool:
         if self.state is not JOINED:

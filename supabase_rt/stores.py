@@ -58,6 +58,9 @@ class SqliteStore:
     the log says. Close it with ``close()``, or leave that to the end of the program.
     """
 
+    patience: Final = TIMEOUT + 5.0
+    """Seconds after which it is certain that a call does not end by itself."""
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
         self._lock = threading.Lock()
