@@ -76,7 +76,10 @@ class _Call(Generic[T]):
             if inspect.isawaitable(result):
                 result = await result
         except asyncio.CancelledError:
-            self._end(None, concurrent.futures.CancelledError())
+            # By nobody who waits, then: by the end of the loop.
+            task = asyncio.current_task()
+            of_loop = not self._is_cancelled and task is not None and task.cancelling() > 0
+            self._end(None, _ended() if of_loop else concurrent.futures.CancelledError())
             raise
         except BaseException as exc:
             # Meant for who called, sys.exit() too: the loop is everybody's.
@@ -91,7 +94,7 @@ class _Call(Generic[T]):
     def cancel(self) -> None:
         """Have it end; nobody waits for that."""
         self._is_cancelled = True
-        with contextlib.suppress(RuntimeError):  # the loop is over
+        with contextlib.suppress(RuntimeError, InvalidState):  # the loop is over
             self._background.do(self._cancel)
 
     def _cancel(self) -> None:
