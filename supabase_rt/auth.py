@@ -3,6 +3,8 @@
 The callback is awaited before every connect and every rejoin. It is asked once at a time, for at
 most ``timeout`` seconds, and whatever it does (raise, hang, return nonsense) the last token that
 worked stays in use: a token service that is down must not take the socket with it.
+
+A callback may call the client. ``set_auth()`` within it asks nobody: it would ask for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from .errors import AuthError
@@ -23,6 +26,25 @@ from .protocol.tokens import check_token
 __all__ = ["TokenSource", "TokenUser"]
 
 log: Final = logging.getLogger("supabase_rt.auth")
+
+
+GRACE: Final = 0.5
+"""Seconds that a callback gets to end when it is cancelled; one that does not is left behind."""
+
+
+class _Asking:
+    """One call of a callback, as everything that it calls knows it."""
+
+    __slots__ = ("is_over", "source", "within")
+
+    def __init__(self, source: TokenSource, within: _Asking | None) -> None:
+        self.source = source
+        self.within = within
+        """The callback of another client may be what asks."""
+        self.is_over = False
+
+
+_asking: ContextVar[_Asking | None] = ContextVar("supabase_rt_asking", default=None)
 
 
 class TokenSource:
@@ -50,6 +72,16 @@ class TokenSource:
         self._generation += 1
         self._use(token)
 
+    @property
+    def is_asked_here(self) -> bool:
+        """Whether whoever runs now was called by the callback, which has not answered yet."""
+        asking = _asking.get()
+        while asking is not None:
+            if asking.source is self and not asking.is_over:
+                return True
+            asking = asking.within
+        return False
+
     def refresh(self, *, anew: bool = False) -> asyncio.Task[None] | None:
         """Ask the callback, or join the asking under way. ``anew`` makes a new asking of it.
 
@@ -75,31 +107,59 @@ class TokenSource:
             await asyncio.wait(newer)
 
     async def _ask(self, callback: Callable[[], Any], generation: int) -> None:
+        asking = _Asking(self, _asking.get())
+        # In the context of this task, which is its own.
+        _asking.set(asking)
         try:
-            async with asyncio.timeout(self._timeout):
-                found = callback()
-                token = await found if inspect.isawaitable(found) else found
-        except TimeoutError:
-            problem = f"the access_token callback did not return within {self._timeout:g} s"
+            problem = await self._answer(callback, generation)
+            if problem:
+                error = AuthError(
+                    problem,
+                    code="TokenCallbackFailed",
+                    retryable=True,
+                    hint="the last token stays in use; make the callback return a token",
+                )
+                log.error("%s", problem, extra=facts(error))
+                # Within the asking: a listener that asks again at once would do so for ever.
+                self._report(error)
+        finally:
+            asking.is_over = True
+
+    async def _answer(self, callback: Callable[[], Any], generation: int) -> str:
+        """Use what the callback returns; returns what is wrong with it."""
+        task = asyncio.current_task()
+        try:
+            found = callback()
+            token = await self._within_time(found) if inspect.isawaitable(found) else found
+        except TimeoutError as exc:
+            if isinstance(exc, _TooLong):
+                return f"the access_token callback did not return within {self._timeout:g} s"
+            return _raised(exc)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            problem = "the access_token callback was cancelled"
-        except Exception as exc:
-            log.exception("Error fetching access token from callback", extra=facts(exc))
-            problem = f"the access_token callback raised {type(exc).__name__}"
-        else:
-            problem = self._take(token, generation)
-        if problem:
-            error = AuthError(
-                problem,
-                code="TokenCallbackFailed",
-                retryable=True,
-                hint="the last token stays in use; make the callback return a token",
-            )
-            log.error("%s", problem, extra=facts(error))
-            self._report(error)
+            return "the access_token callback was cancelled"
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            if isinstance(exc, GeneratorExit) and not _is_current(task):
+                # Collected, with the loop it ran in.
+                raise
+            return _raised(exc)
+        return self._take(token, generation)
+
+    async def _within_time(self, answer: Awaitable[Any]) -> Any:
+        """The answer, however the callback behaves: one that swallows its cancellation too."""
+        task = asyncio.ensure_future(answer)
+        try:
+            await asyncio.wait([task], timeout=self._timeout)
+            if not task.done():
+                raise _TooLong
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=GRACE)
 
     def _take(self, token: Any, generation: int) -> str:
         if generation != self._generation:
@@ -129,6 +189,22 @@ class TokenSource:
         self._flights.clear()
 
 
+class _TooLong(TimeoutError):
+    """The callback took longer than it may."""
+
+
+def _raised(error: BaseException) -> str:
+    log.error("Error fetching access token from callback", exc_info=error, extra=facts(error))
+    return f"the access_token callback raised {type(error).__name__}"
+
+
+def _is_current(task: asyncio.Task[Any] | None) -> bool:
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
+
+
 class TokenUser(LoopBound):
     """The half of the connection that keeps its session in tokens."""
 
@@ -156,12 +232,15 @@ class TokenUser(LoopBound):
             self.flush()
 
     def set_auth(self, token: str | None) -> Outcome[None]:
-        """Use ``token``, or ask the callback for one. A token is in use when this returns."""
+        """Use ``token``, or ask the callback for one. A token is in use when this returns.
+
+        Called by the callback itself without a token it asks nobody: what that returns counts.
+        """
         self.enter_loop()
         if token is not None and token != "":
             self.tokens.set(token)
             return Outcome.of(None)
-        if self.tokens.callback is None:
+        if self.tokens.callback is None or self.tokens.is_asked_here:
             return Outcome.of(None)
         self.enter_loop(required="set_auth")
         outcome: Outcome[None] = Outcome()

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -64,20 +63,21 @@ class CatchingUp(Registration):
         page: BackfillPage,
         event: str,
         name: str,
+        timeout: float,
         **options: Any,
     ) -> None:
         super().__init__(handler, reports, **options)
         self.direct: Callable[[Any], Any] | None = None
         # Always by the worker: a plain function too is recorded before the next one is called.
-        self._queue = deque()
+        self._open_queue()
         assert self._maxsize is not None
         self._backfill = backfill
         self._read = read
         self._page = page
         self._event = event.upper()
         self._tell = reports
-        self._memory = Memory(backfill.store, name)
-        self._machine = Backfiller(backfill.ledger(), self._maxsize)
+        self._memory = Memory(backfill.store, name, timeout)
+        self._machine = Backfiller(backfill.ledger(), self._maxsize, self._maxbytes)
         self._is_over = False
         self._has_failed = self._is_released = self._is_followed = False
         self._feed = handler if isinstance(handler, Feed) else None
@@ -86,6 +86,8 @@ class CatchingUp(Registration):
         self._missed_since: float | None = None
         self.primed: Waiting = Waiting()
         self._not_primed: BaseException | None = None
+        self.trouble: Exception | None = None
+        """What kept it last from going on: its store, or the table."""
 
     @property
     def store_name(self) -> str:
@@ -99,6 +101,10 @@ class CatchingUp(Registration):
     @property
     def waiting(self) -> int:
         return len(self._machine)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._machine.waiting_bytes
 
     @property
     def keeps_queue(self) -> bool:
@@ -152,7 +158,8 @@ class CatchingUp(Registration):
 
     def _enqueue(self, args: tuple[Any, ...]) -> None:
         change: PostgresChange = args[0]
-        if not self._machine.take(change, self._mark(change), time.time()):
+        size = self.stopwatch.size
+        if not self._machine.take(change, self._mark(change), time.time(), size):
             self._drops.add()
             if self._overflow == "close":
                 self._end_overflowing()
@@ -264,6 +271,7 @@ class CatchingUp(Registration):
 
     async def _fetched(self, rows: Any) -> None:
         self._failures = 0
+        self.trouble = None
         was_reading, was_primed = self._machine.is_reading, self.is_primed
         try:
             notes = self._machine.fetched(rows, time.time())
@@ -289,6 +297,7 @@ class CatchingUp(Registration):
 
     async def _read_failed(self, error: Exception) -> None:
         self._failures += 1
+        self.trouble = error
         self._tell.error(error, None, self.handler)
         is_final = isinstance(error, RealtimeError) and not error.retryable
         if is_final:
@@ -330,8 +339,10 @@ class CatchingUp(Registration):
         await self._wait_for_predecessor()
         while not (self._stopping or self._ended):
             try:
-                await self._memory.load(self._machine.ledger)
+                if not await self._interruptible(self._memory.load(self._machine.ledger), "load"):
+                    continue
             except Exception as exc:
+                self.trouble = exc
                 self._tell.error(exc, None, self.handler)
                 if isinstance(exc, RealtimeError) and not exc.retryable:
                     words = "%s: cannot load what was handled before, going on without: %s (%s)"
@@ -345,6 +356,7 @@ class CatchingUp(Registration):
                 await self._pause_at_least(min(LONGEST_PAUSE, FIRST_PAUSE * self._failures))
             else:
                 self._failures = 0
+                self.trouble = None
                 if self.is_primed:
                     # Missed since the last life, not since this one began.
                     self._missed_since = self._machine.ledger.heard_until
@@ -360,16 +372,20 @@ class CatchingUp(Registration):
                 return False
             return other._memory.shares_notes(self._memory)
 
-        # A task of its own, as for reading.
-        task = asyncio.get_running_loop().create_task(
-            self._tell.wait_for(fits), name=f"supabase_rt:backfill:{self._page.table}"
-        )
-        self._reading = task
+        await self._interruptible(self._tell.wait_for(fits), "wait")
+
+    async def _interruptible(self, work: Coroutine[Any, Any, None], what: str) -> bool:
+        """Do ``work`` in a task of its own, as for reading; False where it was cancelled."""
+        name = f"supabase_rt:backfill:{what}:{self._page.table}"
+        task = self._reading = asyncio.get_running_loop().create_task(work, name=name)
         try:
             await asyncio.wait([task])
         finally:
-            task.cancel()
             self._reading = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        return not task.cancelled() and task.result() is None
 
     async def _save(self, notes: Notes) -> None:
         try:
@@ -428,6 +444,7 @@ def catching_up(
         page=page,
         event=event,
         name=_free(backfill.name or default, taken),
+        timeout=core.timeout,
         source=topic,
         **options,
     )

@@ -24,7 +24,9 @@ from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.events import StatusChanged
 from .protocol.joins import JOIN_RATE
+from .protocol.messages import dumps
 from .protocol.names import no_attribute
+from .protocol.serializer import MAX_FRAME, is_too_large
 from .protocol.transitions import CLOSED, JOINED
 from .registration import Registration
 from .sugar import Sugar
@@ -290,7 +292,12 @@ class RealtimeChannel(Sugar):
                 raise registration.not_primed.with_traceback(None)
             if not registration.is_primed:
                 left = until - connection.now()
-                await self._within(left, registration.primed, "to read where its backfill begins")
+                try:
+                    await self._within(
+                        left, registration.primed, "to read where its backfill begins"
+                    )
+                except TimedOut as exc:
+                    raise exc from (registration.trouble or exc.__cause__)
 
     def _is_ready(self) -> bool:
         if self.state is not JOINED:
@@ -325,7 +332,13 @@ class RealtimeChannel(Sugar):
         connection.flush()
 
     def update_join_payload(self, payload: Mapping[str, Any]) -> None:
-        """Merge ``payload`` into what the next join (or rejoin) sends, over our own keys."""
+        """Merge ``payload`` into what the next join (or rejoin) sends, over our own keys.
+
+        Raises ``ValueError`` or ``TypeError`` for what no join could carry.
+        """
+        extra = {**self._machine.join_payload_extra, **payload}
+        if self._core.snapshots and is_too_large(dumps(extra)):
+            raise ValueError(f"a join is at most {MAX_FRAME:,} bytes")
         self._machine.join_payload_extra.update(payload)
 
     # -- presence ------------------------------------------------------------------------

@@ -35,7 +35,12 @@ from .protocol.config import ChannelConfig, check_seconds
 from .protocol.context import Context
 from .protocol.messages import TOPIC_PREFIX, dumps
 from .protocol.names import no_attribute
-from .protocol.serializer import message_from_object
+from .protocol.serializer import (
+    MAX_FRAME,
+    encode_client,
+    is_too_large,
+    message_from_object,
+)
 from .protocol.session import Session
 from .protocol.urls import Endpoint, redact
 from .rest import Rest
@@ -443,7 +448,10 @@ class RealtimeClient(Hooks):
             found = message_from_object({"payload": {}, **message})
         except RealtimeError as exc:
             raise ValueError(str(exc)) from None
-        dumps(found.payload)
+        if not self._core.snapshots:
+            dumps(found.payload)
+        elif is_too_large(encode_client(self._vsn, found)):
+            raise ValueError(f"a message is at most {MAX_FRAME:,} bytes with its names")
         connection = self._core.connection
         connection.enter_loop(required="push")
         self._core.session.push_raw(found)

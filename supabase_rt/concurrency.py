@@ -58,6 +58,10 @@ class Concurrent(Registration):
     def waiting(self) -> int:
         return len(self._lanes)
 
+    @property
+    def waiting_bytes(self) -> int:
+        return self._lanes.bytes
+
     # -- on the reader's stack -----------------------------------------------------------
 
     def _enqueue(self, args: tuple[Any, ...]) -> None:
@@ -71,10 +75,10 @@ class Concurrent(Registration):
         except BaseException as exc:
             self.failed(exc, event)
             return
-        full = self._maxsize is not None and len(self._lanes) >= self._maxsize
-        if full and not self._makes_room():
+        size = self.stopwatch.size
+        if self._is_full(size) and not self._makes_room(size):
             return
-        self._lanes.append(key, args)
+        self._lanes.append(key, args, size)
         self._wake()
 
     def _drop_oldest(self) -> None:

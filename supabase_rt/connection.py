@@ -24,7 +24,7 @@ import aiohttp
 
 from .auth import TokenSource, TokenUser
 from .enums import ConnectionState
-from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
+from .errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError, SendError
 from .helpers import Helpers
 from .http import HttpOwner
 from .link import Codec, Link, Traffic, after_newest, disconnected, settle
@@ -36,6 +36,7 @@ from .protocol.messages import Message
 from .protocol.session import Session
 from .reader import Listeners, Reader
 from .transport import Transport, TransportOptions
+from .wire import frame_of, refusal
 
 __all__ = ["Connection"]
 
@@ -391,15 +392,15 @@ class Connection(TokenUser):
         if link is None or link.transport is None:
             settle(outcome, "error")
             return
-        try:
-            data = self.codec.encode(message)
-        except Exception:
-            # The user's payload was tried at the call; what fails here is a custom encoder.
-            known = facts(topic=message.topic, event=message.event)
-            log.exception("cannot encode a %s frame", message.event, extra=known)
-            settle(outcome, "error")
+        frame = frame_of(self.codec, message)
+        if frame is not None and not isinstance(frame, SendError):
+            link.put(frame, outcome)
             return
-        link.put(data, outcome)
+        settle(outcome, "error")
+        if frame is not None and self.loop is not None:
+            self.report(frame)
+            self.session.receive(refusal(message, frame), self.now())
+            self.loop.call_soon(self.flush)
 
     def _writer_failed(self, link: Link) -> None:
         if link is self._link:

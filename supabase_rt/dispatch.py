@@ -42,6 +42,9 @@ CLIENT_EVENTS: dict[str, int] = {
 }
 """The client's own events and how many arguments each carries."""
 
+CLIENT_EVENTS_KEPT: Final = 10_000
+"""How many of the client's events may wait for one listener: a server may cause any number."""
+
 _SOURCE = "client event "
 ERROR_SOURCE = f"{_SOURCE}error"
 
@@ -228,7 +231,9 @@ class Dispatch(Workers):
         self.tally.dropped_events += count
         words = "dropped %d events of %s: the handler is too slow"
         handlers_log.warning(words, count, source, extra=facts(topic=source, count=count))
-        self.client_event("gap", source, since, until, "overflow")
+        if not source.startswith(_SOURCE):
+            # Else a slow listener of ``gap`` would make events for itself without end.
+            self.client_event("gap", source, since, until, "overflow")
 
     def unheard(self, error: BaseException) -> None:
         """A call failed and nobody awaits it."""
@@ -260,7 +265,7 @@ class Dispatch(Workers):
             self,
             source=_SOURCE + name,
             limit=limit,
-            maxsize=None,
+            maxsize=CLIENT_EVENTS_KEPT,
             once=once,
             on_end=lambda ended: self.emitter.detach(name, ended),
         )

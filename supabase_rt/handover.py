@@ -47,7 +47,7 @@ class HandOver(Stream[P]):
         if self._done is None or self._done.done():
             return
         is_taken = not self._waiting
-        self._waiting.clear()
+        self._forget()
         _settle(self._done, is_taken)
 
     def _release(self) -> None:

@@ -16,7 +16,7 @@ from .handover import Feed, HandOver
 from .listening import AnyPresence, Broadcasts, Changes, Filter, Listening, Presences, Systems
 from .loopbound import LoopBound
 from .outcome import Outcome
-from .protocol.config import check_filter, check_listen_type, check_seconds
+from .protocol.config import MAXBYTES, check_filter, check_listen_type, check_seconds
 from .protocol.payloads import (
     Broadcast,
     PostgresChange,
@@ -55,6 +55,7 @@ class Iterating(Listening):
         *,
         model: builtins.type[Row],
         backfill: Backfill | None = ...,
+        maxbytes: int = ...,
     ) -> Stream[PostgresChange[Row]]: ...
 
     @overload
@@ -66,36 +67,67 @@ class Iterating(Listening):
         *,
         types: TypesMode | None = ...,
         backfill: Backfill | None = ...,
+        maxbytes: int = ...,
     ) -> Stream[PostgresChange[dict[str, Any]]]: ...
 
     @overload
     def stream(
-        self, type: Broadcasts, filter: BroadcastFilter | Filter, maxsize: int = ...
+        self,
+        type: Broadcasts,
+        filter: BroadcastFilter | Filter,
+        maxsize: int = ...,
+        *,
+        maxbytes: int = ...,
     ) -> Stream[Broadcast]: ...
 
     @overload
     def stream(
-        self, type: Presences, filter: PresenceSyncFilter, maxsize: int = ...
+        self,
+        type: Presences,
+        filter: PresenceSyncFilter,
+        maxsize: int = ...,
+        *,
+        maxbytes: int = ...,
     ) -> Stream[PresenceSync]: ...
 
     @overload
     def stream(
-        self, type: Presences, filter: PresenceJoinFilter, maxsize: int = ...
+        self,
+        type: Presences,
+        filter: PresenceJoinFilter,
+        maxsize: int = ...,
+        *,
+        maxbytes: int = ...,
     ) -> Stream[PresenceJoin]: ...
 
     @overload
     def stream(
-        self, type: Presences, filter: PresenceLeaveFilter, maxsize: int = ...
+        self,
+        type: Presences,
+        filter: PresenceLeaveFilter,
+        maxsize: int = ...,
+        *,
+        maxbytes: int = ...,
     ) -> Stream[PresenceLeave]: ...
 
     @overload
     def stream(
-        self, type: Presences, filter: PresenceFilter | Filter, maxsize: int = ...
+        self,
+        type: Presences,
+        filter: PresenceFilter | Filter,
+        maxsize: int = ...,
+        *,
+        maxbytes: int = ...,
     ) -> Stream[AnyPresence]: ...
 
     @overload
     def stream(
-        self, type: Systems, filter: SystemFilter | Filter | None, maxsize: int = ...
+        self,
+        type: Systems,
+        filter: SystemFilter | Filter | None,
+        maxsize: int = ...,
+        *,
+        maxbytes: int = ...,
     ) -> Stream[SystemMessage]: ...
 
     def stream(
@@ -107,28 +139,29 @@ class Iterating(Listening):
         types: str | None = None,
         model: builtins.type[Any] | None = None,
         backfill: Backfill | None = None,
+        maxbytes: int = MAXBYTES,
     ) -> Stream[Any]:
         """The same events as an async iterator, from this call on. See ``on``.
 
-        At most ``maxsize`` events wait; then the oldest goes, counted and told by ``gap``. Ends
-        when the channel is closed. Raises as ``on``, except that what is bound already may be
-        streamed while joined. With ``backfill`` an event counts as handled when the next one is
-        asked for or the loop is left.
+        At most ``maxsize`` events wait, of frames of ``maxbytes`` bytes in sum; then the oldest
+        goes, counted and told by ``gap``. Ends when the channel is closed. Raises as ``on``,
+        except that what is bound already may be streamed while joined. With ``backfill`` an event
+        counts as handled when the next one is asked for or the loop is left.
         """
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
-        self._check_options(maxsize, "drop_oldest", types)
+        self._check_options(maxsize, "drop_oldest", types, maxbytes)
         options: dict[str, Any] = {"types": self._reading(listen_type, types, model)}
         self._check_backfill(listen_type, checked, backfill)
         self._require_live()
         self._require_bound(listen_type, checked)
         found: Stream[Any]
         if backfill is None:
-            found = Stream(self._core.dispatch, self._machine.topic, maxsize)
+            found = Stream(self._core.dispatch, self._machine.topic, maxsize, maxbytes)
             registration = self._register(listen_type, checked, weak_handler(found), **options)
         else:
             found = HandOver(self._core.dispatch, self._machine.topic)
-            options |= {"backfill": backfill, "maxsize": maxsize}
+            options |= {"backfill": backfill, "maxsize": maxsize, "maxbytes": maxbytes}
             registration = self._register(listen_type, checked, Feed(found), **options)
         found._attach(registration, self._core.connection)
         self._streams.add(found)

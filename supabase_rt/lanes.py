@@ -19,28 +19,35 @@ class Lanes:
     first. Everything is done in constant time, however many wait.
     """
 
-    __slots__ = ("_in_use", "_keys", "_lanes", "_next", "_open")
+    __slots__ = ("_bytes", "_in_use", "_keys", "_lanes", "_next", "_open")
 
     def __init__(self) -> None:
-        self._lanes: dict[Hashable, deque[tuple[int, Item]]] = {}
+        self._lanes: dict[Hashable, deque[tuple[int, Item, int]]] = {}
         self._keys: OrderedDict[int, Hashable] = OrderedDict()
         """The key of each event that waits, by its number: the first is the oldest."""
         self._open: OrderedDict[Hashable, None] = OrderedDict()
         """Keys with events that wait for nothing but a worker."""
         self._in_use: set[Hashable] = set()
         self._next = 0
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """The sizes of all that waits."""
+        return self._bytes
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def append(self, key: Hashable, item: Item) -> None:
-        """One more event. Raises ``TypeError`` for a key that is not hashable."""
+    def append(self, key: Hashable, item: Item, size: int = 0) -> None:
+        """One more event, of so many bytes. Raises ``TypeError`` for a key that is not hashable."""
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = deque()
             if key not in self._in_use:
                 self._open[key] = None
-        lane.append((self._next, item))
+        lane.append((self._next, item, size))
+        self._bytes += size
         self._keys[self._next] = key
         self._next += 1
 
@@ -55,7 +62,7 @@ class Lanes:
             return None
         key, _ = self._open.popitem(last=False)
         self._in_use.add(key)
-        number, item = self._shorten(key)
+        number, item, _ = self._shorten(key)
         del self._keys[number]
         return key, item
 
@@ -74,10 +81,12 @@ class Lanes:
         """Forget all that waits."""
         for part in (self._lanes, self._keys, self._open):
             part.clear()
+        self._bytes = 0
 
-    def _shorten(self, key: Hashable) -> tuple[int, Item]:
+    def _shorten(self, key: Hashable) -> tuple[int, Item, int]:
         lane = self._lanes[key]
         first = lane.popleft()
+        self._bytes -= first[2]
         if not lane:
             del self._lanes[key]
             self._open.pop(key, None)

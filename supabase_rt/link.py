@@ -32,6 +32,9 @@ BURST = 64
 """Frames written one after the other before somebody else gets a turn of the loop: one who
 awaits every send in a long loop would else keep it from the reader and from the heartbeat."""
 
+MOST_WAITING = 64 * 2**20
+"""Bytes that may wait for a peer who does not take them, however few the frames are."""
+
 WRITTEN: Outcome[str] = Outcome.of("ok")
 """The result of every frame that nobody answers and that left at the call."""
 
@@ -92,6 +95,8 @@ class Link:
         self._max_outbound = max_outbound
         self._failed = failed
         self._queue: deque[tuple[str | bytes, Any]] = deque()
+        self._waiting = 0
+        """Bytes in the queue."""
         self._unfinished: Unfinished | None = None
         self._writer: asyncio.Task[None] | None = None
         self._is_over = False
@@ -150,6 +155,7 @@ class Link:
             settle(outcome, "error")
             return
         self._queue.append((data, outcome))
+        self._waiting += len(data)
         if self._unfinished is not None and self._writer is None:
             writer = asyncio.get_running_loop().create_task(
                 self._catch_up(), name="supabase_rt:writer"
@@ -172,7 +178,9 @@ class Link:
                     await self._unfinished.end()
                     self._unfinished = None
                 self._traffic.frames_out += 1
-                settle(queue.popleft()[1], "ok")
+                data, outcome = queue.popleft()
+                self._waiting -= len(data)
+                settle(outcome, "ok")
                 self._in_a_row += 1
                 if self._in_a_row >= BURST:
                     self._in_a_row = 0
@@ -198,7 +206,7 @@ class Link:
 
     def refuses(self) -> bool:
         """Whether so much waits that a frame of the user's is refused; counted, and logged once."""
-        if len(self._queue) < self._max_outbound:
+        if len(self._queue) < self._max_outbound and self._waiting < MOST_WAITING:
             return False
         self._traffic.frames_refused += 1
         if not self._has_warned:
@@ -206,8 +214,8 @@ class Link:
             log.error(
                 "%d frames wait to be written; further sends resolve 'error' until the "
                 "server takes them (await your sends to go at its pace)",
-                self._max_outbound,
-                extra=facts(count=self._max_outbound),
+                len(self._queue),
+                extra=facts(count=len(self._queue), size=self._waiting),
             )
         return True
 

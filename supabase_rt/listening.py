@@ -14,7 +14,7 @@ from .backfill import Backfill
 from .decorating import Decorator
 from .enums import ListenType
 from .errors import InvalidState
-from .protocol.config import check_filter, check_listen_type
+from .protocol.config import MAXBYTES, check_filter, check_listen_type
 from .protocol.payloads import (
     Broadcast,
     PostgresChange,
@@ -236,6 +236,7 @@ class Listening(Registry):
         backfill: Backfill | None = None,
         concurrency: int = 1,
         key: Callable[[Any], Hashable] | None = None,
+        maxbytes: int = MAXBYTES,
     ) -> Any:
         """Call ``handler`` for every event that fits; returns the channel for chaining.
 
@@ -258,6 +259,8 @@ class Listening(Registry):
             concurrency: how many events an ``async`` or ``thread`` handler is called for at
                 once. More than one gives up their order, but see ``key``.
             key: event to anything hashable: those of one key come in order, one at a time.
+            maxbytes: how large the frames of the events that wait may be in sum; ``overflow``
+                says what goes then.
 
         Raises:
             ValueError: an unknown type, event, key or option.
@@ -266,7 +269,7 @@ class Listening(Registry):
         """
         listen_type = check_listen_type(type)
         checked = check_filter(listen_type, filter)
-        self._check_options(maxsize, overflow, types)
+        self._check_options(maxsize, overflow, types, maxbytes)
         reading = self._reading(listen_type, types, model)
         self._check_backfill(listen_type, checked, backfill)
         self._check_concurrency(concurrency, key, backfill)
@@ -276,6 +279,7 @@ class Listening(Registry):
             checked,
             handler,
             maxsize=maxsize,
+            maxbytes=maxbytes,
             overflow=overflow,
             types=reading,
             thread=thread,

@@ -62,6 +62,12 @@ class LoopBound:
     def forget_loop(self) -> None:
         """Drop what belonged to a loop that is gone."""
 
+    def lose_loop(self) -> None:
+        """The loop ended under it, and not by a call of ours: what is used next is another one."""
+        if self.loop is not None:
+            self.forget_loop()
+            self.loop = None
+
     @property
     def is_loop_running(self) -> bool:
         """False where nothing can be awaited any more: what runs then is collected."""

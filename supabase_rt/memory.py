@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any, Final
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
 
-from .errors import RealtimeError
+from .errors import RealtimeError, TimedOut
 from .protocol.ledger import Ledger, Notes
 from .protocol.messages import plain
 from .stores import BackfillStore
 
 __all__ = ["Memory"]
+
+T = TypeVar("T")
+
+GRACE: Final = 0.5
+"""Seconds that a store gets to end when it is cancelled; one that does not is left behind."""
 
 COLUMNS: Final = "columns"
 """The note that keeps the types of the columns, for rows that are read after a restart."""
@@ -19,8 +26,10 @@ COLUMNS: Final = "columns"
 class Memory:
     """The notes of one registration in ``store``, under its ``name``; without a store nothing."""
 
-    def __init__(self, store: BackfillStore | None, name: str) -> None:
+    def __init__(self, store: BackfillStore | None, name: str, timeout: float) -> None:
         self.name = name
+        # Of some it is known that they take longer before they raise.
+        self._timeout = max(timeout, float(getattr(store, "patience", 0.0)))
         self.is_loaded: bool = store is None
         self._store = store
         self._unsaved = Notes({}, [])
@@ -48,10 +57,11 @@ class Memory:
     async def load(self, ledger: Ledger) -> None:
         """Give ``ledger`` what the store knows.
 
-        Raises what the store does, and a final ``RealtimeError`` for notes that do not fit.
+        Raises what the store does, ``TimedOut`` where it does nothing, and a final
+        ``RealtimeError`` for notes that do not fit.
         """
         assert self._store is not None
-        notes = dict(await self._store.load(self.name))
+        notes = dict(await self._in_time(self._store.load(self.name), "load"))
         try:
             columns = json.loads(notes.pop(COLUMNS, "null"))
             ledger.restore(notes)
@@ -82,8 +92,35 @@ class Memory:
             return
         # Cancelled, too: until it is recorded a restart would bring the event again.
         self._unsaved = Notes(put, remove)
-        await self._store.save(self.name, put, remove)
+        await self._in_time(self._store.save(self.name, put, remove), "save")
         self._unsaved = Notes({}, [])
+
+    async def _in_time(self, work: Awaitable[T], call: str) -> T:
+        """What the store returns, if it does so in time; also of one that will not be cancelled."""
+        task = asyncio.ensure_future(work)
+        if isinstance(task, asyncio.Task):
+            task.set_name(f"supabase_rt:store:{call}")
+        try:
+            await asyncio.wait([task], timeout=self._timeout)
+            if not task.done():
+                raise TimedOut(
+                    f"the store did not {call} the notes of {self.name!r} "
+                    f"within {self._timeout:g} s",
+                    code="StoreTimedOut",
+                    hint="see to what the store waits for; the client tries again by itself",
+                )
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=GRACE)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, Exception):
+            raise error
+        # Let through, it would end the worker, as if that had been meant.
+        text = f"the store raised {type(error).__name__}"
+        raise RealtimeError(text, code="StoreFailed", retryable=True)
 
     def _note_columns(self, put: dict[str, str]) -> None:
         seen, self._seen = self._seen, None

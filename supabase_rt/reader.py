@@ -115,6 +115,7 @@ class Reader:
     def on_text(self, data: bytes) -> None:
         """A text frame arrived."""
         self._traffic.frames_in += 1
+        self._stopwatch.size = len(data)
         if not self._in_batch:
             self._begin_batch()
         if self._is_plain and (data.isascii() or is_utf8(data)):
@@ -200,6 +201,7 @@ class Reader:
     def on_binary(self, data: bytes) -> None:
         """A binary frame arrived."""
         self._traffic.frames_in += 1
+        self._stopwatch.size = len(data)
         if not self._in_batch:
             self._begin_batch()
         if self._is_plain and len(data) >= 5:

@@ -19,6 +19,7 @@ from .calling import accepted_arguments, handler_name, is_coroutine_function
 from .errors import RealtimeError
 from .logs import facts
 from .loopbound import wake
+from .protocol.config import MAXBYTES
 from .protocol.messages import TOPIC_PREFIX
 from .stopwatch import Stopwatch
 
@@ -88,9 +89,11 @@ class Registration:
     """A handler with the promise of order; called with the arguments of each event."""
 
     __slots__ = (
+        "_bytes",
         "_call",
         "_drops",
         "_ended",
+        "_maxbytes",
         "_maxsize",
         "_middleware",
         "_on_end",
@@ -99,6 +102,7 @@ class Registration:
         "_passes",
         "_queue",
         "_reports",
+        "_sizes",
         "_stopping",
         "_thread",
         "_wakeup",
@@ -119,6 +123,7 @@ class Registration:
         source: str,
         limit: int = 1,
         maxsize: int | None = 1000,
+        maxbytes: int = MAXBYTES,
         overflow: str = "drop_oldest",
         thread: bool = False,
         types: Any = "js",
@@ -133,12 +138,16 @@ class Registration:
         self._reports = reports
         self.stopwatch: Stopwatch = reports.stopwatch
         self._maxsize = maxsize
+        self._maxbytes = maxbytes
         self._overflow = overflow
         self._thread = thread
         self._on_end = on_end
         self._once = once
         self._ended = False
         self._queue: deque[Any] | None = None
+        self._sizes: deque[int] | None = None
+        """Of each event of the queue: a parallel queue costs less than pairs in one."""
+        self._bytes = 0
         self._worker: asyncio.Task[None] | None = None
         self._wakeup: asyncio.Future[None] | None = None
         self._stopping = False
@@ -147,7 +156,7 @@ class Registration:
         """The handler, while it can be called with the payload and nothing else to be done."""
         self._middleware = middleware
         if thread or is_coroutine_function(handler):
-            self._queue = deque()
+            self._open_queue()
         self.rewrap()
 
     @property
@@ -165,6 +174,7 @@ class Registration:
         """How it was made, to make another one like it."""
         return {
             "maxsize": self._maxsize,
+            "maxbytes": self._maxbytes,
             "overflow": self._overflow,
             "thread": self._thread,
             "types": self.types,
@@ -191,7 +201,7 @@ class Registration:
             self._call, is_async = self._middleware.wrap(inner, self.handler, self.source)
             self._passes = 1
             if is_async and self._queue is None:
-                self._queue = deque()
+                self._open_queue()
         can_be_direct = self._passes == 1 and not (self._once or self._ended)
         self.direct = self._call if self._queue is None and can_be_direct else None
 
@@ -204,6 +214,15 @@ class Registration:
     def waiting(self) -> int:
         """How many events wait for the handler."""
         return 0 if self._queue is None else len(self._queue)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How large the frames were of those that wait."""
+        return self._bytes
+
+    def _open_queue(self) -> None:
+        """Have events wait, because the handler is not called where they arrive."""
+        self._queue, self._sizes = deque(), deque()
 
     # -- on the reader's stack -----------------------------------------------------------
 
@@ -260,7 +279,7 @@ class Registration:
         """The handler returned something: nothing to us, unless it is a coroutine."""
         if inspect.iscoroutine(result):
             self.direct = None
-            self._queue = deque([result])
+            self._queue, self._sizes = deque([result]), deque([0])
             self._wake()
 
     def end(self) -> None:
@@ -273,34 +292,62 @@ class Registration:
                 self._on_end(self)
 
     def _enqueue(self, args: tuple[Any, ...]) -> None:
-        queue = self._queue
+        # ``_is_full``, written out for what costs most of all that is done for an event.
+        queue, sizes, size = self._queue, self._sizes, self.stopwatch.size
         assert queue is not None
-        if self._maxsize is not None and len(queue) >= self._maxsize and not self._makes_room():
+        assert sizes is not None
+        if (
+            queue
+            and (
+                self._bytes + size > self._maxbytes
+                or (self._maxsize is not None and len(queue) >= self._maxsize)
+            )
+            and not self._makes_room(size)
+        ):
             return
         queue.append(args)
+        sizes.append(size)
+        self._bytes += size
         self._wake()
 
-    def _makes_room(self) -> bool:
-        """Whether the next event may wait though as many wait as may; one is dropped."""
+    def _next_in_line(self) -> Any:
+        assert self._queue is not None
+        assert self._sizes is not None
+        self._bytes -= self._sizes.popleft()
+        return self._queue.popleft()
+
+    def _is_full(self, size: int) -> bool:
+        """Whether something has to go before one more event of this size may wait."""
+        waiting = self.waiting
+        if self._maxsize is not None and waiting >= self._maxsize:
+            return True
+        # A single one that is larger than all may be waits where nothing else does.
+        return waiting > 0 and self.waiting_bytes + size > self._maxbytes
+
+    def _makes_room(self, size: int) -> bool:
+        """Whether the next event may wait though as many wait as may; what goes is counted."""
+        if self._overflow == "drop_oldest":
+            while self._is_full(size):
+                self._drops.add()
+                self._drop_oldest()
+            return True
         self._drops.add()
         if self._overflow == "close":
             self._end_overflowing()
-        elif self._overflow == "drop_oldest":
-            self._drop_oldest()
-            return True
         return False
 
     def _drop_oldest(self) -> None:
-        assert self._queue is not None
-        dropped = self._queue.popleft()
+        dropped = self._next_in_line()
         if inspect.iscoroutine(dropped):
             dropped.close()
 
     def _end_overflowing(self) -> None:
+        behind = f"{self.waiting} events behind ({self.waiting_bytes:,} bytes)"
         error = RealtimeError(
-            f"{self.name} fell {self._maxsize} events behind and was ended",
+            f"{self.name} fell {behind} and was ended",
             code="Overflow",
-            hint="make the handler faster, raise maxsize=, or choose overflow='drop_oldest'",
+            hint="make the handler faster, raise maxsize= or maxbytes=, or choose "
+            "overflow='drop_oldest'",
         )
         self.end()
         self._reports.handler_failed(error, None, self)
@@ -323,10 +370,12 @@ class Registration:
 
     async def work(self) -> None:
         """Handle what is queued, one at a time, until told to stop and nothing is left."""
-        queue = self._queue
+        queue, sizes = self._queue, self._sizes
         assert queue is not None
+        assert sizes is not None
         while True:
             while queue:
+                self._bytes -= sizes.popleft()
                 await self._handle(queue.popleft())
             if self._stopping or self._ended:
                 return
@@ -380,6 +429,9 @@ class Registration:
             if inspect.iscoroutine(item):
                 item.close()
         queue.clear()
+        if self._sizes is not None:
+            self._sizes.clear()
+        self._bytes = 0
         return count
 
 

@@ -19,6 +19,7 @@ from .outcome import Outcome
 from .protocol.bindings import Binding
 from .protocol.channel import ChannelMachine
 from .protocol.columns import check_mode
+from .protocol.config import MAXBYTES
 from .protocol.events import PresenceDelivered
 from .protocol.models import model_of
 from .protocol.transitions import JOINED, JOINING
@@ -52,9 +53,13 @@ class Registry:
     def _waits(self) -> weakref.WeakSet[Outcome[Any]]:
         return weakref.WeakSet()
 
-    def _check_options(self, maxsize: int, overflow: str, types: str | None) -> None:
+    def _check_options(
+        self, maxsize: int, overflow: str, types: str | None, maxbytes: int = MAXBYTES
+    ) -> None:
         if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:
             raise ValueError(f"maxsize is a number of events, 1 or more, not {maxsize!r}")
+        if isinstance(maxbytes, bool) or not isinstance(maxbytes, int) or maxbytes < 1:
+            raise ValueError(f"maxbytes is a number of bytes, 1 or more, not {maxbytes!r}")
         if overflow not in OVERFLOWS:
             raise ValueError(f"overflow is one of {', '.join(OVERFLOWS)}, not {overflow!r}")
         if types is not None:

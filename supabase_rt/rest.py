@@ -15,18 +15,19 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import msgspec
 import yarl
 
 from .errors import DecodeError, RealtimeError, SendError, TimedOut
 from .http import session_closed
 from .logs import facts
-from .protocol.messages import TOPIC_PREFIX, dumps, loads
+from .protocol.messages import TOPIC_PREFIX, UNREADABLE, dumps, loads
 from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
 from .protocol.serializer import is_binary
-from .protocol.urls import Endpoint
+from .protocol.urls import Endpoint, path_segment
 from .transport import TransportOptions
 
-__all__ = ["Rest"]
+__all__ = ["Rest", "holds_flags"]
 
 log: Final = logging.getLogger("supabase_rt.rest")
 
@@ -123,7 +124,7 @@ class Rest:
     async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
         """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
         headers = {"Accept-Profile": page.schema, "Accept": _JSON}
-        url = f"{url}/{quote(page.table, safe='')}?{_query(page)}"
+        url = f"{url}/{path_segment(page.table)}?{_query(page)}"
         try:
             status, _, text = await self._request("GET", url, _JSON, timeout, headers=headers)
         except TimeoutError:
@@ -177,7 +178,10 @@ class Rest:
         persist: Any,
         timeout: float,
     ) -> dict[str, bool]:
-        """Post one message to the endpoint of its event; raises ``SendError`` or ``TimedOut``."""
+        """Post one message to the endpoint of its event; raises ``SendError`` or ``TimedOut``.
+
+        A payload that ``holds_flags`` goes to the batch endpoint, which reads them outside of it.
+        """
         url = self.endpoint.broadcast_url(
             sub_topic, event, private, persist, params={**self.params, "vsn": self.vsn}
         )
@@ -185,6 +189,10 @@ class Rest:
             kind, body = _BYTES, bytes(payload)
         else:
             kind, body = _JSON, dumps(payload)
+            if holds_flags(body):
+                url = self._with_params(self.endpoint.http_url)
+                message = {"topic": sub_topic, "event": event, "payload": msgspec.Raw(body)}
+                body = dumps({"messages": [{**message, "private": private}]})
         try:
             status, reason, text = await self._request("POST", url, kind, timeout, body=body)
         except TimeoutError:
@@ -197,6 +205,30 @@ class Rest:
             error = _refusal(status, reason, text)
         # Outside the except blocks: aiohttp's exceptions quote the URL, key included.
         raise error
+
+
+class _Flags(msgspec.Struct):
+    """What the endpoint of an event reads from the body as well as from the query."""
+
+    private: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    persist: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_flags = msgspec.json.Decoder(_Flags)
+
+
+def holds_flags(body: bytes) -> bool:
+    """Whether a JSON payload has a top-level key that its endpoint takes for one of our flags.
+
+    The server puts the body over the query, so ``private`` in a payload would decide who reads
+    the message (protocol reference, section 7.7).
+    """
+    try:
+        found = _flags.decode(body)
+    except UNREADABLE:
+        other = loads(body)
+        return isinstance(other, dict) and not other.keys().isdisjoint(_Flags.__struct_fields__)
+    return found.private is not msgspec.UNSET or found.persist is not msgspec.UNSET
 
 
 def _unreachable(exc: Exception) -> SendError:

@@ -16,9 +16,10 @@ from .outcome import Outcome
 from .pacing import Pacer, Turn
 from .protocol.channel import ChannelMachine
 from .protocol.config import send_options
-from .protocol.messages import dumps, loads
+from .protocol.messages import Message, dumps, loads
 from .protocol.pushes import Push
-from .protocol.serializer import is_binary
+from .protocol.serializer import MAX_FRAME, encode_client, is_binary, is_too_large
+from .rest import holds_flags
 from .types import BroadcastMessage, PersistOptions, SendOptions
 
 __all__ = ["Sending"]
@@ -31,6 +32,10 @@ REST_WARNING = (
 )
 SURELY_SHORT = 63
 """Characters that no encoding makes more than the 255 bytes an event's name may have."""
+SURELY_FITS = MAX_FRAME - 2000
+"""Bytes of a payload that fit into a frame whatever the names around it."""
+LONG_REF = "9999999999"
+"""As long as any ref will be."""
 SENDABLE = ("broadcast", "presence", "postgres_changes")
 
 
@@ -101,6 +106,8 @@ class Sending:
         if type(event) is not str or len(event) > SURELY_SHORT or is_binary(payload):
             return None
         body = dumps(payload)
+        if len(body) > SURELY_FITS:
+            return None
         if not machine.config.ack:
             return link.cast(core.session.cast_now(machine, event, body))
         reply = Reply()
@@ -133,7 +140,28 @@ class Sending:
                 message["payload"] = self._snapshot(payload)
             if len(message) > 3:
                 dumps(message)
+        self._check_size(message)
         return message
+
+    def _check_size(self, message: dict[str, Any]) -> None:
+        """Raise ``ValueError`` for a message that would cost every channel its connection."""
+        payload = message.get("payload", b"")
+        known = isinstance(payload, bytes | msgspec.Raw) and isinstance(message.get("event"), str)
+        if known and len(message) <= 3 and len(memoryview(payload)) <= SURELY_FITS:
+            return
+        if not self._core.snapshots:
+            # The user's ``encode`` says how large it is, when the frame is made.
+            return
+        machine = self._machine
+        join_ref = machine.join_ref or LONG_REF
+        frame = encode_client(
+            self._core.vsn, Message(join_ref, LONG_REF, machine.topic, message["type"], message)
+        )
+        if is_too_large(frame):
+            raise ValueError(
+                f"a message is at most {MAX_FRAME:,} bytes with its names: at more the server "
+                "closes the socket, and every channel with it"
+            )
 
     def _check_binary(self, kind: Any) -> None:
         if kind != "broadcast":
@@ -303,7 +331,11 @@ class Sending:
         ``payload`` is any JSON value but None, or ``bytes``. The result is
         ``{"success": True}``; awaiting raises ``SendError`` (with the HTTP ``status`` and the
         server's words) or ``TimedOut``. Bad arguments raise ``ValueError`` or ``TypeError`` at
-        the call. Protocol reference, section 7.7.
+        the call.
+
+        A payload with a top-level key ``private`` or ``persist`` goes to the batch endpoint: that
+        of the event would take them for its own flags. There the server passes a private message
+        by in silence where the token may not write. Protocol reference, sections 7.6 and 7.7.
         """
         seconds, keep = send_options(opts, timeout, persist)
         if not isinstance(event, str) or not event:
@@ -312,7 +344,16 @@ class Sending:
             raise ValueError("Payload is required for httpSend()")
         if keep and not self._machine.config.private:
             raise ValueError("Realtime httpSend() cannot store a message on a public channel.")
-        body = bytes(payload) if is_binary(payload) else msgspec.Raw(dumps(payload))
+        body: Any
+        if is_binary(payload):
+            body = bytes(payload)
+        else:
+            body = msgspec.Raw(dumps(payload))
+            if keep and holds_flags(bytes(body)):
+                raise ValueError(
+                    "a payload with a top-level key 'private' or 'persist' cannot be stored over "
+                    "HTTP, where the server takes them for its own: use send() on a joined channel"
+                )
         self._core.connection.enter_loop(required="http_send")
         machine = self._machine
         work = self._core.rest.post_event(

@@ -18,10 +18,12 @@ class Stopwatch:
     did something else meanwhile, starts it anew.
     """
 
-    __slots__ = ("since",)
+    __slots__ = ("since", "size")
 
     def __init__(self) -> None:
         self.since: float = 0.0
+        self.size: int = 0
+        """Bytes of the frame that is told; queues are bounded by it."""
 
     def start(self) -> None:
         self.since = perf_counter()

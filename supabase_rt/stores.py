@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
+import stat
 import threading
 import time
 import weakref
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from .logs import facts
 
 if TYPE_CHECKING:
     import sqlite3
 
 __all__ = ["BackfillStore", "SqliteStore"]
+
+log: Final = logging.getLogger("supabase_rt.backfill")
+
+PRIVATE: Final = 0o600
+OTHERS: Final = 0o077
+"""The rights of all but the owner."""
+
+_making: Final = threading.Lock()
+"""Held while a file is made, so that no other store has it open by then."""
 
 TIMEOUT = 30.0
 """Seconds that somebody else may hold the file."""
@@ -40,8 +54,12 @@ class SqliteStore:
     """Notes in an SQLite file, written in worker threads; may serve any number of channels.
 
     What was saved survives the end of the process, also by a kill. ``path`` is created where it is
-    missing. Close it with ``close()``, or leave that to the end of the program.
+    missing, and only its owner may read it; a file that others may read is closed to them, which
+    the log says. Close it with ``close()``, or leave that to the end of the program.
     """
+
+    patience: Final = TIMEOUT + 5.0
+    """Seconds after which it is certain that a call does not end by itself."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -73,7 +91,9 @@ class SqliteStore:
         if self._connection is None:
             import sqlite3
 
-            found = sqlite3.connect(self._path, timeout=TIMEOUT, check_same_thread=False)
+            with _making:
+                _keep_private(self._path)
+                found = sqlite3.connect(self._path, timeout=TIMEOUT, check_same_thread=False)
             try:
                 _log_ahead(found)
                 found.execute("pragma synchronous = normal")
@@ -102,6 +122,37 @@ class SqliteStore:
                 " on conflict (name, note) do update set value = excluded.value",
                 [(name, note, value) for note, value in put.items()],
             )
+
+
+def _keep_private(path: str) -> None:
+    """Have nobody but the owner read the file, and the ones that SQLite puts beside it.
+
+    SQLite gives these the rights of the file itself, so it has to be right before it is opened.
+    """
+    if path in ("", ":memory:") or os.name != "posix":
+        return
+    # Where it cannot be made, SQLite says why. One that is there is never opened and closed
+    # here: that would take the locks of every other connection of this process from it.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        _close_to_others(path + suffix)
+
+
+def _close_to_others(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) or not mode & OTHERS:
+        return
+    try:
+        os.chmod(path, stat.S_IMODE(mode) & ~OTHERS)
+    except OSError as exc:
+        words = "%s is open to other users of this machine, and not ours to close to them"
+        log.warning(words, path, extra=facts(exc))
+    else:
+        log.warning("%s was open to other users of this machine; no longer", path, extra=facts())
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from .loopbound import LoopBound, wake
 from .outcome import Outcome
+from .protocol.config import MAXBYTES
 from .registration import Drops, Registration, Reports
 
 __all__ = ["Stream", "wait_for_event", "weak_handler"]
@@ -26,13 +27,20 @@ class Stream(Generic[P]):
     """An async iterator over the events of one filter; also an async context manager.
 
     Ends when the channel is closed; raises the error that ended the channel, if one did. At most
-    ``maxsize`` events wait; then the oldest is dropped, counted and told by a ``gap`` event.
+    ``maxsize`` events wait, of ``maxbytes`` bytes; then the oldest is dropped, counted and told
+    by a ``gap`` event.
     """
 
-    def __init__(self, reports: Reports, source: str, maxsize: int) -> None:
+    def __init__(
+        self, reports: Reports, source: str, maxsize: int, maxbytes: int = MAXBYTES
+    ) -> None:
         self._drops = Drops(reports, source)
+        self._stopwatch = reports.stopwatch
         self._maxsize = maxsize
+        self._maxbytes = maxbytes
         self._waiting: deque[P] = deque()
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
         self._wakeup: asyncio.Future[None] | None = None
         self._over = False
         self._error: BaseException | None = None
@@ -43,11 +51,26 @@ class Stream(Generic[P]):
         self._registration, self._owner = registration, owner
 
     def _take(self, payload: P) -> None:
-        if len(self._waiting) >= self._maxsize:
-            self._waiting.popleft()
+        size = self._stopwatch.size
+        while self._waiting and (
+            len(self._waiting) >= self._maxsize or self._bytes + size > self._maxbytes
+        ):
+            self._next_in_line()
             self._drops.add()
         self._waiting.append(payload)
+        self._sizes.append(size)
+        self._bytes += size
         self._wake()
+
+    def _next_in_line(self) -> P:
+        self._bytes -= self._sizes.popleft()
+        return self._waiting.popleft()
+
+    def _forget(self) -> None:
+        """What waits is not wanted any more."""
+        self._waiting.clear()
+        self._sizes.clear()
+        self._bytes = 0
 
     def _wake(self) -> None:
         wake(self._wakeup)
@@ -76,14 +99,14 @@ class Stream(Generic[P]):
                 await self._wakeup
             finally:
                 self._wakeup = None
-        return self._waiting.popleft()
+        return self._next_in_line()
 
     async def aclose(self) -> None:
         """Stop listening; what waits is dropped."""
         self._release()
 
     def _release(self) -> None:
-        self._waiting.clear()
+        self._forget()
         if self._registration is not None:
             self._registration.end()
         self._end(None)

@@ -192,6 +192,8 @@ class ListenOptions(OnceOptions, total=False):
     """How many events at once, for an ``async`` or ``thread`` handler; 1 by default."""
     key: Callable[[Any], Hashable] | None
     """The events of one key come in order, one at a time."""
+    maxbytes: int
+    """How large the frames of the events that wait may be in sum; 64 MiB by default."""
 
 
 # -- channel.send(args, opts) ------------------------------------------------------------

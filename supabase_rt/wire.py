@@ -6,23 +6,26 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from .errors import DecodeError
+from .errors import DecodeError, SendError
 from .link import Codec
 from .logs import facts
 from .protocol.messages import Message
 from .protocol.serializer import (
+    MAX_FRAME,
     decode_array,
     decode_server_binary,
     decode_text,
     encode_client,
+    is_too_large,
     message_from_object,
     message_to_object,
     payload_object,
 )
 
-__all__ = ["build_codec", "tell_logger"]
+__all__ = ["build_codec", "frame_of", "refusal", "tell_logger"]
 
 log: Final = logging.getLogger("supabase_rt")
+connection_log: Final = logging.getLogger("supabase_rt.connection")
 
 Function = Callable[[Any], Any]
 Logger = Callable[[str, str, Any], Any]
@@ -82,6 +85,33 @@ def _decoded(decode: Function, data: Any) -> Message:
     else:
         return message_from_object(found)
     raise DecodeError(f"decode= raised {problem}")
+
+
+def frame_of(codec: Codec, message: Message) -> str | bytes | SendError | None:
+    """Returns the frame of a message, an error where it is too large, or None; both are logged."""
+    try:
+        frame = codec.encode(message)
+    except Exception:
+        # The user's payload was tried at the call; what fails here is a custom encoder.
+        known = facts(topic=message.topic, event=message.event)
+        connection_log.exception("cannot encode a %s frame", message.event, extra=known)
+        return None
+    if not is_too_large(frame):
+        return frame
+    error = SendError(
+        f"a {message.event} frame of more than {MAX_FRAME:,} bytes was not sent",
+        code="FrameTooLarge",
+        hint="the server would close the socket over it, and every channel with it: send less",
+    )
+    known = facts(error, topic=message.topic, event=message.event)
+    connection_log.error("%s: %s (%s)", message.topic, error, error.hint, extra=known)
+    return error
+
+
+def refusal(message: Message, error: SendError) -> Message:
+    """The answer that a server would give instead of closing the socket."""
+    payload = {"status": "error", "response": {"reason": f"{error.code}: {error}"}}
+    return Message(message.join_ref, message.ref, message.topic, "phx_reply", payload)
 
 
 def tell_logger(logger: Logger, kind: str, message: str, data: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supabase_rt import AuthError
+from supabase_rt import AuthError, ConnectionFailed
 from supabase_rt.auth import TokenSource
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
@@ -439,3 +439,203 @@ async def test_a_client_that_is_closed_stops_asking(
     await client.disconnect()
     assert client.connection_state() == "closed"
     assert server.connections == 0
+
+
+# -- a callback that turns against its client ------------------------------------------------
+
+
+class Calling:
+    """A callback that calls its client before it answers."""
+
+    def __init__(self, call: Any, *, awaits: bool, plain: bool = False) -> None:
+        self.call = call
+        self.awaits = awaits
+        self.asked = 0
+        self.client: Any = None
+        self.token = ""
+        self.ended: Any = None
+        if plain:
+            self.ask: Any = self.ask_plainly
+
+    async def ask(self) -> str:
+        return self.ask_plainly() if not self.awaits else await self.ask_and_wait()
+
+    def ask_plainly(self) -> str:
+        self.asked += 1
+        self.call(self)
+        return self.token
+
+    async def ask_and_wait(self) -> str:
+        self.asked += 1
+        self.ended = await self.call(self)
+        return self.token
+
+
+def set_auth(calling: Calling) -> Any:
+    return calling.client.set_auth()
+
+
+@pytest.mark.parametrize("how", ["plain", "async", "awaited", "in a task"])
+async def test_a_callback_that_asks_for_itself_is_asked_once(
+    server: LocalRealtime, make_client: MakeClient, how: str
+) -> None:
+    """2,270 times in four seconds, or a loop that gives nobody else a turn."""
+
+    async def later(calling: Calling) -> None:
+        await asyncio.create_task(asyncio.wait_for(calling.client.set_auth(), 5))
+
+    call: Any = later if how == "in a task" else set_auth
+    calling = Calling(call, awaits=how in ("awaited", "in a task"), plain=how == "plain")
+    calling.token = server.token()
+    client = calling.client = make_client(access_token=calling.ask)
+    async with asyncio.timeout(3):
+        await client.channel("room").subscribe()
+        await turns(50)
+    assert calling.asked <= 2
+    assert tokens_of_joins(server) == [calling.token]
+    asked = calling.asked
+    await client.set_auth()
+    assert calling.asked == asked + 1
+
+
+async def test_two_clients_whose_callbacks_ask_each_other_come_to_an_end(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    one, two = Calling(set_auth, awaits=True), Calling(set_auth, awaits=True)
+    clients = [make_client(access_token=calling.ask) for calling in (one, two)]
+    two.client, one.client = clients
+    one.token = two.token = server.token()
+    async with asyncio.timeout(3):
+        await clients[0].channel("room").subscribe()
+    await turns(50)
+    assert one.asked + two.asked <= 6
+
+
+async def test_a_task_that_the_callback_left_behind_may_ask_later(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    token, asked, go = server.token(), 0, asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def renew() -> None:
+        await go.wait()
+        await client.set_auth()
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if not tasks:
+            tasks.append(asyncio.create_task(renew()))
+        return token
+
+    client = make_client(access_token=ask)
+    await client.channel("room").subscribe()
+    before = asked
+    go.set()
+    await tasks[0]
+    assert asked == before + 1
+
+
+async def test_a_token_that_the_callback_sets_itself_counts(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    other = server.token(role="authenticated")
+    calling = Calling(lambda found: found.client.set_auth(other), awaits=True)
+    calling.token = server.token()
+    client = calling.client = make_client(access_token=calling.ask)
+    async with asyncio.timeout(3):
+        await client.channel("room").subscribe()
+    assert client.access_token_value == other
+    assert calling.asked <= 2
+
+
+async def test_an_error_listener_that_asks_at_once_does_not_do_so_for_ever(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    asked = 0
+
+    def fail() -> str:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("no token today")
+
+    client = make_client(access_token=fail)
+    client.on("error", lambda: client.set_auth())
+    async with asyncio.timeout(3):
+        await client.channel("room").subscribe()
+    await turns(100)
+    assert asked <= 3
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("name", ["connect", "disconnect", "subscribe"])
+async def test_a_callback_may_call_what_waits_for_it(
+    server: LocalRealtime, make_client: MakeClient, name: str, awaits: bool
+) -> None:
+    """Awaited it takes its time, which is bounded, and what is told of that is documented."""
+
+    def call(calling: Calling) -> Any:
+        if name == "subscribe":
+            return calling.client.channel("other").subscribe()
+        return getattr(calling.client, name)()
+
+    calling = Calling(call, awaits=awaits)
+    calling.token = server.token()
+    client = calling.client = make_client(access_token=calling.ask, timeout=0.3)
+    events = ClientEvents(client)
+    async with asyncio.timeout(5):
+        connecting = client.connect()
+        if name == "disconnect":
+            with pytest.raises(ConnectionFailed):
+                await connecting
+            assert not client.is_connected()
+        else:
+            await connecting
+            assert client.is_connected()
+        await client.disconnect()
+    hung = awaits and name != "disconnect"
+    codes = [error.code for error in events.errors if isinstance(error, AuthError)]
+    assert codes == ["TokenCallbackFailed"] * hung
+
+
+async def test_a_callback_that_will_not_be_cancelled_is_left_behind(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    let_go = asyncio.Event()
+
+    async def stubborn() -> str:
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                pass
+        return ""
+
+    client = make_client(access_token=stubborn, timeout=0.1)
+    events = ClientEvents(client)
+    async with asyncio.timeout(5):
+        await client.connect()
+        assert client.is_connected()
+        await client.disconnect()
+    assert [error.code for error in events.errors if isinstance(error, AuthError)] == [
+        "TokenCallbackFailed"
+    ]
+    let_go.set()
+    await turns(20)
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError, StopAsyncIteration])
+async def test_whatever_a_callback_raises_the_last_token_stays(
+    server: LocalRealtime, make_client: MakeClient, kind: type[BaseException]
+) -> None:
+    async def broken() -> str:
+        raise kind
+
+    client = make_client(access_token=broken)
+    token = server.token()
+    await client.set_auth(token)
+    events = ClientEvents(client)
+    await client.channel("room").subscribe()
+    assert tokens_of_joins(server) == [token]
+    codes = {error.code for error in events.errors if isinstance(error, AuthError)}
+    assert codes == {"TokenCallbackFailed"}

@@ -21,6 +21,7 @@ from supabase_rt import (
     RealtimeClient,
     RealtimeError,
     SqliteStore,
+    TimedOut,
 )
 from supabase_rt.server import LocalRealtime
 
@@ -487,6 +488,96 @@ async def test_a_store_that_fails_is_told_of_and_gets_everything_later(
     await until(lambda: {"[1]", "[2]", "heard"} <= set(store.notes))
     assert seen.numbers == [1, 2]
     assert [str(error) for error in events.errors] == ["cannot load", "cannot save"]
+
+
+class Hanging(Unreliable):
+    """A store that does not answer, the first time or the first few."""
+
+    def __init__(self, *calls: str, how: str = "patient") -> None:
+        super().__init__()
+        self.failures = []
+        self.calls = list(calls)
+        self.how = how
+        self.released = asyncio.Event()
+
+    async def _hang(self, call: str) -> None:
+        if call not in self.calls:
+            return
+        self.calls.remove(call)
+        if self.how == "cancelled":
+            raise asyncio.CancelledError
+        if self.how == "closed":
+            raise GeneratorExit
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                if self.how == "patient":
+                    raise
+
+    async def load(self, name: str) -> dict[str, str]:
+        await self._hang("load")
+        return await super().load(name)
+
+    async def save(self, name: str, put: Any, remove: Any) -> None:
+        await self._hang("save")
+        await super().save(name, put, remove)
+
+
+@pytest.mark.parametrize("how", ["patient", "stubborn", "cancelled", "closed"])
+@pytest.mark.parametrize("call", ["load", "save"])
+async def test_a_store_that_hangs_is_told_of_and_asked_again(
+    messages: LocalRealtime, make_client: MakeClient, call: str, how: str
+) -> None:
+    client, seen, store = make_client(timeout=0.3), Seen(), Hanging(call, how=how)
+    events = ClientEvents(client)
+    backfill = Backfill("id", store=store)
+    channel = client.channel("room").on("postgres_changes", INSERTS, seen, backfill=backfill)
+    try:
+        await channel.subscribe()
+        await channel.ready(5)
+        write(messages, 1, 2)
+        await until(lambda: {"[1]", "[2]", "heard"} <= set(store.notes))
+    finally:
+        store.released.set()
+    assert seen.numbers == [1, 2]
+    (error,) = events.errors
+    assert isinstance(error, RealtimeError)
+    hung = how in ("patient", "stubborn")
+    assert (error.code, error.retryable) == ("StoreTimedOut" if hung else "StoreFailed", True)
+    assert hung == (f"did not {call} the notes" in str(error))
+
+
+async def test_ready_says_that_it_waits_for_the_store(
+    messages: LocalRealtime, make_client: MakeClient
+) -> None:
+    client, store = make_client(timeout=0.2), Hanging(*["load"] * 9)
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, Seen(), backfill=Backfill("id", store=store))
+    await channel.subscribe()
+    with pytest.raises(TimedOut) as caught:
+        await channel.ready(0.6)
+    assert isinstance(caught.value.__cause__, TimedOut)
+    assert caught.value.__cause__.code == "StoreTimedOut"
+
+
+@pytest.mark.parametrize("ending", ["disconnect", "unsubscribe", "off"])
+async def test_the_end_does_not_wait_for_a_store_that_hangs(
+    messages: LocalRealtime, make_client: MakeClient, ending: str
+) -> None:
+    client, store, seen = make_client(timeout=30.0), Hanging("load"), Seen()
+    channel = client.channel("room")
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store))
+    await channel.subscribe()
+    await until(lambda: "supabase_rt:store:load" in our_tasks())
+    async with asyncio.timeout(2):
+        if ending == "disconnect":
+            await client.disconnect()
+        elif ending == "unsubscribe":
+            await channel.unsubscribe()
+        else:
+            channel.off("postgres_changes", INSERTS, seen)
+        await until(lambda: not any("backfill" in name or "store" in name for name in our_tasks()))
 
 
 async def test_notes_of_another_cursor_are_said_once_and_left_as_they_are(

@@ -213,6 +213,75 @@ async def test_a_failure_that_nobody_awaits_is_told_once(caplog: pytest.LogCaptu
     assert caplog.text.count("a call that nobody awaits failed") == 1
 
 
+# -- names and payloads that would lead elsewhere ------------------------------------------
+
+
+@pytest.mark.parametrize("topic", [".", ".."])
+@pytest.mark.parametrize("event", [".", "..", "x"])
+async def test_dots_lead_to_no_other_address(
+    server: LocalRealtime, make_client: MakeClient, topic: str, event: str
+) -> None:
+    async with http_peer() as peer:
+        await channel_of(peer, topic).http_send(event, {})
+    escaped = topic.replace(".", "%2E"), event.replace(".", "%2E")
+    path = "/realtime/v1/api/broadcast/{}/events/{}".format(*escaped)
+    assert peer.requests[0]["path"] == path
+    got = Recorder()
+    channel = make_client().channel(topic).on("broadcast", {"event": event}, got)
+    await channel.subscribe()
+    await channel.http_send(event, {"n": 1})
+    await got.count(1)
+
+
+PUBLIC = {"config": {"private": False}}
+PRIVATE = {"config": {"private": True}}
+
+
+@pytest.mark.parametrize("mine", [PRIVATE, PUBLIC])
+@pytest.mark.parametrize("flag", [True, False, "true", None])
+async def test_a_payload_does_not_decide_who_reads_it(
+    server: LocalRealtime, make_client: MakeClient, mine: Any, flag: Any
+) -> None:
+    got: dict[bool, Recorder] = {True: Recorder(), False: Recorder()}
+    for private, recorder in got.items():
+        client = make_client(access_token=lambda: server.service_key)
+        channel = client.channel("room", {"config": {"private": private}})
+        await channel.on("broadcast", {"event": "*"}, recorder).subscribe()
+    sender = make_client(access_token=lambda: server.service_key)
+    await sender.set_auth()
+    channel = sender.channel("room", mine)
+    assert await channel.http_send("x", {"n": 1, "private": flag}) == {"success": True}
+    assert await channel.http_send("x", {"n": 2}) == {"success": True}
+    private = mine is PRIVATE
+    await got[private].count(2)
+    payloads = [dict(each.payload) for each in got[private].seen]
+    assert sorted(payload["n"] for payload in payloads) == [1, 2]
+    assert {"n": 1, "private": flag} in [
+        {key: payload[key] for key in ("n", "private") if key in payload} for payload in payloads
+    ]
+    assert got[not private].seen == []
+
+
+@pytest.mark.parametrize("key", ["private", "persist"])
+async def test_flags_in_a_payload_go_where_they_are_none(key: str) -> None:
+    async with http_peer() as peer:
+        await channel_of(peer).http_send("x", {key: False, "n": 1})
+        await channel_of(peer).http_send("x", {"deep": {key: False}})
+        await channel_of(peer).http_send("x", [key])
+    batch, *single = [request["path"].removeprefix("/realtime/v1") for request in peer.requests]
+    assert (batch, single) == ("/api/broadcast", ["/api/broadcast/room/events/x"] * 2)
+    message = {"topic": "room", "event": "x", "payload": {key: False, "n": 1}, "private": True}
+    assert json.loads(peer.requests[0]["body"]) == {"messages": [message]}
+
+
+@pytest.mark.parametrize("key", ["private", "persist"])
+async def test_what_the_batch_endpoint_cannot_store_is_refused_at_the_call(key: str) -> None:
+    async with http_peer() as peer:
+        with pytest.raises(ValueError, match="cannot be stored over HTTP"):
+            channel_of(peer).http_send("x", {key: 1}, persist=True)
+    assert peer.requests == []
+
+
 async def test_without_a_connection_no_session_stays_open(client: RealtimeClient) -> None:
     assert await client.channel("room").http_send("x", {}) == {"success": True}
     await turns()

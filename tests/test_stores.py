@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sqlite3
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +64,62 @@ async def test_a_folder_that_is_missing_is_an_error_at_the_first_use(tmp_path: P
     store = SqliteStore(tmp_path / "nowhere" / "notes.db")
     with pytest.raises(sqlite3.OperationalError):
         await store.load("a")
+
+
+def rights(path: Path) -> dict[str, int]:
+    return {
+        each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob(f"{path.name}*")
+    }
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_nobody_else_reads_the_file_nor_what_sqlite_puts_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "notes.db"
+    store = SqliteStore(path)
+    await store.save("a", {"x": "1"}, [])
+    assert rights(path) == {"notes.db": 0o600, "notes.db-wal": 0o600, "notes.db-shm": 0o600}
+    store.close()
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_a_file_that_others_could_read_is_closed_to_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that 0.1.0 made."""
+    path = tmp_path / "notes.db"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("pragma journal_mode = wal")
+        old.execute("create table other (x)")
+        assert set(rights(path).values()) == {0o644}
+        store = SqliteStore(path)
+        await store.save("a", {"x": "1"}, [])
+        assert set(rights(path).values()) == {0o600}
+    assert "was open to other users" in caplog.text
+    store.close()
+    caplog.clear()
+    assert await SqliteStore(path).load("a") == {"x": "1"}
+    assert caplog.text == ""
+
+
+async def test_a_store_in_memory_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore(":memory:")
+    await store.save("a", {"x": "1"}, [])
+    assert await store.load("a") == {"x": "1"}
+    assert os.listdir(tmp_path) == []
+    store.close()
 
 
 KILLED = """

@@ -256,6 +256,23 @@ async def test_what_waits_is_bounded_whoever_sends(make_client: MakeClient) -> N
         assert set(await asyncio.gather(*waiting)) == {"ok"}
 
 
+async def test_what_waits_is_bounded_in_bytes_however_few_frames_that_are(
+    make_client: MakeClient,
+) -> None:
+    async with slow_peer(make_client) as (peer, client, channel):
+        peer.reading.clear()
+        huge = "y" * (4 * 2**20)
+        sends = [channel.send(broadcast(n, huge)) for n in range(40)]
+        refused = [send for send in sends if send.done() and await send == "error"]
+        assert 20 <= len(refused) <= 24
+        assert client.health().refused_sends == len(refused)
+        peer.reading.set()
+        results = await asyncio.gather(*sends)
+        assert results.count("ok") == 40 - len(refused)
+        # What has left counts no longer.
+        assert await channel.send(broadcast(0, huge)) == "ok"
+
+
 async def test_cancelling_an_await_leaves_the_frame_on_its_way(make_client: MakeClient) -> None:
     async with slow_peer(make_client) as (peer, _, channel):
         peer.reading.clear()

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .config import MAXBYTES
 from .ledger import Ledger, Mark, Notes, Position, Window
 
 __all__ = ["Backfiller", "Fetch", "Handle", "Step"]
@@ -35,6 +36,8 @@ class Handle:
     mark: Mark | None
     at: float
     row: Mapping[str, Any] | None = None
+    size: int = 0
+    """Bytes of the frame that it came in."""
     is_over: bool = field(default=False, init=False)
     """Handled out of turn, or not to be handled any more."""
 
@@ -52,12 +55,15 @@ Step = Handle | Fetch | None
 class Backfiller:
     """The queue of one registration and the reading between. Never calls out."""
 
-    def __init__(self, ledger: Ledger, maxsize: int) -> None:
+    def __init__(self, ledger: Ledger, maxsize: int, maxbytes: int = MAXBYTES) -> None:
         self.ledger = ledger
         self._maxsize = maxsize
+        self._maxbytes = maxbytes
         self._queue: deque[Handle] = deque()
         self._waiting = 0
         """How many of the queue are still to be handled."""
+        self._bytes = 0
+        """How large the frames of these were."""
         self._ahead: list[tuple[Position, int, Handle]] = []
         """A heap of those that the reading under way may pass, by their place."""
         self._count = 0
@@ -84,6 +90,11 @@ class Backfiller:
         return self._waiting
 
     @property
+    def waiting_bytes(self) -> int:
+        """How large the frames were of those that are still to be handled."""
+        return self._bytes
+
+    @property
     def is_reading(self) -> bool:
         """Whether rows are being read that were missed."""
         return self._is_reading
@@ -95,26 +106,38 @@ class Backfiller:
 
     # -- what happens --------------------------------------------------------------------
 
-    def take(self, payload: Any, mark: Mark | None, at: float) -> bool:
+    def take(self, payload: Any, mark: Mark | None, at: float, size: int = 0) -> bool:
         """A change came live; ``mark`` where reading could bring it too. False if dropped."""
-        is_full = self._waiting >= self._maxsize
+        is_full = self._is_full(size)
         if mark is None:
             if is_full:
                 return False
         elif self._is_reading:
             if is_full and self._will_be_read(mark.position):
                 return False
+            if self._is_full(size, 2):
+                # Behind the reading, so that only its overlap may bring it. A queue without end
+                # would be worse.
+                self._again = True
+                return False
         elif self._is_behind or is_full:
             # What follows a dropped row is read with it, so that the order stays.
             self._is_behind = True
             self._want()
             return False
-        item = Handle(payload, mark, at)
+        item = Handle(payload, mark, at, size=size)
         self._queue.append(item)
         self._waiting += 1
+        self._bytes += size
         if self._is_reading and mark is not None:
             self._may_pass(mark, item)
         return True
+
+    def _is_full(self, size: int, times: int = 1) -> bool:
+        """Whether an event of this size has no place, or not where so many times as many have."""
+        if self._waiting >= times * self._maxsize:
+            return True
+        return self._waiting > 0 and self._bytes + size > times * self._maxbytes
 
     def _will_be_read(self, position: Position) -> bool:
         """Whether the reading under way comes to this place later, so that it may be dropped."""
@@ -250,6 +273,7 @@ class Backfiller:
             return
         item.is_over = True
         self._waiting -= 1
+        self._bytes -= item.size
         while self._queue and self._queue[0].is_over:
             self._queue.popleft()
             if self._before:

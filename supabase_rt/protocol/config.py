@@ -16,6 +16,7 @@ from ..enums import ListenType, PostgresChangesEvent, PresenceEvent
 from .names import advice, snake_case
 
 __all__ = [
+    "MAXBYTES",
     "ChannelConfig",
     "check_filter",
     "check_keys",
@@ -40,6 +41,9 @@ _EVENTS: dict[ListenType, tuple[str, ...]] = {
     ListenType.PRESENCE: ("*", *PresenceEvent),
     ListenType.POSTGRES_CHANGES: tuple(PostgresChangesEvent),
 }
+
+MAXBYTES = 64 * 2**20
+"""Bytes of the frames whose events may wait for one handler, unless it says otherwise."""
 
 DEFAULT_WAIT = 15_000
 WAIT_GRACE = 10_000

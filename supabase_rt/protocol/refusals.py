@@ -92,6 +92,13 @@ RULES: Final = (
         "the topic must start with 'realtime:'; client.channel(name) adds that by itself",
     ),
     Rule(
+        "FrameTooLarge",
+        "",
+        FINAL,
+        "what the join asks for is larger than a frame may be: fewer or shorter filters, a "
+        "smaller update_join_payload()",
+    ),
+    Rule(
         "PrivateOnly",
         "",
         FINAL,

@@ -24,6 +24,7 @@ from ..errors import DecodeError
 from .messages import UNREADABLE, Message, UserBroadcast, dumps, loads, plain
 
 __all__ = [
+    "MAX_FRAME",
     "SUPPORTED_VSNS",
     "BroadcastFrames",
     "broadcast_object",
@@ -36,12 +37,16 @@ __all__ = [
     "encode_text",
     "encode_user_broadcast",
     "is_binary",
+    "is_too_large",
     "message_from_object",
     "message_to_object",
     "payload_object",
 ]
 
 SUPPORTED_VSNS: Final = ("1.0.0", "2.0.0")
+
+MAX_FRAME: Final = 5_000_000
+"""Bytes; the server answers a larger frame by closing the socket with 1009."""
 
 REMEMBERED_EVENTS: Final = 32
 """How many parts of headers are kept: a name may be made up for each message."""
@@ -189,6 +194,14 @@ _BINARY = (bytes, bytearray, memoryview)
 def is_binary(value: Any) -> bool:
     """Whether a broadcast payload travels as opaque bytes."""
     return isinstance(value, _BINARY)
+
+
+def is_too_large(frame: str | bytes) -> bool:
+    """Whether the server would close the socket over this frame."""
+    if len(frame) * 4 <= MAX_FRAME:
+        return False
+    size = len(frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame)
+    return size > MAX_FRAME
 
 
 def encode_client(vsn: str, message: Message) -> str | bytes:

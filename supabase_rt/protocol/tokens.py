@@ -59,6 +59,10 @@ def expires_at(token: Any) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
+LONGEST_TOKEN: Final = 1_000_000
+"""Bytes. A join that carries a longer one would near the size at which the server hangs up."""
+
+
 def check_token(token: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` for what must not be put into a header.
 
@@ -72,3 +76,5 @@ def check_token(token: Any) -> None:
             "a token is printable ASCII; this one holds a line break, another control character "
             "or a letter outside ASCII (was it read from a file? then call .strip())"
         )
+    if len(token) > LONGEST_TOKEN:
+        raise ValueError(f"a token is at most {LONGEST_TOKEN:,} bytes, not {len(token):,}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlsplit
 
-__all__ = ["Endpoint", "realtime_endpoint", "redact"]
+__all__ = ["Endpoint", "path_segment", "realtime_endpoint", "redact"]
 
 _SOCKET_SCHEMES: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
@@ -22,6 +22,14 @@ _SOCKET_PATHS: Final = tuple(
 def encode_component(text: str) -> str:
     """Percent-encode as ``encodeURIComponent`` of JavaScript does."""
     return quote(text, safe="!~*'()")
+
+
+def path_segment(text: str) -> str:
+    """A name as one segment of a path, also where it is ``.`` or ``..``.
+
+    As they stand, these two lead to another address.
+    """
+    return text.replace(".", "%2E") if text in (".", "..") else encode_component(text)
 
 
 def _word(name: str, value: Any) -> str:
@@ -143,7 +151,7 @@ class Endpoint:
         ``sub_topic`` is the topic without ``realtime:``; ``persist`` is True or ``{"ttl": n}``;
         ``params`` go first in the query (supabase-js sends ``apikey`` and ``vsn`` there).
         """
-        path = f"{encode_component(sub_topic)}/events/{encode_component(event)}"
+        path = f"{path_segment(sub_topic)}/events/{path_segment(event)}"
         flags: dict[str, Any] = dict(params or {})
         if private:
             flags["private"] = True

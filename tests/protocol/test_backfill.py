@@ -370,6 +370,36 @@ def test_reading_that_is_given_up_lets_live_changes_go_on() -> None:
     assert handle(worker) == 1
 
 
+def sized(worker: Backfiller, number: int, size: int) -> bool:
+    row = {"id": number}
+    return worker.take(row, worker.ledger.mark(row), START, size)
+
+
+def test_what_waits_is_bounded_in_bytes_too() -> None:
+    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS), 100, 10)
+    worker.feed_up()
+    answer(worker)
+    assert sized(worker, 1, 50)
+    assert not sized(worker, 2, 1)
+    assert (len(worker), worker.waiting_bytes) == (1, 50)
+    assert handle(worker) == 1
+    assert worker.waiting_bytes == 0
+    # What was dropped is read, in its place.
+    answer(worker, 1, 2)
+    assert handle(worker) == 2
+
+
+def test_a_reading_that_does_not_go_on_does_not_let_the_queue_grow_without_end() -> None:
+    worker = started(maxsize=2)
+    worker.feed_lost()
+    worker.feed_up()
+    answer(worker, 5, 6)
+    # The handler stands at a row that was read; places before it come live, again and again.
+    taken = [live(worker, number) for number in (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)]
+    assert taken == [True] * 4 + [False] * 6
+    assert len(worker) == 4
+
+
 def test_a_page_that_may_lack_a_dropped_row_is_read_once_more() -> None:
     worker = started(maxsize=1)
     worker.feed_lost()

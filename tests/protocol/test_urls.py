@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.urls import Endpoint, encode_component, realtime_endpoint, redact
+from supabase_rt.protocol.urls import (
+    Endpoint,
+    encode_component,
+    path_segment,
+    realtime_endpoint,
+    redact,
+)
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
 
@@ -267,3 +273,11 @@ def test_endpoints_compare_by_value() -> None:
 
 def test_numbers_beyond_the_finite_keep_their_python_text() -> None:
     assert "n=inf" in Endpoint("ws://h").socket_url({"n": math.inf}, "2.0.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [(".", "%2E"), ("..", "%2E%2E"), ("...", "..."), ("a.b", "a.b"), ("/..", "%2F..")],
+)
+def test_a_segment_of_a_path_is_never_one_that_leads_elsewhere(name: str, segment: str) -> None:
+    assert path_segment(name) == segment
