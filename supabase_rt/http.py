@@ -1,14 +1,23 @@
-"""The aiohttp session: the user's, or one of our own that lives as long as the client runs."""
+"""The aiohttp session: the user's, or one of our own that lives as long as the client runs.
+
+A redirect is never followed with what a handshake carries (``no_redirect``). aiohttp's
+``ws_connect`` has no option for it, but tells its tracers of a redirect before it follows. A tracer
+that raises ends the request there. It holds for the handshake alone: the user's own
+requests over the same session go where they always went.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 
 from .errors import ConnectionFailed, SendError
 
-__all__ = ["HttpOwner", "session_closed"]
+__all__ = ["HttpOwner", "Redirected", "no_redirect", "session_closed"]
 
 E = TypeVar("E", ConnectionFailed, SendError)
 
@@ -21,6 +30,46 @@ def session_closed(kind: type[E]) -> E:
         retryable=False,
         hint="close it after the client, or leave session= out",
     )
+
+
+class Redirected(Exception):
+    """The answer was a redirect; nothing was sent after it."""
+
+    def __init__(self, status: int, location: str | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.location = location
+
+
+_is_guarded: Final[ContextVar[bool]] = ContextVar("supabase_rt.no_redirect", default=False)
+
+
+async def _redirected(
+    _session: aiohttp.ClientSession, _context: Any, about: aiohttp.TraceRequestRedirectParams
+) -> None:
+    if not _is_guarded.get():
+        return
+    response = about.response
+    # The error goes past aiohttp, which would not close it then.
+    response.close()
+    raise Redirected(response.status, response.headers.get("Location"))
+
+
+_GUARD: Final = aiohttp.TraceConfig()
+_GUARD.on_request_redirect.append(_redirected)
+_GUARD.freeze()
+
+
+@contextmanager
+def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
+    """Requests of this task that begin inside raise ``Redirected`` instead of following."""
+    if _GUARD not in session.trace_configs:
+        session.trace_configs.append(_GUARD)
+    token = _is_guarded.set(True)
+    try:
+        yield
+    finally:
+        _is_guarded.reset(token)
 
 
 class HttpOwner:

@@ -22,8 +22,10 @@ from .http import session_closed
 from .logs import facts
 from .protocol.messages import TOPIC_PREFIX, dumps, loads
 from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
+from .protocol.redirects import is_redirect
 from .protocol.serializer import is_binary
 from .protocol.urls import Endpoint
+from .protocol.verdicts import http_failure
 from .transport import TransportOptions
 
 __all__ = ["Rest"]
@@ -47,7 +49,6 @@ _READ_HINTS = {
     403: "the role of the token may not select from the table",
     404: "the table is not offered under this URL and schema: see url= of the backfill",
     406: "the schema is not exposed by the project's API settings",
-    **dict.fromkeys((301, 302, 303, 307, 308), "a redirect is not followed: see the URL"),
 }
 
 
@@ -104,7 +105,7 @@ class Rest:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str, bytes]:
-        """Status, reason and body of the answer."""
+        """Status, reason and body of the answer; raises ``SendError`` for a redirect."""
         # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
         target = yarl.URL(url, encoded=True)
         async with (
@@ -118,6 +119,9 @@ class Rest:
                 **self._kwargs(),
             ) as response,
         ):
+            if is_redirect(response.status):
+                # Its body is not read: it belongs to a page for people, of any length.
+                raise _redirected(response.status, response.headers.get("Location"), url)
             return response.status, response.reason or "", await response.read()
 
     async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
@@ -126,6 +130,11 @@ class Rest:
         url = f"{url}/{quote(page.table, safe='')}?{_query(page)}"
         try:
             status, _, text = await self._request("GET", url, _JSON, timeout, headers=headers)
+        except SendError as exc:
+            if exc.status is None:
+                raise
+            problem = f"cannot read {page.schema}.{page.table}: {exc}"
+            error = RealtimeError(problem, code=exc.code, retryable=False, hint=exc.hint)
         except TimeoutError:
             error = RealtimeError(f"no rows within {timeout:g} s", code="TimedOut", retryable=True)
         except (aiohttp.ClientError, OSError) as exc:
@@ -207,11 +216,14 @@ def _unreachable(exc: Exception) -> SendError:
     return SendError(text, retryable=True, hint="check the URL and the network")
 
 
+def _redirected(status: int, location: str | None, url: str) -> SendError:
+    retryable, hint, code = http_failure(status, location=location, asked=url)
+    text = f"the server answers with a redirect, HTTP {status}"
+    return SendError(text, status=status, code=code, retryable=retryable, hint=hint)
+
+
 def _refusal(status: int, reason: str, text: bytes) -> SendError:
     found = _reason(text, reason or f"HTTP {status}")
-    if 300 <= status < 400:
-        hint = "a redirect is not followed: use the address that it leads to"
-        return SendError(found, status=status, code=f"HTTP{status}", retryable=False, hint=hint)
     if status == 404:
         found = (
             "httpSend() requires Realtime server v2.97.0 or newer; the endpoint returned 404. "

@@ -27,6 +27,7 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from aiohttp.http import HttpProcessingError
 
 from .errors import ConnectionFailed, ConnectionLost
+from .http import Redirected, no_redirect
 from .logs import facts
 from .protocol.verdicts import http_failure
 
@@ -76,17 +77,18 @@ class Transport:
         """Open a websocket within ``options.timeout`` seconds; raises ``ConnectionFailed``."""
         failure: ConnectionFailed
         try:
-            async with asyncio.timeout(options.timeout):
-                ws = await http.ws_connect(
-                    yarl.URL(url, encoded=True),
-                    headers=options.headers,
-                    timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
-                    max_msg_size=options.max_message_size,
-                    decode_text=False,
-                    **options.request_kwargs(),
-                )
+            with no_redirect(http):
+                async with asyncio.timeout(options.timeout):
+                    ws = await http.ws_connect(
+                        yarl.URL(url, encoded=True),
+                        headers=options.headers,
+                        timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
+                        max_msg_size=options.max_message_size,
+                        decode_text=False,
+                        **options.request_kwargs(),
+                    )
             return cls(ws, host)
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+        except (Redirected, aiohttp.ClientError, OSError, ValueError) as exc:
             failure = connection_failed(exc, host, options.timeout)
         raise failure
 
@@ -232,6 +234,8 @@ def connection_failed(exc: BaseException, host: str, timeout: float) -> Connecti
     """The one place where a failed attempt becomes an error of ours."""
     if isinstance(exc, aiohttp.ClientResponseError):
         return _refused_by_server(exc, host)
+    if isinstance(exc, Redirected):
+        return _refused(host, exc.status, exc.location, host)
     if isinstance(exc, TimeoutError):
         return ConnectionFailed(
             f"no connection to {host} within {timeout:g} s",
@@ -250,7 +254,6 @@ def connection_failed(exc: BaseException, host: str, timeout: float) -> Connecti
 
 
 def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> ConnectionFailed:
-    retryable, hint, code = http_failure(exc.status)
     if isinstance(exc.__cause__, HttpProcessingError):
         # What is no HTTP at all comes as a 400 of aiohttp's own making. Nobody refused us.
         return ConnectionFailed(
@@ -259,9 +262,15 @@ def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> Connectio
             hint="something in between garbles the answer, or it is not the port of a web server",
         )
     who = f"the proxy before {host}" if isinstance(exc, aiohttp.ClientHttpProxyError) else host
+    location = exc.headers.get("Location") if exc.headers is not None else None
+    return _refused(who, exc.status, location, host)
+
+
+def _refused(who: str, status: int, location: str | None, host: str) -> ConnectionFailed:
+    retryable, hint, code = http_failure(status, location=location, asked=host)
     return ConnectionFailed(
-        f"{who} refused the connection: HTTP {exc.status}",
-        status=exc.status,
+        f"{who} refused the connection: HTTP {status}",
+        status=status,
         code=code,
         retryable=retryable,
         hint=hint,
