@@ -412,7 +412,6 @@ class Connection(TokenUser):
         link = self._link
         if link is not None and link.transport is not None:
             link.transport.give_up_on(error)
-            self.helpers.start(link.transport.close(1000, str(error)), "abort")
 
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
         """Close for good; the outcome settles when nothing is left running."""
