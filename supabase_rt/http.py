@@ -8,16 +8,32 @@ requests over the same session go where they always went.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
 
 from .errors import ConnectionFailed, SendError
 
-__all__ = ["HttpOwner", "Redirected", "no_redirect", "session_closed"]
+__all__ = [
+    "HttpOwner",
+    "Redirected",
+    "close_session",
+    "cut_on_failure",
+    "no_redirect",
+    "open_session",
+    "session_closed",
+]
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that open connections get to close in good order."""
+TURNS: Final = 3
+"""Turns of the loop until a socket that was cut is closed."""
 
 E = TypeVar("E", ConnectionFailed, SendError)
 
@@ -72,6 +88,72 @@ def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
         _is_guarded.reset(token)
 
 
+# -- sockets -----------------------------------------------------------------------------
+
+# aiohttp closes a connection in good order: what was written leaves first, and TLS says goodbye.
+# A peer that reads nothing keeps such a socket open for ever, and aiohttp has let go of it. So the
+# sockets of our own sessions are known here. Closing one at its system end makes asyncio see it.
+
+_sockets: Final[WeakKeyDictionary[aiohttp.ClientSession, WeakSet[socket.socket]]] = (
+    WeakKeyDictionary()
+)
+_attempt: Final[ContextVar[list[socket.socket] | None]] = ContextVar(
+    "supabase_rt.attempt", default=None
+)
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A session of our own, for ``close_session``."""
+    made: WeakSet[socket.socket] = WeakSet()
+
+    def make(address: Any) -> socket.socket:
+        found = socket.socket(*address[:3])
+        made.add(found)
+        attempt = _attempt.get()
+        if attempt is not None:
+            attempt.append(found)
+        return found
+
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=make))
+    _sockets[session] = made
+    return session
+
+
+async def close_session(session: aiohttp.ClientSession) -> None:
+    """Close a session of our own and every socket of it, within ``CLOSE_TIMEOUT`` seconds."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await session.close()
+    except TimeoutError:
+        pass
+    finally:
+        _cut(_sockets.pop(session, ()))
+    # One that was cut is closed by the loop, when it has seen it.
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+@contextmanager
+def cut_on_failure() -> Iterator[None]:
+    """Sockets of our own that are made inside are cut where it ends with an exception."""
+    made: list[socket.socket] = []
+    token = _attempt.set(made)
+    try:
+        yield
+    except BaseException:
+        _cut(made)
+        raise
+    finally:
+        _attempt.reset(token)
+
+
+def _cut(sockets: Iterable[socket.socket]) -> None:
+    for found in list(sockets):
+        if found.fileno() != -1:
+            with suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+
+
 class HttpOwner:
     """Hands out one session and closes it, unless it is the user's."""
 
@@ -91,7 +173,7 @@ class HttpOwner:
                 raise session_closed(ConnectionFailed)
             return self._given
         if self._own is None:
-            self._own = aiohttp.ClientSession()
+            self._own = open_session()
         return self._own
 
     def forget(self) -> None:
@@ -102,4 +184,4 @@ class HttpOwner:
         """Close our own session; the user's stays open."""
         own, self._own = self._own, None
         if own is not None:
-            await own.close()
+            await close_session(own)

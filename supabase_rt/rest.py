@@ -7,6 +7,7 @@ in supabase-js; ``post_event`` is ``http_send`` and raises ``SendError``.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ import aiohttp
 import yarl
 
 from .errors import DecodeError, RealtimeError, SendError, TimedOut
-from .http import session_closed
+from .http import close_session, cut_on_failure, open_session, session_closed
 from .logs import facts
 from .protocol.messages import TOPIC_PREFIX, dumps, loads
 from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
@@ -31,6 +32,9 @@ from .transport import TransportOptions
 __all__ = ["Rest"]
 
 log: Final = logging.getLogger("supabase_rt.rest")
+
+PIECE: Final = 2**16
+"""Bytes of a body that are written at once."""
 
 _JSON = "application/json"
 _BYTES = "application/octet-stream"
@@ -92,8 +96,11 @@ class Rest:
                 raise session_closed(SendError)
             yield http
             return
-        async with aiohttp.ClientSession() as own:
+        own = open_session()
+        try:
             yield own
+        finally:
+            await close_session(own)
 
     async def _request(
         self,
@@ -108,21 +115,21 @@ class Rest:
         """Status, reason and body of the answer; raises ``SendError`` for a redirect."""
         # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
         target = yarl.URL(url, encoded=True)
-        async with (
-            asyncio.timeout(timeout),
-            self._session() as http,
-            http.request(
-                method,
-                target,
-                data=body,
-                headers={**(headers or {}), **self._headers(content_type)},
-                **self._kwargs(),
-            ) as response,
-        ):
-            if is_redirect(response.status):
-                # Its body is not read: it belongs to a page for people, of any length.
-                raise _redirected(response.status, response.headers.get("Location"), url)
-            return response.status, response.reason or "", await response.read()
+        headers = {**(headers or {}), **self._headers(content_type)}
+        # aiohttp writes a file piece by piece, and warns of long bytes that it writes at once.
+        data = io.BytesIO(body) if body is not None and len(body) > PIECE else body
+        async with self._session() as http:
+            with cut_on_failure():
+                async with (
+                    asyncio.timeout(timeout),
+                    http.request(
+                        method, target, data=data, headers=headers, **self._kwargs()
+                    ) as response,
+                ):
+                    if is_redirect(response.status):
+                        # Its body is not read: it is a page for people, of any length.
+                        raise _redirected(response.status, response.headers.get("Location"), url)
+                    return response.status, response.reason or "", await response.read()
 
     async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
         """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""

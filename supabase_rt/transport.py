@@ -31,7 +31,7 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from aiohttp.http import HttpProcessingError
 
 from .errors import ConnectionFailed, ConnectionLost
-from .http import Redirected, no_redirect
+from .http import Redirected, cut_on_failure, no_redirect
 from .logs import facts
 from .protocol.verdicts import http_failure
 
@@ -41,6 +41,9 @@ log: Final = logging.getLogger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for an orderly end: frames that leave, the peer's close frame, and TLS's own goodbye."""
+BATCH: Final = 256
+"""Frames read in one turn of the loop. What is buffered needs no wait, and a peer that floods us
+would else keep the loop from everybody, from the timer that ends the link for one."""
 PONG_ROOM: Final = 2**16
 """Bytes that may wait to be written when a pong is added to them."""
 PONG_PAUSE: Final = 0.1
@@ -96,7 +99,7 @@ class Transport:
         """Open a websocket within ``options.timeout`` seconds; raises ``ConnectionFailed``."""
         failure: ConnectionFailed
         try:
-            with no_redirect(http):
+            with no_redirect(http), cut_on_failure():
                 async with asyncio.timeout(options.timeout):
                     ws = await http.ws_connect(
                         yarl.URL(url, encoded=True),
@@ -140,19 +143,21 @@ class Transport:
         receive = self._ws.receive
         text, binary = WSMsgType.TEXT, WSMsgType.BINARY
         while True:
-            kind, data, extra = await receive()
-            if kind is text:
-                on_text(data)
-            elif kind is binary:
-                on_binary(data)
-            elif kind is WSMsgType.PING:
-                self._answer(data)
-            elif kind is WSMsgType.CLOSE:
-                return self._cause or _lost(data, extra or "")
-            elif kind is WSMsgType.ERROR:
-                return self._cause or self._broken(data)
-            elif kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
-                return self._cause or _lost(self._ws.close_code, "")
+            for _ in range(BATCH):
+                kind, data, extra = await receive()
+                if kind is text:
+                    on_text(data)
+                elif kind is binary:
+                    on_binary(data)
+                elif kind is WSMsgType.PING:
+                    self._answer(data)
+                elif kind is WSMsgType.CLOSE:
+                    return self._cause or _lost(data, extra or "")
+                elif kind is WSMsgType.ERROR:
+                    return self._cause or self._broken(data)
+                elif kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+                    return self._cause or _lost(self._ws.close_code, "")
+            await asyncio.sleep(0)
 
     def _broken(self, error: Any) -> ConnectionLost:
         """The WebSocket layer itself failed: an oversized message, a bad opcode, a reset."""

@@ -52,6 +52,12 @@ class Foe:
             head = bytes([first, 127]) + size.to_bytes(8, "big")
         self.conn.sendall(head + data)
 
+    def flood(self, frame: bytes) -> None:
+        """Write the same frame without end. In pieces: a thread that is busy would slow us down."""
+        piece = frame * max(1, 2**16 // len(frame))
+        while not self.stop.is_set():
+            self.conn.sendall(piece)
+
     def take(self) -> None:
         """Read and throw away, and never answer, not even TLS."""
         while not self.stop.is_set():
@@ -84,8 +90,9 @@ def foe(script: Callable[[Foe], None], *, tls: bool = False, raw: bool = False) 
     def serve(conn: socket.socket) -> None:
         try:
             if tls and not raw:
-                conn = context.wrap_socket(conn, server_side=True)
+                conn = context.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
                 open_ones.append(conn)
+                conn.do_handshake()
             script(Foe(conn, stop))
         except (OSError, ValueError, StopIteration):
             pass
