@@ -41,6 +41,7 @@ from .wire import frame_of, refusal
 __all__ = ["Connection"]
 
 _Task: TypeAlias = asyncio.Task[None] | None
+_Tasks: TypeAlias = set[asyncio.Task[None]]
 
 log: Final = logging.getLogger("supabase_rt.connection")
 
@@ -97,7 +98,7 @@ class Connection(TokenUser):
         self._http = HttpOwner(http)
         self._max_outbound = max_outbound
         self._link: Link | None = None
-        self._last_link_task: _Task = None
+        self._link_tasks: _Tasks = set()
         self._alarm = Alarm(self._on_deadline)
         self.is_telling: bool = False
         self.is_dirty: bool = False
@@ -115,7 +116,8 @@ class Connection(TokenUser):
         """The loop this client ran in is gone, and with it every task and timer."""
         planned = self.session.context.outbox.timers.get("connect")
         was_alive = self._link is not None or planned is not None
-        self._link = self._last_link_task = self._shutting = None
+        self._link = self._shutting = None
+        self._link_tasks.clear()
         self._leaving.clear()
         self.tokens.forget()
         self._teller.forget_loop()
@@ -243,11 +245,11 @@ class Connection(TokenUser):
         assert self.loop is not None
         link = Link(self.traffic, self._max_outbound, self._writer_failed)
         self._link = link
-        previous = (self._last_link_task, self._shutting)
+        previous = (*self._link_tasks, self._shutting)
         work, context = self._live(link, previous), self.context.copy()
         link.task = self.loop.create_task(work, name="supabase_rt:link", context=context)
+        self._link_tasks.add(link.task)
         link.task.add_done_callback(lambda task: self._link_ended(link, task))
-        self._last_link_task = link.task
 
     async def _live(self, link: Link, previous: tuple[_Task, ...]) -> None:
         """The life of one link, from the first packet to the last."""
@@ -264,6 +266,7 @@ class Connection(TokenUser):
                 self.warn_unclosed(self._host)
 
     def _link_ended(self, link: Link, task: asyncio.Task[None]) -> None:
+        self._link_tasks.discard(task)
         if not task.cancelled():
             # sys.exit() in a handler goes through the loop; asyncio need not tell it again.
             task.exception()
@@ -413,7 +416,6 @@ class Connection(TokenUser):
         link = self._link
         if link is not None and link.transport is not None:
             link.transport.give_up_on(error)
-            self.helpers.start(link.transport.close(1000, str(error)), "abort")
 
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
         """Close for good; the outcome settles when nothing is left running."""
@@ -438,16 +440,16 @@ class Connection(TokenUser):
         if self._link is not None:
             self._leaving.append(self._link)
         self._link = None
-        self._start_shutting(self._last_link_task, code, reason)
+        self._start_shutting(self._link_tasks.copy(), code, reason)
 
-    def _start_shutting(self, last: _Task, code: int, reason: str) -> None:
+    def _start_shutting(self, links: _Tasks, code: int, reason: str) -> None:
         assert self.loop is not None
-        work = self._shut(last, self._shutting, code, reason)
+        work = self._shut(links, self._shutting, code, reason)
         task = self._shutting = self.loop.create_task(work, name="supabase_rt:close")
 
         def again() -> None:
             if self._shutting is task:
-                self._start_shutting(last, code, reason)
+                self._start_shutting(links, code, reason)
 
         def ended(_: object) -> None:
             # By somebody whose task it is not, unless it was the end of the loop.
@@ -456,7 +458,7 @@ class Connection(TokenUser):
 
         task.add_done_callback(ended)
 
-    async def _shut(self, last: _Task, previous: _Task, code: int, reason: str) -> None:
+    async def _shut(self, links: _Tasks, previous: _Task, code: int, reason: str) -> None:
         """End the link and everything that belongs to it. The one place that closes."""
         # A loop may run its tasks at once (asyncio.eager_task_factory), and this one has to be
         # known as the one that closes before it ends.
@@ -466,8 +468,8 @@ class Connection(TokenUser):
         for link in list(self._leaving):
             await link.leave(code, reason)
             self._leaving.remove(link)
-        if last is not None:
-            await asyncio.wait([last])
+        if links:
+            await asyncio.wait(links)
         await self.tokens.aclose()
         await self.helpers.end()
         await self._teller.drain()

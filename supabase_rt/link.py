@@ -230,11 +230,15 @@ class Link:
                 log.debug("frames were left unwritten at the close", extra=known)
 
     async def leave(self, code: int, reason: str) -> None:
-        """Have its task end, and wait for that: by a close, or before there was a socket."""
+        """Have its task end, and wait for that: by a close, or before there was a socket.
+
+        What was accepted leaves within the time of the close, ``CLOSE_TIMEOUT`` in all.
+        """
         if self.transport is not None:
+            by = self.transport.close_by()
             await self.drain()
             if self.transport is not None:
-                await self.transport.close(code, reason)
+                await self.transport.close(code, reason, by)
         elif self.task is not None:
             self.task.cancel()
         if self.task is not None:

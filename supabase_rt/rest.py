@@ -7,6 +7,7 @@ in supabase-js; ``post_event`` is ``http_send`` and raises ``SendError``.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,17 +20,22 @@ import msgspec
 import yarl
 
 from .errors import DecodeError, RealtimeError, SendError, TimedOut
-from .http import session_closed
+from .http import close_session, cut_on_failure, open_session, session_closed
 from .logs import facts
 from .protocol.messages import TOPIC_PREFIX, UNREADABLE, dumps, loads
 from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
+from .protocol.redirects import is_redirect
 from .protocol.serializer import is_binary
 from .protocol.urls import Endpoint, path_segment
+from .protocol.verdicts import http_failure
 from .transport import TransportOptions
 
 __all__ = ["Rest", "holds_flags"]
 
 log: Final = logging.getLogger("supabase_rt.rest")
+
+PIECE: Final = 2**16
+"""Bytes of a body that are written at once."""
 
 _JSON = "application/json"
 _BYTES = "application/octet-stream"
@@ -48,7 +54,6 @@ _READ_HINTS = {
     403: "the role of the token may not select from the table",
     404: "the table is not offered under this URL and schema: see url= of the backfill",
     406: "the schema is not exposed by the project's API settings",
-    **dict.fromkeys((301, 302, 303, 307, 308), "a redirect is not followed: see the URL"),
 }
 
 
@@ -92,8 +97,11 @@ class Rest:
                 raise session_closed(SendError)
             yield http
             return
-        async with aiohttp.ClientSession() as own:
+        own = open_session()
+        try:
             yield own
+        finally:
+            await close_session(own)
 
     async def _request(
         self,
@@ -105,21 +113,24 @@ class Rest:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str, bytes]:
-        """Status, reason and body of the answer."""
+        """Status, reason and body of the answer; raises ``SendError`` for a redirect."""
         # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
         target = yarl.URL(url, encoded=True)
-        async with (
-            asyncio.timeout(timeout),
-            self._session() as http,
-            http.request(
-                method,
-                target,
-                data=body,
-                headers={**(headers or {}), **self._headers(content_type)},
-                **self._kwargs(),
-            ) as response,
-        ):
-            return response.status, response.reason or "", await response.read()
+        headers = {**(headers or {}), **self._headers(content_type)}
+        # aiohttp writes a file piece by piece, and warns of long bytes that it writes at once.
+        data = io.BytesIO(body) if body is not None and len(body) > PIECE else body
+        async with self._session() as http:
+            with cut_on_failure():
+                async with (
+                    asyncio.timeout(timeout),
+                    http.request(
+                        method, target, data=data, headers=headers, **self._kwargs()
+                    ) as response,
+                ):
+                    if is_redirect(response.status):
+                        # Its body is not read: it is a page for people, of any length.
+                        raise _redirected(response.status, response.headers.get("Location"), url)
+                    return response.status, response.reason or "", await response.read()
 
     async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
         """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
@@ -127,6 +138,11 @@ class Rest:
         url = f"{url}/{path_segment(page.table)}?{_query(page)}"
         try:
             status, _, text = await self._request("GET", url, _JSON, timeout, headers=headers)
+        except SendError as exc:
+            if exc.status is None:
+                raise
+            problem = f"cannot read {page.schema}.{page.table}: {exc}"
+            error = RealtimeError(problem, code=exc.code, retryable=False, hint=exc.hint)
         except TimeoutError:
             error = RealtimeError(f"no rows within {timeout:g} s", code="TimedOut", retryable=True)
         except (aiohttp.ClientError, OSError) as exc:
@@ -239,11 +255,14 @@ def _unreachable(exc: Exception) -> SendError:
     return SendError(text, retryable=True, hint="check the URL and the network")
 
 
+def _redirected(status: int, location: str | None, url: str) -> SendError:
+    retryable, hint, code = http_failure(status, location=location, asked=url)
+    text = f"the server answers with a redirect, HTTP {status}"
+    return SendError(text, status=status, code=code, retryable=retryable, hint=hint)
+
+
 def _refusal(status: int, reason: str, text: bytes) -> SendError:
     found = _reason(text, reason or f"HTTP {status}")
-    if 300 <= status < 400:
-        hint = "a redirect is not followed: use the address that it leads to"
-        return SendError(found, status=status, code=f"HTTP{status}", retryable=False, hint=hint)
     if status == 404:
         found = (
             "httpSend() requires Realtime server v2.97.0 or newer; the endpoint returned 404. "

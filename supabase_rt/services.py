@@ -18,6 +18,8 @@ from storage3 import AsyncStorageClient
 from supabase_auth import AsyncGoTrueClient
 from supabase_functions import AsyncFunctionsClient
 
+from .protocol.redirects import is_redirect, redirect_hint
+
 __all__ = ["Services"]
 
 log: Final = logging.getLogger("supabase_rt.services")
@@ -64,7 +66,7 @@ class Services:
         self._http = httpx.AsyncClient(
             transport=self._transport,
             event_hooks={"request": [self._authorize]},
-            follow_redirects=True,
+            follow_redirects=False,
             timeout=TIMEOUT,
         )
         base = url.rstrip("/")
@@ -72,7 +74,7 @@ class Services:
             url=f"{base}/auth/v1",
             headers={**common, "Authorization": f"Bearer {key}"},
             http_client=httpx.AsyncClient(
-                transport=self._transport, follow_redirects=True, timeout=TIMEOUT
+                transport=self._transport, follow_redirects=False, timeout=TIMEOUT
             ),
             **auth,
         )
@@ -107,9 +109,9 @@ class Services:
         return self._refreshing[1]
 
     async def _authorize(self, request: httpx.Request) -> None:
-        """Put the token on a request, unless the caller put one; runs for redirects too."""
+        """Put the token on a request, unless the caller put one."""
         if _origin(request.url) != _origin(self._origin):
-            # httpx takes Authorization off by itself; it does not know that this is a secret.
+            # An address that the caller made: the key is not for it.
             request.headers.pop("apikey", None)
         elif "authorization" not in request.headers:
             request.headers["authorization"] = f"Bearer {await self.token()}"
@@ -141,8 +143,21 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
+def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    """The same refusal in the words of each service: it becomes the error that each one raises.
+
+    Without its Location it is no redirect to httpx, whatever its client is told to do.
+    """
+    status = response.status_code
+    hint = redirect_hint(response.headers.get("location"), str(request.url))
+    text = f"the server answers with a redirect, HTTP {status}: {hint}"
+    about = {"message": text, "error": text, "code": f"HTTP{status}", "hint": hint}
+    found = {**about, "details": None, "statusCode": status}
+    return httpx.Response(status, json=found, request=request)
+
+
 class _PerLoop(httpx.AsyncBaseTransport):
-    """Connections that belong to the running loop.
+    """Connections that belong to the running loop, and go to the address that was asked for only.
 
     ``asyncio.run(sign_in())`` and then ``supabase.realtime.run()`` are two loops, and httpx
     would try to use the connections of the first in the second.
@@ -156,7 +171,11 @@ class _PerLoop(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if self._transport is None or self._loop is not loop:
             self._loop, self._transport = loop, httpx.AsyncHTTPTransport()
-        return await self._transport.handle_async_request(request)
+        response = await self._transport.handle_async_request(request)
+        if not is_redirect(response.status_code):
+            return response
+        await response.aclose()
+        return _redirected(request, response)
 
     async def aclose(self) -> None:
         transport, self._transport = self._transport, None

@@ -4,6 +4,10 @@ Frames come in as bytes (``decode_text=False``): the JSON decoder wants bytes an
 one reader and no receive timeout, because a cancelled receive leaves a wrong close code behind
 in aiohttp for good.
 
+Nothing here waits for a peer without end. A ping is answered by ourselves, because aiohttp's own
+answer waits until the peer reads, and keeps the reader from its frames meanwhile. A close gets
+``CLOSE_TIMEOUT`` seconds, then the connection is cut, whatever was not sent.
+
 An aiohttp exception may quote the whole URL, key included. So none of them is kept as a cause
 or a context of ours: the text is made here, the cause is kept only where it is an OSError.
 """
@@ -27,6 +31,7 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from aiohttp.http import HttpProcessingError
 
 from .errors import ConnectionFailed, ConnectionLost
+from .http import Redirected, cut_on_failure, no_redirect
 from .logs import facts
 from .protocol.verdicts import http_failure
 
@@ -35,7 +40,14 @@ __all__ = ["Transport", "TransportOptions", "Unfinished"]
 log: Final = logging.getLogger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that a peer gets to answer a close frame before the connection is dropped."""
+"""Seconds for an orderly end: frames that leave, the peer's close frame, and TLS's own goodbye."""
+BATCH: Final = 256
+"""Frames read in one turn of the loop. What is buffered needs no wait, and a peer that floods us
+would else keep the loop from everybody, from the timer that ends the link for one."""
+PONG_ROOM: Final = 2**16
+"""Bytes that may wait to be written when a pong is added to them."""
+PONG_PAUSE: Final = 0.1
+"""Seconds between two looks whether a pong that waits has room."""
 CLOCK_TOLERANCE = 2.0
 """Seconds by which two clocks may differ and still be the same."""
 
@@ -68,6 +80,17 @@ class Transport:
         self._host = host
         self._cause: ConnectionLost | None = None
         self._goodbye: tuple[int, str] | None = None
+        self._close_by = 0.0
+        self._pong: bytes | None = None
+        self._pong_later: asyncio.TimerHandle | None = None
+        # aiohttp offers neither under a public name, and lets go of both when it closes: before
+        # the last byte has left, which may be never.
+        connection = ws._response.connection
+        self._wire = connection.transport if connection is not None else None
+        protocol = connection.protocol if connection is not None else None
+        self._is_gone = protocol.closed if protocol is not None else None
+        if self._is_gone is not None:
+            self._is_gone.add_done_callback(_look_at)
 
     @classmethod
     async def open(
@@ -76,17 +99,20 @@ class Transport:
         """Open a websocket within ``options.timeout`` seconds; raises ``ConnectionFailed``."""
         failure: ConnectionFailed
         try:
-            async with asyncio.timeout(options.timeout):
-                ws = await http.ws_connect(
-                    yarl.URL(url, encoded=True),
-                    headers=options.headers,
-                    timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
-                    max_msg_size=options.max_message_size,
-                    decode_text=False,
-                    **options.request_kwargs(),
-                )
+            with no_redirect(http), cut_on_failure():
+                async with asyncio.timeout(options.timeout):
+                    ws = await http.ws_connect(
+                        yarl.URL(url, encoded=True),
+                        headers=options.headers,
+                        timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
+                        max_msg_size=options.max_message_size,
+                        decode_text=False,
+                        autoclose=False,
+                        autoping=False,
+                        **options.request_kwargs(),
+                    )
             return cls(ws, host)
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+        except (Redirected, aiohttp.ClientError, OSError, ValueError) as exc:
             failure = connection_failed(exc, host, options.timeout)
         raise failure
 
@@ -117,17 +143,21 @@ class Transport:
         receive = self._ws.receive
         text, binary = WSMsgType.TEXT, WSMsgType.BINARY
         while True:
-            kind, data, extra = await receive()
-            if kind is text:
-                on_text(data)
-            elif kind is binary:
-                on_binary(data)
-            elif kind is WSMsgType.CLOSE:
-                return self._cause or _lost(data, extra or "")
-            elif kind is WSMsgType.ERROR:
-                return self._cause or self._broken(data)
-            elif kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
-                return self._cause or _lost(self._ws.close_code, "")
+            for _ in range(BATCH):
+                kind, data, extra = await receive()
+                if kind is text:
+                    on_text(data)
+                elif kind is binary:
+                    on_binary(data)
+                elif kind is WSMsgType.PING:
+                    self._answer(data)
+                elif kind is WSMsgType.CLOSE:
+                    return self._cause or _lost(data, extra or "")
+                elif kind is WSMsgType.ERROR:
+                    return self._cause or self._broken(data)
+                elif kind in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+                    return self._cause or _lost(self._ws.close_code, "")
+            await asyncio.sleep(0)
 
     def _broken(self, error: Any) -> ConnectionLost:
         """The WebSocket layer itself failed: an oversized message, a bad opcode, a reset."""
@@ -147,6 +177,9 @@ class Transport:
         was written before. So it is run here as far as it goes, without a task, and what is left
         of it is for the caller to end. Raises ``ConnectionLost`` where the socket is closed.
         """
+        if self._pong is not None:
+            # With one frame after the other the buffer may have room between them only.
+            self._answer(self._pong)
         ws = self._ws
         writing = ws.send_str(frame) if isinstance(frame, str) else ws.send_bytes(frame)
         try:
@@ -161,25 +194,77 @@ class Transport:
         """What a writer hears of the socket's end."""
         return _lost(self._ws.close_code, "")
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close and wait for the peer, for ``CLOSE_TIMEOUT`` seconds at most.
+    def _answer(self, ping: bytes) -> None:
+        """Write a pong, or keep it until the peer has read what was written before.
 
-        The first caller's code counts: its close ends the reader, whose owner closes too, and
-        which of the two writes the frame is up to aiohttp.
+        Only the newest is kept: one pong answers all pings before it (RFC 6455, section 5.5.3).
+        So a peer that pings and does not read costs a buffer, not the memory.
+        """
+        self._pong = None
+        if self._wire is None or self._wire.is_closing():
+            return
+        if self._wire.get_write_buffer_size() > PONG_ROOM:
+            self._pong = ping
+            if self._pong_later is None:
+                loop = asyncio.get_running_loop()
+                self._pong_later = loop.call_later(PONG_PAUSE, self._answer_later)
+            return
+        _write_now(self._ws.pong(ping))
+
+    def _answer_later(self) -> None:
+        self._pong_later = None
+        if self._pong is not None:
+            self._answer(self._pong)
+
+    @staticmethod
+    def close_by() -> float:
+        """The loop's time by which a close that begins now is over."""
+        return asyncio.get_running_loop().time() + CLOSE_TIMEOUT
+
+    async def close(self, code: int = 1000, reason: str = "", by: float | None = None) -> None:
+        """Close, in good order where the peer lets us, and by force at the time ``by``.
+
+        The first caller's code and time count: its close ends the reader, whose owner closes too,
+        and which of the two writes the frame is up to aiohttp.
         """
         if self._goodbye is None:
             self._goodbye = code, reason
+            self._close_by = self.close_by() if by is None else by
         code, reason = self._goodbye
         try:
-            async with asyncio.timeout(2 * CLOSE_TIMEOUT):
+            async with asyncio.timeout_at(self._close_by):
                 await self._ws.close(code=code, message=reason.encode()[:123])
+                if self._is_gone is not None:
+                    await asyncio.wait([self._is_gone])
         except (TimeoutError, aiohttp.ClientError, OSError):
             words = "closing the websocket to %s did not end in time"
             log.debug(words, self._host, extra=facts(host=self._host))
+        finally:
+            self._abort()
+        if self._is_gone is not None:
+            await asyncio.wait([self._is_gone], timeout=CLOSE_TIMEOUT)
 
     def give_up_on(self, cause: ConnectionLost) -> None:
-        """The link is dead though the socket does not say so: ``pump`` will return ``cause``."""
+        """The link is dead though the socket does not say so: ``pump`` will return ``cause``.
+
+        The socket is cut at once: waiting is for a peer that is there. A close frame goes before
+        where that costs nothing, as the peer may only be slow.
+        """
         self._cause = cause
+        wire = self._wire
+        if wire is not None and not wire.is_closing() and not wire.get_write_buffer_size():
+            content = (1000).to_bytes(2, "big") + str(cause).encode()[:123]
+            _write_now(self._ws.send_frame(content, WSMsgType.CLOSE))
+        self._abort()
+
+    def _abort(self) -> None:
+        """Cut the connection where there still is one; what was not sent is thrown away."""
+        self._pong = None
+        if self._pong_later is not None:
+            self._pong_later.cancel()
+            self._pong_later = None
+        if self._wire is not None:
+            self._wire.abort()
 
 
 class Unfinished:
@@ -216,6 +301,18 @@ class Unfinished:
         raise self._transport.closed()
 
 
+def _write_now(writing: Coroutine[Any, Any, None]) -> None:
+    """Write a control frame: it is in the buffer, and nobody waits for the peer to take it."""
+    try:
+        waits_for: asyncio.Future[None] = writing.send(None)
+        waits_for.add_done_callback(_look_at)
+    except (StopIteration, aiohttp.ClientError, OSError):
+        # Where the socket is closed the reader says so.
+        pass
+    finally:
+        writing.close()
+
+
 def _look_at(future: asyncio.Future[None]) -> None:
     if not future.cancelled():
         future.exception()
@@ -232,6 +329,8 @@ def connection_failed(exc: BaseException, host: str, timeout: float) -> Connecti
     """The one place where a failed attempt becomes an error of ours."""
     if isinstance(exc, aiohttp.ClientResponseError):
         return _refused_by_server(exc, host)
+    if isinstance(exc, Redirected):
+        return _refused(host, exc.status, exc.location, host)
     if isinstance(exc, TimeoutError):
         return ConnectionFailed(
             f"no connection to {host} within {timeout:g} s",
@@ -250,7 +349,6 @@ def connection_failed(exc: BaseException, host: str, timeout: float) -> Connecti
 
 
 def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> ConnectionFailed:
-    retryable, hint, code = http_failure(exc.status)
     if isinstance(exc.__cause__, HttpProcessingError):
         # What is no HTTP at all comes as a 400 of aiohttp's own making. Nobody refused us.
         return ConnectionFailed(
@@ -259,9 +357,15 @@ def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> Connectio
             hint="something in between garbles the answer, or it is not the port of a web server",
         )
     who = f"the proxy before {host}" if isinstance(exc, aiohttp.ClientHttpProxyError) else host
+    location = exc.headers.get("Location") if exc.headers is not None else None
+    return _refused(who, exc.status, location, host)
+
+
+def _refused(who: str, status: int, location: str | None, host: str) -> ConnectionFailed:
+    retryable, hint, code = http_failure(status, location=location, asked=host)
     return ConnectionFailed(
-        f"{who} refused the connection: HTTP {exc.status}",
-        status=exc.status,
+        f"{who} refused the connection: HTTP {status}",
+        status=status,
         code=code,
         retryable=retryable,
         hint=hint,

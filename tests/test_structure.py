@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[int, str]] = {
     "protocol.frames protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
     "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "
-    "protocol.urls protocol.tokens protocol.refusals protocol.verdicts "
+    "protocol.urls protocol.tokens protocol.redirects protocol.refusals protocol.verdicts "
     "protocol.config rows": (1, "values"),
     "protocol protocol.*": (2, "machines"),
     "outcome logs unstarted loopbound stopwatch helpers http auth transport link wire reader rest "
@@ -67,9 +67,9 @@ WIRED = {"postgrest", "storage3", "supabase_auth", "supabase_functions"}
 FOREIGN_OF = {"services": {"httpx", *WIRED}, "supabase": WIRED}
 """What single modules may use beyond that: the clients of the extra ``full``."""
 
-FOR_TOOLS = {".", "server", "types", "protocol.tokens"}
-"""What a tool may import: what is public, and how a token is read, as ``doctor`` has to see a key
-with the eyes of the client."""
+FOR_TOOLS = {".", "server", "types", "protocol.tokens", "protocol.redirects"}
+"""What a tool may import: what is public, how a token is read, as ``doctor`` has to see a key
+with the eyes of the client, and what a redirect is, as no tool follows one with a key."""
 
 LONGEST = 500
 EXTRA_NAMES = {

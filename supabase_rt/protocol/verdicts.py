@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..errors import AuthError, Refused, SubscribeError
 from .messages import dumps
+from .redirects import is_redirect, redirect_hint
 from .refusals import BY_CODE, CHANGE_REMEDIES, CHANGE_RULES, RULES, UNKNOWN, Rule, Verdict
 
 __all__ = [
@@ -151,7 +152,6 @@ _KEY_HINT: Final = (
     "the key was not accepted: it is missing, mistyped, expired or of another project, or it is "
     "an sb_... key sent to a Realtime server without the gateway that exchanges those for JWTs"
 )
-_REDIRECT_HINT: Final = "the URL leads elsewhere: use the address the redirect names"
 
 _STATUSES: Final[dict[int, tuple[bool, str]]] = {
     400: (False, "the request was not understood: check the URL and what stands in between"),
@@ -209,14 +209,19 @@ _FINAL_CLOSE_CODES: Final = frozenset((1008, 1010, 3000, 3003))
 _SLOW_CLOSE_CODES: Final = frozenset((1012, 1013))
 
 
-def http_failure(status: int, *, body: str = "") -> tuple[bool, str, str]:
+def http_failure(
+    status: int, *, body: str = "", location: str | None = None, asked: str = ""
+) -> tuple[bool, str, str]:
     """What an unexpected HTTP ``status`` means: retryable, hint, code.
 
     ``body`` is the text of the answer; where it is one of Realtime's, the code is the server's
     word and the hint more exact. Whether to retry goes by the status alone, because servers
     of different age give one cause different bodies. Protocol reference, section 1.6.
+    ``location`` is where a redirect of ``asked`` leads; it is named, never followed.
     """
     retryable, hint = _status(status)
+    if is_redirect(status):
+        hint = redirect_hint(location, asked)
     for text, code, special in _STATUS_TEXTS:
         if text in body:
             rule = _rule(code, text)
@@ -228,7 +233,7 @@ def _status(status: int) -> tuple[bool, str]:
     if status in _STATUSES:
         return _STATUSES[status]
     if 300 <= status < 400:
-        return False, _REDIRECT_HINT
+        return False, redirect_hint(None, "")
     if status >= 500:
         return True, _STATUSES[500][1]
     return True, f"unexpected answer {status}: the URL may not be a Realtime endpoint"

@@ -62,8 +62,10 @@ class Recorder:
         headers = {
             name: request.headers[name] for name in ("x-api-key",) if name in request.headers
         }
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_redirect.append(_refuse_redirect)
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(trace_configs=[tracing]) as session,
             session.ws_connect(
                 self._target, params=request.query, headers=headers, max_msg_size=0
             ) as far,
@@ -102,6 +104,11 @@ class Recorder:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+async def _refuse_redirect(*_: object) -> None:
+    """The key of a real project goes to the address that was given, and to no other."""
+    raise aiohttp.ClientError("the server answers with a redirect: record at where it leads to")
 
 
 def _without_tokens(text: str) -> str:

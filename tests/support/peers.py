@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import socket
+import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -56,13 +57,15 @@ class HttpPeer:
 
 
 @asynccontextmanager
-async def http_peer(**about: Any) -> AsyncIterator[HttpPeer]:
+async def http_peer(
+    *, ssl: ssl_module.SSLContext | None = None, **about: Any
+) -> AsyncIterator[HttpPeer]:
     """An HTTP server that answers everything in the same way."""
     peer = HttpPeer(**about)
     runner = web.ServerRunner(web.Server(peer.handle, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    peer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl).start()
+    peer.url = f"http{'s' if ssl else ''}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield peer
     finally:

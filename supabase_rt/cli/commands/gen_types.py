@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...protocol.redirects import is_redirect, redirect_hint
 from ..command import Command, CommandFailed
 from ..screen import Screen
 
@@ -165,12 +166,14 @@ async def _fetch(url: str, key: str, schema: str) -> Any:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.get(target, headers=headers) as response,
+            session.get(target, headers=headers, allow_redirects=False) as response,
         ):
             body = await response.read()
-            status = response.status
+            status, location = response.status, response.headers.get("Location")
     except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
         raise CommandFailed(f"{target} cannot be reached: {exc or type(exc).__name__}") from None
+    if is_redirect(status):
+        raise CommandFailed(f"{target} answers {status}: {redirect_hint(location, target)}")
     if status != 200:
         raise CommandFailed(_refusal(target, status, schema))
     try:
