@@ -7,7 +7,6 @@ in supabase-js; ``post_event`` is ``http_send`` and raises ``SendError``.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import yarl
 from .errors import DecodeError, RealtimeError, SendError, TimedOut
 from .http import session_closed
 from .logs import facts
+from .printable import get_logger
 from .protocol.messages import TOPIC_PREFIX, dumps, loads
 from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
 from .protocol.serializer import is_binary
@@ -28,7 +28,7 @@ from .transport import TransportOptions
 
 __all__ = ["Rest"]
 
-log: Final = logging.getLogger("supabase_rt.rest")
+log: Final = get_logger("supabase_rt.rest")
 
 _JSON = "application/json"
 _BYTES = "application/octet-stream"

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import errno
-import logging
 import os
 import ssl as ssl_module
 import time
@@ -28,11 +27,12 @@ from aiohttp.http import HttpProcessingError
 
 from .errors import ConnectionFailed, ConnectionLost
 from .logs import facts
+from .printable import get_logger
 from .protocol.verdicts import http_failure
 
 __all__ = ["Transport", "TransportOptions", "Unfinished"]
 
-log: Final = logging.getLogger("supabase_rt.transport")
+log: Final = get_logger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a peer gets to answer a close frame before the connection is dropped."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import DecodeError
 from .link import Codec
 from .logs import facts
+from .printable import get_logger, printable
 from .protocol.messages import Message
 from .protocol.serializer import (
     decode_array,
@@ -22,7 +22,7 @@ from .protocol.serializer import (
 
 __all__ = ["build_codec", "tell_logger"]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 Function = Callable[[Any], Any]
 Logger = Callable[[str, str, Any], Any]
@@ -87,7 +87,7 @@ def _decoded(decode: Function, data: Any) -> Message:
 def tell_logger(logger: Logger, kind: str, message: str, data: Any) -> None:
     """Call the user's logger; one that raises must not cost a frame."""
     try:
-        logger(kind, message, data)
+        logger(kind, printable(message), data)
     except Exception as exc:
         log.exception("logger= raised", extra=facts(exc))
 

@@ -17,7 +17,7 @@ from supabase_rt.cli.command import Command, CommandFailed
 from supabase_rt.cli.commands import find_commands
 from supabase_rt.cli.commands.serve import settings, without_password
 from supabase_rt.cli.limits import add_field_options, field_values
-from supabase_rt.cli.screen import printable
+from supabase_rt.printable import printable
 from supabase_rt.server import Settings
 
 from .kit import PYTHON, command

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screen
+from ..screen import Screen, complain
 from ..target import add_target_options, channel_options, make_client
 
 __all__ = ["COMMAND"]
@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
     payload = _payload(options)
     status = asyncio.run(_send(options, payload))
     if options.json:
-        Screen().say(json.dumps({"status": status}))
+        Screen().say_json({"status": status})
     elif status == "ok":
-        print(f"sent {options.event} to {options.topic}", file=sys.stderr)
+        complain(f"sent {options.event} to {options.topic}")
     if status != "ok" and not options.json:
         raise CommandFailed(f"not sent: {status}{_advice(status, options, payload)}")
     return 0 if status == "ok" else 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ..command import Command, CommandFailed
 from ..limits import add_field_options, field_values
-from ..screen import Screen, printable
+from ..screen import Screen
 
 if TYPE_CHECKING:
     from ...server import Happening, LocalRealtime
@@ -208,7 +208,8 @@ def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Scree
     screen.say()
     for name, value in rows:
         screen.say(f"  {name:<12}", value)
-    screen.say("\nA bot to start with:")
+    screen.say()
+    screen.say("A bot to start with:")
     screen.say()
     # Not indented: it is there to be copied, and Python takes an indented program for no program.
     for line in SNIPPET.format(url=server.url, key=server.anon_key).splitlines():
@@ -248,7 +249,7 @@ class _Log:
             origin = "http"
         kind = self._screen.paint(f"{_word(found):<10}", COLOURS.get(found.kind, "grey"))
         moment = self._screen.paint(time.strftime("%H:%M:%S"), "grey")
-        self._screen.say(moment, f" {origin:<10}", kind, printable(_about(found)))
+        self._screen.say(moment, f" {origin:<10}", kind, _about(found))
 
 
 def _word(found: Happening) -> str:
