@@ -8,13 +8,12 @@ import io
 import json
 import logging
 import pickle
-import re
-import sys
 import traceback
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -37,7 +36,7 @@ from supabase_rt.cli import main
 from supabase_rt.printable import LONGEST, get_logger, printable, printable_lines
 from supabase_rt.server import LocalRealtime
 
-from .cli.kit import PYTHON, serving
+from .cli.kit import PYTHON, command, serving
 from .support.clients import MakeClient
 from .support.peers import RawPeer, http_peer, raw_peer
 from .support.raw_output import HOSTILE, RawOutput, found_raw
@@ -46,6 +45,8 @@ from .support.waiting import until
 PACKAGE = Path(supabase_rt.__file__).parent
 WIRE = HOSTILE.replace("\ud800", "")
 """What JSON in UTF-8 can carry without an escape."""
+ARGUMENT = HOSTILE.replace("\ud800", "\udcff")
+"""A word of the command line with a byte that is no UTF-8."""
 
 
 # -- the function --------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def test_the_arguments_of_a_record_are_escaped(
 ) -> None:
     logger, written = log
     logger.warning(template, value, extra={"topic": HOSTILE})
-    logger.warning(f"%(about){template[1]}", {"about": value})
+    logger.warning(template.replace("%", "%(about)"), {"about": value})
     assert found_raw(written.getvalue()) is None
     assert len(written.getvalue().splitlines()) == 2
     assert r"\x1b]0;pwned" in written.getvalue()
@@ -311,17 +312,15 @@ async def test_send_says_where_it_sent_to_on_one_line(
     "words",
     [
         ["send", HOSTILE, "e", "{}"],
-        ["send", "room", "e", HOSTILE],
+        ["send", "room", "e", ARGUMENT],
         ["send", "room", "e", f"@{WIRE}"],
         ["listen", HOSTILE],
         ["listen", "room", f"--{HOSTILE}"],
         ["listen", "room", "--count", HOSTILE],
         ["listen", "room", "--table", "t", "--event", WIRE],
-        ["listen", "room", "--table", "t", "--filter", WIRE],
         ["presence", "room", "--track", HOSTILE],
         ["presence", "room", "--timeout", HOSTILE],
         ["serve", "--port", HOSTILE],
-        ["serve", "--db", f"postgresql://u@127.0.0.1:1/{WIRE}"],
         ["serve", f"--max-joins-per-second={HOSTILE}"],
         ["doctor", "--url", f"ftp://{WIRE}"],
         ["gen", "types", "--from-file", WIRE],
@@ -338,6 +337,14 @@ async def test_wrong_words_are_quoted_escaped(
     assert said
     assert found_raw(said) is None, ascii(said)
     assert not any(line.startswith("ERROR forged") for line in said.splitlines())
+
+
+def test_serve_quotes_a_database_url_escaped() -> None:
+    ended = command("serve", "--db", f"postgresql://u@127.0.0.1:1/{quote(WIRE)}")
+    assert ended.returncode == 1
+    assert "cannot connect" in ended.stderr
+    assert found_raw(ended.stdout + ended.stderr) is None
+    assert len(ended.stderr.splitlines()) == 1
 
 
 async def test_gen_types_quotes_a_hostile_schema_escaped(
@@ -369,7 +376,7 @@ async def test_listen_and_presence_show_events_of_others_escaped(local: LocalRea
                 assert process.stderr is not None
                 while b"listening" not in (line := await process.stderr.readline()):
                     said += line.decode()
-                local.publish({"type": "INSERT", "table": "t", "new": {WIRE: HOSTILE}})
+                local.insert("t", {WIRE: WIRE})
                 await channel.send(
                     {"type": "broadcast", "event": WIRE, "payload": {HOSTILE: HOSTILE}}
                 )
@@ -409,13 +416,13 @@ async def test_serve_shows_what_its_clients_chose_escaped() -> None:
             messages = [{"topic": WIRE, "event": WIRE, "payload": {}}]
             send = f"{url}/realtime/v1/api/broadcast"
             await session.post(send, json={"messages": messages}, headers={"apikey": key})
-        for request in (
+        for line in (
             f"GET /{WIRE} HTTP/1.1\r\n\r\n",
             f"{WIRE} / HTTP/1.1\r\n\r\n",
             "GET / H\x1b\r\n\r\n",
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-            writer.write(request.encode())
+            writer.write(f"{line}\r\n\r\n".encode())
             await reader.read()
             writer.close()
         code, out, err = await local.end()
@@ -477,25 +484,19 @@ def test_the_watch_over_the_suite_sees_what_is_said_raw(said: str) -> None:
     assert len(watch.told) == 1
 
 
+@pytest.mark.raw_output("the report of the tests within")
 def test_the_watch_fails_a_test_that_says_it(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        import pytest
-
-        def test_raw():
-            print("\\x1b[31m")
-
+        import logging, pytest
+        def test_honest(): print("ключ\\n\\ttab"), logging.getLogger("supabase_rt").critical("ключ")
+        def test_print(): print("\\x1b[31m")
+        def test_log(): logging.getLogger("supabase_rt.new").critical("a\\u202eb")
+        def test_forge(): logging.getLogger("supabase_rt.new").critical("a\\nERROR b")
         @pytest.mark.raw_output("on purpose")
-        def test_exempt():
-            print("\\x1b[31m")
-
-        def test_honest():
-            print("ключ")
+        def test_exempt(): print("\\x1b[31m")
         """
     )
     pytester.makeini("[pytest]\nmarkers = raw_output(why): exempt")
-    arguments = ["-p", "tests.support.raw_output", "-p", "no:cacheprovider"]
-    found = pytester.runpytest_subprocess(*arguments)
-    found.assert_outcomes(passed=2, failed=1)
-    assert re.search(r"stdout call: .*x1b\[31m", found.stdout.str())
-    assert sys.stdout
+    found = pytester.runpytest_inprocess("-p", "tests.support.raw_output", "-p", "no:asyncio")
+    found.assert_outcomes(passed=5, errors=3)

@@ -23,9 +23,6 @@ HOSTILE = "\x1b]0;pwned\x07\x9b31m\r\nERROR forged\u202e\u2066\u2028\u200b\ufeff
 RAW = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
-OURS = re.compile(
-    r"supabase_rt(\.(handlers|server|channel|connection|auth|transport|rest|backfill|services))?"
-)
 
 
 def found_raw(text: str) -> str | None:
@@ -47,7 +44,7 @@ class RawOutput(Watch):
             self.told.append(f"{where}: {found}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        if OURS.fullmatch(record.name) is None:
+        if record.name.partition(".")[0] != "supabase_rt":
             return
         fields = [value for value in vars(record).values() if isinstance(value, str)]
         self.see("log", "\n".join([self._look.format(record), *fields]))

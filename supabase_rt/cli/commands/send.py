@@ -65,7 +65,7 @@ def _payload(options: argparse.Namespace) -> Any:
         elif given.startswith("@"):
             data = Path(given[1:]).read_bytes()
         else:
-            data = given.encode()
+            data = given.encode(errors="surrogateescape")
     except OSError as exc:
         raise CommandFailed(f"cannot read {given[1:]}: {exc.strerror}", code=2) from None
     if options.binary:
