@@ -10,7 +10,7 @@ import logging
 import pickle
 import traceback
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -388,10 +388,75 @@ async def test_listen_and_presence_show_events_of_others_escaped(local: LocalRea
     assert not any(line.startswith("ERROR forged") for line in said.splitlines())
 
 
+async def accepting(peer: RawPeer) -> None:
+    """Lets a client in, and sends events that no honest server sends."""
+    await peer.handshake()
+    join_ref, ref, topic, _, payload = json.loads((await peer.receive())[1])
+    asked = payload["config"]["postgres_changes"]
+    ids = [{**each, "id": number} for number, each in enumerate(asked, 1)]
+    peer.text(reply(join_ref, ref, topic, "ok", {"postgres_changes": ids}))
+    change = {
+        "type": HOSTILE,
+        "schema": "public",
+        "table": "t",
+        "commit_timestamp": HOSTILE,
+        "columns": [],
+        "record": {HOSTILE: HOSTILE},
+        "errors": [HOSTILE],
+    }
+    for event, content in (
+        ("system", {"extension": HOSTILE, "status": "ok", "message": HOSTILE, "channel": "x"}),
+        ("system", {"extension": HOSTILE, "status": "error", "message": HOSTILE}),
+        ("postgres_changes", {"ids": [1], "data": change}),
+        ("postgres_changes", {"ids": [1], "data": {**change, "type": "INSERT"}}),
+        ("broadcast", {"type": "broadcast", "event": HOSTILE, "payload": {HOSTILE: HOSTILE}}),
+        ("presence_state", {HOSTILE: {"metas": [{"phx_ref": HOSTILE, HOSTILE: {"a": HOSTILE}}]}}),
+    ):
+        peer.text(json.dumps([None, None, topic, event, content]).encode())
+    peer.frame(0x88, (4321).to_bytes(2, "big") + WIRE.encode())
+    await peer.eof()
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (accepting, ["listen", "r", "--table=t", "--broadcast=*", "--presence", "--count=4"]),
+        (refusing, ["listen", "r"]),
+        (accepting, ["presence", "r", "--once"]),
+        (refusing, ["presence", "r"]),
+        (refusing, ["send", "r", "e", "{}"]),
+    ],
+)
+async def test_commands_show_what_a_hostile_server_says_escaped(
+    server: Callable[[RawPeer], Awaitable[None]], words: list[str]
+) -> None:
+    pipe = asyncio.subprocess.PIPE
+    async with raw_peer(server) as url:
+        target = [f"--url={url.removesuffix('/realtime/v1').replace('ws', 'http')}", "--key=x.y.z"]
+        command = [*PYTHON, *words, *target]
+        process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+        # Whatever becomes of it: some of these commands would go on for ever.
+        waiting = asyncio.create_task(process.communicate(), name="communicate")
+        await asyncio.wait([waiting], timeout=4)
+        if not waiting.done():
+            process.terminate()
+        out, err = await asyncio.wait_for(waiting, 30)
+    said = out.decode() + err.decode()
+    assert "pwned" in said
+    assert found_raw(said) is None, ascii(said)
+    assert not any(line.startswith("ERROR forged") for line in said.splitlines())
+    assert "Traceback" not in said
+
+
+def nest(depth: int) -> str:
+    """An object in an object, so many times."""
+    return '{"k":' * depth + "1" + "}" * depth
+
+
 async def test_serve_shows_what_its_clients_chose_escaped() -> None:
-    deep: Any = WIRE
+    nested: Any = WIRE
     for _ in range(30):
-        deep = {WIRE: [deep]}
+        nested = {WIRE: [nested]}
     async with serving("--no-status-page") as local:
         url, key = local.shown["URL"], local.shown["anon key"]
         async with aiohttp.ClientSession() as session:
@@ -400,15 +465,23 @@ async def test_serve_shows_what_its_clients_chose_escaped() -> None:
                 for topic in (f"realtime:{WIRE}", "realtime:room"):
                     for event, payload in (
                         ("phx_join", {"config": {"presence": {"key": WIRE}}}),
-                        ("broadcast", {"type": "broadcast", "event": WIRE, "payload": deep}),
-                        ("presence", {"type": "presence", "event": "track", "payload": deep}),
-                        ("presence", {"type": "presence", "event": WIRE, "payload": deep}),
-                        (WIRE, {WIRE: deep}),
+                        ("broadcast", {"type": "broadcast", "event": WIRE, "payload": nested}),
+                        ("presence", {"type": "presence", "event": "track", "payload": nested}),
+                        ("presence", {"type": "presence", "event": WIRE, "payload": nested}),
+                        (WIRE, {WIRE: nested}),
                         ("access_token", {"access_token": WIRE}),
                         ("phx_leave", {}),
                     ):
                         message = {"topic": topic, "event": event, "payload": payload}
                         await ws.send_json({**message, "ref": "1", "join_ref": "1"})
+                for depth in range(940, 1000, 4):
+                    # Some of these depths can be read, but no more be written.
+                    deep = f'{{"type": "presence", "event": "track", "payload": {nest(depth)}}}'
+                    about = {"topic": f"realtime:{WIRE}{depth}", "ref": "1", "join_ref": "1"}
+                    config = {"config": {"presence": {"key": "k", "enabled": True}}}
+                    await ws.send_json({**about, "event": "phx_join", "payload": config})
+                    text = json.dumps({**about, "event": "presence", "payload": None})
+                    await ws.send_str(text.replace("null", deep))
                 await ws.send_str(WIRE)
                 await ws.close(code=4000, message=WIRE.encode())
             for path in (f"/rest/v1/{WIRE}", f"/realtime/v1/{WIRE}"):
