@@ -8,13 +8,13 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ..command import Command, CommandFailed
+from ..conninfo import without_password
 from ..limits import add_field_options, field_values
 from ..screen import Screen
 
@@ -189,12 +189,6 @@ async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Scr
 
 
 # -- what it prints ------------------------------------------------------------------------
-
-
-def without_password(url: str) -> str:
-    """The URL or the keywords of a database, fit to be shown."""
-    url = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
-    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", url)
 
 
 def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
