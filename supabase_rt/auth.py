@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -20,12 +19,13 @@ from .errors import AuthError
 from .logs import facts
 from .loopbound import LoopBound
 from .outcome import Outcome
+from .printable import get_logger
 from .protocol.session import Session
 from .protocol.tokens import check_token
 
 __all__ = ["TokenSource", "TokenUser"]
 
-log: Final = logging.getLogger("supabase_rt.auth")
+log: Final = get_logger("supabase_rt.auth")
 
 
 GRACE: Final = 0.5

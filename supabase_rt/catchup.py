@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from .handover import Feed, Unhandled
 from .logs import facts
 from .memory import Memory
 from .outcome import Waiting
+from .printable import get_logger
 from .protocol.backfill import Backfiller, Fetch, Handle
 from .protocol.changes import BackfilledChange, PostgresChange, PostgresData
 from .protocol.columns import convert_row
@@ -32,7 +32,7 @@ from .registration import Registration, Reports
 
 __all__ = ["CatchingUp", "catching_up"]
 
-log: Final = logging.getLogger("supabase_rt.backfill")
+log: Final = get_logger("supabase_rt.backfill")
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
@@ -20,6 +19,7 @@ from .errors import (
 )
 from .logs import facts
 from .outcome import Outcome, Waiting
+from .printable import get_logger
 from .protocol.channel import ChannelMachine
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.events import StatusChanged
@@ -33,7 +33,7 @@ from .sugar import Sugar
 
 __all__ = ["RealtimeChannel"]
 
-log: Final = logging.getLogger("supabase_rt.channel")
+log: Final = get_logger("supabase_rt.channel")
 
 _LOGGED = {
     SubscribeStatus.CHANNEL_ERROR: "error",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self
 
@@ -30,6 +29,7 @@ from .options import (
 )
 from .outcome import Outcome
 from .pacing import Pacer
+from .printable import get_logger
 from .protocol.backoff import ReconnectPolicy
 from .protocol.config import ChannelConfig, check_seconds
 from .protocol.context import Context
@@ -50,7 +50,7 @@ from .wire import build_codec, tell_logger
 
 __all__ = ["RealtimeClient"]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 LEAVE_TIMEOUT = 3.0
 """Seconds that the server gets to answer the leaves at the end of a program."""

@@ -15,7 +15,6 @@ never two sockets. ``_shut`` is the one place that closes for good.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
@@ -31,6 +30,7 @@ from .link import Codec, Link, Traffic, after_newest, disconnected, settle
 from .logs import facts
 from .loopbound import Alarm
 from .outcome import Outcome, Waiting
+from .printable import get_logger
 from .protocol import events
 from .protocol.messages import Message
 from .protocol.session import Session
@@ -43,7 +43,7 @@ __all__ = ["Connection"]
 _Task: TypeAlias = asyncio.Task[None] | None
 _Tasks: TypeAlias = set[asyncio.Task[None]]
 
-log: Final = logging.getLogger("supabase_rt.connection")
+log: Final = get_logger("supabase_rt.connection")
 
 OUTLIVED = 1.0
 """Seconds after which a loop that goes on was not about to end."""

@@ -17,6 +17,7 @@ from .emitter import Emitter, Taker
 from .enums import HeartbeatStatus, SubscribeStatus
 from .errors import ConnectionFailed
 from .logs import facts
+from .printable import get_logger
 from .protocol import events
 from .protocol.payload import Payload, brief
 from .protocol.payloads import Broadcast, PostgresChange
@@ -26,8 +27,8 @@ from .workers import Workers
 
 __all__ = ["CLIENT_EVENTS", "Dispatch"]
 
-log: Final = logging.getLogger("supabase_rt")
-handlers_log: Final = logging.getLogger("supabase_rt.handlers")
+log: Final = get_logger("supabase_rt")
+handlers_log: Final = get_logger("supabase_rt.handlers")
 
 CLIENT_EVENTS: dict[str, int] = {
     "open": 0,

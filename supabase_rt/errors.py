@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .printable import printable
 from .protocol.names import no_attribute
 
 __all__ = [
@@ -69,14 +70,15 @@ class RealtimeError(Exception):
         retryable: bool | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        # Both quote the server, and end in tracebacks and logs.
+        super().__init__(printable(message))
         # Only what differs from the class is stored: pickling and copying rebuild from args.
         if code is not None:
             self.code = code
         if retryable is not None:
             self.retryable = retryable
         if hint is not None:
-            self.hint = hint
+            self.hint = printable(hint)
         if self.hint:
             self.add_note(f"hint: {self.hint}")
 

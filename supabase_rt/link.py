@@ -9,7 +9,6 @@ is one order, and a link that never meets a slow peer never pays for a task to h
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from typing import Any, Final
 from .errors import ConnectionFailed, ConnectionLost
 from .logs import facts
 from .outcome import Outcome
+from .printable import get_logger
 from .protocol.messages import Message
 from .transport import Transport, Unfinished
 
 __all__ = ["Codec", "Link", "Traffic", "after_newest", "disconnected", "settle"]
 
-log: Final = logging.getLogger("supabase_rt.connection")
+log: Final = get_logger("supabase_rt.connection")
 
 DRAIN_TIMEOUT = 1.0
 """Seconds that frames already accepted get to leave before the socket is closed."""

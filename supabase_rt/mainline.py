@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,11 @@ from typing import Final
 from .connection import Connection
 from .errors import ConnectionFailed
 from .logs import facts
+from .printable import get_logger
 
 __all__ = ["is_in_loop", "run_until_stopped"]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

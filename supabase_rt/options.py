@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,6 +11,7 @@ import aiohttp
 
 from .calling import is_coroutine_function
 from .logs import facts
+from .printable import get_logger
 from .protocol.backoff import ReconnectPolicy
 from .protocol.columns import check_mode
 from .protocol.config import ChannelConfig, check_seconds
@@ -33,7 +33,7 @@ __all__ = [
     "warn_of_seconds",
 ]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 RATHER_MILLISECONDS = 1000.0
 """Seconds from which a value looks as if it were copied from supabase-js; legal all the same."""

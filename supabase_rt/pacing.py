@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 
 from .logs import facts
 from .outcome import Outcome
+from .printable import get_logger
 from .protocol.pushes import TokenBucket
 
 __all__ = ["Pacer", "Turn"]
 
-_log = logging.getLogger("supabase_rt.channel")
+_log = get_logger("supabase_rt.channel")
 
 
 class Turn:

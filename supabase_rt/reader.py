@@ -9,7 +9,6 @@ user's) goes the long way, which decides everything anew; nothing is decided on 
 
 from __future__ import annotations
 
-import logging
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from time import perf_counter
@@ -18,6 +17,7 @@ from typing import Any, Final, Protocol
 from .errors import DecodeError
 from .link import Codec, Traffic
 from .logs import facts
+from .printable import get_logger
 from .protocol.changes import PostgresEnvelope
 from .protocol.events import Delivery
 from .protocol.frames import (
@@ -36,7 +36,7 @@ from .stopwatch import BLOCKING_AFTER, Stopwatch
 
 __all__ = ["Listeners", "Reader"]
 
-log: Final = logging.getLogger("supabase_rt.connection")
+log: Final = get_logger("supabase_rt.connection")
 
 SHORT: Final = {BROADCAST: BROADCAST, CHANGES: CHANGES, DIFF: DIFF}
 KIND_4: Final = 4

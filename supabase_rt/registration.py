@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from .calling import accepted_arguments, handler_name, is_coroutine_function
 from .errors import RealtimeError
 from .logs import facts
 from .loopbound import wake
+from .printable import get_logger
 from .protocol.config import MAXBYTES
 from .protocol.messages import TOPIC_PREFIX
 from .stopwatch import Stopwatch
@@ -32,7 +32,7 @@ __all__ = [
     "event_of",
 ]
 
-log: Final = logging.getLogger("supabase_rt.handlers")
+log: Final = get_logger("supabase_rt.handlers")
 
 Handling: TypeAlias = Callable[[Any], Any]
 """What is called with one event."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import yarl
 from .errors import DecodeError, RealtimeError, SendError, TimedOut
 from .http import close_session, cut_on_failure, open_session, session_closed
 from .logs import facts
+from .printable import get_logger
 from .protocol.messages import TOPIC_PREFIX, UNREADABLE, dumps, loads
 from .protocol.pages import BackfillPage, ReadRow, read_page, read_params
 from .protocol.redirects import is_redirect
@@ -32,7 +32,7 @@ from .transport import TransportOptions
 
 __all__ = ["Rest", "holds_flags"]
 
-log: Final = logging.getLogger("supabase_rt.rest")
+log: Final = get_logger("supabase_rt.rest")
 
 PIECE: Final = 2**16
 """Bytes of a body that are written at once."""

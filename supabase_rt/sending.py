@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from .errors import SendError, TimedOut
 from .logs import facts
 from .outcome import Outcome
 from .pacing import Pacer, Turn
+from .printable import get_logger
 from .protocol.channel import ChannelMachine
 from .protocol.config import send_options
 from .protocol.messages import Message, dumps, loads
@@ -24,7 +24,7 @@ from .types import BroadcastMessage, PersistOptions, SendOptions
 
 __all__ = ["Sending"]
 
-log: Final = logging.getLogger("supabase_rt.channel")
+log: Final = get_logger("supabase_rt.channel")
 
 REST_WARNING = (
     "Realtime send() is automatically falling back to REST API. This behavior will be deprecated "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -18,11 +17,12 @@ from storage3 import AsyncStorageClient
 from supabase_auth import AsyncGoTrueClient
 from supabase_functions import AsyncFunctionsClient
 
+from .printable import get_logger
 from .protocol.redirects import is_redirect, redirect_hint
 
 __all__ = ["Services"]
 
-log: Final = logging.getLogger("supabase_rt.services")
+log: Final = get_logger("supabase_rt.services")
 
 TIMEOUT = 60.0
 """Seconds for one request; a function that takes longer has hung."""

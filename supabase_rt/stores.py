@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import stat
 import threading
@@ -17,10 +16,11 @@ from .logs import facts
 
 if TYPE_CHECKING:
     import sqlite3
+from .printable import get_logger
 
 __all__ = ["BackfillStore", "SqliteStore"]
 
-log: Final = logging.getLogger("supabase_rt.backfill")
+log: Final = get_logger("supabase_rt.backfill")
 
 PRIVATE: Final = 0o600
 OTHERS: Final = 0o077

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import errno
-import logging
 import os
 import ssl as ssl_module
 import time
@@ -33,11 +32,12 @@ from aiohttp.http import HttpProcessingError
 from .errors import ConnectionFailed, ConnectionLost
 from .http import Redirected, cut_on_failure, no_redirect
 from .logs import facts
+from .printable import get_logger
 from .protocol.verdicts import http_failure
 
 __all__ = ["Transport", "TransportOptions", "Unfinished"]
 
-log: Final = logging.getLogger("supabase_rt.transport")
+log: Final = get_logger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for an orderly end: frames that leave, the peer's close frame, and TLS's own goodbye."""

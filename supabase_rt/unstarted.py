@@ -7,15 +7,15 @@ nothing at all. Kept are two facts about the process and no object: no client li
 from __future__ import annotations
 
 import atexit
-import logging
 import sys
 from typing import Final
 
 from .logs import facts
+from .printable import get_logger
 
 __all__ = ["loop_ran", "wanted_without_loop"]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 
 class _Process:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import DecodeError, SendError
 from .link import Codec
 from .logs import facts
+from .printable import get_logger, printable
 from .protocol.messages import Message
 from .protocol.serializer import (
     MAX_FRAME,
@@ -24,8 +24,8 @@ from .protocol.serializer import (
 
 __all__ = ["build_codec", "frame_of", "refusal", "tell_logger"]
 
-log: Final = logging.getLogger("supabase_rt")
-connection_log: Final = logging.getLogger("supabase_rt.connection")
+log: Final = get_logger("supabase_rt")
+connection_log: Final = get_logger("supabase_rt.connection")
 
 Function = Callable[[Any], Any]
 Logger = Callable[[str, str, Any], Any]
@@ -117,7 +117,7 @@ def refusal(message: Message, error: SendError) -> Message:
 def tell_logger(logger: Logger, kind: str, message: str, data: Any) -> None:
     """Call the user's logger; one that raises must not cost a frame."""
     try:
-        logger(kind, message, data)
+        logger(kind, printable(message), data)
     except Exception as exc:
         log.exception("logger= raised", extra=facts(exc))
 

@@ -6,18 +6,18 @@ import abc
 import asyncio
 import contextvars
 import functools
-import logging
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 from .logs import facts
+from .printable import get_logger
 from .registration import Registration
 
 __all__ = ["Workers"]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 
 class _Worker:

@@ -18,7 +18,12 @@ from .support.markers import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
 
-pytest_plugins = ("pytester", "tests.support.leaks", "tests.support.loop_errors")
+pytest_plugins = (
+    "pytester",
+    "tests.support.leaks",
+    "tests.support.loop_errors",
+    "tests.support.raw_output",
+)
 
 # Started in the background by a shell, all of us would ignore Ctrl+C, the programs of tests too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "supabase_rt"
 
 LAYERS: dict[str, tuple[int, str]] = {
-    "_version errors enums protocol.names": (0, "vocabulary"),
+    "_version errors enums printable protocol.names": (0, "vocabulary"),
     "protocol.frames protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
     "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
     "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "
@@ -67,9 +67,10 @@ WIRED = {"postgrest", "storage3", "supabase_auth", "supabase_functions"}
 FOREIGN_OF = {"services": {"httpx", *WIRED}, "supabase": WIRED}
 """What single modules may use beyond that: the clients of the extra ``full``."""
 
-FOR_TOOLS = {".", "server", "types", "protocol.tokens", "protocol.redirects"}
+FOR_TOOLS = {".", "server", "types", "protocol.tokens", "protocol.redirects", "printable"}
 """What a tool may import: what is public, how a token is read, as ``doctor`` has to see a key
-with the eyes of the client, and what a redirect is, as no tool follows one with a key."""
+with the eyes of the client, what a redirect is, as no tool follows one with a key, and what makes
+words fit for a terminal."""
 
 LONGEST = 500
 EXTRA_NAMES = {

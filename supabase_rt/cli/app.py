@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from .. import __version__
+from ..printable import printable
 from .command import Command, CommandFailed
 from .commands import find_commands
+from .screen import complain
 
 __all__ = ["main", "make_parser"]
 
@@ -21,12 +22,19 @@ STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
 Children: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes wrong words in its errors, which a script may have from elsewhere."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def make_parser(commands: Sequence[Command], words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of everything; the chosen command is in ``command`` of its result.
 
     Only a command that ``words`` may name gets its options, because some import a lot for them.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="supabase-rt",
         description="Supabase Realtime on the command line.",
         epilog="'supabase-rt COMMAND --help' tells the options of a command.",
@@ -82,8 +90,7 @@ def main(words: Sequence[str] | None = None) -> int:
         name = f" {command.name}"
         return command.run(options)
     except CommandFailed as exc:
-        with contextlib.suppress(OSError):
-            print(f"supabase-rt{name}: {exc}", file=sys.stderr)
+        complain(f"supabase-rt{name}: {exc}")
         return exc.code
     except BrokenPipeError:
         # The reader of a pipe has seen enough.

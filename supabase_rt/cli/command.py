@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..printable import printable
+
 if TYPE_CHECKING:
     from .. import RealtimeError
 
@@ -17,7 +19,7 @@ class CommandFailed(Exception):
     """The command cannot do it; the message is one line that says what to change."""
 
     def __init__(self, message: str, *, code: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.code = code
 
     @classmethod

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from ..printable import printable, printable_lines
 from .command import CommandFailed
 
-__all__ = ["Screen", "Screens", "printable"]
+__all__ = ["Screen", "Screens", "complain"]
 
 COLOURS = {
     "grey": 90,
@@ -23,13 +25,18 @@ COLOURS = {
 }
 
 
-def printable(text: object) -> str:
-    """What others sent, on one line and without what would steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+LONGEST = 10_000
+"""Characters of one word on a line for eyes."""
+
+
+class _Painted(str):
+    """Printable text between the sequences for a colour, which is the only kind let through."""
+
+    __slots__ = ()
 
 
 class Screen:
-    """One stream of lines.
+    """One stream of lines; whatever the words of a line hold, it stays one harmless line.
 
     ``failed`` is told where a line cannot be written, and ``say`` does not raise then: for
     lines that a handler prints, whose exceptions end nothing.
@@ -45,13 +52,26 @@ class Screen:
         self._coloured = self._stream.isatty() and "NO_COLOR" not in os.environ
 
     def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, or as it is."""
-        return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self._coloured else text
+        """The text in a colour, or as it is; a word of its own for ``say``."""
+        shown = printable(text, LONGEST)
+        return _Painted(f"\x1b[{COLOURS[colour]}m{shown}\x1b[0m" if self._coloured else shown)
 
     def say(self, *words: str) -> None:
         """Print one line at once, also into a pipe; raises where nothing takes it."""
+        shown = (word if isinstance(word, _Painted) else printable(word, LONGEST) for word in words)
+        self._write(" ".join(shown).rstrip())
+
+    def say_json(self, value: Any, default: Callable[[Any], Any] | None = None) -> None:
+        """Print a line of JSON, whole: programs read it. All but ASCII is escaped."""
+        self._write(json.dumps(value, default=default))
+
+    def say_text(self, text: str) -> None:
+        """Print a text of several lines, whole, with each of them harmless."""
+        self._write(printable_lines(text))
+
+    def _write(self, line: str) -> None:
         try:
-            print(" ".join(words).rstrip(), file=self._stream, flush=True)
+            print(line, file=self._stream, flush=True)
         except OSError as exc:
             problem = (
                 exc
@@ -85,4 +105,9 @@ class Screens:
 
     def note(self, text: str, colour: str = "grey") -> None:
         """A line for eyes, not for what reads the output."""
-        self._err.say(self._err.paint(printable(text), colour))
+        self._err.say(self._err.paint(text, colour))
+
+
+def complain(text: str) -> None:
+    """Print a line to standard error; where nothing takes it, the exit code has to do."""
+    Screen(sys.stderr, failed=lambda problem: None).say(text)

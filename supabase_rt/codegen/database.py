@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,13 +60,15 @@ def check_url(url: str) -> None:
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        host = str(conninfo_to_dict(url).get("host") or "")
+        given = conninfo_to_dict(url)
     except ProgrammingError:
         problem = "the URL of a database is postgresql://USER:PASSWORD@HOST:PORT/NAME"
     else:
-        if "@" not in host:
+        # With a slash in the password, libpq takes its two halves for a port and a database.
+        misread = re.search(r"[^0-9,]", str(given.get("port") or ""))
+        if "@" not in str(given.get("host") or "") and misread is None:
             return
-        problem = "the password in the database URL has to be percent-encoded: %40 for @"
+        problem = "the password in the database URL has to be percent-encoded: %40 for @, %2F for /"
     raise SchemaError(problem)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..printable import printable
+
 __all__ = ["Column", "Enum", "Schema", "SchemaError", "Table"]
 
 
 class SchemaError(Exception):
     """The source is no schema; the message says what to change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
+from ..printable import printable
 from . import edge
 from .names import no_attribute, snake_case
 
@@ -57,7 +58,7 @@ def shown(kind: str, *parts: str, content: Callable[[], Any] = lambda: None) -> 
         parts = (*parts, brief(found) if found or found == 0 else "")
     except Exception as exc:
         parts = (*parts, f"unreadable: {type(exc).__name__}")
-    text = " ".join(filter(None, (kind, *parts)))
+    text = printable(" ".join(filter(None, (kind, *parts))), None)
     return f"<{text}>" if len(text) <= LONGEST else f"<{text[: LONGEST - 3]}...>"
 
 

@@ -175,16 +175,23 @@ def realtime_endpoint(supabase_url: str) -> str:
 
 _MASK: Final = "***"
 _SECRETS: Final = (
-    # name=value of a query or a repr, "name": "value" of JSON, name: value of a header
+    # name=value of a query, of libpq or a repr, "name": "value" of JSON, name: value of a header
     (
         re.compile(
-            r"""(?ix) ((?<![a-z]) (?:[a-z]{1,30}[_-]){0,3} (?:api[_-]?key|token|jwt|secret|password)
-            ["']? \s* (?:=|:|%3D) \s* ["']?) [^\s&"',;})\]#]+"""
+            r"""(?ix) ((?<![a-z]) (?:[a-z]{1,30}[_-]){0,3}
+            (?:api[_-]?key|token|jwt|secret|(?:ssl)?password)
+            ["']? \s* (?:=|:|%3D) \s*)
+            (?: (["']) (?:[^\\"'] | \\. | (?!\2)["'])* \2
+              | ["']? (?:\\. | [^\\\s&"',;})\]#])+ )"""
         ),
-        rf"\1{_MASK}",
+        rf"\1\2{_MASK}\2",
     ),
     (re.compile(r"(?i)(\bbearer\s+)[^\s\"',;]+"), rf"\1{_MASK}"),
-    (re.compile(r"(?<=://)[^/?#\s]*@"), f"{_MASK}@"),
+    # A password with a slash has to be percent-encoded, and is secret where it is not.
+    (
+        re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@:]*:(?!\d+(?:[/?#]|\Z))\S*@)"),
+        f"{_MASK}@",
+    ),
     # Cut off or whole: the header and the claims of a JWT are JSON objects, which encode to eyJ.
     (re.compile(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,2}"), _MASK),
     (re.compile(r"(?:\bsb_|sb_(?:publishable|secret)_)[A-Za-z0-9_-]+"), _MASK),

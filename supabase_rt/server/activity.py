@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..printable import get_logger
+
 __all__ = ["Activity", "Happening", "Listener"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from ..errors import DecodeError
+from ..printable import get_logger
 from ..protocol.messages import TOPIC_PREFIX, Message, UserBroadcast
 from ..protocol.serializer import payload_object
 from .activity import Activity
@@ -33,7 +33,7 @@ MOST_REMEMBERED = 64 * 2**20
 """Bytes of payloads: a server that runs for days does not keep those of its last 10,000 messages,
 whatever their size."""
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 
 @dataclasses.dataclass(frozen=True)

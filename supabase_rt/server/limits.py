@@ -11,11 +11,12 @@ import collections
 import logging
 import math
 
+from ..printable import get_logger
 from .settings import Settings
 
 __all__ = ["Limits", "Rate"]
 
-logger: logging.Logger = logging.getLogger("supabase_rt.server")
+logger: logging.Logger = get_logger("supabase_rt.server")
 
 BUCKETS = 12
 

@@ -16,7 +16,6 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import logging
 import math
 import os
 import signal
@@ -31,10 +30,11 @@ import anyio.from_thread
 import anyio.to_thread
 
 from .. import InvalidState, RealtimeClient
+from ..printable import get_logger
 
 __all__ = ["around", "ask", "begin", "call", "on_exit", "result_of", "threaded"]
 
-log: Final = logging.getLogger("supabase_rt")
+log: Final = get_logger("supabase_rt")
 
 T = TypeVar("T")
 

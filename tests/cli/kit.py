@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from ..support.raw_output import found_raw
+
 __all__ = ["Serving", "command", "serving"]
 
 TIMEOUT = 30.0
@@ -20,7 +22,7 @@ PLAIN = {"PYTHONUNBUFFERED": "", "NO_COLOR": "1"}
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
+    done = subprocess.run(
         [*PYTHON, *words],
         capture_output=True,
         text=True,
@@ -28,6 +30,8 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
         check=False,
         env={**os.environ, **PLAIN, **environment},
     )
+    assert found_raw(done.stdout + done.stderr) is None
+    return done
 
 
 class Serving:
@@ -61,6 +65,7 @@ class Serving:
             self.process.send_signal(sent)
         async with asyncio.timeout(TIMEOUT):
             out, err = await self.process.communicate()
+        assert found_raw("\n".join([*self.lines, out.decode(), err.decode()])) is None
         return self.process.returncode, out.decode(), err.decode()
 
 

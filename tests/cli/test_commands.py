@@ -7,17 +7,22 @@ import dataclasses
 import os
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from supabase_rt import __version__
 from supabase_rt.cli import main
 from supabase_rt.cli.app import make_parser
 from supabase_rt.cli.command import Command, CommandFailed
 from supabase_rt.cli.commands import find_commands
-from supabase_rt.cli.commands.serve import settings, without_password
+from supabase_rt.cli.commands.serve import settings
+from supabase_rt.cli.conninfo import without_password
 from supabase_rt.cli.limits import add_field_options, field_values
-from supabase_rt.cli.screen import printable
+from supabase_rt.printable import printable
 from supabase_rt.server import Settings
 
 from .kit import PYTHON, command
@@ -180,10 +185,70 @@ def test_every_setting_of_the_server_has_an_option() -> None:
             "postgresql://postgres@/postgres?host=%2Ftmp",
             "postgresql://postgres@/postgres?host=%2Ftmp",
         ),
+        (r"host=h password=my\ secret user=me", "host=h password=*** user=me"),
+        (r"password='it\'s \\' user=me", "password=*** user=me"),
+        ("password=one\nuser=me", "password=***\nuser=me"),
+        ("host=h sslpassword = 'a b'user=me", "***"),
+        ("host='a password=b' password=c", "host='a password=b' password=***"),
+        ("host=a=b password=://secret", "host=a=b password=***"),
+        ("service=s passfile=/p user=me", "service=s passfile=/p user=me"),
+        (
+            "oauth_client_secret=a\\ b scram_client_key=c",
+            "oauth_client_secret=*** scram_client_key=***",
+        ),
+        ("postgresql://me:a%40b@host/x", "postgresql://me:***@host/x"),
+        ("postgresql://me:a/b@host/x", "postgresql://me:***@host/x"),
+        ("postgres://:secret@host", "postgres://:***@host"),
+        (
+            "postgresql://me@host/x?p%61ssword=a%26b&sslpassword=c",
+            "postgresql://me@host/x?p%61ssword=***&sslpassword=***",
+        ),
+        ("postgresql://me@h1:1,h2:2/x?password=a'b", "postgresql://me@h1:1,h2:2/x?password=***"),
+        ("host=h password=my secret", "***"),
+        ("host=h password='my secret", "host=h password=***"),
+        ("postgresql://me@host/x?password=a=b", "postgresql://me@host/x?password=***"),
     ],
 )
 def test_a_password_is_not_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+SECRETS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=4)
+
+
+@given(SECRETS, st.booleans(), st.sampled_from(["password", "sslpassword", "oauth_client_secret"]))
+def test_no_password_that_libpq_reads_is_shown(secret: str, in_url: bool, word: str) -> None:
+    given = {"host": "h", word: secret, "user": "me"}
+    if in_url:
+        text = f"postgresql://me@h/x?{word}={quote(secret, safe='')}"
+    else:
+        text = make_conninfo(**given)
+    assert conninfo_to_dict(text)[word] == secret
+    left = conninfo_to_dict(without_password(text))
+    assert (left["host"], left[word], left["user"]) == ("h", "***", "me")
+
+
+@pytest.mark.parametrize("words", [["serve", "--db"], ["gen", "types", "--db"]])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:letmein/5x8w@127.0.0.1:1/x",
+        "postgresql://me:letmein@5x8w@127.0.0.1:1/x",
+        "postgresql://me:letmein 5x8w@127.0.0.1:1/x",
+        "postgresql://me:letmein%5x8w@127.0.0.1:1/x",
+        "host=127.0.0.1 port=1 password=letmein 5x8w",
+        "host=127.0.0.1 port=1 password='letmein 5x8w",
+        r"host=127.0.0.1 port=1 password=letmein\ 5x8w",
+    ],
+)
+def test_an_error_about_a_database_url_quotes_nothing_of_a_password(
+    words: list[str], url: str
+) -> None:
+    ended = command(*words, url)
+    assert ended.returncode == 1
+    assert ended.stderr
+    assert "letmein" not in ended.stdout + ended.stderr
+    assert "5x8w" not in ended.stdout + ended.stderr
 
 
 def test_what_others_sent_cannot_steer_the_terminal() -> None:

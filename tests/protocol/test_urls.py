@@ -232,6 +232,12 @@ def test_the_endpoint_of_a_project(url: str, endpoint: str) -> None:
         ("key sb_secret_a-b_c.", "key ***."),
         ("%3Dsb_publishable_abc", "%3D***"),
         ("wss://user:p@ss@h/x", "wss://***@h/x"),
+        ("wss://user:p/s?s#1@h/x", "wss://***@h/x"),
+        (r"password=my\ secret user=u", "password=*** user=u"),
+        ("password = 'my secret' user=u", "password = '***' user=u"),
+        (r"sslpassword='it\'s mine' user=u", "sslpassword='***' user=u"),
+        ('{"token": "a b", "n": 1}', '{"token": "***", "n": 1}'),
+        ("token='cut o", "token=*** o"),
     ],
 )
 def test_keys_tokens_and_passwords_are_masked(text: str, redacted: str) -> None:
@@ -247,6 +253,7 @@ def test_keys_tokens_and_passwords_are_masked(text: str, redacted: str) -> None:
         "wss://h/realtime/v1/websocket?vsn=2.0.0",
         "usb_device honey",
         "mail@example.com",
+        "http://127.0.0.1:54321/rest/v1/t?mail=a@b.c",
     ],
 )
 def test_other_text_stays(text: str) -> None:

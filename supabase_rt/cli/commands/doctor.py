@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command
-from ..screen import Screen, printable
+from ..screen import Screen
 from ..target import add_target_options, make_client, target_of
 
 if TYPE_CHECKING:
@@ -89,24 +88,22 @@ def _role(token: str) -> str:
 
 def _show(screen: Screen, result: Result, as_json: bool) -> None:
     if as_json:
-        screen.say(json.dumps(dataclasses.asdict(result)))
+        screen.say_json(dataclasses.asdict(result))
         return
     state = screen.paint(f"{result.state:<4}", COLOURS[result.state])
-    screen.say(state, f"{result.name:<12}", printable(result.text))
+    screen.say(state, f"{result.name:<12}", result.text)
     if result.remedy:
-        screen.say(" " * 18 + screen.paint(f"→ {printable(result.remedy)}", "cyan"))
+        screen.say(" " * 17, screen.paint(f"→ {result.remedy}", "cyan"))
 
 
 def _conclude(screen: Screen, report: Report) -> None:
     count = dict.fromkeys(COLOURS, 0)
     for result in report.results:
         count[result.state] += 1
-    if report.failed:
-        line = screen.paint(f"{count['fail']} to mend", "red")
-    else:
-        line = screen.paint("all is well", "green")
+    words = f"{count['fail']} to mend" if report.failed else "all is well"
     more = f", {count['warn']} to think about" if count["warn"] else ""
-    screen.say(f"\n{line}{more}")
+    screen.say()
+    screen.say(screen.paint(f"{words}{more}", "red" if report.failed else "green"))
 
 
 COMMAND = Command(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...protocol.redirects import is_redirect, redirect_hint
 from ..command import Command, CommandFailed
-from ..screen import Screen
+from ..screen import Screen, complain
 
 if TYPE_CHECKING:
     from ...codegen import Schema
@@ -71,14 +71,14 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailed(str(exc)) from None
     text, collisions = render(schema)
     for line in collisions:
-        print(f"supabase-rt gen types: {line}", file=sys.stderr)
+        complain(f"supabase-rt gen types: {line}")
     if options.check:
         return _compare(Path(options.output), text)
     if not options.output:
         if isinstance(sys.stdout, io.TextIOWrapper):
             # That of a program, whatever the terminal's is.
             sys.stdout.reconfigure(encoding="utf-8")
-        Screen().say(text)
+        Screen().say_text(text)
         return 0
     path = Path(options.output)
     try:
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as exc:
         raise CommandFailed(f"cannot write {path}: {exc.strerror}") from None
     count = len(schema.tables)
-    print(f"wrote {path}: {count} table{'' if count == 1 else 's'}", file=sys.stderr)
+    complain(f"wrote {path}: {count} table{'' if count == 1 else 's'}")
     return 0
 
 
@@ -111,7 +111,7 @@ def _compare(path: Path, text: str) -> int:
         )
     )
     screen = Screen()
-    screen.say("\n".join(lines[:DIFF_LINES]))
+    screen.say_text("\n".join(lines[:DIFF_LINES]))
     if len(lines) > DIFF_LINES:
         screen.say(f"... and {len(lines) - DIFF_LINES} lines more")
     raise CommandFailed(f"{path} is out of date; run it without --check")

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screens, printable
+from ..screen import Screens
 from ..target import add_target_options, channel_options, make_client
 
 if TYPE_CHECKING:
@@ -151,12 +151,12 @@ class _Told(Screens):
         self._events += 1
         if self._options.json:
             line = {"at": round(time.time(), 3), "type": type, "payload": payload.to_dict()}
-            self._out.say(json.dumps(line, default=_plain))
+            self._out.say_json(line, default=_plain)
         else:
             moment = self._out.paint(time.strftime("%H:%M:%S"), "grey")
             kind = self._out.paint(f"{word:<{WIDTH}}", COLOURS.get(word, "blue"))
             self._out.say(
-                moment, kind, printable(about), printable(json.dumps(shown, default=_plain))
+                moment, kind, about, json.dumps(shown, default=_plain, ensure_ascii=False)
             )
         if self._events == self._options.count:
             self.over()

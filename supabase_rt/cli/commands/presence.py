@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screens, printable
+from ..screen import Screens
 from ..target import add_target_options, channel_options, make_client
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ class _Told(Screens):
             return
         state = channel.presence_state()
         if self._options.json:
-            self._out.say(json.dumps(state))
+            self._out.say_json(state)
         else:
             self._out.say(self._out.paint(f"{len(state)} present", "bold"))
             for key, entries in sorted(state.items()):
                 for entry in entries:
                     about = {name: value for name, value in entry.items() if name != "presence_ref"}
-                    self._out.say(" ", self._out.paint(printable(key), "cyan"), printable(about))
+                    self._out.say(" ", self._out.paint(key, "cyan"), str(about))
         self.shown.set()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screen
+from ..screen import Screen, complain
 from ..target import add_target_options, channel_options, make_client
 
 __all__ = ["COMMAND"]
@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
     payload = _payload(options)
     status = asyncio.run(_send(options, payload))
     if options.json:
-        Screen().say(json.dumps({"status": status}))
+        Screen().say_json({"status": status})
     elif status == "ok":
-        print(f"sent {options.event} to {options.topic}", file=sys.stderr)
+        complain(f"sent {options.event} to {options.topic}")
     if status != "ok" and not options.json:
         raise CommandFailed(f"not sent: {status}{_advice(status, options, payload)}")
     return 0 if status == "ok" else 1
@@ -65,7 +65,7 @@ def _payload(options: argparse.Namespace) -> Any:
         elif given.startswith("@"):
             data = Path(given[1:]).read_bytes()
         else:
-            data = given.encode()
+            data = given.encode(errors="surrogateescape")
     except OSError as exc:
         raise CommandFailed(f"cannot read {given[1:]}: {exc.strerror}", code=2) from None
     if options.binary:

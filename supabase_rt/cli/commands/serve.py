@@ -8,15 +8,15 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ..command import Command, CommandFailed
+from ..conninfo import without_password
 from ..limits import add_field_options, field_values
-from ..screen import Screen, printable
+from ..screen import Screen
 from ..secret import kept_secret
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _own_secret(screen: Screen) -> str:
     if secret.problem is not None:
         screen.say(
             screen.paint("careful:", "red"),
-            f"the keys are good for this run only: {printable(secret.problem)}",
+            f"the keys are good for this run only: {secret.problem}",
         )
     return secret.text
 
@@ -222,12 +222,6 @@ async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Scr
 # -- what it prints ------------------------------------------------------------------------
 
 
-def without_password(url: str) -> str:
-    """The URL or the keywords of a database, fit to be shown."""
-    url = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
-    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", url)
-
-
 def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
     rows = [("URL", server.url), ("WebSocket", server.ws_url)]
     if server.settings.status_page:
@@ -239,7 +233,8 @@ def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Scree
     screen.say()
     for name, value in rows:
         screen.say(f"  {name:<12}", value)
-    screen.say("\nA bot to start with:")
+    screen.say()
+    screen.say("A bot to start with:")
     screen.say()
     # Not indented: it is there to be copied, and Python takes an indented program for no program.
     for line in SNIPPET.format(url=server.url, key=server.anon_key).splitlines():
@@ -279,7 +274,7 @@ class _Log:
             origin = "http"
         kind = self._screen.paint(f"{_word(found):<10}", COLOURS.get(found.kind, "grey"))
         moment = self._screen.paint(time.strftime("%H:%M:%S"), "grey")
-        self._screen.say(moment, f" {origin:<10}", kind, printable(_about(found)))
+        self._screen.say(moment, f" {origin:<10}", kind, _about(found))
 
 
 def _word(found: Happening) -> str:

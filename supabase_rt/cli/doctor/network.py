@@ -18,17 +18,30 @@ DAY = 86400
 
 async def check_network(report: Report, url: str, key: str, timeout: float) -> bool:
     """Check URL, DNS, TCP, TLS and the key; False where there is no way to the server."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+    found = _read(url)
+    if found is None:
         report.fail("url", f"{url!r} is no URL", "it is https://<ref>.supabase.co, or http://…")
         return False
-    secure = parts.scheme in ("https", "wss")
-    port = parts.port or (443 if secure else 80)
-    report.ok("url", f"{parts.scheme}://{parts.hostname}:{port}")
-    reached = await _check_name(report, parts.hostname, port, timeout)
-    reached = reached and await _check_port(report, parts.hostname, port, secure, timeout)
+    scheme, host, port = found
+    report.ok("url", f"{scheme}://{host}:{port}")
+    reached = await _check_name(report, host, port, timeout)
+    secure = scheme in ("https", "wss")
+    reached = reached and await _check_port(report, host, port, secure, timeout)
     _check_key(report, key)
     return reached
+
+
+def _read(url: str) -> tuple[str, str, int] | None:
+    """Returns scheme, host and port; None for what is no URL of a server."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    ports = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+    if parts.scheme not in ports or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, port or ports[parts.scheme]
 
 
 async def _check_name(report: Report, host: str, port: int, timeout: float) -> bool:

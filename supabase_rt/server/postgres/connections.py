@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -64,9 +65,11 @@ def _read(url: str) -> dict[str, Any]:
     except psycopg.Error:
         problem = "cannot read the database URL; it is postgresql://USER:PASSWORD@HOST:PORT/NAME"
     else:
-        if "@" not in str(given.get("host") or ""):
+        # With a slash in the password, libpq takes its two halves for a port and a database.
+        misread = re.search(r"[^0-9,]", str(given.get("port") or ""))
+        if "@" not in str(given.get("host") or "") and misread is None:
             return dict(given)
-        problem = "the password in the database URL has to be percent-encoded: %40 for @"
+        problem = "the password in the database URL has to be percent-encoded: %40 for @, %2F for /"
     raise DatabaseProblem(problem)
 
 

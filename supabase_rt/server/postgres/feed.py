@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import psycopg
 
+from ...printable import get_logger
 from ..activity import Activity, Happening
 from ..changes import UNABLE, Binding, SubscribeFailed, Subscriber
 from ..filters import Condition
@@ -24,7 +24,7 @@ from .visibility import Delivery, Subscription, conditions_of, deliveries, visib
 
 __all__ = ["DatabaseFeed"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], None]
 ROLE = "select exists (select from pg_roles where rolname = %s)"

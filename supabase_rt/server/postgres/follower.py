@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
 import psycopg
 
+from ...printable import get_logger
 from ..changes import timestamp
 from ..stored import StoredMessage
 from .images import Image, RowChange, row_change
@@ -19,7 +19,7 @@ from .replication import Arrived, ReplicationStream
 
 __all__ = ["Follower", "Sent"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 BATCH = 100
 FIRST_DELAY = 0.1

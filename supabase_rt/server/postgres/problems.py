@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from ...printable import printable
+
 __all__ = ["DatabaseProblem", "missing_package"]
 
 
 class DatabaseProblem(RuntimeError):
     """The database cannot be followed; the message is one line that says what to change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def missing_package(package: str, purpose: str) -> DatabaseProblem:
