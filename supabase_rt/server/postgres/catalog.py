@@ -33,7 +33,7 @@ join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
 left join pg_index i on i.indrelid = c.oid and i.indisprimary
-where c.oid = %(oid)s and n.nspname <> all(%(hidden)s::text[]) and n.nspname !~ '^pg_'
+where c.oid = %(oid)s
 order by a.attnum
 """
 # Schema and table are LIKE patterns without an escape character (section 9.1). By number and not
@@ -81,12 +81,8 @@ class Shape:
 
 
 async def read_shape(conn: psycopg.AsyncConnection, oid: int, roles: Iterable[str]) -> Shape | None:
-    """The table with this oid and what ``roles`` may read of it.
-
-    None where it is gone, and in a schema that is nobody's to be told of.
-    """
-    about = {"oid": oid, "roles": sorted(roles), "hidden": list(HIDDEN)}
-    rows = await (await conn.execute(SHAPE, about)).fetchall()
+    """The table with this oid and what ``roles`` may read of it, None where it is gone."""
+    rows = await (await conn.execute(SHAPE, {"oid": oid, "roles": sorted(roles)})).fetchall()
     if not rows:
         return None
     fields = tuple(
