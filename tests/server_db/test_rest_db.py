@@ -62,9 +62,9 @@ async def test_odd_requests_are_the_callers_mistake(db: LocalRealtime) -> None:
 
 
 async def test_claims_that_no_text_can_hold_are_the_callers_mistake(db: LocalRealtime) -> None:
-    for claims in ({"sub": "\ud800"}, {"sub": "a\0"}, {"role": "\ud800"}, {"role": "r\0"}):
-        status, _, _ = await fetch(db, "plain", token=db.token(**claims))
-        assert status == 400, claims
+    for odd in ("\ud800", "a\0"):
+        for token in (db.token(sub=odd), db.token(role=odd)):
+            assert (await fetch(db, "plain", token=token))[0] == 400
 
 
 async def test_what_looks_like_sql_is_only_a_name_or_a_value(db: LocalRealtime) -> None:

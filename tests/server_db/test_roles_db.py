@@ -9,13 +9,14 @@ import sys
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime
 from supabase_rt.server.inspector.page import RowRefused
+from supabase_rt.server.postgres.database import Database
 from supabase_rt.server.postgres.embedded import OURS, EmbeddedPostgres
 from supabase_rt.server.postgres.problems import DatabaseProblem
 from supabase_rt.server.postgres.setup import OPEN_PUBLIC
@@ -58,9 +59,7 @@ def made(mark: Path) -> bool:
 
 def rows(db: LocalRealtime) -> Any:
     """What the status page may do with tables."""
-    assert db.backend.database is not None
-    assert db.backend.database.rows is not None
-    return db.backend.database.rows
+    return cast("Database", db.backend.database).rows
 
 
 @pytest.fixture(params=["embedded", "given"])
@@ -105,14 +104,25 @@ async def test_the_row_box_writes_to_no_table_of_the_system(either: LocalRealtim
 
 async def test_the_row_box_has_no_right_to_the_system_either(either: LocalRealtime) -> None:
     await either.sql(
-        "create view authid with (security_invoker) as select * from pg_authid;"
-        "grant all on authid to service_role"
+        "create or replace function rise() returns trigger language plpgsql as $$ begin"
+        " update pg_authid set rolsuper = true where rolname = 'anon'; return new; end $$;"
+        "create trigger rise before insert on plain for each row execute function rise()"
+    )
+    with pytest.raises(RowRefused, match="permission denied for table pg_authid"):
+        await rows(either).insert("public", "plain", {})
+    assert await either.sql("select from pg_roles where rolname = 'anon' and rolsuper") == []
+
+
+async def test_a_view_is_no_way_into_the_system_for_the_row_box(either: LocalRealtime) -> None:
+    # Whoever made it may write to the catalog, and a view has the rights of its maker.
+    await either.sql(
+        "create view functions as select * from pg_proc; grant all on functions to service_role"
     )
     try:
-        with pytest.raises(RowRefused, match="permission denied"):
-            await rows(either).insert("public", "authid", {"rolname": "evil", "rolsuper": True})
+        with pytest.raises(RowRefused, match=r"public.functions is no table"):
+            await rows(either).insert("public", "functions", {"proname": "evil"})
     finally:
-        await either.sql("drop view authid")
+        await either.sql("drop view functions")
 
 
 async def test_a_trigger_of_the_row_box_runs_no_program(either: LocalRealtime, mark: Path) -> None:
@@ -313,32 +323,27 @@ async def test_a_long_name_is_not_cut_to_that_of_another_role(db: LocalRealtime)
 
 
 async def test_no_session_for_clients_is_a_superusers(either: LocalRealtime) -> None:
-    await fetch(either, "plain")
-    async with wire(either, either.token()) as client:
-        await client.join(ROOM, private=True)
-        await subscribe(client, {"table": "plain"})
-        found = await either.sql(
-            "select application_name, usename from pg_stat_activity"
-            " where datname = current_database() and application_name like 'supabase_rt%'"
-        )
-    logins = {row["application_name"]: row["usename"] for row in found}
-    assert {"supabase_rt policies", "supabase_rt rest"} <= logins.keys()
-    if OURS in either.database_url:
-        return
-    for name in ("supabase_rt policies", "supabase_rt rest"):
-        assert logins[name] == "authenticator"
-    assert await either.sql(
-        "select rolsuper, rolinherit, rolreplication, rolbypassrls, rolcreaterole"
-        " from pg_roles where rolname = 'authenticator'"
-    ) == [
-        {
-            "rolsuper": False,
-            "rolinherit": False,
-            "rolreplication": False,
-            "rolbypassrls": False,
-            "rolcreaterole": False,
-        }
-    ]
+    await either.sql(
+        "create or replace view me as select session_user::text as session, current_user::text as"
+        " now, usesuper from pg_user where usename = session_user; grant select on me to anon"
+    )
+    try:
+        found = {"session": "authenticator", "now": "anon", "usesuper": False}
+        assert (await fetch(either, "me"))[1] == [found]
+    finally:
+        await either.sql("drop view me")
+
+
+async def test_the_authenticator_has_no_right_of_its_own(db: LocalRealtime) -> None:
+    # One that a user made, who let it inherit what was granted to it.
+    await db.sql("grant service_role to authenticator with inherit true")
+    await db.sql("alter role authenticator inherit createdb bypassrls replication")
+    async with LocalRealtime(db=db.database_url) as other:
+        assert await other.sql(
+            "select rolsuper or rolinherit or rolreplication or rolbypassrls or rolcreaterole"
+            " or rolcreatedb or has_table_privilege('authenticator', 'plain', 'select') as may"
+            " from pg_roles where rolname = 'authenticator'"
+        ) == [{"may": False}]
 
 
 # -- data of an earlier version ------------------------------------------------------------
@@ -431,6 +436,20 @@ def test_a_database_of_ours_has_no_port(postgres: EmbeddedPostgres) -> None:
     assert query(postgres, "show listen_addresses") == [("",)]
     kinds = query(postgres, "select distinct type, auth_method from pg_hba_file_rules")
     assert kinds == [("local", "peer")]
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs it as another user")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_secrets_of_roots_environment_stay_with_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_JWT_SECRET", "roots-own-and-nobody-elses")
+    with EmbeddedPostgres() as found:
+        ((folder,),) = query(found, "show data_directory")
+        server = (Path(folder) / "postmaster.pid").read_text().split()[0]
+        keeper = Path(f"/proc/{server}/stat").read_text().split()[3]
+        for process in (server, keeper):
+            environment = Path(f"/proc/{process}/environ").read_bytes()
+            assert b"PATH=" in environment
+            assert b"roots-own" not in environment
 
 
 # -- root ----------------------------------------------------------------------------------

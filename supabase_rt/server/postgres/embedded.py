@@ -247,6 +247,7 @@ class EmbeddedPostgres:
                 cwd=self._base,
                 # Ctrl+C in a terminal is for this process alone; the server ends after it.
                 start_new_session=True,
+                env=_environment(),
                 **_other_user(),
             )
 
@@ -305,6 +306,7 @@ class EmbeddedPostgres:
             cwd=self._base,
             timeout=60,
             check=False,
+            env=_environment(),
             **_other_user(),
         )
         if done.returncode:
@@ -344,6 +346,16 @@ def _other_user() -> dict[str, Any]:
     raise DatabaseProblem(  # pragma: no cover
         "PostgreSQL does not run as root, and this machine has no user 'nobody' to run it as"
     )
+
+
+def _environment() -> dict[str, str] | None:
+    """What the other user gets of root's environment, in which there may be secrets."""
+    if not _other_user():
+        return None
+    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG")
+    return {
+        name: value for name, value in os.environ.items() if name in kept or name.startswith("LC_")
+    }
 
 
 def _os_names() -> str:

@@ -85,6 +85,12 @@ begin
     loop
         execute format('grant usage on schema %I to authenticator', name);
     end loop;
+    for name in
+        select rolname from pg_auth_members m join pg_roles r on r.oid = m.roleid
+        where m.member = 'authenticator'::regrole and m.inherit_option
+    loop
+        execute format('grant %I to authenticator with inherit false', name);
+    end loop;
 end
 $$;
 alter default privileges grant usage on schemas to authenticator

@@ -33,6 +33,14 @@ returning to_jsonb(made)
 INSERT_NOTHING = sql.SQL("insert into {table} as made default values returning to_jsonb(made)")
 
 
+# A view writes to its tables with the rights of whoever made it, which may be a superuser.
+OTHER_THAN_TABLE = """
+select from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %s and c.relname = %s and c.relkind not in ('r', 'p')
+"""
+
+
 class DatabaseRows:
     """``Rows`` of a real database, written to as the service, and never as a superuser."""
 
@@ -69,6 +77,8 @@ class DatabaseRows:
             query = statement.format(table=identifier(schema, table), columns=names)
             async with self._connection() as conn, conn.transaction():
                 await act_for_server(conn, self._login)
+                if (await conn.execute(OTHER_THAN_TABLE, (schema, table))).rowcount:
+                    raise RowRefused(f"{schema}.{table} is no table")
                 made = await conn.execute(query, [Jsonb(dict(record))] if record else [])
                 row = await made.fetchone()
         except psycopg.Error as exc:
