@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import types
+import weakref
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,20 +29,19 @@ select r.rolname <> session_user and r.rolname !~ '^pg_'
     ) as allowed
 from pg_catalog.pg_roles r where r.rolname::text = %(role)s::text
 """
-ACT_AS = f"""
-with asked as materialized ({ASKED})
-select allowed, case when allowed then (
-    select row(
-        pg_catalog.set_config('role', %(role)s, true),
-        pg_catalog.set_config('request.jwt.claims', %(claims)s, true),
-        pg_catalog.set_config('request.jwt.claim.sub', %(sub)s, true),
-        pg_catalog.set_config('request.jwt.claim.role', %(role)s, true),
-        pg_catalog.set_config('request.headers', %(headers)s, true),
-        pg_catalog.set_config('realtime.topic', %(topic)s, true)
-    )
-) is not null end from asked
+ACT_AS = """
+select pg_catalog.set_config('role', %(role)s, true),
+    pg_catalog.set_config('request.jwt.claims', %(claims)s, true),
+    pg_catalog.set_config('request.jwt.claim.sub', %(sub)s, true),
+    pg_catalog.set_config('request.jwt.claim.role', %(role)s, true),
+    pg_catalog.set_config('request.headers', %(headers)s, true),
+    pg_catalog.set_config('realtime.topic', %(topic)s, true)
 """
+FRESH = 1.0
+"""Seconds for which a role that may be acted as is not asked about again. That it was granted the
+database checks each time by itself."""
 NO_HEADERS: Final = types.MappingProxyType[str, str]({})
+_checked: Final = weakref.WeakKeyDictionary[psycopg.AsyncConnection, dict[str, float]]()
 
 
 async def act_as(
@@ -62,20 +63,26 @@ async def act_as(
         "headers": json.dumps(dict(headers)),
     }
     try:
-        row = await (await conn.execute(ACT_AS, about)).fetchone()
+        await _check(conn, about["role"])
+        await conn.execute(ACT_AS, about)
     except UnicodeError as exc:
         problem = str(exc)
     else:
-        _check(row, about["role"])
         return
     raise psycopg.errors.CharacterNotInRepertoire(problem)
 
 
-def _check(row: tuple[Any, ...] | None, role: str) -> None:
+async def _check(conn: psycopg.AsyncConnection, role: str) -> None:
+    """Raise unless the session may act as a role."""
+    checked, now = _checked.setdefault(conn, {}), time.monotonic()
+    if checked.get(role, 0.0) > now:
+        return
+    row = await (await conn.execute(ASKED, {"role": role})).fetchone()
     if row is None:
         raise psycopg.errors.InvalidParameterValue(f'role "{role}" does not exist')
     if not row[0]:
         raise psycopg.errors.InsufficientPrivilege(f'permission denied to set role "{role}"')
+    checked[role] = now + FRESH
 
 
 async def act_for_server(conn: psycopg.AsyncConnection, login: Login) -> None:
