@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import Any
@@ -141,6 +142,64 @@ async def test_what_cannot_be_read_is_refused_as_postgrest_does(
     found, body, _ = await fetch(filled, path)
     assert (found, body["code"]) == (status, code)
     assert set(body) == {"code", "details", "hint", "message"}
+
+
+async def raw_status(server: LocalRealtime, path: str, header: bytes = b"X-None: 1") -> int:
+    """The status of a GET whose header no client library would send."""
+    port = int(server.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    key = server.anon_key.encode()
+    head = b"Host: localhost\r\napikey: " + key + b"\r\nConnection: close\r\n" + header
+    writer.write(b"GET /rest/v1/" + path.encode() + b" HTTP/1.1\r\n" + head + b"\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1])
+
+
+ODD_BYTES = [b"\xff", b"\xed\xa0\x80", b"\xc3", b"\x80abc", b"\xe2\x80\xae"]
+ODD_HEADERS = ["Accept-Profile", "Range", "Authorization", "Prefer", "Accept", "Host"]
+ODD_VALUES = ["%ff", "%ED%A0%80", "%00", "%", '"', "\\", "{}", "9" * 400, "1e400", "nan", "%0A"]
+ODD_PLACES = [
+    "things?select={}",
+    "things?select={}:id",
+    "things?{}=eq.1",
+    "things?id=eq.{}",
+    "things?room=like.{}",
+    "things?room=match.{}",
+    "things?id=in.({})",
+    "things?limit={}",
+    "things?offset={}",
+    "things?order={}",
+    "things?or=(id.eq.{})",
+    "things?and={}",
+    "{}",
+]
+
+
+async def check_odd_requests(server: LocalRealtime) -> None:
+    """No header and no parameter is answered as if the server had failed."""
+    for name in ODD_HEADERS:
+        for odd in ODD_BYTES:
+            found = await raw_status(server, "things", name.encode() + b": " + odd)
+            assert found < 500, (name, odd)
+    for place in ODD_PLACES:
+        for value in ODD_VALUES:
+            found = await raw_status(server, place.replace("{}", value))
+            assert found < 500, (place, value)
+    for path in (
+        "things?select=" + ",".join(["id"] * 1700),
+        "things?order=" + ",".join(["id"] * 1700),
+        "things?room=like." + "%25e" * 1900,
+        "things?room=match." + "(" * 1000 + ")" * 1000,
+        "things?id=in.(" + ",".join(["1"] * 3900) + ")",
+    ):
+        assert await raw_status(server, path) < 500, path
+
+
+async def test_odd_requests_are_the_callers_mistake(filled: LocalRealtime) -> None:
+    await check_odd_requests(filled)
+    assert await raw_status(filled, "things", b"Accept-Profile: \xff") == 406
 
 
 async def test_the_schema_is_the_one_of_the_header(server: LocalRealtime) -> None:

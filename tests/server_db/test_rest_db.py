@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supabase_rt.server import LocalRealtime
 
-from ..server.test_rest import READS, ROWS, fetch
+from ..server.test_rest import READS, ROWS, check_odd_requests, fetch, raw_status
 from .tables import OTHER, OWNER
 
 THINGS = """
@@ -50,6 +50,21 @@ async def test_postgres_refuses_with_the_same_codes(db: LocalRealtime) -> None:
     ):
         found, body, _ = await fetch(db, path)
         assert (found, body["code"]) == (status, code), path
+
+
+async def test_odd_requests_are_the_callers_mistake(db: LocalRealtime) -> None:
+    await fill(db)
+    await check_odd_requests(db)
+    assert await raw_status(db, "things", b"Accept-Profile: \xff") == 406
+    # More columns than a query may have: not a database that is away.
+    status, body, _ = await fetch(db, "things?select=" + ",".join(["id"] * 1700))
+    assert (status, body["code"]) == (413, "54011")
+
+
+async def test_claims_that_no_text_can_hold_are_the_callers_mistake(db: LocalRealtime) -> None:
+    for odd in ("\ud800", "a\0"):
+        for token in (db.token(sub=odd), db.token(role=odd)):
+            assert (await fetch(db, "plain", token=token))[0] == 400
 
 
 async def test_what_looks_like_sql_is_only_a_name_or_a_value(db: LocalRealtime) -> None:

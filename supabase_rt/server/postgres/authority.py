@@ -12,8 +12,9 @@ from ...printable import get_logger
 from ..auth import Rights, Token
 from ..joins import Replay
 from ..stored import StoredMessage
-from .claims import act_as
+from .claims import act_as, act_for_server
 from .connections import Line
+from .roles import Login
 
 __all__ = ["Authority"]
 
@@ -38,10 +39,14 @@ order by inserted_at desc, ctid limit %s
 
 
 class Authority:
-    """Asks the policies on ``realtime.messages``, on a connection of its own."""
+    """Asks the policies on ``realtime.messages``, on a connection of its own.
 
-    def __init__(self, line: Line) -> None:
+    ``login`` is that of the connection.
+    """
+
+    def __init__(self, line: Line, login: Login) -> None:
         self._line = line
+        self._login = login
 
     async def rights(self, token: Token, sub_topic: str) -> Rights:
         """What a token may do on a private topic (section 5.3); an error grants nothing.
@@ -61,6 +66,7 @@ class Authority:
         return Rights.none()
 
     async def _ask(self, conn: psycopg.AsyncConnection, token: Token, topic: str) -> Rights:
+        await act_for_server(conn, self._login)
         probes = await (await conn.execute(PROBES, {"topic": topic})).fetchall()
         await act_as(conn, token.claims, topic, token.headers)
         rows = await (await conn.execute(READABLE, ([row[0] for row in probes],))).fetchall()
@@ -84,7 +90,8 @@ class Authority:
 
     async def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
         """The newest stored messages asked for, oldest first (section 7.8)."""
-        async with self._line.use() as conn:
+        async with self._line.rolled_back() as conn:
+            await act_for_server(conn, self._login)
             found = await conn.execute(STORED, (sub_topic, wanted.since, wanted.limit))
             rows = await found.fetchall()
         return [_stored(*row) for row in reversed(rows)]

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import psycopg
 
+from ..schemas import HIDDEN
+
 __all__ = ["Field", "Shape", "published", "read_shape"]
 
 SHAPE = """
@@ -34,12 +36,16 @@ left join pg_index i on i.indrelid = c.oid and i.indisprimary
 where c.oid = %(oid)s
 order by a.attnum
 """
-# Schema and table are LIKE patterns without an escape character (section 9.1).
+# Schema and table are LIKE patterns without an escape character (section 9.1). By number and not
+# by name, which only those may look up who have a right to the schema.
 PUBLISHED = """
-select format('%%I.%%I', schemaname, tablename)::regclass::oid
-from pg_publication_tables
-where pubname = %s and schemaname like %s escape '' and tablename like %s escape ''
-order by schemaname, tablename
+select c.oid
+from pg_publication_tables p
+join pg_namespace n on n.nspname = p.schemaname
+join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
+where p.pubname = %s and p.schemaname like %s escape '' and p.tablename like %s escape ''
+    and p.schemaname <> all(%s::text[]) and p.schemaname !~ '^pg_'
+order by p.schemaname, p.tablename
 """
 
 
@@ -92,5 +98,6 @@ async def published(
 ) -> list[int]:
     """The oids of the published tables that a binding covers; ``*`` covers all."""
     patterns = ("%" if pattern == "*" else pattern for pattern in (schema, table))
-    rows = await (await conn.execute(PUBLISHED, (publication, *patterns))).fetchall()
+    given = (publication, *patterns, list(HIDDEN))
+    rows = await (await conn.execute(PUBLISHED, given)).fetchall()
     return [oid for (oid,) in rows]

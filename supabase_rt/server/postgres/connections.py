@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from .problems import DatabaseProblem
@@ -37,12 +38,17 @@ REMEDIES = {
 }
 
 
-async def connect(url: str, purpose: str, *, replication: bool = False) -> psycopg.AsyncConnection:
-    """An open connection in autocommit mode; raises ``DatabaseProblem``."""
+async def connect(
+    url: str, purpose: str, *, replication: bool = False, session_role: str | None = None
+) -> psycopg.AsyncConnection:
+    """An open connection in autocommit mode; raises ``DatabaseProblem``.
+
+    With ``session_role`` the session is handed to that role, and is not the user's any more.
+    """
     given = _read(url)
     try:
         options = f"{given.get('options') or ''} {SESSION}".strip()
-        return await psycopg.AsyncConnection.connect(
+        conn = await psycopg.AsyncConnection.connect(
             url,
             autocommit=True,
             options=options,
@@ -51,11 +57,23 @@ async def connect(url: str, purpose: str, *, replication: bool = False) -> psyco
             # None is left out, so that the connection is an ordinary one.
             replication="database" if replication else None,
         )
+        if session_role is not None:
+            await _hand_over(conn, session_role)
+        return conn
     except psycopg.Error as exc:
         problem = " ".join(str(exc).split())
     problem = problem.removeprefix("connection failed: ").removeprefix("connection is bad: ")
     remedy = next((text for words, text in REMEDIES.items() if words in problem), "")
     raise DatabaseProblem(f"cannot connect to the database: {problem}{remedy}")
+
+
+async def _hand_over(conn: psycopg.AsyncConnection, role: str) -> None:
+    try:
+        become = sql.SQL("set session authorization {}").format(sql.Identifier(role))
+        await conn.execute(become)
+    except BaseException:
+        await conn.close()
+        raise
 
 
 def _read(url: str) -> dict[str, Any]:
@@ -87,11 +105,12 @@ def _is_alive(conn: psycopg.AsyncConnection) -> bool:
 class Line:
     """One connection to a database.
 
-    ``purpose`` is shown in ``pg_stat_activity``.
+    ``purpose`` is shown in ``pg_stat_activity``; ``session_role`` is as for ``connect``.
     """
 
-    def __init__(self, url: str, purpose: str) -> None:
+    def __init__(self, url: str, purpose: str, *, session_role: str | None = None) -> None:
         self._url = url
+        self._session_role = session_role
         self._purpose = purpose
         self._lock = asyncio.Lock()
         self._conn: psycopg.AsyncConnection | None = None
@@ -102,7 +121,9 @@ class Line:
         async with self._lock:
             if self._conn is None or not _is_alive(self._conn):
                 await self._hang_up()
-                self._conn = await connect(self._url, self._purpose)
+                self._conn = await connect(
+                    self._url, self._purpose, session_role=self._session_role
+                )
             yield self._conn
 
     @contextlib.asynccontextmanager

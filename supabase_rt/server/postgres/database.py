@@ -100,13 +100,18 @@ class Database:
             raise
 
     async def _open(self, url: str) -> None:
-        self._lines = [Line(url, name) for name in ("sql", "changes", "policies", "rest")]
-        self._sql, changes, policies, rest = self._lines
-        self._reader = TableReader(rest)
+        self._sql = Line(url, "sql")
+        self._lines = [self._sql]
         async with self._sql.use() as conn:
-            await prepare(conn, publication=self._publication)
-        self._authority = Authority(policies)
-        self.rows = DatabaseRows(self._sql, self._publication)
+            login = await prepare(conn, url, publication=self._publication)
+        changes, policies, rest = (
+            Line(login.url, name, session_role=login.session_role)
+            for name in ("changes", "policies", "rest")
+        )
+        self._lines += [changes, policies, rest]
+        self._reader = TableReader(rest)
+        self._authority = Authority(policies, login)
+        self.rows = DatabaseRows(login, self._publication)
         self.feed = DatabaseFeed(
             changes,
             self._spawn,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from .folders import give_away, take_folder
 from .problems import DatabaseProblem, missing_package
 
 __all__ = ["OURS", "EmbeddedPostgres"]
@@ -94,7 +96,8 @@ class EmbeddedPostgres:
         """The URL of one of its databases."""
         name = quote(database, safe="")
         if os.name == "nt":  # pragma: no cover - Unix only in our tests
-            return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
+            passfile = quote(str(self._password_file()), safe="")
+            return f"postgresql://postgres@127.0.0.1:{self._port}/{name}?passfile={passfile}"
         return f"postgresql://postgres@/{name}?host={quote(str(self._sockets), safe='')}"
 
     @property
@@ -160,31 +163,53 @@ class EmbeddedPostgres:
         self._bin = _binaries(self._base)
         self._data = self._given or self._base / "data"
         self._sockets = self._socket_folder()
-        self._own(self._base)
+        self._log().touch()
+        self._who().write_text(self._doors(), "utf-8")
+        self._names().write_text(_os_names(), "utf-8")
+        user = _other_user()
+        if user:
+            give_away(self._base, user["user"], user["group"])
         if self._given is not None:
-            self._take_folder(self._given)
+            take_folder(self._given, user)
         if not (self._data / "PG_VERSION").exists():
-            auth = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8")
+            # Who is let in is said at each start, and no file in the folder is asked.
+            auth = ("--auth=reject", "--username=postgres", "--encoding=UTF8")
+            locale = "C" if os.name == "nt" or sys.platform == "darwin" else "C.UTF-8"
             flags = ("--no-sync", "--no-instructions", "-D", str(self._data))
-            if os.name == "nt" or sys.platform == "darwin":  # pragma: no cover
-                auth = (*auth[:3], "--locale=C")
-            self._run("initdb", *auth, *flags)
+            self._run("initdb", *auth, f"--locale={locale}", *flags)
+        if os.name == "nt":  # pragma: no cover
+            self._set_password()
 
-    def _take_folder(self, folder: Path) -> None:
-        """Make it ours; never one with something else in it, whose files would change hands."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            problem = exc.strerror
-        else:
-            problem = None
-        if problem is not None:
-            raise DatabaseProblem(f"cannot keep data in {folder}: {problem}; give another folder")
-        if not (folder / "PG_VERSION").exists() and any(folder.iterdir()):
-            raise DatabaseProblem(
-                f"{folder} holds something else than PostgreSQL's data; give a new folder"
-            )
-        self._own(folder)
+    # -- who is let in -----------------------------------------------------------------
+
+    def _who(self) -> Path:
+        """The file of rules; not the one in the data folder, which an older version left open."""
+        assert self._base is not None
+        return self._base / "who"
+
+    def _names(self) -> Path:
+        assert self._base is not None
+        return self._base / "names"
+
+    def _doors(self) -> str:
+        """One rule: whoever started it, as told by the system, or by a password on Windows."""
+        if os.name == "nt":  # pragma: no cover
+            return "host all all 127.0.0.1/32 scram-sha-256\n"
+        return "local all all peer map=ours\n"
+
+    def _password_file(self) -> Path:  # pragma: no cover - Windows only
+        assert self._base is not None
+        return self._base / "password"
+
+    def _set_password(self) -> None:  # pragma: no cover - Windows only
+        """Give the administrator a password for this run, which only this user can read."""
+        password = secrets.token_hex(32)
+        self._password_file().write_text(f"127.0.0.1:*:*:*:{password}\n", "utf-8")
+        self._run(
+            "postgres",
+            *("--single", "-D", str(self._data), "postgres"),
+            said=f"alter role postgres password '{password}'\n",
+        )
 
     def _socket_folder(self) -> Path:
         assert self._base is not None
@@ -195,15 +220,8 @@ class EmbeddedPostgres:
             "set TMPDIR to a shorter one"
         )
 
-    def _own(self, folder: Path) -> None:
-        """Give a folder to the user that PostgreSQL runs as, where that is not this one."""
-        user = _other_user()
-        if user:
-            for path in (folder, *folder.rglob("*")):
-                os.chown(path, user["user"], user["group"], follow_symlinks=False)
-
     def _settings(self) -> list[str]:
-        options = dict(OPTIONS)
+        options = OPTIONS | {"hba_file": str(self._who()), "ident_file": str(self._names())}
         if os.name == "nt":  # pragma: no cover
             self._port = _free_port()
             options |= {"listen_addresses": "127.0.0.1", "port": str(self._port)}
@@ -219,7 +237,8 @@ class EmbeddedPostgres:
         command = [self._tool("postgres"), "-D", str(self._data), *self._settings()]
         doomed = "" if self._base is None else str(self._base)
         shell = [] if os.name == "nt" else ["/bin/sh", "-c", KEEPER, "sh", doomed]
-        with self._log().open("ab") as log:
+        # The folder is not root's any more: no link in it is followed.
+        with open(self._log(), "ab", opener=_no_link) as log:
             self._process = subprocess.Popen(
                 [*shell, *command],
                 stdin=subprocess.PIPE,
@@ -228,6 +247,7 @@ class EmbeddedPostgres:
                 cwd=self._base,
                 # Ctrl+C in a terminal is for this process alone; the server ends after it.
                 start_new_session=True,
+                env=_environment(),
                 **_other_user(),
             )
 
@@ -277,20 +297,25 @@ class EmbeddedPostgres:
         self._process.stdin.write(order.encode() + b"\n")
         self._process.stdin.flush()
 
-    def _run(self, tool: str, *words: str) -> None:
+    def _run(self, tool: str, *words: str, said: str = "") -> None:
         done = subprocess.run(
             [self._tool(tool), *words],
-            stdin=subprocess.DEVNULL,
+            input=said.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self._base,
             timeout=60,
             check=False,
+            env=_environment(),
             **_other_user(),
         )
         if done.returncode:
             said = done.stdout.decode(errors="replace").strip().splitlines()
             raise DatabaseProblem(f"{tool} failed: {said[-1] if said else 'silently'}")
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:  # pragma: no cover - a last resort
@@ -320,6 +345,34 @@ def _other_user() -> dict[str, Any]:
         return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     raise DatabaseProblem(  # pragma: no cover
         "PostgreSQL does not run as root, and this machine has no user 'nobody' to run it as"
+    )
+
+
+def _environment() -> dict[str, str] | None:
+    """What the other user gets of root's environment, in which there may be secrets."""
+    if not _other_user():
+        return None
+    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG")
+    return {
+        name: value for name, value in os.environ.items() if name in kept or name.startswith("LC_")
+    }
+
+
+def _os_names() -> str:
+    """Maps this user of the machine to every role of the database, and nobody else."""
+    if os.name == "nt":  # pragma: no cover
+        return ""
+    import pwd
+
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # pragma: no cover - initdb would refuse, too
+        pass
+    else:
+        quoted = name.replace('"', '""')
+        return f'ours "{quoted}" all\n'
+    raise DatabaseProblem(  # pragma: no cover
+        f"this user (number {os.geteuid()}) has no name on this machine, which PostgreSQL wants"
     )
 
 

@@ -14,6 +14,7 @@ from ..activity import Activity, Happening
 from ..changes import UNABLE, Binding, SubscribeFailed, Subscriber
 from ..filters import Condition
 from .catalog import Shape, published, read_shape
+from .claims import role_problem
 from .conditions import check_binding
 from .connections import Line
 from .images import Image, RowChange
@@ -27,7 +28,6 @@ __all__ = ["DatabaseFeed"]
 logger: Final = get_logger("supabase_rt.server")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], None]
-ROLE = "select exists (select from pg_roles where rolname = %s)"
 # Where the WAL is now: what was committed before is not for a new subscription.
 POSITION = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 
@@ -126,10 +126,7 @@ class DatabaseFeed:
                 f"{UNABLE}Please check Realtime is enabled for the given connect parameters: "
                 f"{binding.shown()}"
             )
-        row = await (await conn.execute(ROLE, (role,))).fetchone()
-        problem = None
-        if row is None or not row[0]:
-            problem = f'ERROR 42704 (undefined_object) role "{role}" does not exist'
+        problem = await role_problem(conn, role)
         for oid in oids if binding.conditions or binding.select else ():
             shape = await read_shape(conn, oid, [role])
             if shape is not None and problem is None:

@@ -11,6 +11,7 @@ import psycopg
 
 from ...printable import get_logger
 from ..changes import timestamp
+from ..schemas import is_hidden
 from ..stored import StoredMessage
 from .images import Image, RowChange, row_change
 from .pgoutput import Begin, Commit, Delete, Insert, Message, PgOutputError, Relation, Update
@@ -144,8 +145,11 @@ class Follower:
             raise PgOutputError("a row outside of a transaction, or of an unknown table")
         moment = timestamp(begun.committed_at)
         change = row_change(relation, message, begun.final_lsn, moment, begun.xid)
-        if (relation.schema, relation.name) != ("realtime", "messages"):
+        if not is_hidden(relation.schema):
             self._batch.append(change)
+        elif (relation.schema, relation.name) != ("realtime", "messages"):
+            # Of a schema of the system nobody is told, whatever is in the publication.
+            return
         elif change.type == "INSERT" and change.new is not None:
             self._send(change.new, begun.committed_at.timestamp())
 

@@ -15,10 +15,16 @@ from .connections import Line
 
 __all__ = ["TableReader"]
 
+AWAY = ("08", "57")
+"""Classes of errors that are the database's and not the caller's."""
 EXISTS = (
     "select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace"
     " where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'v', 'm', 'f', 'p')"
 )
+
+
+STATUSES = {"08": 503, "53": 503, "54": 413, "57": 500, "XX": 500}
+"""By class of error; all others are the caller's mistake."""
 
 
 class TableReader:
@@ -41,9 +47,12 @@ class TableReader:
                 row = await (await conn.execute(statement, values)).fetchone()
                 assert row is not None
                 return str(row[0]).encode()
-        except psycopg.OperationalError:
-            raise
         except psycopg.Error as exc:
+            # Not by the class of the exception: a query that is too complex is operational, too.
+            if exc.sqlstate is None and isinstance(exc, psycopg.OperationalError):
+                raise
+            if (exc.sqlstate or "")[:2] in AWAY:
+                raise
             problem = _explained(exc, token)
         raise problem
 
@@ -52,18 +61,17 @@ def _explained(error: psycopg.Error, token: Token) -> RestProblem:
     """An error of the database, with the status that PostgREST gives it."""
     # Text that no column can hold, such as one with a NUL, does not get as far as the database.
     code = error.sqlstate or ("22021" if isinstance(error, psycopg.DataError) else "XX000")
-    status = 400
-    if code == "42501":
-        status = 401 if token.role == "anon" else 403
-    elif code in ("42883", "42P01"):
-        status = 404
-    elif code[:2] in ("53", "08"):
-        status = 503
-    elif code[:2] in ("57", "XX"):
-        status = 500
     diag = error.diag
-    message = diag.message_primary or "the database refused"
-    return RestProblem(status, code, message, diag.message_detail, diag.message_hint)
+    message = diag.message_primary or " ".join(str(error).split()) or "the database refused"
+    return RestProblem(_status(code, token), code, message, diag.message_detail, diag.message_hint)
+
+
+def _status(code: str, token: Token) -> int:
+    if code == "42501":
+        return 401 if token.role == "anon" else 403
+    if code in ("42883", "42P01"):
+        return 404
+    return STATUSES.get(code[:2], 400)
 
 
 def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed, list[object]]:

@@ -1,8 +1,9 @@
-"""The status page's tables: those of the publication, written to as the owner."""
+"""The status page's tables: those of the publication, written to as the service."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -10,14 +11,18 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ..inspector.page import RowRefused
+from ..schemas import HIDDEN, is_hidden
+from .claims import act_for_server
 from .conditions import identifier
-from .connections import Line
+from .connections import connect
 from .problems import DatabaseProblem
+from .roles import Login
 
 __all__ = ["DatabaseRows"]
 
 PUBLISHED = """
-select schemaname || '.' || tablename from pg_publication_tables where pubname = %s order by 1
+select schemaname || '.' || tablename from pg_catalog.pg_publication_tables
+where pubname = %s and schemaname <> all(%s::text[]) order by 1
 """
 # Only the columns that were given, so that the others get their defaults.
 INSERT = sql.SQL("""
@@ -28,29 +33,52 @@ returning to_jsonb(made)
 INSERT_NOTHING = sql.SQL("insert into {table} as made default values returning to_jsonb(made)")
 
 
-class DatabaseRows:
-    """``Rows`` of a real database."""
+# A view writes to its tables with the rights of whoever made it, which may be a superuser.
+OTHER_THAN_TABLE = """
+select from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %s and c.relname = %s and c.relkind not in ('r', 'p')
+"""
 
-    def __init__(self, line: Line, publication: str) -> None:
-        self._line = line
+
+class DatabaseRows:
+    """``Rows`` of a real database, written to as the service, and never as a superuser."""
+
+    def __init__(self, login: Login, publication: str) -> None:
+        self._login = login
         self._publication = publication
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A connection for one use: a trigger may leave its settings in it, and they stay."""
+        login = self._login
+        conn = await connect(login.url, "status page", session_role=login.session_role)
+        try:
+            yield conn
+        finally:
+            await conn.close()
 
     async def tables(self) -> Sequence[str]:
         """The tables of the publication, none while the database is away."""
         try:
-            async with self._line.use() as conn:
-                found = await conn.execute(PUBLISHED, (self._publication,))
+            async with self._connection() as conn:
+                found = await conn.execute(PUBLISHED, (self._publication, list(HIDDEN)))
                 return [name for (name,) in await found.fetchall()]
         except (psycopg.Error, DatabaseProblem):
             return []
 
     async def insert(self, schema: str, table: str, record: Mapping[str, Any]) -> Any:
-        """Insert and give back the row with its defaults."""
+        """Insert and give back the row with its defaults; raises ``RowRefused``."""
+        if is_hidden(schema):
+            raise RowRefused(f"rows of the schema {schema} are not for the status page")
         statement = INSERT if record else INSERT_NOTHING
         try:
             names = sql.SQL(", ").join(map(identifier, record))
             query = statement.format(table=identifier(schema, table), columns=names)
-            async with self._line.use() as conn:
+            async with self._connection() as conn, conn.transaction():
+                await act_for_server(conn, self._login)
+                if (await conn.execute(OTHER_THAN_TABLE, (schema, table))).rowcount:
+                    raise RowRefused(f"{schema}.{table} is no table")
                 made = await conn.execute(query, [Jsonb(dict(record))] if record else [])
                 row = await made.fetchone()
         except psycopg.Error as exc:

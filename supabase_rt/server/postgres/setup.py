@@ -10,6 +10,7 @@ from psycopg import sql
 
 from .embedded import OURS
 from .problems import DatabaseProblem
+from .roles import Login, clients_login
 
 __all__ = ["MESSAGES_PUBLICATION", "PUBLICATION", "prepare"]
 
@@ -30,21 +31,28 @@ alter default privileges in schema public
 """
 
 
-async def prepare(conn: psycopg.AsyncConnection, *, publication: str = PUBLICATION) -> None:
-    """Check a database and create in it what is missing; raises ``DatabaseProblem``.
+async def prepare(
+    conn: psycopg.AsyncConnection, url: str, *, publication: str = PUBLICATION
+) -> Login:
+    """Check a database, create in it what is missing, and tell how clients are let in.
 
-    In an embedded database the schema public is opened to the roles, as in a Supabase project.
+    ``url`` is that of the connection. In an embedded database the schema public is opened to the
+    roles, as in a Supabase project. Raises ``DatabaseProblem``.
     """
-    await _check(conn)
     parts = _parts(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
     async with conn.transaction():
+        # A function or operator of somebody else is not taken for one of Postgres.
+        await conn.execute("set local search_path to pg_catalog, pg_temp")
+        await _check(conn)
         # Two servers that start on one database at the same time take turns.
         await conn.execute("select pg_advisory_xact_lock(7307001)")
         for purpose, statements in parts:
             await _run(conn, purpose, statements)
         await _publish(conn, publication)
-        if await _is_ours(conn):
+        ours = await _is_ours(conn)
+        if ours:
             await _run(conn, "open the schema public", OPEN_PUBLIC)
+        return await clients_login(conn, url, ours=ours)
 
 
 async def _is_ours(conn: psycopg.AsyncConnection) -> bool:

@@ -9,6 +9,7 @@ from aiohttp import web
 from ...protocol.messages import dumps, loads
 from ..auth import Token, TokenError
 from ..backend import Backend, DatabaseAway
+from ..schemas import is_hidden
 from .problems import RestProblem
 from .query import RestQuery, parse_query
 from .rows import read_rows
@@ -23,8 +24,6 @@ CORS = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Expose-Headers": "Content-Range",
 }
-HIDDEN = ("auth", "realtime", "information_schema")
-"""Schemas that a project does not offer, beside those of Postgres itself."""
 
 
 class RestApi:
@@ -84,8 +83,10 @@ class RestApi:
 
 def _schema(request: web.Request) -> str:
     schema = request.headers.get("Accept-Profile", "public")
-    if schema in HIDDEN or schema.startswith("pg_"):
-        raise RestProblem(406, "PGRST106", f"Invalid schema: {schema}")
+    # Bytes of a header that are no UTF-8 come as halves of characters, which no name has.
+    shown = schema.encode(errors="replace").decode()
+    if is_hidden(schema) or shown != schema:
+        raise RestProblem(406, "PGRST106", f"Invalid schema: {shown}")
     return schema
 
 

@@ -30,7 +30,8 @@ def read_rows(table: Table, query: RestQuery, claims: Mapping[str, Any]) -> list
         rows = [row for row in rows if table.visible(claims, row)]
     try:
         found = [row for row in rows if all(_holds(tree, row, table) for tree in query.where)]
-    except re.error as exc:
+    except (re.error, RecursionError, OverflowError) as exc:
+        # Python gives up on a nested pattern in other ways than on a wrong one.
         raise RestProblem(400, "2201B", f"invalid regular expression: {exc}") from None
     for order in reversed(query.order):
         _sort(found, order, table.columns[order.column])
