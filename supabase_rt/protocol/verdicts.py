@@ -161,7 +161,8 @@ _STATUSES: Final[dict[int, tuple[bool, str]]] = {
         False,
         (
             "check vsn, and that Realtime is switched on for the project; servers before 2.115 "
-            "answer so to any mistake, a wrong key too"
+            "answer so to any mistake, a wrong key too; supabase-rt serve does so to a name of "
+            "another machine, which --allow-host lets in"
         ),
     ),
     404: (

@@ -18,9 +18,10 @@ from .http_api import json_response
 
 __all__ = ["Gate", "Refusal", "RefusedRequest", "gated"]
 
-AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{0,5}))?", re.ASCII)
-ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)", re.ASCII)
-TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*).*", re.ASCII | re.DOTALL)
+LETTERS = re.ASCII | re.IGNORECASE
+AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{0,5}))?", LETTERS)
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,31})://(.+)", LETTERS)
+TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*).*", LETTERS | re.DOTALL)
 """A request target that names a server, as sent to a proxy."""
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 """The schemes of pages on this machine, and their ports. No browser names a page by ``ws``; some
@@ -69,7 +70,7 @@ class Gate:
         for name, given in (("allow_hosts", allow_hosts), ("allow_origins", allow_origins)):
             if isinstance(given, str):
                 raise TypeError(f"{name} is a list of texts, not a text")
-        self._hosts = frozenset((*map(_name, allow_hosts), _bare(listens_on.lower())))
+        self._hosts = frozenset((*map(_name, allow_hosts), _bare(listens_on)))
         self._origins = frozenset(map(_origin, allow_origins))
 
     def refusal(
@@ -89,7 +90,7 @@ class Gate:
             return Refusal(400, "a request has one Host header")
         named = [hosts[0]]
         if not target.startswith("/") and target != "*":
-            found = TARGET.fullmatch(target[:9].lower() + target[9:])
+            found = TARGET.fullmatch(target)
             if found is None:
                 return Refusal(400, "the request target is no path of this server")
             # The target wins over the header (RFC 9112, 3.2.2), so neither may be foreign.
@@ -107,7 +108,7 @@ class Gate:
         return self._page(origins, named[-1])
 
     def _host(self, authority: str) -> Refusal | None:
-        found = AUTHORITY.fullmatch(authority.lower())
+        found = AUTHORITY.fullmatch(authority)
         if found is None:
             return Refusal(400, "the Host is no name and no address")
         name = _bare(found[1])
@@ -163,8 +164,8 @@ def gated(gate: Gate) -> Middleware:
 
 
 def _bare(name: str) -> str:
-    """A name without the dot that ends a complete one."""
-    return name.removesuffix(".")
+    """A name in small letters, without the dot that ends a complete one."""
+    return name.lower().removesuffix(".")
 
 
 def _is_address(name: str) -> bool:
@@ -191,12 +192,12 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _parts(origin: str) -> tuple[str, str, int | None] | None:
     """Scheme, name and port of an origin; None for ``null`` and all else that is none."""
-    split = ORIGIN.fullmatch(origin.lower())
+    split = ORIGIN.fullmatch(origin)
     found = AUTHORITY.fullmatch(split[2]) if split else None
     if split is None or found is None:
         return None
-    port = int(found[2]) if found[2] else PORTS.get(split[1])
-    return split[1], _bare(found[1]), port
+    scheme = split[1].lower()
+    return scheme, _bare(found[1]), int(found[2]) if found[2] else PORTS.get(scheme)
 
 
 def _text(scheme: str, name: str, port: int | None) -> str:
@@ -204,7 +205,7 @@ def _text(scheme: str, name: str, port: int | None) -> str:
 
 
 def _name(text: str) -> str:
-    found = AUTHORITY.fullmatch(text.lower())
+    found = AUTHORITY.fullmatch(text)
     if found is None or found[2] is not None:
         raise ValueError(f"allow_hosts has names such as 'dev.example', without a port: {text!r}")
     return _bare(found[1])

@@ -145,6 +145,7 @@ async def test_a_name_that_was_rebound_reaches_no_path(server: LocalRealtime, me
         "[::1].evil.example",
         "[evil.example]",
         "lоcalhost",
+        "x" * 254 + ".localhost",
         "localhost\udc80",
         "",
     ],

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from supabase_rt import PostgresChange, create_client
+from supabase_rt.server import new_secret
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from tests.cli.kit import PLAIN, PYTHON, serving
 from tests.support.waiting import until
@@ -20,6 +21,10 @@ from .test_database import SLOTS, gone, query, run
 
 def folder_of(url: str) -> Path:
     return Path(url.rpartition("=")[2].replace("%2F", "/"))
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -45,6 +50,18 @@ async def test_an_embedded_database_is_gone_with_the_server(sent: signal.Signals
         assert err == ""
     await until(lambda: not folder_of(url).exists())
     await until(lambda: not Path(f"/proc/{pid}").exists() or not Path("/proc").exists())
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+async def test_the_database_is_not_told_the_secret() -> None:
+    """It may run as another user, and who is superuser there can read its environment."""
+    secret = new_secret()
+    async with serving("--embedded-db", SUPABASE_JWT_SECRET=secret) as server:
+        pids = folder_of(server.shown["Database"]) / "data" / "postmaster.pid"
+        pid = int(pids.read_text().split()[0])
+        environment = environment_of(pid)
+    assert b"PATH=" in environment
+    assert secret.encode() not in environment
 
 
 async def test_a_signal_during_the_start_leaves_nothing_behind(open_folder: Path) -> None:

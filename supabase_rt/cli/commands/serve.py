@@ -144,6 +144,8 @@ def run(options: argparse.Namespace) -> int:
     if options.slot and not (options.db or options.embedded_db):
         raise CommandFailed("--slot goes with --db or --embedded-db", code=2)
     screen = Screen()
+    # PostgreSQL runs with our environment, perhaps as a user who may not know the secret.
+    os.environ.pop(SECRET_VARIABLE, None)
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("supabase_rt").addHandler(warnings)
