@@ -24,8 +24,8 @@ from .support.waiting import our_tasks, until
 pytestmark = pytest.mark.skipif(not LINUX, reason="reads /proc/net/tcp")
 
 BOTH = pytest.mark.parametrize("tls", [False, True], ids=["TCP", "TLS"])
-SLACK = 1.5
-"""Seconds that a busy machine may add to a bound."""
+SLACK = 3.0
+"""Seconds that a busy machine may add to a bound: a flood shares the processor with us."""
 PING = b"p" * 125
 
 
