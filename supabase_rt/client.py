@@ -320,6 +320,10 @@ class RealtimeClient(Hooks):
 
         Channels stay, ``errored``, and rejoin on the next ``connect``. ``code`` and ``reason``
         go into the close frame. The result is ``"ok"``.
+
+        No peer can hold it up. The socket gets 2 s to end in good order, with the frames that
+        were accepted, and is cut then. Requests under way over HTTP get 3 s, handlers
+        ``drain_timeout``, requests that those began 3 s, and idle HTTP connections 1 s.
         """
         whole = isinstance(code, int) and not isinstance(code, bool)
         if not whole or not (code == 1000 or 3000 <= code <= 4999):

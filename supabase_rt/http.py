@@ -30,7 +30,7 @@ __all__ = [
     "session_closed",
 ]
 
-CLOSE_TIMEOUT: Final = 2.0
+CLOSE_TIMEOUT: Final = 1.0
 """Seconds that open connections get to close in good order."""
 TURNS: Final = 3
 """Turns of the loop until a socket that was cut is closed."""

@@ -41,7 +41,7 @@ log: Final = get_logger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for an orderly end: frames that leave, the peer's close frame, and TLS's own goodbye."""
-BATCH: Final = 256
+BATCH: Final = 2048
 """Frames read in one turn of the loop. What is buffered needs no wait, and a peer that floods us
 would else keep the loop from everybody, from the timer that ends the link for one."""
 PONG_ROOM: Final = 2**16

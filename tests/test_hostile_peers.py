@@ -24,8 +24,8 @@ from .support.waiting import our_tasks, until
 pytestmark = pytest.mark.skipif(not LINUX, reason="reads /proc/net/tcp")
 
 BOTH = pytest.mark.parametrize("tls", [False, True], ids=["TCP", "TLS"])
-SLACK = 1.5
-"""Seconds that a busy machine may add to a bound."""
+SLACK = 3.0
+"""Seconds that a busy machine may add to a bound: a flood shares the processor with us."""
 PING = b"p" * 125
 
 
@@ -74,7 +74,6 @@ def reads_nothing(peer: Foe) -> None:
 def reads_and_never_answers(peer: Foe) -> None:
     peer.handshake()
     peer.take()
-    peer.sit()
 
 
 def closes_its_reading_side(peer: Foe) -> None:
@@ -126,7 +125,7 @@ def trickles_a_frame(peer: Foe) -> None:
 def answers_the_close_and_never_says_goodbye(peer: Foe) -> None:
     """As TLS asks of a peer: its close_notify is never answered."""
     peer.handshake()
-    while peer.conn.recv(2)[:1] != b"\x88":
+    while peer.recv(2)[:1] != b"\x88":
         pass
     peer.frame(0x88, b"\x03\xe8")
     peer.sit()
@@ -228,7 +227,7 @@ async def test_a_flood_of_pings_stops_neither_the_reader_nor_fills_the_memory(tl
         while not done.wait(0.01):
             pass
         while not peer.stop.is_set():
-            pongs.append(peer.conn.recv(65536))
+            pongs.append(peer.recv(65536))
 
     done = threading.Event()
     async with attacked(script, tls=tls) as (client, _):
@@ -260,7 +259,7 @@ async def test_a_ping_is_answered_while_much_is_being_sent() -> None:
         since = time.monotonic()
         tail = b""
         while not peer.stop.is_set() and not got:
-            tail = tail[-10:] + peer.conn.recv(4096)
+            tail = tail[-10:] + peer.recv(4096)
             time.sleep(0.0005)
             if b"\x8a\x83" in tail:
                 got.append(time.monotonic() - since)
@@ -294,20 +293,20 @@ def accepts_only(peer: Foe) -> None:
 
 
 def trickles_headers(peer: Foe) -> None:
-    peer.conn.recv(65536)
+    peer.recv(65536)
     peer.conn.sendall(b"HTTP/1.1 101 Switching Protocols\r\nX-Slow: ")
     while not peer.stop.wait(0.02):
         peer.conn.sendall(b"x")
 
 
 def informs_without_end(peer: Foe) -> None:
-    peer.conn.recv(65536)
+    peer.recv(65536)
     while not peer.stop.wait(0.001):
         peer.conn.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
 
 
 def refuses_without_end(peer: Foe) -> None:
-    peer.conn.recv(65536)
+    peer.recv(65536)
     peer.conn.sendall(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n")
     peer.flood(b"400\r\n" + b"x" * 1024 + b"\r\n")
 

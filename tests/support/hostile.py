@@ -32,7 +32,7 @@ class Foe:
         """Answer the upgrade as any server does."""
         request = b""
         while b"\r\n\r\n" not in request:
-            request += self.conn.recv(65536)
+            request += self.recv(65536)
         lines = request.split(b"\r\n")
         key = next(line[19:] for line in lines if line.lower().startswith(b"sec-websocket-key: "))
         accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
@@ -52,6 +52,13 @@ class Foe:
             head = bytes([first, 127]) + size.to_bytes(8, "big")
         self.conn.sendall(head + data)
 
+    def recv(self, size: int) -> bytes:
+        """Read some bytes; raises ``ConnectionError`` where the client is gone."""
+        found = self.conn.recv(size)
+        if not found:
+            raise ConnectionResetError
+        return found
+
     def flood(self, frame: bytes) -> None:
         """Write the same frame without end. In pieces: a thread that is busy would slow us down."""
         piece = frame * max(1, 2**16 // len(frame))
@@ -61,8 +68,7 @@ class Foe:
     def take(self) -> None:
         """Read and throw away, and never answer, not even TLS."""
         while not self.stop.is_set():
-            if self.conn.recv(65536) == b"":
-                return
+            self.recv(65536)
 
     def sit(self) -> None:
         """Do nothing, and hold the connection."""
