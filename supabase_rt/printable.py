@@ -59,7 +59,7 @@ def printable_lines(text: str) -> str:
 class _Words(str):
     """A value as it is shown by ``%s``, with its own ``repr`` for ``%r``."""
 
-    __slots__ = ("_repr",)
+    _repr: str
 
     def __new__(cls, value: object) -> _Words:
         self = super().__new__(cls, printable(value))

@@ -111,7 +111,8 @@ def check(schema: Schema) -> None:
             if column.enum is not None:
                 assert type(element).__module__ == module.__name__
                 assert element == column.enum.values[0]
-                assert [*type(element)] == list(column.enum.values)
+                members: Any = type(element)
+                assert list(members) == list(column.enum.values)
             else:
                 kind = VALUES.get(column.type, ("x", str))[1]
                 assert kind is None or type(element) is kind
@@ -425,7 +426,21 @@ def test_any_names_of_a_description_give_such_a_module(
 
 # -- descriptions of another shape ---------------------------------------------------------
 
-JUNK = [5, 5.5, True, None, "text", [], [5], {}, {"a": 5}, [None], [[["a"]]], [{"a": []}], ""]
+JUNK: list[Any] = [
+    5,
+    5.5,
+    True,
+    None,
+    "text",
+    [],
+    [5],
+    {},
+    {"a": 5},
+    [None],
+    [[["a"]]],
+    [{"a": []}],
+    "",
+]
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=repr)
