@@ -59,7 +59,7 @@ def printable_lines(text: str) -> str:
 class _Words(str):
     """A value as it is shown by ``%s``, with its own ``repr`` for ``%r``."""
 
-    __slots__ = ("_repr",)
+    _repr: str
 
     def __new__(cls, value: object) -> _Words:
         self = super().__new__(cls, printable(value))
@@ -83,10 +83,14 @@ def _argument(value: Any) -> Any:
     return value if same else shown
 
 
-def _traceback(error: BaseException) -> str:
-    """Returns a traceback in which no line of a message looks like the beginning of a record."""
+def _traceback(error: BaseException) -> str | None:
+    """Returns a traceback in which no line of a message looks like the beginning of a record.
+
+    None where Python's own is as good.
+    """
     lines: list[str] = []
-    for part in traceback.TracebackException.from_exception(error, compact=True).format():
+    parts = list(traceback.TracebackException.from_exception(error, compact=True).format())
+    for part in parts:
         first, *more = part.rstrip("\n").split("\n")
         lines.append(first)
         # A part that begins with an empty line is Python's own sentence between two errors.
@@ -94,7 +98,8 @@ def _traceback(error: BaseException) -> str:
         lines += [line if not line or line[0].isspace() else indent + line for line in more]
         if not first:
             lines.append("")
-    return printable_lines("\n".join(lines))
+    shown = printable_lines("\n".join(lines))
+    return None if shown == "".join(parts).rstrip("\n") else shown
 
 
 class _Escaping(logging.Filter):
@@ -116,10 +121,7 @@ class _Escaping(logging.Filter):
             if isinstance(value, str) and name not in ("msg", "exc_text", "stack_info"):
                 record.__dict__[name] = printable(value)
         if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
-            whole = "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
-            shown = _traceback(record.exc_info[1])
-            if shown != whole:
-                record.exc_text = shown
+            record.exc_text = _traceback(record.exc_info[1])
         return True
 
 

@@ -145,7 +145,7 @@ def test_honest_arguments_stay_the_objects_they_are(caplog: pytest.LogCaptureFix
     arguments = ("a topic", 3, error, None)
     get_logger("supabase_rt.server").warning("%s %d %r %s", *arguments)
     assert caplog.records[-1].args == arguments
-    assert caplog.records[-1].args[2] is error  # type: ignore[index]
+    assert caplog.records[-1].args[2] is error
 
 
 def test_no_line_of_a_traceback_looks_like_a_record(

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["class_name", "field_name", "member_name", "unique"]
+__all__ = ["MODULE", "class_name", "field_name", "member_name", "unique"]
 
-# What a class of dataclasses-json has, and what annotations in the class body name: a field with a
-# default is a class attribute, and the annotations below it would find that instead.
-TAKEN = {"schema", "to_dict", "from_dict", "to_json", "from_json"}
-TAKEN |= {"bool", "bytes", "dt", "field", "float", "int", "list", "pg", "str"}
-TAKEN |= {"Any", "ClassVar", "Decimal", "UNSET", "UUID"}
+IN_CLASSES = {"bool", "bytes", "dt", "field", "float", "int", "list", "pg", "str", "tuple"}
+IN_CLASSES |= {"Any", "ClassVar", "Decimal", "UNSET", "UUID"}
+"""Names used inside a class: a field with a default is a class attribute, and everything below it
+in the class, annotations too, would find that instead."""
+MODULE = {*IN_CLASSES, "annotations", "dataclass", "DataClassJsonMixin", "StrEnum", *dir(builtins)}
+"""Names that a class of the module must not have."""
+OF_ROWS = {"schema", "to_dict", "from_dict", "to_json", "from_json", "dataclass_json_config"}
+"""Attributes that dataclasses-json reads from the class."""
+TAKEN = IN_CLASSES | OF_ROWS
 ENUM_TAKEN = {"name", "value", "mro", *dir(str)}
+
+
+def _folded(text: str) -> str:
+    """Returns the text as Python folds identifiers: what it takes for one name is one here."""
+    return unicodedata.normalize("NFKC", text)
 
 
 def _words(name: str) -> list[str]:
     """Split where no identifier goes on, and where camelCase does."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _folded(name))
     return [word for word in re.split(r"[^0-9A-Za-z\u0080-\U0010ffff]+", apart) if word]
 
 
 def _identifier(text: str, fallback: str) -> str:
-    # Python itself folds identifiers so: what it takes for one name must be one here.
-    text = unicodedata.normalize("NFKC", text)
-    text = "".join(c if f"_{c}".isidentifier() else "_" for c in text) or fallback
+    text = "".join(c if f"_{c}".isidentifier() else "_" for c in _folded(text)) or fallback
+    # What was taken out may have kept two characters apart that now fold into one.
+    text = _folded(text)
     return text if text.isidentifier() else f"_{text}"
 
 

@@ -54,10 +54,13 @@ def read_openapi(document: Any, schema: str = "public") -> Schema:
 
 def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str, Any]) -> Table:
     required = found.get("required") or []
+    if not isinstance(required, list):
+        raise _odd(name, "required", required)
     properties = {key: each for key, each in found["properties"].items() if isinstance(each, dict)}
     keys = tuple(key for key, each in properties.items() if "<pk/>" in _text(each))
     columns = tuple(
-        _column(schema, key, each, key not in required, keys) for key, each in properties.items()
+        _column(schema, name, key, each, key not in required, keys)
+        for key, each in properties.items()
     )
     path = paths.get(f"/{name}")
     return Table(
@@ -71,19 +74,34 @@ def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str,
     )
 
 
-def _text(found: Mapping[str, Any]) -> str:
-    return str(found.get("description") or "")
+def _odd(table: str, word: str, found: object) -> SchemaError:
+    kind = type(found).__name__
+    return SchemaError(
+        f"this is no OpenAPI description by PostgREST: of {table!r}, {word!r} is of type {kind}"
+    )
+
+
+def _text(found: Mapping[str, Any], word: str = "description") -> str:
+    text = found.get(word)
+    return text if isinstance(text, str) else ""
 
 
 def _column(
-    schema: str, name: str, found: Mapping[str, Any], nullable: bool, keys: tuple[str, ...]
+    schema: str,
+    table: str,
+    name: str,
+    found: Mapping[str, Any],
+    nullable: bool,
+    keys: tuple[str, ...],
 ) -> Column:
     items = found.get("items")
     items = items if isinstance(items, Mapping) else {}
-    format = str(found.get("format") or "")
+    format = _text(found, "format")
     is_array = found.get("type") == "array" or format.endswith("[]")
     element = format.removesuffix("[]")
     values = found.get("enum") or items.get("enum")
+    if values and not (isinstance(values, list) and all(isinstance(v, str) for v in values)):
+        raise _odd(f"{table}.{name}", "enum", values)
     type_name = _type_name(element, items if is_array else found)
     # PostgREST does not say that a key is numbered by the database (an identity column).
     numbered = keys == (name,) and type_name in ("int2", "int4", "int8")
@@ -100,14 +118,14 @@ def _column(
 
 def _type_name(format: str, found: Mapping[str, Any]) -> str:
     if not format:
-        return BY_JSON_TYPE.get(str(found.get("type")), "jsonb")
-    bare = re.sub(r"\(.*?\)", "", format).strip()
+        return BY_JSON_TYPE.get(_text(found, "type"), "jsonb")
+    bare = re.sub(r"\([^()]*\)", "", format).strip()
     return TYPES.get(bare, bare.rpartition(".")[2].strip('"'))
 
 
-def _enum(schema: str, format: str, column: str, values: Any) -> Enum:
+def _enum(schema: str, format: str, column: str, values: list[str]) -> Enum:
     space, _, name = format.rpartition(".")
-    texts = tuple(str(value) for value in values)
+    texts = tuple(dict.fromkeys(values))
     return Enum(space.strip('"') or schema, name.strip('"') or column, texts)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from ..printable import printable
 from .model import Column, Enum, Schema, Table
-from .names import class_name, field_name, member_name, unique
+from .names import MODULE, class_name, field_name, member_name, unique
 
 __all__ = ["render"]
 
@@ -33,8 +34,8 @@ IMPORTS = {
     "Decimal": "from decimal import Decimal",
     "UUID": "from uuid import UUID",
 }
-CLASSES = ("Any", "ClassVar", "DataClassJsonMixin", "Decimal", "StrEnum", "UNSET", "UUID")
-"""Names that a class of ours must not have."""
+DIMENSIONS = 6
+"""Dimensions of an array of Postgres, at most."""
 ENDINGS = ("Row", "Insert", "Update")
 
 HEADER = '''\
@@ -61,7 +62,7 @@ def render(schema: Schema) -> tuple[str, list[str]]:
     for table in schema.tables:
         body += _table(table, names)
     lines = [*_head(schema, names), *body]
-    return "\n".join(lines).rstrip() + "\n", names.collisions
+    return "\n".join(lines).rstrip() + "\n", [printable(line) for line in names.collisions]
 
 
 def _name(schema: Schema) -> _Names:
@@ -75,7 +76,7 @@ def _name(schema: Schema) -> _Names:
             class_name(f"{table.schema}_{table.name}") if name in twice else name
             for table, name in zip(tables, wanted, strict=True)
         ]
-    given = unique(wanted, CLASSES)
+    given = unique(wanted, MODULE)
     for table, before, name in zip(tables, wanted, given, strict=True):
         if before != name:
             collisions.append(f"table {table.schema}.{table.name} is {name}: {before} is taken")
@@ -85,7 +86,7 @@ def _name(schema: Schema) -> _Names:
     )
     rows = [f"{name}{ending}" for name in given for ending in ENDINGS]
     wanted = [class_name(enum.name) for enum in enums]
-    enum_names = unique(wanted, [*rows, *CLASSES])
+    enum_names = unique(wanted, [*rows, *MODULE])
     for enum, before, name in zip(enums, wanted, enum_names, strict=True):
         if before != name:
             collisions.append(f"type {enum.schema}.{enum.name} is {name}: {before} is taken")
@@ -122,12 +123,9 @@ def _module(line: str) -> tuple[bool, str]:
 
 def _comment(text: str) -> str:
     """Somebody's words, fit for the inside of a docstring whatever they hold."""
-    words = " ".join(text.split())
-    printable = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in words
-    )
+    words = printable(" ".join(text.split()), None)
     # No quote is left that could end the docstring, and no backslash that could hide its end.
-    return printable.replace("\\", "\\\\").replace('"', "'")
+    return words.replace("\\", "\\\\").replace('"', "'")
 
 
 def _quoted(text: str) -> str:
@@ -193,7 +191,8 @@ def _keys(table: Table) -> str:
 def _field(column: Column, given: str, names: _Names, optional: bool) -> str:
     element = kind = names.enums[column.enum] if column.enum else PYTHON.get(column.type, "str")
     names.kinds.add(kind)
-    for _ in range(column.dimensions if column.is_array else 0):
+    # A table may be written with more dimensions than Postgres or Python have.
+    for _ in range(min(column.dimensions, DIMENSIONS) if column.is_array else 0):
         kind = f"list[{kind}]"
     if column.nullable and kind != "Any":
         kind += " | None"

@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from supabase_rt import Broadcast, RealtimeChannel, create_client
-from supabase_rt.examples.environment import project
+from supabase_rt.examples.environment import printable, project
 
 VIA = "chat_relay"
 
@@ -31,7 +31,7 @@ def relay(source: RealtimeChannel, target: RealtimeChannel) -> None:
             return
         repeated = {**said, "via": VIA}
         status = await target.send({"type": "broadcast", "event": "message", "payload": repeated})
-        print(f"{source.sub_topic} -> {target.sub_topic}: {said.get('text')} ({status})")
+        print(f"{source.sub_topic} -> {target.sub_topic}: {printable(said.get('text'))} ({status})")
 
     source.on("broadcast", {"event": "message"}, on_message)
 

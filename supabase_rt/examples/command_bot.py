@@ -18,7 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from supabase_rt import Broadcast, RealtimeChannel, create_client
-from supabase_rt.examples.environment import project
+from supabase_rt.examples.environment import printable, project
 
 Command = Callable[[RealtimeChannel, str], Awaitable[str]]
 COMMANDS: dict[str, Command] = {}
@@ -73,7 +73,7 @@ def main(topic: str = "lobby") -> None:
     async def on_message(message: Broadcast) -> None:
         said = await answer(room, str(message.payload.get("text", "")))
         if said is not None:
-            print(f"{message.payload['text']} -> {said}", flush=True)
+            print(printable(f"{message.payload['text']} -> {said}"), flush=True)
             reply = {"from": "bot", "text": said}
             await room.send({"type": "broadcast", "event": "message", "payload": reply})
 

@@ -19,7 +19,7 @@ import math
 import sys
 
 from supabase_rt import Broadcast, RealtimeChannel, create_client
-from supabase_rt.examples.environment import project
+from supabase_rt.examples.environment import printable, project
 
 PER_SECOND = 20
 """Cursors a second. A project takes 100 messages a second by default, of all its clients."""
@@ -43,7 +43,9 @@ async def main(topic: str = "canvas", name: str = "anna") -> None:
 
     def on_cursor(message: Broadcast) -> None:
         cursor = message.payload
-        print(f"{cursor['name']} is at {cursor['x']:+.3f} {cursor['y']:+.3f}", flush=True)
+        print(
+            f"{printable(cursor['name'])} is at {cursor['x']:+.3f} {cursor['y']:+.3f}", flush=True
+        )
 
     canvas.on("broadcast", {"event": "cursor"}, on_cursor)
     canvas.subscribe(lambda status, error: print(status, error or "", flush=True))

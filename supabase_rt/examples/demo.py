@@ -28,6 +28,7 @@ from supabase_rt import (
     SupabaseClient,
     create_client,
 )
+from supabase_rt.printable import printable
 
 if TYPE_CHECKING:
     from supabase_rt.server import LocalRealtime
@@ -61,7 +62,7 @@ class Screen:
 
     def say(self, label: str, *words: object) -> None:
         """Print one line."""
-        text = " ".join(str(word) for word in words if word != "")
+        text = printable(" ".join(str(word) for word in words if word != ""))
         shown = f"{label:<10}"
         if self.colours:
             shown = f"\x1b[{COLOURS[label]}m{shown}\x1b[0m"

@@ -1,11 +1,13 @@
-"""Where the example bots find their project."""
+"""Finds the project of an example bot, and has what makes words of others fit to be printed."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-__all__ = ["project"]
+from supabase_rt.printable import printable
+
+__all__ = ["printable", "project"]
 
 
 def project() -> tuple[str, str]:

@@ -22,7 +22,7 @@ import sys
 from dataclasses import dataclass
 
 from supabase_rt import Backfill, PostgresChange, SqliteStore, SubscribeStatus, create_client
-from supabase_rt.examples.environment import project
+from supabase_rt.examples.environment import printable, project
 
 
 @dataclass
@@ -38,7 +38,7 @@ async def on_order(change: PostgresChange[Order]) -> None:
     """Called for one order at a time; one that fails is tried again at the next start."""
     order = change.new
     how = "missed" if change.backfilled else "live"
-    print(f"order {order.id}: {order.amount} x {order.item} ({how})")
+    print(f"order {order.id}: {order.amount} x {printable(order.item)} ({how})")
 
 
 def main(store: str | None = None) -> None:

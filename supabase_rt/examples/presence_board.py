@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from supabase_rt import RealtimeChannel, create_client
-from supabase_rt.examples.environment import project
+from supabase_rt.examples.environment import printable, project
 
 CLEAR = "\x1b[2J\x1b[H"
 
@@ -41,7 +41,7 @@ def main(topic: str = "lobby", name: str | None = None) -> None:
     room = supabase.channel(topic, {"config": {"presence": {"key": name or getpass.getuser()}}})
 
     def draw() -> None:
-        text = "\n".join(board(room))
+        text = "\n".join(map(printable, board(room)))
         print(f"{CLEAR}{text}" if sys.stdout.isatty() else text, flush=True)
 
     async def on_status(status: str, error: Exception | None) -> None:

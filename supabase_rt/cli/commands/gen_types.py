@@ -153,8 +153,8 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as exc:
         raise CommandFailed(f"cannot read {path}: {exc.strerror}") from None
-    except ValueError:
-        raise CommandFailed(f"{path} is not JSON") from None
+    except (ValueError, RecursionError):
+        raise CommandFailed(f"{path} is not JSON, or nested without end") from None
 
 
 async def _fetch(url: str, key: str, schema: str) -> Any:
@@ -178,7 +178,7 @@ async def _fetch(url: str, key: str, schema: str) -> Any:
         raise CommandFailed(_refusal(target, status, schema))
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CommandFailed(f"{target} answers, but not with JSON; is --url the project?") from None
 
 
