@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 from .errors import AuthError
+from .helpers import TooLong, in_time
 from .logs import facts
 from .loopbound import LoopBound
 from .outcome import Outcome
@@ -26,10 +27,6 @@ from .protocol.tokens import check_token
 __all__ = ["TokenSource", "TokenUser"]
 
 log: Final = get_logger("supabase_rt.auth")
-
-
-GRACE: Final = 0.5
-"""Seconds that a callback gets to end when it is cancelled; one that does not is left behind."""
 
 
 class _Asking:
@@ -130,11 +127,10 @@ class TokenSource:
         task = asyncio.current_task()
         try:
             found = callback()
-            token = await self._within_time(found) if inspect.isawaitable(found) else found
-        except TimeoutError as exc:
-            if isinstance(exc, _TooLong):
-                return f"the access_token callback did not return within {self._timeout:g} s"
-            return _raised(exc)
+            if inspect.isawaitable(found):
+                found = (await in_time(found, self._timeout, "token-callback")).result()
+        except TooLong:
+            return f"the access_token callback did not return within {self._timeout:g} s"
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 raise
@@ -146,20 +142,7 @@ class TokenSource:
                 # Collected, with the loop it ran in.
                 raise
             return _raised(exc)
-        return self._take(token, generation)
-
-    async def _within_time(self, answer: Awaitable[Any]) -> Any:
-        """The answer, however the callback behaves: one that swallows its cancellation too."""
-        task = asyncio.ensure_future(answer)
-        try:
-            await asyncio.wait([task], timeout=self._timeout)
-            if not task.done():
-                raise _TooLong
-            return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=GRACE)
+        return self._take(found, generation)
 
     def _take(self, token: Any, generation: int) -> str:
         if generation != self._generation:
@@ -187,10 +170,6 @@ class TokenSource:
         """The loop of the askings under way is gone."""
         self._flight = None
         self._flights.clear()
-
-
-class _TooLong(TimeoutError):
-    """The callback took longer than it may."""
 
 
 def _raised(error: BaseException) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
-__all__ = ["Helpers"]
+__all__ = ["Helpers", "TooLong", "in_time"]
+
+T = TypeVar("T")
+
+GRACE = 0.5
+"""Seconds that cancelled work of the user's gets to end; what does not is left behind."""
 
 HELPER_TIMEOUT = 3.0
 """Seconds that requests under way get when the client closes."""
@@ -49,3 +54,29 @@ class Helpers:
         """The loop of the tasks is gone."""
         self._tasks.clear()
         self._impatient.clear()
+
+
+class TooLong(TimeoutError):
+    """Work of the user's took longer than it may; a ``TimeoutError`` of its own is another one."""
+
+
+async def in_time(work: Awaitable[T], timeout: float, name: str) -> asyncio.Task[T]:
+    """The task that did ``work``, over within ``timeout`` seconds; raises ``TooLong``.
+
+    Also where the work swallows its cancellation, as ``asyncio.timeout`` does not.
+    """
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(_awaited(work), name=f"supabase_rt:{name}")
+    try:
+        await asyncio.wait([task], timeout=timeout)
+        if not task.done():
+            raise TooLong
+        return task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=GRACE)
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work

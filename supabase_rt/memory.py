@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 from .errors import RealtimeError, TimedOut
+from .helpers import TooLong, in_time
 from .protocol.ledger import Ledger, Notes
 from .protocol.messages import plain
 from .stores import BackfillStore
@@ -15,9 +16,6 @@ from .stores import BackfillStore
 __all__ = ["Memory"]
 
 T = TypeVar("T")
-
-GRACE: Final = 0.5
-"""Seconds that a store gets to end when it is cancelled; one that does not is left behind."""
 
 COLUMNS: Final = "columns"
 """The note that keeps the types of the columns, for rows that are read after a restart."""
@@ -97,22 +95,16 @@ class Memory:
 
     async def _in_time(self, work: Awaitable[T], call: str) -> T:
         """What the store returns, if it does so in time; also of one that will not be cancelled."""
-        task = asyncio.ensure_future(work)
-        if isinstance(task, asyncio.Task):
-            task.set_name(f"supabase_rt:store:{call}")
         try:
-            await asyncio.wait([task], timeout=self._timeout)
-            if not task.done():
-                raise TimedOut(
-                    f"the store did not {call} the notes of {self.name!r} "
-                    f"within {self._timeout:g} s",
-                    code="StoreTimedOut",
-                    hint="see to what the store waits for; the client tries again by itself",
-                )
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=GRACE)
+            task = await in_time(work, self._timeout, f"store:{call}")
+        except TooLong:
+            task = None
+        if task is None:
+            raise TimedOut(
+                f"the store did not {call} the notes of {self.name!r} within {self._timeout:g} s",
+                code="StoreTimedOut",
+                hint="see to what the store waits for; the client tries again by itself",
+            )
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             return task.result()

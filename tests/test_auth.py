@@ -454,10 +454,9 @@ class Calling:
         self.client: Any = None
         self.token = ""
         self.ended: Any = None
-        if plain:
-            self.ask: Any = self.ask_plainly
+        self.ask: Any = self.ask_plainly if plain else self.ask_async
 
-    async def ask(self) -> str:
+    async def ask_async(self) -> str:
         return self.ask_plainly() if not self.awaits else await self.ask_and_wait()
 
     def ask_plainly(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -35,13 +36,17 @@ class Gate:
         self.seen.append(event.payload["n"])
 
 
+def has_read(client: RealtimeClient, frames: int) -> bool:
+    return client.health().frames_in >= frames
+
+
 async def flood(
     server: LocalRealtime, client: RealtimeClient, numbers: range, size: int = SMALL
 ) -> None:
     for n in numbers:
         expected = client.health().frames_in + 1
         server.broadcast("room", "x", {"n": n, "text": "x" * size})
-        await until(lambda expected=expected: client.health().frames_in >= expected)
+        await until(functools.partial(has_read, client, expected))
 
 
 async def begun(server: LocalRealtime, client: RealtimeClient, gate: Gate, **options: Any) -> None:

@@ -371,9 +371,7 @@ def threaded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def around(middleware: Callable[..., Any]) -> Callable[..., Any]:
     """A plain middleware in a worker thread, where ``call_next`` waits for what comes next."""
-    if not callable(middleware):
-        return middleware
-    if inspect.iscoroutinefunction(middleware):
+    if not callable(middleware) or inspect.iscoroutinefunction(middleware):
         return threaded(middleware)
     in_thread = _InThread(middleware)
 
