@@ -36,11 +36,19 @@ async def evaluate(
     shape: Shape,
     images: Sequence[Image],
     conditions: Sequence[Condition],
+    *,
+    shown: bool = True,
 ) -> list[Evaluated]:
-    """Have the database show all values as JSON and try all conditions, in one statement."""
-    fields = shape.fields
+    """Have the database show all values as JSON and try all conditions, in one statement.
+
+    Without ``shown`` it only tries the conditions.
+    """
+    tried_on = {condition.column for condition in conditions}
+    fields = [field for field in shape.fields if shown or field.name in tried_on]
     numbers = {field.name: number for number, field in enumerate(fields)}
     tried = [condition for condition in conditions if condition.column in numbers]
+    if not fields:
+        return [Evaluated({}, {}) for _ in images]
     parameters: dict[str, object] = {
         f"c{number}": [image.get(field.name) for image in images]
         for number, field in enumerate(fields)
@@ -52,17 +60,18 @@ async def evaluate(
             condition, f"c{number}", fields[number].cast, f"%(v{index})s"
         )
         tests.append(test)
-    shown = ", ".join(_as_json(field, f"c{number}") for number, field in enumerate(fields))
+    to_show = fields if shown else []
+    texts = ", ".join(_as_json(field, f"c{number}") for number, field in enumerate(to_show))
     names = ", ".join(f"c{number}" for number in range(len(fields)))
     arrays = ", ".join(f"%(c{number})s::text[]" for number in range(len(fields)))
     query = (
-        f"select array[{shown}], array[{', '.join(tests)}]::boolean[]"
+        f"select array[{texts}]::text[], array[{', '.join(tests)}]::boolean[]"
         f" from unnest({arrays}) with ordinality as found({names}, nth) order by nth"
     )
     rows = await (await conn.execute(query.encode(), parameters)).fetchall()
     return [
-        _evaluated(fields, image, texts, tried, passed)
-        for image, (texts, passed) in zip(images, rows, strict=True)
+        _evaluated(to_show, image, found, tried, passed)
+        for image, (found, passed) in zip(images, rows, strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from ..inspector.page import RowRefused
 from .conditions import identifier
-from .connections import Line
+from .pool import Pool
 from .problems import DatabaseProblem
 
 __all__ = ["DatabaseRows"]
@@ -31,14 +31,14 @@ INSERT_NOTHING = sql.SQL("insert into {table} as made default values returning t
 class DatabaseRows:
     """``Rows`` of a real database."""
 
-    def __init__(self, line: Line, publication: str) -> None:
-        self._line = line
+    def __init__(self, pool: Pool, publication: str) -> None:
+        self._pool = pool
         self._publication = publication
 
     async def tables(self) -> Sequence[str]:
         """The tables of the publication, none while the database is away."""
         try:
-            async with self._line.use() as conn:
+            async with self._pool.use() as conn:
                 found = await conn.execute(PUBLISHED, (self._publication,))
                 return [name for (name,) in await found.fetchall()]
         except (psycopg.Error, DatabaseProblem):
@@ -50,7 +50,7 @@ class DatabaseRows:
         try:
             names = sql.SQL(", ").join(map(identifier, record))
             query = statement.format(table=identifier(schema, table), columns=names)
-            async with self._line.use() as conn:
+            async with self._pool.use() as conn:
                 made = await conn.execute(query, [Jsonb(dict(record))] if record else [])
                 row = await made.fetchone()
         except psycopg.Error as exc:
