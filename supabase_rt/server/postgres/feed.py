@@ -297,8 +297,8 @@ class DatabaseFeed:
                 failed += [(each, len(problems), text) for each in concerned]
         found = deliveries(shape, changes, part.filter_rows(), together)
         if shape.protected:
-            found, slow = await self._allowed(shape, changes, found)
-            apart |= slow
+            found, others = await self._allowed(part, found, failed)
+            apart |= others
         for subscription in apart:
             job = late.setdefault(subscription.subscriber, Job(subscription))
             job.parts.append(part)
@@ -352,44 +352,49 @@ class DatabaseFeed:
         return problems
 
     async def _allowed(
-        self, shape: Shape, changes: Sequence[RowChange], found: Sequence[Delivery]
+        self,
+        part: Part,
+        found: Sequence[Delivery],
+        failed: list[tuple[Subscription, int, str]],
     ) -> tuple[list[Delivery], set[Subscription]]:
         """The deliveries that row level security lets through, and who is to be asked apart."""
         asked: dict[str, dict[int, RowChange]] = {}
         tokens: dict[str, Subscription] = {}
         for each in found:
-            subscription, change = each.subscription, changes[each.nth]
-            if needs_asking(shape, change, subscription.role):
+            subscription, change = each.subscription, part.changes[each.nth]
+            if needs_asking(part.shape, change, subscription.role):
                 asked.setdefault(subscription.key, {})[each.nth] = change
                 tokens[subscription.key] = subscription
         seen: dict[str, set[int]] = {}
+        problems: dict[str, Exception] = {}
         slow = 0
         for key, wanted in asked.items():
             if slow >= MOST_SLOW:
                 break
             try:
-                seen[key] = await self._see(shape, tokens[key], wanted)
+                seen[key] = await self._see(part.shape, tokens[key], wanted)
             except DatabaseProblem:
                 raise
             except (psycopg.errors.QueryCanceled, ConnectionEnded):
                 slow += 1
-            except Exception:
-                # Asked again apart, where it is found out for which rows.
-                continue
-        apart = {
-            each.subscription
-            for each in found
-            if each.subscription.key in asked and each.subscription.key not in seen
-        }
-        allowed = [
-            each
-            for each in found
-            if each.subscription not in apart
-            and (
-                not needs_asking(shape, changes[each.nth], each.subscription.role)
-                or each.nth in seen[each.subscription.key]
-            )
-        ]
+            except Exception as exc:
+                # Of several changes it may be one: which one is found out apart.
+                if len(wanted) == 1:
+                    seen[key], problems[key] = set(), exc
+        apart, refused, allowed = set(), set(), []
+        for each in found:
+            subscription = each.subscription
+            if subscription.key in asked and subscription.key not in seen:
+                apart.add(subscription)
+            elif not needs_asking(part.shape, part.changes[each.nth], subscription.role):
+                allowed.append(each)
+            elif subscription.key in problems:
+                refused.add(subscription)
+            elif each.nth in seen[subscription.key]:
+                allowed.append(each)
+        for subscription in refused:
+            text = explained(1, part.name, explain(problems[subscription.key]))
+            failed.append((subscription, 1, text))
         return allowed, apart
 
     async def _see(

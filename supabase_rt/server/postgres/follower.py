@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -24,6 +24,7 @@ logger: Final = logging.getLogger("supabase_rt.server")
 BATCH = 100
 BATCH_BYTES = 4 * 2**20
 """Of large rows fewer are told at once, so that they fit into the memory and into a timeout."""
+LARGE = 2**20
 ATTEMPTS = 3
 """After so many the change at which all failed is passed by, instead of being tried for ever."""
 DELAYS = (0.1, 0.3, 1.0)
@@ -143,16 +144,19 @@ class Follower:
         if self._batch:
             batch, self._batch = self._batch, []
             self._bytes = 0
-            await self._tell_all(batch)
+            left = len(batch)
+            for part in _apart(batch):
+                left -= len(part)
+                await self._tell_all(part, left)
             # In the middle of a long transaction, too: the database hangs up on who is silent.
             self._owes_answer = True
         if self._owes_answer and self._stream is not None:
             self._stream.confirm(self._dealt_with)
             self._owes_answer = False
 
-    async def _tell_all(self, batch: Sequence[RowChange]) -> None:
-        """Tell of changes; one that has failed often enough is passed by."""
-        at = (batch[0].commit_lsn, self._row - len(batch))
+    async def _tell_all(self, batch: Sequence[RowChange], left: int) -> None:
+        """Tell of changes, with ``left`` to come; one that fails too often is passed by."""
+        at = (batch[0].commit_lsn, self._row - left - len(batch))
         if at == self._failed_at and self._failures >= ATTEMPTS:
             self._failed_at = None
             logger.warning("%d changes are passed by after %d attempts", len(batch), ATTEMPTS)
@@ -222,3 +226,16 @@ class Follower:
             payload = msgspec.Raw((text or "{}").encode())
         message = StoredMessage(row.get("id") or "", event, payload, now)
         self._sent(topic, row.get("private") == "t", message)
+
+
+def _apart(batch: Sequence[RowChange]) -> Iterator[Sequence[RowChange]]:
+    """The changes of a batch, each large one by itself, so that it delays only what follows."""
+    start = 0
+    for nth, change in enumerate(batch):
+        if change.size() > LARGE:
+            if start < nth:
+                yield batch[start:nth]
+            yield batch[nth : nth + 1]
+            start = nth + 1
+    if start < len(batch):
+        yield batch[start:]

@@ -138,8 +138,8 @@ class Lanes:
             del self._lanes[subscriber]
 
     async def _do(self, job: Job) -> bool:
-        """Tell of one batch; whether something of it failed."""
-        frames, failed = list(job.frames), False
+        """Tell of one batch, in order; whether something of it failed."""
+        frames, misses = list(job.frames), []
         for part in job.parts:
             found, problems = await self._ask(job.subscription, part)
             try:
@@ -148,10 +148,16 @@ class Lanes:
                 logger.exception("changes of %r could not be written down", part.name)
                 problems = dict.fromkeys(range(len(part.changes)), exc)
             if problems:
-                failed = True
-                self._fail(job.subscription, part, len(problems), _first(problems))
+                text = _first(problems)
+                misses.append((part.numbers[min(problems)], part, len(problems), text))
+        failed = bool(misses)
+        misses.sort(key=lambda miss: miss[0], reverse=True)
         for frame in sorted(frames, key=lambda frame: frame.number):
+            while misses and misses[-1][0] <= frame.number:
+                self._fail(job.subscription, *misses.pop()[1:])
             self._send(frame)
+        while misses:
+            self._fail(job.subscription, *misses.pop()[1:])
         return failed
 
     def _fail(self, subscription: Subscription, part: Part, count: int, text: str) -> None:

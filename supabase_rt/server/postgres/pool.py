@@ -52,6 +52,7 @@ class Pool:
         self._waiting: collections.deque[tuple[object, asyncio.Future[None]]] = collections.deque()
         self._idle: list[psycopg.AsyncConnection] = []
         self._busy: set[psycopg.AsyncConnection] = set()
+        self._processes: dict[psycopg.AsyncConnection, int] = {}
         self._cut: set[psycopg.AsyncConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -87,6 +88,7 @@ class Pool:
         """
         await self._take_turn(client)
         conn: psycopg.AsyncConnection | None = None
+        interrupted = False
         guard: asyncio.TimerHandle | None = None
         try:
             conn = await self._open()
@@ -101,6 +103,9 @@ class Pool:
                 lost = is_lost(exc, conn)
                 if not lost:
                     raise
+            except BaseException:
+                interrupted = True
+                raise
             else:
                 return
             await self._explain_loss(conn)
@@ -108,7 +113,7 @@ class Pool:
             if guard is not None:
                 guard.cancel()
             if conn is not None:
-                await self._give_back(conn)
+                await self._give_back(conn, interrupted)
             self._end_turn(client)
 
     @contextlib.asynccontextmanager
@@ -171,7 +176,10 @@ class Pool:
     # -- opening and closing -------------------------------------------------------------
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        return await connect(self._url, self._purpose, timeout=self._timeout)
+        conn = await connect(self._url, self._purpose, timeout=self._timeout)
+        # Kept, because a connection that was interrupted does not tell any more.
+        self._processes[conn] = conn.info.backend_pid
+        return conn
 
     async def _open(self) -> psycopg.AsyncConnection:
         loop = asyncio.get_running_loop()
@@ -182,6 +190,7 @@ class Pool:
                 if is_alive(conn):
                     self._busy.add(conn)
                     return conn
+                self._processes.pop(conn, None)
                 await conn.close()
             try:
                 conn = await self._connect()
@@ -194,7 +203,7 @@ class Pool:
                 self._busy.add(conn)
                 return conn
 
-    async def _give_back(self, conn: psycopg.AsyncConnection) -> None:
+    async def _give_back(self, conn: psycopg.AsyncConnection, interrupted: bool) -> None:
         self._busy.discard(conn)
         was_cut = conn in self._cut
         self._cut.discard(conn)
@@ -202,16 +211,17 @@ class Pool:
         if is_idle and not was_cut and not self._closed and len(self._idle) < MOST_IDLE:
             self._idle.append(conn)
             return
-        if conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            # Cancelled in the middle: whatever runs there must not go on by itself.
-            self._spawn(self._terminate(conn.info.backend_pid))
+        process = self._processes.pop(conn, 0)
+        if interrupted and not is_idle and not was_cut:
+            # Whatever runs there must not go on by itself.
+            self._spawn(self._terminate(process))
         await conn.close()
 
     def _cut_off(self, conn: psycopg.AsyncConnection) -> None:
         """End a connection under whoever waits for it, and its session too."""
         self._cut.add(conn)
         with contextlib.suppress(psycopg.Error, OSError):
-            self._spawn(self._terminate(conn.info.backend_pid))
+            self._spawn(self._terminate(self._processes[conn]))
             # Closing would wake nobody, and libpq may not be called while it waits.
             with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as found:
                 found.shutdown(socket.SHUT_RDWR)
