@@ -17,6 +17,8 @@ from supabase_rt.server import LocalRealtime
 from supabase_rt.server.postgres.embedded import EmbeddedPostgres
 from supabase_rt.server.postgres.follower import Follower
 from supabase_rt.server.postgres.images import RowChange
+from supabase_rt.server.postgres.pgoutput import PgOutputError
+from supabase_rt.server.postgres.problems import DatabaseProblem
 from tests.server.kit import Wire, wire
 from tests.support.waiting import until
 
@@ -539,6 +541,63 @@ async def test_a_change_that_can_never_be_told_is_passed_by_after_some_attempts(
     await until(lambda: {"id": "3"} in told)
     assert passed == [{"id": "2"}]
     assert attempts < 8
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_message_that_cannot_be_read_is_passed_by() -> None:
+    """Opened again, a slot with a name would bring it each time."""
+
+    class Garbled(Stream):
+        def __init__(self) -> None:
+            super().__init__("1", "2")
+            self.read = 0
+
+        def ready(self) -> Any:
+            self.read += 1
+            if self.read == 4:
+                raise PgOutputError("a value of an unknown kind")
+            return super().ready()
+
+    opened: list[Any] = []
+    told: list[Any] = []
+
+    async def open_stream() -> Any:
+        opened.append(Garbled())
+        return opened[-1]
+
+    async def tell(changes: Sequence[RowChange]) -> None:
+        told.extend(change.new for change in changes)
+
+    follower = Follower(open_stream, tell, lambda *_: None)
+    task = asyncio.create_task(follower.run())
+    await until(lambda: len(told) == 2)
+    assert (told, len(opened)) == ([{"id": "1"}, {"id": "2"}], 1)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_changes_wait_for_a_connection_that_cannot_be_had_for_a_moment() -> None:
+    """The stream goes on meanwhile: opened anew, a temporary slot would have lost them."""
+    opened: list[Any] = []
+    told: list[Any] = []
+    refusals = 2
+
+    async def open_stream() -> Any:
+        opened.append(Stream("1"))
+        return opened[-1]
+
+    async def tell(changes: Sequence[RowChange]) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise DatabaseProblem("sorry, too many clients already")
+        told.extend(change.new for change in changes)
+
+    follower = Follower(open_stream, tell, lambda *_: None)
+    task = asyncio.create_task(follower.run())
+    await until(lambda: told)
+    assert (told, len(opened)) == ([{"id": "1"}], 1)
     task.cancel()
     await asyncio.wait([task])
 
