@@ -58,6 +58,8 @@ class Database:
         statement_timeout: float = 2.0,
         activity: Activity | None = None,
     ) -> None:
+        if not statement_timeout > 0:
+            raise ValueError("statement_timeout is a number of seconds above 0")
         self.embedded: EmbeddedPostgres | None = EmbeddedPostgres(folder) if url is None else None
         self._url = url
         self._sent = sent

@@ -305,8 +305,9 @@ class DatabaseFeed:
         return part.frames(found)
 
     def _is_apart(self, subscription: Subscription, shape: Shape) -> bool:
-        conditions = conditions_of([subscription], shape.schema, shape.name)
-        return len(conditions) > MOST_TOGETHER or self._lanes.holds(subscription.subscriber)
+        covering = subscription.covering(shape.schema, shape.name)
+        count = sum(len(binding.conditions) for binding in covering)
+        return count > MOST_TOGETHER or self._lanes.holds(subscription.subscriber)
 
     async def _look_up(
         self, oid: int, changes: Sequence[RowChange], roles: set[str]
@@ -408,8 +409,13 @@ class DatabaseFeed:
     def _send(self, frame: Frame) -> None:
         # It may have left while the database was asked.
         subscriber = frame.subscription.subscriber
-        if subscriber in self._subscriptions:
+        if subscriber not in self._subscriptions:
+            return
+        try:
             subscriber.deliver_change(frame.kind, frame.ids, frame.data)
+        except Exception:
+            # Its own problem, and not that of whoever comes after it.
+            logger.exception("socket %s could not be told of a change", subscriber.connection)
 
     def _miss(self, subscription: Subscription, count: int, problem: str) -> None:
         subscriber = subscription.subscriber
@@ -424,7 +430,10 @@ class DatabaseFeed:
                 subscriber.connection,
                 problem,
             )
-        subscriber.changes_missed(problem)
+        try:
+            subscriber.changes_missed(problem)
+        except Exception:
+            logger.exception("socket %s could not be told of a failure", subscriber.connection)
 
 
 async def _is_role(conn: psycopg.AsyncConnection, role: str) -> bool:

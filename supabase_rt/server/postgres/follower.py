@@ -118,7 +118,7 @@ class Follower:
             try:
                 arrived = self._stream.ready()
                 if arrived is not None:
-                    self._take(arrived)
+                    self._take_or_pass_by(arrived)
             except PgOutputError as exc:
                 # The next message begins where this one ends; opened again, a slot with a name
                 # would bring this one for ever.
@@ -130,6 +130,15 @@ class Follower:
                 await self._stream.wait()
             elif len(self._batch) >= self._most() or self._bytes >= BATCH_BYTES:
                 await self._flush()
+
+    def _take_or_pass_by(self, arrived: Arrived) -> None:
+        try:
+            self._take(arrived)
+        except PgOutputError:
+            raise
+        except Exception:
+            # Our own mistake, and it would be the same the next time.
+            logger.exception("a message of the database is passed by")
 
     def _most(self) -> int:
         """How many changes are told at once: single ones up to where telling failed."""
