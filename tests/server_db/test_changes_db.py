@@ -208,8 +208,7 @@ async def test_a_policy_that_fails_shows_nothing(db: LocalRealtime, client: Wire
     await subscribe(client, {"table": "things"})
     await db.sql("insert into things values (1)")
     assert await told_of_a_miss(client) == (
-        "Unable to tell of 1 change of public.things: ERROR 22012 (division_by_zero) "
-        "division by zero"
+        "Unable to tell of 1 change of public.things: ERROR 22012 (division_by_zero)"
     )
     assert await silent(client)
     await db.sql("drop policy bad on things; create policy good on things using (true)")

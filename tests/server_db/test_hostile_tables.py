@@ -132,8 +132,7 @@ async def test_a_filter_that_fails_costs_its_own_channel_the_change(
         frame = await other.recv()
         assert (frame[4]["data"]["record"]["v"], len(frame[4]["ids"])) == ("abcd", 2)
     assert await told_of_a_miss(client) == (
-        "Unable to tell of 1 change of public.plain: ERROR 22025 (invalid_escape_sequence) "
-        "LIKE pattern must not end with escape character"
+        "Unable to tell of 1 change of public.plain: ERROR 22025 (invalid_escape_sequence)"
     )
     assert await silent(client)
     assert db.missed_changes == 1

@@ -299,6 +299,24 @@ async def test_a_policy_that_fails_for_one_token_fails_for_no_other(
             assert db.missed_changes >= 1
 
 
+async def test_the_error_of_a_policy_quotes_no_row_to_who_may_not_see_it(
+    db: LocalRealtime, client: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    await make(
+        db,
+        "id int primary key, v text",
+        "alter table things enable row level security; create policy p on things using "
+        "(v::int = 1)",
+    )
+    await subscribe(client, {"table": "things"})
+    await db.sql("insert into things values (1, 'for other eyes')")
+    said = await told_of_a_miss(client)
+    assert said == (
+        "Unable to tell of 1 change of public.things: ERROR 22P02 (invalid_text_representation)"
+    )
+    assert "for other eyes" in caplog.text
+
+
 async def test_a_lock_that_a_policy_takes_is_not_kept(db: LocalRealtime, client: Wire) -> None:
     await make(
         db,

@@ -130,8 +130,11 @@ def _check_is(value: str, kind: str) -> None:
         raise InvalidFilter(f"is {value} filter requires a boolean column, got {kind}")
 
 
-def explain(error: Exception) -> str:
-    """An error of the database as the real server prints it."""
+def explain(error: Exception, *, with_text: bool = True) -> str:
+    """An error of the database as the real server prints it.
+
+    Its text may quote a row that is not for everybody's eyes.
+    """
     # Text that no database can hold, such as one with a NUL, does not get as far as ours.
     code, text = "22021", 'invalid byte sequence for encoding "UTF8"'
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
@@ -144,4 +147,4 @@ def explain(error: Exception) -> str:
         # One that a policy made up.
         name = "Unknown"
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-    return f"ERROR {code} ({name}) {text}"
+    return f"ERROR {code} ({name}) {text}" if with_text else f"ERROR {code} ({name})"

@@ -32,6 +32,8 @@ from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
 
 __all__ = ["Database"]
 
+PATIENCE = 10.0
+"""Seconds in which the turn of a request comes, or it is told that the database is away."""
 GRACE = 0.5
 """Seconds for what runs to end by itself when all ends."""
 
@@ -116,9 +118,10 @@ class Database:
         # What is told to all at once must not wait for one of them.
         quick = self._timeout / 4
         shared = self._pool(url, "changes", size=1, share=1, timeout=quick)
-        apart, checks, policies, rest, rows = (
-            self._pool(url, name, timeout=self._timeout)
-            for name in ("single changes", "subscriptions", "policies", "rest", "rows")
+        apart = self._pool(url, "single changes", timeout=self._timeout)
+        checks, policies, rest, rows = (
+            self._pool(url, name, timeout=self._timeout, patience=PATIENCE)
+            for name in ("subscriptions", "policies", "rest", "rows")
         )
         self._reader = TableReader(rest)
         async with self._sql.use() as conn:
@@ -140,10 +143,8 @@ class Database:
         await self._follower.open()
         self._spawn(self._follower.run(), "follower")
 
-    def _pool(
-        self, url: str, purpose: str, *, size: int = 4, share: int = 2, timeout: float | None = None
-    ) -> Pool:
-        pool = Pool(url, purpose, size=size, share=share, timeout=timeout)
+    def _pool(self, url: str, purpose: str, **limits: Any) -> Pool:
+        pool = Pool(url, purpose, **limits)
         self._pools.append(pool)
         return pool
 

@@ -18,7 +18,7 @@ from .catalog import Shape, published, read_shape
 from .conditions import check_binding, explain
 from .images import RowChange
 from .lanes import Job, Lanes, Spawn
-from .parts import Frame, Part, explained, image_for
+from .parts import Frame, Miss, Part, image_for
 from .piecewise import piecewise
 from .pool import ConnectionEnded, Pool
 from .problems import DatabaseProblem
@@ -49,6 +49,7 @@ MOST_SLOW = 2
 """After so many tokens that take too long the others of a batch are not waited for, either."""
 
 LOOKS = 10
+GONE = "ERROR 42P01 (undefined_table)"
 
 Rows = list[tuple[Evaluated | None, Evaluated | None]]
 
@@ -201,7 +202,7 @@ class DatabaseFeed:
         """
         ready: list[Frame] = []
         late: dict[Subscriber, Job] = {}
-        failed: list[tuple[Subscription, int, str]] = []
+        failed: list[Miss] = []
         tables: dict[int, list[int]] = {}
         for nth, change in enumerate(changes):
             tables.setdefault(change.relation.oid, []).append(nth)
@@ -214,9 +215,9 @@ class DatabaseFeed:
             except Exception as exc:
                 if not isinstance(exc, psycopg.Error):
                     logger.exception("changes of %r could not be told", _name(mine[0]))
-                failed += self._all_concerned(mine, explain(exc))
-        for subscription, count, text in failed:
-            self._miss(subscription, count, text)
+                failed += self._all_concerned(mine, exc)
+        for miss in failed:
+            self._miss(miss)
         for frame in sorted(ready, key=lambda frame: frame.number):
             job = late.get(frame.subscription.subscriber)
             if job is None:
@@ -237,13 +238,11 @@ class DatabaseFeed:
             tables.setdefault(change.relation.oid, []).append(change)
         for mine in tables.values():
             for missed in self._all_concerned(mine, problem):
-                self._miss(*missed)
+                self._miss(missed)
 
-    def _all_concerned(
-        self, changes: Sequence[RowChange], problem: str
-    ) -> list[tuple[Subscription, int, str]]:
-        text = explained(len(changes), _name(changes[0]), problem)
-        return [(each, len(changes), text) for each in self._concerned(changes)]
+    def _all_concerned(self, changes: Sequence[RowChange], problem: Exception | str) -> list[Miss]:
+        name = _name(changes[0])
+        return [Miss(each, len(changes), name, problem) for each in self._concerned(changes)]
 
     def _concerned(self, changes: Sequence[RowChange]) -> list[Subscription]:
         relation, newest = changes[0].relation, changes[-1].commit_lsn
@@ -265,7 +264,7 @@ class DatabaseFeed:
         changes: Sequence[RowChange],
         numbers: Sequence[int],
         late: dict[Subscriber, Job],
-        failed: list[tuple[Subscription, int, str]],
+        failed: list[Miss],
     ) -> list[Frame]:
         """The frames for those who are told together; the others go to ``late``."""
         concerned = self._concerned(changes)
@@ -273,8 +272,7 @@ class DatabaseFeed:
             return []
         shape = await self._look_up(oid, changes, {each.role for each in concerned})
         if shape is None:
-            gone = f"ERROR 42P01 (undefined_table) relation {_name(changes[0])} does not exist"
-            failed += self._all_concerned(changes, gone)
+            failed += self._all_concerned(changes, GONE)
             return []
         apart = {each for each in concerned if self._is_apart(each, shape)}
         together = [each for each in concerned if each not in apart]
@@ -292,9 +290,8 @@ class DatabaseFeed:
             together = [each for each in together if each not in apart]
             problems = await self._show_all(part)
             if problems:
-                text = explain(next(iter(problems.values())))
-                text = explained(len(problems), part.name, text)
-                failed += [(each, len(problems), text) for each in concerned]
+                problem = next(iter(problems.values()))
+                failed += [Miss(each, len(problems), part.name, problem) for each in concerned]
         found = deliveries(shape, changes, part.filter_rows(), together)
         if shape.protected:
             found, others = await self._allowed(part, found, failed)
@@ -356,7 +353,7 @@ class DatabaseFeed:
         self,
         part: Part,
         found: Sequence[Delivery],
-        failed: list[tuple[Subscription, int, str]],
+        failed: list[Miss],
     ) -> tuple[list[Delivery], set[Subscription]]:
         """The deliveries that row level security lets through, and who is to be asked apart."""
         asked: dict[str, dict[int, RowChange]] = {}
@@ -393,9 +390,7 @@ class DatabaseFeed:
                 refused.add(subscription)
             elif each.nth in seen[subscription.key]:
                 allowed.append(each)
-        for subscription in refused:
-            text = explained(1, part.name, explain(problems[subscription.key]))
-            failed.append((subscription, 1, text))
+        failed += [Miss(each, 1, part.name, problems[each.key]) for each in refused]
         return allowed, apart
 
     async def _see(
@@ -417,21 +412,21 @@ class DatabaseFeed:
             # Its own problem, and not that of whoever comes after it.
             logger.exception("socket %s could not be told of a change", subscriber.connection)
 
-    def _miss(self, subscription: Subscription, count: int, problem: str) -> None:
-        subscriber = subscription.subscriber
+    def _miss(self, miss: Miss) -> None:
+        subscriber = miss.subscription.subscriber
         if subscriber not in self._subscriptions:
             return
-        before, self.missed = self.missed, self.missed + count
-        if len(str(before)) != len(str(self.missed)) or not before:
+        before, self.missed = self.missed, self.missed + miss.changes
+        if not before or len(str(before)) != len(str(self.missed)):
             # Not every time: whoever makes them fail must not fill the log as well.
             logger.warning(
                 "%d changes in all could not be told; socket %s: %r",
                 self.missed,
                 subscriber.connection,
-                problem,
+                miss.logged(),
             )
         try:
-            subscriber.changes_missed(problem)
+            subscriber.changes_missed(miss.told())
         except Exception:
             logger.exception("socket %s could not be told of a failure", subscriber.connection)
 

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from ..changes import Subscriber
 from ..filters import Condition
-from .conditions import explain
-from .parts import Frame, Part, explained
+from .parts import Frame, Miss, Part
 from .piecewise import piecewise
 from .pool import Pool
 from .problems import DatabaseProblem
@@ -81,7 +80,7 @@ class Lanes:
         pool: Pool,
         spawn: Spawn,
         send: Callable[[Frame], None],
-        miss: Callable[[Subscription, int, str], None],
+        miss: Callable[[Miss], None],
         *,
         quick: float,
         timeout: float,
@@ -111,9 +110,10 @@ class Lanes:
         size = job.size()
         if lane.jobs and lane.waiting + size > MOST_WAITING:
             for part in job.parts:
-                self._fail(job.subscription, part, len(part.changes), TOO_SLOW)
-            # What needs no database goes out late, but goes.
-            job, size = Job(job.subscription, [], job.frames), 0
+                self._miss(Miss(job.subscription, len(part.changes), part.name, TOO_SLOW))
+            if job.frames:
+                self._miss(Miss(job.subscription, len(job.frames), "other tables", TOO_SLOW))
+            return
         lane.jobs.append((size, job))
         lane.waiting += size
         if lane.task is None:
@@ -124,7 +124,14 @@ class Lanes:
         while lane.jobs:
             size, job = lane.jobs[0]
             start = loop.time()
-            failed = await self._do(job)
+            try:
+                failed = await self._do(job)
+            except Exception as exc:
+                # Our own mistake; without this the lane would stand still.
+                logger.exception("socket %s could not be told of changes", subscriber.connection)
+                failed = True
+                for part in job.parts:
+                    self._miss(Miss(job.subscription, len(part.changes), part.name, exc))
             # Only now: while it is told, the next ones count it as waiting.
             lane.jobs.popleft()
             lane.waiting -= size
@@ -139,7 +146,8 @@ class Lanes:
 
     async def _do(self, job: Job) -> bool:
         """Tell of one batch, in order; whether something of it failed."""
-        frames, misses = list(job.frames), []
+        frames = list(job.frames)
+        misses: list[tuple[int, Miss]] = []
         for part in job.parts:
             found, problems = await self._ask(job.subscription, part)
             try:
@@ -148,20 +156,17 @@ class Lanes:
                 logger.exception("changes of %r could not be written down", part.name)
                 problems = dict.fromkeys(range(len(part.changes)), exc)
             if problems:
-                text = _first(problems)
-                misses.append((part.numbers[min(problems)], part, len(problems), text))
+                miss = Miss(job.subscription, len(problems), part.name, _first(problems))
+                misses.append((part.numbers[min(problems)], miss))
         failed = bool(misses)
         misses.sort(key=lambda miss: miss[0], reverse=True)
         for frame in sorted(frames, key=lambda frame: frame.number):
             while misses and misses[-1][0] <= frame.number:
-                self._fail(job.subscription, *misses.pop()[1:])
+                self._miss(misses.pop()[1])
             self._send(frame)
         while misses:
-            self._fail(job.subscription, *misses.pop()[1:])
+            self._miss(misses.pop()[1])
         return failed
-
-    def _fail(self, subscription: Subscription, part: Part, count: int, text: str) -> None:
-        self._miss(subscription, count, explained(count, part.name, text))
 
     async def _ask(
         self, subscription: Subscription, part: Part
@@ -241,6 +246,6 @@ class Lanes:
         return rows, problems
 
 
-def _first(problems: Mapping[int, Exception]) -> str:
+def _first(problems: Mapping[int, Exception]) -> Exception | str:
     problem = problems[min(problems)]
-    return AWAY if isinstance(problem, DatabaseProblem) else explain(problem)
+    return AWAY if isinstance(problem, DatabaseProblem) else problem

@@ -10,11 +10,12 @@ import msgspec
 
 from ..filters import Condition
 from .catalog import Shape
+from .conditions import explain
 from .images import Image, RowChange
 from .render import Evaluated, Rendered, encode
 from .visibility import Delivery, Subscription
 
-__all__ = ["Frame", "Part", "explained", "image_for"]
+__all__ = ["Frame", "Miss", "Part", "image_for"]
 
 LONGEST_KEPT = 65_536
 """Of a change that is told cut down, longer texts are not even shown to the database."""
@@ -111,7 +112,25 @@ def image_for(
     }
 
 
-def explained(count: int, name: str, text: str) -> str:
-    """What a channel is told of changes that it cannot be told."""
-    words = "1 change" if count == 1 else f"{count} changes"
-    return f"Unable to tell of {words} of {name}: {text}"
+class Miss(NamedTuple):
+    """Changes of one table that a channel cannot be told, and why."""
+
+    subscription: Subscription
+    changes: int
+    table: str
+    problem: Exception | str
+
+    def told(self) -> str:
+        """For the channel: without the text of the error, which may quote the row."""
+        return self._said(with_text=False)
+
+    def logged(self) -> str:
+        """For the developer."""
+        return self._said(with_text=True)
+
+    def _said(self, *, with_text: bool) -> str:
+        text = self.problem
+        if isinstance(text, Exception):
+            text = explain(text, with_text=with_text)
+        words = "1 change" if self.changes == 1 else f"{self.changes} changes"
+        return f"Unable to tell of {words} of {self.table}: {text}"

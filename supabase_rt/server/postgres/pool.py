@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 CANCELLED = "canceling statement due to statement timeout"
 LONGEST_WAIT = 10.0
-"""Seconds in which somebody's turn has to come."""
+"""Seconds to wait for a database that has no connection to spare."""
 MOST_IDLE = 2
 PAUSE = 0.05
 
@@ -37,17 +37,25 @@ class Pool:
 
     There are at most ``size``, and at most ``share`` for each client. No statement takes longer
     than ``timeout`` seconds, and no use of a connection much longer: a function that catches the
-    cancellation loses its session. None lifts both.
+    cancellation loses its session. None lifts both. A turn is waited for ``patience`` seconds.
     """
 
     def __init__(
-        self, url: str, purpose: str, *, size: int = 4, share: int = 2, timeout: float | None = None
+        self,
+        url: str,
+        purpose: str,
+        *,
+        size: int = 4,
+        share: int = 2,
+        timeout: float | None = None,
+        patience: float | None = None,
     ) -> None:
         self._url = url
         self._purpose = purpose
         self._size = size
         self._share = share
         self._timeout = timeout
+        self._patience = patience
         self._used: collections.Counter[object] = collections.Counter()
         self._waiting: collections.deque[tuple[object, asyncio.Future[None]]] = collections.deque()
         self._idle: list[psycopg.AsyncConnection] = []
@@ -147,7 +155,7 @@ class Pool:
         entry = (client, mine)
         self._waiting.append(entry)
         try:
-            async with asyncio.timeout(LONGEST_WAIT):
+            async with asyncio.timeout(self._patience):
                 await mine
         except BaseException as exc:
             if entry in self._waiting:
