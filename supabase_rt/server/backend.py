@@ -75,17 +75,31 @@ class AskedDatabase(Protocol):
         """Whether it is there."""
 
     def ask_rights(
-        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+        self,
+        token: Token,
+        sub_topic: str,
+        done: Callable[[Rights | None], None],
+        client: object = None,
     ) -> None:
-        """The rights of a token on a private topic; None where the database is away."""
+        """The rights of a token on a private topic; None where the database is away.
+
+        ``client`` is the number of the socket that asks.
+        """
 
     async def rights(self, token: Token, sub_topic: str) -> Rights | None:
         """The same, awaited."""
 
     def ask_replay(
-        self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
+        self,
+        sub_topic: str,
+        wanted: Replay,
+        done: Callable[[list[StoredMessage] | None], None],
+        client: object = None,
     ) -> None:
         """Stored messages, oldest first; None where the database cannot say."""
+
+    def client_left(self, client: object) -> None:
+        """Cancel what is still asked for a client."""
 
     async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
         """Rows as JSON; raises ``RestProblem`` or ``DatabaseAway``."""
@@ -199,9 +213,13 @@ class Backend:
         return self.database is not None and not self.database.reachable
 
     def authorize(
-        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+        self,
+        token: Token,
+        sub_topic: str,
+        done: Callable[[Rights | None], None],
+        client: object = None,
     ) -> None:
-        """Find the rights on a private topic; ``done`` is called now or later.
+        """Find the rights on a private topic for a socket; ``done`` is called now or later.
 
         None stands for a database that is away.
         """
@@ -209,7 +227,7 @@ class Backend:
         if database is None:
             done(self.rights(token, sub_topic))
         else:
-            database.ask_rights(token, sub_topic, done)
+            database.ask_rights(token, sub_topic, done, client)
 
     async def rights_of(self, token: Token, sub_topic: str) -> Rights | None:
         """The rights on a private topic, None where the database is away."""
@@ -219,7 +237,11 @@ class Backend:
         return await database.rights(token, sub_topic)
 
     def replay(
-        self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
+        self,
+        sub_topic: str,
+        wanted: Replay,
+        done: Callable[[list[StoredMessage] | None], None],
+        client: object = None,
     ) -> None:
         """Find stored messages, oldest first; ``done`` gets None where the database fails."""
         mine = self.messages.replay(sub_topic, wanted)
@@ -233,4 +255,9 @@ class Backend:
                 found = found[-wanted.limit :]
             done(found)
 
-        self.database.ask_replay(sub_topic, wanted, merge)
+        self.database.ask_replay(sub_topic, wanted, merge, client)
+
+    def client_left(self, number: int) -> None:
+        """A socket is gone, and so is who waits for what it asked a database."""
+        if self.database is not None:
+            self.database.client_left(number)

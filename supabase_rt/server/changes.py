@@ -171,11 +171,18 @@ class Change:
 class Subscriber(Protocol):
     """What the feed knows of a channel."""
 
+    @property
+    def connection(self) -> int:
+        """The number of its socket."""
+
     def change_claims(self) -> Mapping[str, Any]:
         """The claims that row level security is asked with."""
 
     def deliver_change(self, kind: str, ids: Sequence[int], data: msgspec.Raw) -> None:
         """One change, encoded, with the ids of the bindings that match."""
+
+    def changes_missed(self, problem: str) -> None:
+        """Changes that concern the channel could not be told; the next ones are again."""
 
 
 class Feed(Protocol):

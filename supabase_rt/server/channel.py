@@ -32,6 +32,7 @@ NOT_A_MAP: dict[str, Any] = {
 TOO_LARGE = {"status": "error", "response": "payload_size_exceeded"}
 NO_READ = "You do not have permissions to read from this Channel topic: "
 NO_DATABASE = "Realtime was unable to connect to the project database"
+SUBSCRIBED = "Subscribed to PostgreSQL"
 NO_LONGER = "You no longer have permission to read from this Channel topic: "
 
 
@@ -148,6 +149,11 @@ class ServerChannel:
         else:
             self.session.send(self.topic, "postgres_changes", {"data": data, "ids": ids})
 
+    def changes_missed(self, problem: str) -> None:
+        """Write that database changes were missed, and that the next ones come again."""
+        self.system(problem, "error", "postgres_changes")
+        self.system(SUBSCRIBED, "ok", "postgres_changes")
+
     # -- from the join to the first live message ---------------------------------------
 
     def join_response(self) -> dict[str, Any]:
@@ -201,7 +207,7 @@ class ServerChannel:
     def _subscribed(self, error: str | None) -> None:
         if not self.alive:
             return
-        text = "Subscribed to PostgreSQL" if error is None else error
+        text = SUBSCRIBED if error is None else error
         self.system(text, "ok" if error is None else "error", "postgres_changes")
         self._finish_start()
 
@@ -323,7 +329,7 @@ class ServerChannel:
         token = dataclasses.replace(token, headers=self._token.headers)
         if self.config.private:
             regrant = functools.partial(self._regrant, token)
-            self.backend.authorize(token, self.sub_topic, regrant)
+            self.backend.authorize(token, self.sub_topic, regrant, self.connection)
         else:
             self._take_over(token)
 

@@ -14,6 +14,7 @@ from ..errors import DecodeError
 from ..protocol.messages import TOPIC_PREFIX, UserBroadcast, dumps, loads
 from .auth import Token, TokenError
 from .backend import Backend
+from .leaving import ClientLeft, while_connected
 from .outgoing import Fanout
 
 __all__ = ["HttpApi", "json_response"]
@@ -120,7 +121,7 @@ class HttpApi:
         if events.would_exceed(len(messages)):
             return json_response({"message": TOO_LONG}, 429)
         for message in messages:
-            await self._send(message, token)
+            await self._send(request, message, token)
         return web.Response(status=202)
 
     def _problems(self, message: Any) -> dict[str, list[str]]:
@@ -137,16 +138,21 @@ class HttpApi:
             found["payload"] = [TOO_LARGE]
         return found
 
-    async def _may_send(self, sub_topic: str, private: bool, token: Token) -> bool | None:
+    async def _may_send(
+        self, request: web.Request, sub_topic: str, private: bool, token: Token
+    ) -> bool | None:
         """Whether a token may send; None where the database cannot say."""
         if not private:
             return True
-        rights = await self._backend.rights_of(token, sub_topic)
+        try:
+            rights = await while_connected(request, self._backend.rights_of(token, sub_topic))
+        except ClientLeft:
+            return None
         return None if rights is None else rights.broadcast_write
 
-    async def _send(self, message: dict[str, Any], token: Token) -> None:
+    async def _send(self, request: web.Request, message: dict[str, Any], token: Token) -> None:
         topic, private = message["topic"], message.get("private") is True
-        if not await self._may_send(topic, private, token):
+        if not await self._may_send(request, topic, private, token):
             # Skipped, and the caller is not told.
             return
         payload = {"event": message["event"], "payload": message["payload"], "type": "broadcast"}
@@ -185,7 +191,7 @@ class HttpApi:
             return json_response({"errors": blank}, 422)
         if self._backend.limits.events.tripped:
             return json_response({"message": TOO_MANY}, 429)
-        allowed = await self._may_send(topic, private, token)
+        allowed = await self._may_send(request, topic, private, token)
         if allowed is None:
             return json_response({"message": NO_DATABASE}, 422)
         if not allowed:

@@ -258,6 +258,7 @@ class LocalRealtime(Conversing):
             folder=None if isinstance(embedded_db, bool) else embedded_db,
             slot=slot,
             max_record_bytes=self.settings.max_record_bytes,
+            statement_timeout=self.settings.statement_timeout,
             activity=self.backend.activity,
         )
 
@@ -311,6 +312,16 @@ class LocalRealtime(Conversing):
     def malformed(self) -> int:
         """How many frames could not be read and were dropped."""
         return self.backend.malformed
+
+    @property
+    def missed_changes(self) -> int:
+        """How many changes of a database could not be told, once for each channel.
+
+        Each of these channels got a ``system`` error: its filter, its policy or its token fails,
+        or takes longer than ``statement_timeout``.
+        """
+        feed = self._database.feed if self._database is not None else None
+        return feed.missed if feed is not None else 0
 
     @property
     def received(self) -> Sequence[Received]:

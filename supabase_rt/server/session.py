@@ -98,6 +98,7 @@ class Session:
 
     def end(self) -> None:
         """The socket is gone: every channel leaves."""
+        self.backend.client_left(self.number)
         self.timers.clear()
         self._unread.clear()
         self._undecided = None
@@ -180,7 +181,8 @@ class Session:
             return
         grant = functools.partial(self._grant, decision, config, token)
         if config.private:
-            self.backend.authorize(token, message.topic.removeprefix(TOPIC_PREFIX), grant)
+            sub_topic = message.topic.removeprefix(TOPIC_PREFIX)
+            self.backend.authorize(token, sub_topic, grant, self.number)
         else:
             # A public channel needs the database of its project too.
             grant(None if self.backend.away else Rights())
@@ -247,7 +249,8 @@ class Session:
         if replay is None:
             self._decide(decision)
         else:
-            self.backend.replay(sub_topic, replay, functools.partial(self._replay, decision))
+            told = functools.partial(self._replay, decision)
+            self.backend.replay(sub_topic, replay, told, self.number)
 
     def _replay(self, decision: _Decision, stored: Sequence[StoredMessage] | None) -> None:
         if self._undecided is not decision:

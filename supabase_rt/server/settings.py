@@ -69,6 +69,9 @@ class Settings:
     """A larger row change arrives cut down, with an error 413 (section 9.7)."""
     max_buffer_size: int = 50_000_000
     """A client that reads so slowly that more than this waits for it is cut off."""
+    statement_timeout: float = 2.0
+    """Seconds after which the database gives up a statement that a client caused: a filter, a
+    policy, a request to ``/rest/v1``."""
     status_page: bool = True
     """The page at / that shows sockets, channels, presence and events."""
     strict_tables: bool = False

@@ -115,6 +115,8 @@ UNLIKE = {
     "Row changes": "come as they are committed; the real server polls every 0.1 to 0.5 s.",
     "Generated columns": "are told with PostgreSQL 18 and newer, as the embedded one is; the log "
     "of older ones does not hold them.",
+    "A filter or a policy that fails at a change": "costs its own channel that change, and is told "
+    "by a `system` error, with `Subscribed to PostgreSQL` behind it, as the next ones come.",
     "Oversized request lines and headers": "are answered with 400 instead of 414 and 431.",
 }
 """Where it is known to differ although no recording shows it."""

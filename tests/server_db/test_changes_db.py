@@ -41,6 +41,14 @@ async def silent(client: Wire) -> bool:
     return False
 
 
+async def told_of_a_miss(client: Wire, timeout: float = 2.0) -> str:
+    """What a channel is told of changes that it misses; then it hears that the next ones come."""
+    (*_, event, said), (*_, later) = [await client.recv(timeout) for _ in range(2)]
+    assert (event, said["status"], said["extension"]) == ("system", "error", "postgres_changes")
+    assert (later["status"], later["message"]) == ("ok", "Subscribed to PostgreSQL")
+    return str(said["message"])
+
+
 @pytest.fixture
 async def client(db: LocalRealtime) -> AsyncIterator[Wire]:
     async with wire(db) as found:
@@ -199,6 +207,9 @@ async def test_a_policy_that_fails_shows_nothing(db: LocalRealtime, client: Wire
     )
     await subscribe(client, {"table": "things"})
     await db.sql("insert into things values (1)")
+    assert await told_of_a_miss(client) == (
+        "Unable to tell of 1 change of public.things: ERROR 22012 (division_by_zero)"
+    )
     assert await silent(client)
     await db.sql("drop policy bad on things; create policy good on things using (true)")
     await db.sql("insert into things values (2)")

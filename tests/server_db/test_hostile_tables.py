@@ -20,7 +20,7 @@ from tests.server.kit import Wire, as_page, wire
 from tests.support.waiting import until
 
 from .tables import OTHER, OWNER
-from .test_changes_db import TOPIC, change, make, silent, subscribe
+from .test_changes_db import TOPIC, change, make, silent, subscribe, told_of_a_miss
 
 GENERATED = "the log holds generated columns as of PostgreSQL 18"
 
@@ -131,7 +131,11 @@ async def test_a_filter_that_fails_costs_its_own_channel_the_change(
         await db.sql("insert into plain(v) values ('abcd')")
         frame = await other.recv()
         assert (frame[4]["data"]["record"]["v"], len(frame[4]["ids"])) == ("abcd", 2)
+    assert await told_of_a_miss(client) == (
+        "Unable to tell of 1 change of public.plain: ERROR 22025 (invalid_escape_sequence)"
+    )
     assert await silent(client)
+    assert db.missed_changes == 1
 
 
 async def test_the_status_page_inserts_into_columns_of_any_name(db: LocalRealtime) -> None:

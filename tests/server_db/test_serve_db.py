@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
+import aiohttp
 import psycopg
 import pytest
 
@@ -17,6 +20,7 @@ from tests.cli.kit import PLAIN, PYTHON, serving
 from tests.support.waiting import until
 
 from .test_database import SLOTS, gone, query, run
+from .test_one_client_cannot_hurt_another import ENDLESS, STUBBORN, VICTIM
 
 
 def folder_of(url: str) -> Path:
@@ -62,6 +66,35 @@ async def test_the_database_is_not_told_the_secret() -> None:
         environment = environment_of(pid)
     assert b"PATH=" in environment
     assert secret.encode() not in environment
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["slow", "stubborn"])
+async def test_a_signal_ends_it_soon_whatever_runs(stubborn: bool) -> None:
+    async with serving("--embedded-db", "--statement-timeout=600") as server:
+        with psycopg.connect(server.shown["Database"], autocommit=True) as conn:
+            conn.execute(STUBBORN.encode())
+            conn.execute("create table t (id int primary key, v text)")
+            conn.execute("insert into t values (1, %s)", (VICTIM,))
+            conn.execute("alter table t enable row level security")
+            rule = "stubborn()" if stubborn else "true"
+            conn.execute(f"create policy p on t using ({rule})".encode())
+        async with aiohttp.ClientSession() as session:
+            params = {"v": f"match.{ENDLESS}", "apikey": server.shown["anon key"]}
+            url = f"{server.shown['URL']}/rest/v1/t"
+            asking = asyncio.create_task(session.get(url, params=params))
+            with psycopg.connect(server.shown["Database"], autocommit=True) as conn:
+                busy = (
+                    "select from pg_stat_activity where query like '%json_agg%' "
+                    "and state = 'active' and pid <> pg_backend_pid()"
+                )
+                while not conn.execute(busy).rowcount:
+                    await asyncio.sleep(0.02)
+            start = time.monotonic()
+            code, _, _ = await server.end(signal.SIGTERM)
+            assert time.monotonic() - start < 5
+            assert code == 0
+            with contextlib.suppress(aiohttp.ClientError):
+                await asking
 
 
 async def test_a_signal_during_the_start_leaves_nothing_behind(open_folder: Path) -> None:

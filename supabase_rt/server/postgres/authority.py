@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from typing import Final
 
 import msgspec
 import psycopg
 
-from ...printable import get_logger
 from ..auth import Rights, Token
 from ..joins import Replay
 from ..stored import StoredMessage
 from .claims import act_as, act_for_server
-from .connections import Line
+from .connections import is_lost
+from .pool import Pool, rolled_back
 from .roles import Login
 
 __all__ = ["Authority"]
 
-logger: Final = get_logger("supabase_rt.server")
+logger: Final = logging.getLogger("supabase_rt.server")
 
 PROBES = """
 insert into realtime.messages (topic, extension, event, payload, private)
@@ -39,30 +40,33 @@ order by inserted_at desc, ctid limit %s
 
 
 class Authority:
-    """Asks the policies on ``realtime.messages``, on a connection of its own.
+    """Asks the policies on ``realtime.messages``, on connections of its own.
 
-    ``login`` is that of the connection.
+    ``login`` is that of the connections.
     """
 
-    def __init__(self, line: Line, login: Login) -> None:
-        self._line = line
+    def __init__(self, pool: Pool, login: Login) -> None:
+        self._pool = pool
         self._login = login
 
-    async def rights(self, token: Token, sub_topic: str) -> Rights:
+    async def rights(self, token: Token, sub_topic: str, client: object = None) -> Rights:
         """What a token may do on a private topic (section 5.3); an error grants nothing.
 
         All four rights are asked for at once, where the real server asks for the right to
-        write when it is first needed. Nothing of it remains in the database.
+        write when it is first needed. Nothing of it remains in the database. Raises
+        ``DatabaseProblem`` where that is away.
         """
-        try:
-            async with self._line.rolled_back() as conn:
+
+        async def ask(conn: psycopg.AsyncConnection) -> Rights:
+            async with rolled_back(conn):
                 return await self._ask(conn, token, sub_topic)
-        except psycopg.OperationalError:
-            raise
-        except (psycopg.Error, UnicodeError) as exc:
+
+        try:
+            return await self._pool.run(ask, client)
+        except (psycopg.Error, ValueError, RecursionError) as exc:
             # A topic may hold what no text of a database does, such as half a character.
             problem = " ".join(str(exc).split())
-        logger.warning("role %r gets no rights on %r: %s", token.role, sub_topic, problem)
+        logger.warning("role %r gets no rights on %r: %r", token.role, sub_topic, problem)
         return Rights.none()
 
     async def _ask(self, conn: psycopg.AsyncConnection, token: Token, topic: str) -> Rights:
@@ -82,15 +86,20 @@ class Authority:
         try:
             async with conn.transaction(force_rollback=True):
                 await conn.execute(WRITE, (topic, extension))
-        except psycopg.OperationalError:
+        except psycopg.errors.QueryCanceled:
+            # What takes long for one right does so for the next one, too.
             raise
-        except psycopg.Error:
+        except psycopg.Error as exc:
+            if is_lost(exc, conn):
+                raise
             return False
         return True
 
-    async def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
+    async def replay(
+        self, sub_topic: str, wanted: Replay, client: object = None
+    ) -> list[StoredMessage]:
         """The newest stored messages asked for, oldest first (section 7.8)."""
-        async with self._line.rolled_back() as conn:
+        async with self._pool.rolled_back(client) as conn:
             await act_for_server(conn, self._login)
             found = await conn.execute(STORED, (sub_topic, wanted.since, wanted.limit))
             rows = await found.fetchall()

@@ -10,6 +10,7 @@ from psycopg import sql
 from ..columns import is_text
 from ..filters import IS_VALUES, MAX_IN, PATTERNS, Condition
 from .catalog import Field, Shape
+from .connections import is_lost
 
 __all__ = [
     "OPERATORS",
@@ -90,9 +91,9 @@ async def check_binding(
                 raise InvalidFilter(f"invalid column for select {name}")
     except InvalidFilter as exc:
         return f"ERROR P0001 (raise_exception) {exc}"
-    except psycopg.OperationalError:
-        raise
     except (psycopg.Error, UnicodeError) as exc:
+        if isinstance(exc, psycopg.Error) and is_lost(exc, conn):
+            raise
         return explain(exc)
     return None
 
@@ -129,11 +130,21 @@ def _check_is(value: str, kind: str) -> None:
         raise InvalidFilter(f"is {value} filter requires a boolean column, got {kind}")
 
 
-def explain(error: psycopg.Error | UnicodeError) -> str:
-    """An error of the database as the real server prints it."""
+def explain(error: Exception, *, with_text: bool = True) -> str:
+    """An error of the database as the real server prints it.
+
+    Its text may quote a row that is not for everybody's eyes.
+    """
     # Text that no database can hold, such as one with a NUL, does not get as far as ours.
     code, text = "22021", 'invalid byte sequence for encoding "UTF8"'
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        code, text = error.sqlstate, str(error.diag.message_primary)
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", psycopg.errors.lookup(code).__name__).lower()
-    return f"ERROR {code} ({name}) {text}"
+        code, text = error.sqlstate, error.diag.message_primary or " ".join(str(error).split())
+    elif not isinstance(error, psycopg.DataError | UnicodeError):
+        code, text = "XX000", "the server failed"
+    try:
+        name = psycopg.errors.lookup(code).__name__
+    except KeyError:
+        # One that a policy made up.
+        name = "Unknown"
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return f"ERROR {code} ({name}) {text}" if with_text else f"ERROR {code} ({name})"

@@ -1,11 +1,7 @@
-"""Connections that are opened when needed, used by one at a time and replaced when broken."""
+"""Connections to a database, and whether it is the database that is away when one fails."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -14,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from .problems import DatabaseProblem
 
-__all__ = ["Line", "connect"]
+__all__ = ["connect", "is_alive", "is_lost"]
 
 CONNECT_TIMEOUT = 10
 # Values are shown in UTC, as the real server's connections do; nothing else that a database may
@@ -39,15 +35,23 @@ REMEDIES = {
 
 
 async def connect(
-    url: str, purpose: str, *, replication: bool = False, session_role: str | None = None
+    url: str,
+    purpose: str,
+    *,
+    replication: bool = False,
+    timeout: float | None = None,
+    session_role: str | None = None,
 ) -> psycopg.AsyncConnection:
     """An open connection in autocommit mode; raises ``DatabaseProblem``.
 
-    With ``session_role`` the session is handed to that role, and is not the user's any more.
+    ``purpose`` is shown in ``pg_stat_activity``; no statement takes longer than ``timeout``. With
+    ``session_role`` the session is handed to that role, and is not the user's any more.
     """
     given = _read(url)
     try:
         options = f"{given.get('options') or ''} {SESSION}".strip()
+        if timeout is not None:
+            options += f" -c statement_timeout={max(1, round(timeout * 1000))}"
         conn = await psycopg.AsyncConnection.connect(
             url,
             autocommit=True,
@@ -83,15 +87,13 @@ def _read(url: str) -> dict[str, Any]:
     except psycopg.Error:
         problem = "cannot read the database URL; it is postgresql://USER:PASSWORD@HOST:PORT/NAME"
     else:
-        # With a slash in the password, libpq takes its two halves for a port and a database.
-        misread = re.search(r"[^0-9,]", str(given.get("port") or ""))
-        if "@" not in str(given.get("host") or "") and misread is None:
+        if "@" not in str(given.get("host") or ""):
             return dict(given)
-        problem = "the password in the database URL has to be percent-encoded: %40 for @, %2F for /"
+        problem = "the password in the database URL has to be percent-encoded: %40 for @"
     raise DatabaseProblem(problem)
 
 
-def _is_alive(conn: psycopg.AsyncConnection) -> bool:
+def is_alive(conn: psycopg.AsyncConnection) -> bool:
     """Whether the database has not hung up meanwhile, as far as is known on this side."""
     try:
         # Twice: first its last words are read, then the end.
@@ -102,42 +104,11 @@ def _is_alive(conn: psycopg.AsyncConnection) -> bool:
     return not conn.closed
 
 
-class Line:
-    """One connection to a database.
+def is_lost(error: psycopg.Error, conn: psycopg.AsyncConnection) -> bool:
+    """Whether the connection has ended, and not only a statement on it.
 
-    ``purpose`` is shown in ``pg_stat_activity``; ``session_role`` is as for ``connect``.
+    The class of the exception cannot tell: psycopg calls a filter that is too complex (54001) an
+    ``OperationalError``, too. Nor can the code alone, because a policy may raise any code it
+    likes. What ends a session (57P01 to 57P05, class 08) is FATAL, which no policy can raise.
     """
-
-    def __init__(self, url: str, purpose: str, *, session_role: str | None = None) -> None:
-        self._url = url
-        self._session_role = session_role
-        self._purpose = purpose
-        self._lock = asyncio.Lock()
-        self._conn: psycopg.AsyncConnection | None = None
-
-    @contextlib.asynccontextmanager
-    async def use(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """The connection, for one user at a time; raises ``DatabaseProblem``."""
-        async with self._lock:
-            if self._conn is None or not _is_alive(self._conn):
-                await self._hang_up()
-                self._conn = await connect(
-                    self._url, self._purpose, session_role=self._session_role
-                )
-            yield self._conn
-
-    @contextlib.asynccontextmanager
-    async def rolled_back(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A transaction of which nothing remains."""
-        async with self.use() as conn, conn.transaction(force_rollback=True):
-            yield conn
-
-    async def close(self) -> None:
-        """Hang up, as soon as nobody uses it."""
-        async with self._lock:
-            await self._hang_up()
-
-    async def _hang_up(self) -> None:
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            await conn.close()
+    return conn.closed or error.diag.severity_nonlocalized in ("FATAL", "PANIC")

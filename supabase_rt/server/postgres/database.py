@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,10 +19,11 @@ from ..joins import Replay
 from ..rest.query import RestQuery
 from ..stored import StoredMessage
 from .authority import Authority
-from .connections import Line
+from .connections import connect
 from .embedded import EmbeddedPostgres
 from .feed import DatabaseFeed
 from .follower import Follower, Sent
+from .pool import Pool
 from .problems import DatabaseProblem
 from .replication import ReplicationStream
 from .rest import TableReader
@@ -30,6 +32,11 @@ from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
 
 __all__ = ["Database"]
 
+PATIENCE = 10.0
+"""Seconds in which the turn of a request comes, or it is told that the database is away."""
+GRACE = 0.5
+"""Seconds for what runs to end by itself when all ends."""
+
 
 class Database:
     """One followed database, given or embedded.
@@ -37,7 +44,8 @@ class Database:
     ``url`` is that of a PostgreSQL 14 or newer; without one an embedded server is started in
     ``folder``, or in a temporary folder. ``slot`` names a replication slot that outlives a
     crash of this process and is dropped at an orderly end; without a name it is temporary.
-    ``sent`` takes the messages of ``realtime.messages``.
+    ``sent`` takes the messages of ``realtime.messages``. No statement that a client causes takes
+    longer than ``statement_timeout`` seconds.
     """
 
     def __init__(
@@ -49,19 +57,24 @@ class Database:
         slot: str | None = None,
         publication: str = PUBLICATION,
         max_record_bytes: int = 1_048_576,
+        statement_timeout: float = 2.0,
         activity: Activity | None = None,
     ) -> None:
+        if not statement_timeout > 0:
+            raise ValueError("statement_timeout is a number of seconds above 0")
         self.embedded: EmbeddedPostgres | None = EmbeddedPostgres(folder) if url is None else None
         self._url = url
         self._sent = sent
         self._slot = slot
         self._publication = publication
         self._max_record_bytes = max_record_bytes
+        self._timeout = statement_timeout
         self._activity = activity
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lines: list[Line] = []
+        self._tasks_of: dict[object, set[asyncio.Task[None]]] = {}
+        self._pools: list[Pool] = []
         self._follower: Follower | None = None
-        self._sql: Line | None = None
+        self._sql: Pool | None = None
         self._authority: Authority | None = None
         self._reader: TableReader | None = None
         self.rows: DatabaseRows | None = None
@@ -100,28 +113,48 @@ class Database:
             raise
 
     async def _open(self, url: str) -> None:
-        self._sql = Line(url, "sql")
-        self._lines = [self._sql]
+        # The developer's own statements share a session, and take the time that they take.
+        self._sql = self._pool(url, "sql", size=1, share=1)
         async with self._sql.use() as conn:
             login = await prepare(conn, url, publication=self._publication)
-        changes, policies, rest = (
-            Line(login.url, name, session_role=login.session_role)
-            for name in ("changes", "policies", "rest")
+
+        def clients_pool(name: str, timeout: float, **limits: Any) -> Pool:
+            return self._pool(
+                login.url, name, timeout=timeout, session_role=login.session_role, **limits
+            )
+
+        # What is told to all at once must not wait for one of them.
+        quick = self._timeout / 4
+        shared = clients_pool("changes", quick, size=1, share=1)
+        apart = clients_pool("single changes", self._timeout)
+        checks, policies, rest = (
+            clients_pool(name, self._timeout, patience=PATIENCE)
+            for name in ("subscriptions", "policies", "rest")
         )
-        self._lines += [changes, policies, rest]
+        # A trigger may leave its settings in a session, and what it inserts stays.
+        rows = clients_pool("rows", self._timeout, patience=PATIENCE, most_idle=0)
         self._reader = TableReader(rest)
         self._authority = Authority(policies, login)
-        self.rows = DatabaseRows(login, self._publication)
+        self.rows = DatabaseRows(rows, login, self._publication)
         self.feed = DatabaseFeed(
-            changes,
+            shared,
+            apart,
+            checks,
             self._spawn,
             publication=self._publication,
+            quick=quick,
+            timeout=self._timeout,
             max_record_bytes=self._max_record_bytes,
             activity=self._activity,
         )
-        self._follower = Follower(self._open_stream, self.feed.tell, self._sent)
+        self._follower = Follower(self._open_stream, self.feed.tell, self._sent, self.feed.pass_by)
         await self._follower.open()
         self._spawn(self._follower.run(), "follower")
+
+    def _pool(self, url: str, purpose: str, **limits: Any) -> Pool:
+        pool = Pool(url, purpose, **limits)
+        self._pools.append(pool)
+        return pool
 
     async def _open_stream(self) -> ReplicationStream:
         name = self._slot or f"supabase_rt_{os.getpid()}_{secrets.token_hex(4)}"
@@ -130,46 +163,71 @@ class Database:
             self.url, name, publications, temporary=self._slot is None
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], name: str, client: object = None
+    ) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=f"supabase_rt server: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if client is not None:
+            mine = self._tasks_of.setdefault(client, set())
+            mine.add(task)
+            task.add_done_callback(lambda task: self._forget(client, task))
+        return task
+
+    def _forget(self, client: object, task: asyncio.Task[None]) -> None:
+        mine = self._tasks_of.get(client)
+        if mine is not None:
+            mine.discard(task)
+            if not mine:
+                del self._tasks_of[client]
+
+    def client_left(self, client: object) -> None:
+        """Cancel what is still asked for a client."""
+        for task in list(self._tasks_of.get(client, ())):
+            task.cancel()
 
     async def stop(self) -> None:
-        """End everything; a named slot is dropped, an embedded server is gone."""
+        """End everything, whatever runs; a named slot is dropped, an embedded server is gone."""
+        sql = self._sql
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        # First what runs is asked to end, and then it is left alone.
+        await asyncio.gather(*(pool.cancel() for pool in self._pools))
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
+        await asyncio.gather(*(pool.close() for pool in self._pools))
         await asyncio.gather(*tasks, return_exceptions=True)
         follower, self._follower = self._follower, None
         if follower is not None:
             await follower.close()
-            await self._drop_slot()
-        for line in self._lines:
-            await line.close()
-        self._lines = []
+            if sql is not None:
+                await self._drop_slot()
+        self._pools = []
         self._sql = self._authority = self._reader = self.rows = self.feed = None
         if self.embedded is not None:
             await asyncio.to_thread(self.embedded.stop)
             self._url = None
 
     async def _drop_slot(self) -> None:
-        if self._slot is None or self._sql is None or self.embedded is not None:
+        if self._slot is None or self.embedded is not None:
             return
         query = (
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
             " where slot_name = %s and not active"
         )
-        try:
-            async with self._sql.use() as conn:
+        # Gone already or busy: the slot stays for the next start to find.
+        with contextlib.suppress(psycopg.Error, DatabaseProblem, TimeoutError):
+            async with (
+                asyncio.timeout(2 * GRACE),
+                await connect(self.url, "end", timeout=GRACE) as conn,
+            ):
                 # The database notices a moment later that the stream has ended.
                 for _ in range(50):
                     if (await conn.execute(query, (self._slot,))).rowcount:
                         return
                     await asyncio.sleep(0.02)
-        except (psycopg.Error, DatabaseProblem):
-            # Gone already, and the slot stays for the next start to find.
-            return
 
     # -- what the server asks ----------------------------------------------------------
 
@@ -183,43 +241,53 @@ class Database:
                 pass
             return await cursor.fetchall() if cursor.description is not None else []
 
-    async def rights(self, token: Token, sub_topic: str) -> Rights | None:
+    async def rights(self, token: Token, sub_topic: str, client: object = None) -> Rights | None:
         """What a token may do on a private topic; None while the database is away."""
         if self._authority is None:
             return None
         try:
-            return await self._authority.rights(token, sub_topic)
-        except (psycopg.Error, DatabaseProblem):
+            return await self._authority.rights(token, sub_topic, client or token.text)
+        except DatabaseProblem:
             return None
 
     def ask_rights(
-        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+        self,
+        token: Token,
+        sub_topic: str,
+        done: Callable[[Rights | None], None],
+        client: object = None,
     ) -> None:
         """The same, told to ``done``."""
 
         async def ask() -> None:
-            done(await self.rights(token, sub_topic))
+            done(await self.rights(token, sub_topic, client))
 
-        self._spawn(ask(), "policies")
+        self._spawn(ask(), "policies", client)
 
-    async def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
+    async def replay(
+        self, sub_topic: str, wanted: Replay, client: object = None
+    ) -> list[StoredMessage]:
         """Stored messages, oldest first; raises ``psycopg.Error`` or ``DatabaseProblem``."""
         assert self._authority is not None
-        return await self._authority.replay(sub_topic, wanted)
+        return await self._authority.replay(sub_topic, wanted, client)
 
     def ask_replay(
-        self, sub_topic: str, wanted: Replay, done: Callable[[list[StoredMessage] | None], None]
+        self,
+        sub_topic: str,
+        wanted: Replay,
+        done: Callable[[list[StoredMessage] | None], None],
+        client: object = None,
     ) -> None:
         """The same, told to ``done``: None where the database cannot say."""
 
         async def ask() -> None:
             try:
-                found: list[StoredMessage] | None = await self.replay(sub_topic, wanted)
+                found: list[StoredMessage] | None = await self.replay(sub_topic, wanted, client)
             except (psycopg.Error, DatabaseProblem, UnicodeError):
                 found = None
             done(found)
 
-        self._spawn(ask(), "replay")
+        self._spawn(ask(), "replay", client)
 
     async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
         """Rows as JSON, read in the name of a token; raises ``RestProblem``, ``DatabaseAway``."""
@@ -227,7 +295,7 @@ class Database:
             raise DatabaseAway
         try:
             return await self._reader.read(token, schema, table, query)
-        except (psycopg.OperationalError, DatabaseProblem):
+        except DatabaseProblem:
             # Without the cause: it names the database's user.
             raise DatabaseAway from None
 

@@ -38,7 +38,7 @@ class RowChange:
         """About how many bytes the change has as JSON."""
         images = [image for image in (self.new, self.old) if image is not None]
         return sum(
-            len(name) + PER_COLUMN + (len(value.encode()) if value is not None else 4)
+            len(name) + PER_COLUMN + (_bytes(value) if value is not None else 4)
             for image in images
             for name, value in image.items()
         )
@@ -82,3 +82,8 @@ def _with_unchanged(relation: Relation, message: Update, old: Image) -> Image:
         column.name: old.get(column.name) if isinstance(value, Unchanged) else value
         for column, value in zip(relation.columns, message.new, strict=True)
     }
+
+
+def _bytes(text: str) -> int:
+    # A copy of a large text is made only where it has to be.
+    return len(text) if text.isascii() else len(text.encode())

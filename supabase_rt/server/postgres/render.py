@@ -19,6 +19,8 @@ __all__ = ["Evaluated", "Rendered", "encode", "error_for", "evaluate"]
 
 NOT_ALLOWED = "Error 401: Unauthorized"
 
+FEW = 2
+
 Rendered = Mapping[str, str]
 """The JSON texts of a row's values by column."""
 
@@ -36,11 +38,19 @@ async def evaluate(
     shape: Shape,
     images: Sequence[Image],
     conditions: Sequence[Condition],
+    *,
+    shown: bool = True,
 ) -> list[Evaluated]:
-    """Have the database show all values as JSON and try all conditions, in one statement."""
-    fields = shape.fields
+    """Have the database show all values as JSON and try all conditions, in one statement.
+
+    Without ``shown`` it only tries the conditions.
+    """
+    tried_on = {condition.column for condition in conditions}
+    fields = [field for field in shape.fields if shown or field.name in tried_on]
     numbers = {field.name: number for number, field in enumerate(fields)}
     tried = [condition for condition in conditions if condition.column in numbers]
+    if not fields:
+        return [Evaluated({}, {}) for _ in images]
     parameters: dict[str, object] = {
         f"c{number}": [image.get(field.name) for image in images]
         for number, field in enumerate(fields)
@@ -52,18 +62,37 @@ async def evaluate(
             condition, f"c{number}", fields[number].cast, f"%(v{index})s"
         )
         tests.append(test)
-    shown = ", ".join(_as_json(field, f"c{number}") for number, field in enumerate(fields))
+    to_show = fields if shown else []
+    if len(images) <= FEW:
+        rows_of, parameters = _as_values(fields, images, parameters)
+    else:
+        arrays = ", ".join(f"%(c{number})s::text[]" for number in range(len(fields)))
+        rows_of = f"unnest({arrays}) with ordinality"
+    texts = ", ".join(_as_json(field, f"c{number}") for number, field in enumerate(to_show))
     names = ", ".join(f"c{number}" for number in range(len(fields)))
-    arrays = ", ".join(f"%(c{number})s::text[]" for number in range(len(fields)))
     query = (
-        f"select array[{shown}], array[{', '.join(tests)}]::boolean[]"
-        f" from unnest({arrays}) with ordinality as found({names}, nth) order by nth"
+        f"select array[{texts}]::text[], array[{', '.join(tests)}]::boolean[]"
+        f" from {rows_of} as found({names}, nth) order by nth"
     )
     rows = await (await conn.execute(query.encode(), parameters)).fetchall()
     return [
-        _evaluated(fields, image, texts, tried, passed)
-        for image, (texts, passed) in zip(images, rows, strict=True)
+        _evaluated(to_show, image, found, tried, passed)
+        for image, (found, passed) in zip(images, rows, strict=True)
     ]
+
+
+def _as_values(
+    fields: Sequence[Field], images: Sequence[Image], parameters: Mapping[str, object]
+) -> tuple[str, dict[str, object]]:
+    """A few rows one by one: a large text is read much more quickly than an array with it."""
+    found = {name: value for name, value in parameters.items() if name.startswith("v")}
+    rows = []
+    for nth, image in enumerate(images):
+        names = [f"r{nth}_{number}" for number in range(len(fields))]
+        found |= zip(names, (image.get(field.name) for field in fields), strict=True)
+        cells = ", ".join(f"%({name})s::text" for name in names)
+        rows.append(f"({cells}, {nth})")
+    return f"(values {', '.join(rows)})", found
 
 
 def _as_json(field: Field, column: str) -> str:

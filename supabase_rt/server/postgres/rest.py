@@ -11,12 +11,10 @@ from ..rest.problems import RestProblem
 from ..rest.query import Group, Order, RestQuery, Tree
 from .claims import act_as
 from .conditions import OPERATORS, identifier
-from .connections import Line
+from .pool import Pool, rolled_back
 
 __all__ = ["TableReader"]
 
-AWAY = ("08", "57")
-"""Classes of errors that are the database's and not the caller's."""
 EXISTS = (
     "select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace"
     " where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'v', 'm', 'f', 'p')"
@@ -30,15 +28,16 @@ STATUSES = {"08": 503, "53": 503, "54": 413, "57": 500, "XX": 500}
 class TableReader:
     """Reads tables on a connection of its own."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def read(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """The rows as JSON; raises ``RestProblem``, ``psycopg.OperationalError`` when away."""
+        """The rows as JSON; raises ``RestProblem``, ``DatabaseProblem`` when away."""
         statement, values = _statement(schema, table, query)
         problem: RestProblem
-        try:
-            async with self._line.rolled_back() as conn:
+
+        async def ask(conn: psycopg.AsyncConnection) -> bytes:
+            async with rolled_back(conn):
                 if await (await conn.execute(EXISTS, (schema, table))).fetchone() is None:
                     message = f"Could not find the table '{schema}.{table}' in the schema cache"
                     raise RestProblem(404, "PGRST205", message)
@@ -47,19 +46,19 @@ class TableReader:
                 row = await (await conn.execute(statement, values)).fetchone()
                 assert row is not None
                 return str(row[0]).encode()
-        except psycopg.Error as exc:
-            # Not by the class of the exception: a query that is too complex is operational, too.
-            if exc.sqlstate is None and isinstance(exc, psycopg.OperationalError):
-                raise
-            if (exc.sqlstate or "")[:2] in AWAY:
-                raise
+
+        try:
+            return await self._pool.run(ask, token.text)
+        except (psycopg.Error, UnicodeError) as exc:
             problem = _explained(exc, token)
         raise problem
 
 
-def _explained(error: psycopg.Error, token: Token) -> RestProblem:
+def _explained(error: psycopg.Error | UnicodeError, token: Token) -> RestProblem:
     """An error of the database, with the status that PostgREST gives it."""
     # Text that no column can hold, such as one with a NUL, does not get as far as the database.
+    if not isinstance(error, psycopg.Error):
+        return RestProblem(400, "22021", 'invalid byte sequence for encoding "UTF8"')
     code = error.sqlstate or ("22021" if isinstance(error, psycopg.DataError) else "XX000")
     diag = error.diag
     message = diag.message_primary or " ".join(str(error).split()) or "the database refused"

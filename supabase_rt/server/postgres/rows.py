@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -14,7 +13,7 @@ from ..inspector.page import RowRefused
 from ..schemas import HIDDEN, is_hidden
 from .claims import act_for_server
 from .conditions import identifier
-from .connections import connect
+from .pool import Pool
 from .problems import DatabaseProblem
 from .roles import Login
 
@@ -42,26 +41,20 @@ where n.nspname = %s and c.relname = %s and c.relkind not in ('r', 'p')
 
 
 class DatabaseRows:
-    """``Rows`` of a real database, written to as the service, and never as a superuser."""
+    """``Rows`` of a real database, written to as the service, and never as a superuser.
 
-    def __init__(self, login: Login, publication: str) -> None:
+    ``pool`` keeps no connection for the next use: a trigger may leave its settings in one.
+    """
+
+    def __init__(self, pool: Pool, login: Login, publication: str) -> None:
+        self._pool = pool
         self._login = login
         self._publication = publication
-
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A connection for one use: a trigger may leave its settings in it, and they stay."""
-        login = self._login
-        conn = await connect(login.url, "status page", session_role=login.session_role)
-        try:
-            yield conn
-        finally:
-            await conn.close()
 
     async def tables(self) -> Sequence[str]:
         """The tables of the publication, none while the database is away."""
         try:
-            async with self._connection() as conn:
+            async with self._pool.use() as conn:
                 found = await conn.execute(PUBLISHED, (self._publication, list(HIDDEN)))
                 return [name for (name,) in await found.fetchall()]
         except (psycopg.Error, DatabaseProblem):
@@ -75,7 +68,7 @@ class DatabaseRows:
         try:
             names = sql.SQL(", ").join(map(identifier, record))
             query = statement.format(table=identifier(schema, table), columns=names)
-            async with self._connection() as conn, conn.transaction():
+            async with self._pool.use() as conn, conn.transaction():
                 await act_for_server(conn, self._login)
                 if (await conn.execute(OTHER_THAN_TABLE, (schema, table))).rowcount:
                     raise RowRefused(f"{schema}.{table} is no table")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,31 +15,46 @@ from .catalog import Shape
 from .claims import act_as
 from .conditions import escaped
 from .images import RowChange
+from .pool import rolled_back
 from .render import Evaluated, error_for
 
-__all__ = ["Delivery", "Subscription", "conditions_of", "deliveries", "visible_rows"]
+__all__ = [
+    "Delivery",
+    "Subscription",
+    "conditions_of",
+    "deliveries",
+    "needs_asking",
+    "visible_rows",
+]
 
 Select = tuple[str, ...] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subscription:
-    """The bindings of one channel; changes committed before ``since`` (an LSN) are not its."""
+    """The bindings of one channel; changes committed before ``since`` (an LSN) are not its.
+
+    ``key`` is equal for equal claims.
+    """
 
     subscriber: Subscriber
     role: str
-    claims: Mapping[str, Any]
+    claims: Mapping[str, Any] = dataclasses.field(repr=False)
+    key: str = dataclasses.field(repr=False)
     bindings: tuple[Binding, ...]
     since: int
+    # Goes with the subscription: a filter may be as large as a frame.
+    _covering: dict[tuple[str, str], list[Binding]] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
     def covering(self, schema: str, table: str) -> list[Binding]:
         """The bindings for a table."""
-        return [each for each in self.bindings if _covers(each, schema, table)]
-
-
-@functools.lru_cache(maxsize=10_000)
-def _covers(binding: Binding, schema: str, table: str) -> bool:
-    return binding.names(schema, table)
+        found = self._covering.get((schema, table))
+        if found is None:
+            found = [each for each in self.bindings if each.names(schema, table)]
+            self._covering[schema, table] = found
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +82,20 @@ def conditions_of(
 def deliveries(
     shape: Shape,
     changes: Sequence[RowChange],
-    rows: Sequence[Evaluated],
+    rows: Sequence[Evaluated | None],
     subscriptions: Iterable[Subscription],
 ) -> list[Delivery]:
-    """Who would get which change by bindings and filters; ``rows`` are those filters look at."""
+    """Who would get which change by bindings and filters; ``rows`` are those filters look at.
+
+    A row that is None stands for a change that cannot be told.
+    """
     found = []
     for subscription in subscriptions:
         bindings = subscription.covering(shape.schema, shape.name)
         for nth, (change, row) in enumerate(zip(changes, rows, strict=True)):
             if change.commit_lsn < subscription.since:
+                continue
+            if row is None:
                 continue
             # A change without contents goes to everyone: there is nothing to filter by.
             failed = error_for(shape, change, subscription.role) is not None
@@ -91,6 +110,15 @@ def deliveries(
 
 def _passes(binding: Binding, row: Evaluated) -> bool:
     return all(row.holds.get(condition, False) for condition in binding.conditions)
+
+
+def needs_asking(shape: Shape, change: RowChange, role: str) -> bool:
+    """Whether row level security decides on a change.
+
+    The row of a DELETE is gone, and where an error is told instead of the row there is nothing to
+    protect.
+    """
+    return shape.protected and change.new is not None and error_for(shape, change, role) is None
 
 
 async def visible_rows(
@@ -115,7 +143,7 @@ async def visible_rows(
         f"select nth from unnest({arrays}) with ordinality as found({', '.join(parameters)}, nth)"
         f" where exists (select from {table} as seen where {same})"
     )
-    async with conn.transaction(force_rollback=True):
+    async with rolled_back(conn):
         await act_as(conn, claims)
         rows = await (await conn.execute(query.encode(), parameters)).fetchall()
     numbers = list(changes)

@@ -9,6 +9,7 @@ from aiohttp import web
 from ...protocol.messages import dumps, loads
 from ..auth import Token, TokenError
 from ..backend import Backend, DatabaseAway
+from ..leaving import ClientLeft, while_connected
 from ..schemas import is_hidden
 from .problems import RestProblem
 from .query import RestQuery, parse_query
@@ -42,9 +43,11 @@ class RestApi:
             token = self._token(request)
             schema = _schema(request)
             query = parse_query(request.query.items(), request.headers.get("Range"))
-            body = await self._rows(token, schema, request.match_info["table"], query)
+            body = await self._rows(request, token, schema, query)
         except RestProblem as exc:
             return _answer(dumps(exc.body), exc.status)
+        except ClientLeft:
+            return web.Response(status=499)
         except DatabaseAway:
             away = RestProblem(
                 503, "PGRST000", "Could not connect with the database. Retrying the connection."
@@ -70,10 +73,14 @@ class RestApi:
             raise RestProblem(401, "PGRST303", "JWT expired")
         raise RestProblem(401, "PGRST301", "JWT could not be verified", str(problem))
 
-    async def _rows(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
+    async def _rows(
+        self, request: web.Request, token: Token, schema: str, query: RestQuery
+    ) -> bytes:
+        table = request.match_info["table"]
         database = self._backend.database
         if database is not None:
-            return await database.read_table(token, schema, table, query)
+            reading = database.read_table(token, schema, table, query)
+            return await while_connected(request, reading)
         found = self._backend.tables.tables.find_table(schema, table)
         if found is None:
             message = f"Could not find the table '{schema}.{table}' in the schema cache"
