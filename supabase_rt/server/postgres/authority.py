@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from typing import Final
 
 import msgspec
 import psycopg
 
+from ...printable import get_logger
 from ..auth import Rights, Token
 from ..joins import Replay
 from ..stored import StoredMessage
@@ -19,7 +19,7 @@ from .roles import Login
 
 __all__ = ["Authority"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 PROBES = """
 insert into realtime.messages (topic, extension, event, payload, private)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
 
+from ...printable import get_logger
 from ..activity import Activity, Happening
 from ..changes import UNABLE, Binding, SubscribeFailed, Subscriber
 from .catalog import Shape, published, read_shape
@@ -36,7 +36,7 @@ from .visibility import (
 
 __all__ = ["DatabaseFeed"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 # Where the WAL is now: what was committed before is not for a new subscription.
 POSITION = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 import psycopg
 
+from ...printable import get_logger
 from ..changes import timestamp
 from ..schemas import is_hidden
 from ..stored import StoredMessage
@@ -20,7 +20,7 @@ from .replication import Arrived, ReplicationStream
 
 __all__ = ["Follower", "Sent"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 BATCH = 100
 BATCH_BYTES = 4 * 2**20

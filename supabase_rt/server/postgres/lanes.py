@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from ...printable import get_logger
 from ..changes import Subscriber
 from ..filters import Condition
 from .parts import Frame, Miss, Part
@@ -31,7 +31,7 @@ from .visibility import (
 
 __all__ = ["Job", "Lanes", "Spawn"]
 
-logger: Final = logging.getLogger("supabase_rt.server")
+logger: Final = get_logger("supabase_rt.server")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
