@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import random
 import time
@@ -211,6 +212,15 @@ async def test_a_token_that_no_database_can_read_costs_its_own_channel_the_rows(
                 frame[4]["status"] == "ok"
             )
         assert frame[4]["data"]["record"]["v"] == "for all"
+
+
+async def test_a_token_nested_without_end_is_refused(db: LocalRealtime, client: Wire) -> None:
+    header = b'{"alg":"HS256","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    deep = base64.urlsafe_b64encode(header).decode().rstrip("=")
+    payload = {"config": {"private": True}, "access_token": f"{deep}.e30.c2ln"}
+    reply = await client.ask("1", "1", TOPIC, "phx_join", payload)
+    assert reply[4]["response"]["reason"].startswith("MalformedJWT")
+    assert await client.beats()
 
 
 @pytest.mark.parametrize("role", ["\ud800", "\0", "nobody_here", "none'--"])
