@@ -186,7 +186,7 @@ class Tokens:
             )
         except jwt.InvalidAlgorithmError:
             problem = TokenError("JwtSignerError", SIGNER.format(_key_named(text)))
-        except (jwt.PyJWTError, UnicodeError, RecursionError):
+        except (jwt.PyJWTError, UnicodeError):
             problem = TokenError("MalformedJWT", "The token provided is not a valid JWT")
         raise problem
 
