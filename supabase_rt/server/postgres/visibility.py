@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..changes import Binding, Subscriber
+from ..changes import Binding, Subscriber, names
 from ..filters import Condition
 from .catalog import Shape
 from .claims import act_as
@@ -21,6 +21,10 @@ from .render import Evaluated, error_for
 __all__ = ["Delivery", "Subscription", "conditions_of", "deliveries", "visible_rows"]
 
 Select = tuple[str, ...] | None
+
+LONGEST_NAMES = 256
+"""Characters of the names in a binding that is remembered; those of Postgres end at 63 bytes each.
+Neither the filter nor a name of megabytes is kept for those who have long gone."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,9 +42,15 @@ class Subscription:
         return [each for each in self.bindings if _covers(each, schema, table)]
 
 
-@functools.lru_cache(maxsize=10_000)
 def _covers(binding: Binding, schema: str, table: str) -> bool:
-    return binding.names(schema, table)
+    if len(binding.schema) + len(binding.table) > LONGEST_NAMES:
+        return names(binding.schema, binding.table, schema, table)
+    return _known(binding.schema, binding.table, schema, table)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _known(wanted_schema: str, wanted_table: str, schema: str, table: str) -> bool:
+    return names(wanted_schema, wanted_table, schema, table)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..columns import cast, exact
 from ..filters import Condition, evaluate
+from ..patterns import PatternError
 from ..tables import Row, Table
 from .problems import RestProblem
 from .query import Group, Order, RestQuery, Tree
@@ -30,7 +30,7 @@ def read_rows(table: Table, query: RestQuery, claims: Mapping[str, Any]) -> list
         rows = [row for row in rows if table.visible(claims, row)]
     try:
         found = [row for row in rows if all(_holds(tree, row, table) for tree in query.where)]
-    except re.error as exc:
+    except PatternError as exc:
         raise RestProblem(400, "2201B", f"invalid regular expression: {exc}") from None
     for order in reversed(query.order):
         _sort(found, order, table.columns[order.column])
@@ -65,7 +65,7 @@ def _holds(tree: Tree, row: Row, table: Table) -> bool | None:
 def _compared(condition: Condition, value: Any, kind: str) -> bool | None:
     try:
         return evaluate(condition, value, kind)
-    except re.error:
+    except PatternError:
         raise
     except (ValueError, TypeError):
         message = f'invalid input syntax for type {kind}: "{condition.value}"'
