@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 from .activity import Activity, Happening
 from .auth import TokenError
 from .backend import Backend
+from .doorway import attend
 from .http_api import HttpApi, json_response
 from .inspector import Inspector, Rows, StatusPage
 from .rest.api import RestApi
@@ -32,7 +33,8 @@ def make_app(backend: Backend, rows: Rows) -> web.Application:
 
     ``rows`` is what the status page may do with tables.
     """
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_watched(backend.activity)])
+    middlewares = [attend, _watched(backend.activity)]
+    app = web.Application(client_max_size=MAX_BODY, middlewares=middlewares)
     app[SOCKETS] = {}
     handshakes = _Handshakes(backend, app[SOCKETS])
     app.on_response_prepare.append(_complete)

@@ -1,0 +1,84 @@
+"""Whose frames are looked at next: a client that sends without end must not keep others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+__all__ = ["SLICE", "Turns", "Usage"]
+
+ALLOWANCE = 0.001
+"""Seconds of work for a client, within about a second, that never wait for a turn."""
+TOGETHER = 0.1
+"""The same for all clients together, where there are many."""
+HALF_LIFE = 1.0
+SLICE = 0.002
+"""Seconds of one turn; a frame that takes longer is still done."""
+BRIEF = 0.005
+"""Seconds after which everybody else is heard for as long, and not only once."""
+
+
+class Usage:
+    """The work done for one client, half of which is forgotten in a second."""
+
+    __slots__ = ("_at", "_used")
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._used = 0.0
+
+    def count(self, seconds: float, now: float) -> None:
+        """Count work done."""
+        self._used = self.at(now) + seconds
+        self._at = now
+
+    def at(self, now: float) -> float:
+        """The work that is remembered at ``now``."""
+        return self._used * 0.5 ** ((now - self._at) / HALF_LIFE) if self._used else 0.0
+
+
+class Turns:
+    """Clients of little work go ahead at once, all others one after the other, least work first.
+
+    Between two turns everybody else is heard, and for as long as a long turn took with all that
+    came of it. So whoever asks little waits for one turn at most, however many flood the server.
+    """
+
+    def __init__(self) -> None:
+        self.clients: int = 0
+        """How many clients there are."""
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._serial = itertools.count()
+        self._taken = False
+
+    def is_light(self, usage: Usage, now: float) -> bool:
+        """Whether a client needs no turn."""
+        return usage.at(now) < min(ALLOWANCE, TOGETHER / max(1, self.clients))
+
+    async def wait(self, used: float = ALLOWANCE) -> None:
+        """Wait for a turn, which lasts until the caller waits for something."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        heapq.heappush(self._waiting, (used, next(self._serial), turn))
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._next, loop)
+        await turn
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                # Once around for the work itself, once more for what it makes others write.
+                loop.call_soon(loop.call_soon, self._after, loop, loop.time())
+                return
+        self._taken = False
+
+    def _after(self, loop: asyncio.AbstractEventLoop, since: float) -> None:
+        took = loop.time() - since
+        if took > BRIEF:
+            loop.call_later(took, self._next, loop)
+        else:
+            loop.call_soon(self._next, loop)
