@@ -33,7 +33,7 @@ def make_app(backend: Backend, rows: Rows) -> web.Application:
 
     ``rows`` is what the status page may do with tables.
     """
-    middlewares = [attend, _watched(backend.activity)]
+    middlewares = [attend(backend.turns), _watched(backend.activity)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=middlewares)
     app[SOCKETS] = {}
     handshakes = _Handshakes(backend, app[SOCKETS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import sys
 import time
@@ -10,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from .bounds import MAX_HEADERS
 from .intake import Inflow, Intake
 from .settings import Settings
+from .turns import Turns, Usage
 
 __all__ = ["Doorway", "Flow", "attend"]
 
@@ -22,6 +24,14 @@ SWEEP = 1.0
 """Seconds between two looks at what takes too long."""
 SPARE_FILES = 64
 """Open files that are not connections: the database's, the log, the program around the server."""
+PIECE = 16_384
+"""Bytes that are read from a connection at once."""
+LITTLE = 1_024
+FEEDING = 0.005
+"""Seconds of parsing in one turn of the loop."""
+REQUEST = 0.001
+"""Seconds of a request, about, by which floods of them are recognized."""
+FEW_REQUESTS = 0.03
 HANDED_ON = (
     "close",
     "get_extra_info",
@@ -47,7 +57,7 @@ class Flow(asyncio.Transport):
         super().__init__()
         self._transport = transport
         self._intake = intake
-        self._paused = self._held = False
+        self._paused = self._held = self._fed_later = False
         self.inflow: Inflow | None = None
         self.received = 0
         """Bytes so far."""
@@ -85,8 +95,13 @@ class Flow(asyncio.Transport):
         self._held = False
         self._set()
 
+    def feed_later(self, later: bool) -> None:
+        """Read nothing more while something is read that waits."""
+        self._fed_later = later
+        self._set()
+
     def _set(self) -> None:
-        wanted = not (self._paused or self._held)
+        wanted = not (self._paused or self._held or self._fed_later)
         with contextlib.suppress(RuntimeError):
             if wanted and not self._transport.is_reading():
                 self._transport.resume_reading()
@@ -114,12 +129,48 @@ class Flow(asyncio.Transport):
             self._intake.answer(self.inflow, time.monotonic())
 
 
+class _Feeding:
+    """Parsing what came, for so long in one turn of the loop, and the rest in the next ones.
+
+    A quarter of a megabyte of empty frames takes aiohttp as long as a hundred clients may wait.
+    """
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._waiting: collections.deque[tuple[Flow, asyncio.Protocol, bytes]] = collections.deque()
+        self._next_turn: asyncio.Handle | None = None
+
+    def feed(self, flow: Flow, inner: asyncio.Protocol, data: bytes) -> None:
+        """Parse now or soon. A little is parsed at once, whoever else has sent how much."""
+        if len(data) > LITTLE and self._spent > FEEDING:
+            self._waiting.append((flow, inner, data))
+            flow.feed_later(True)
+        else:
+            self._feed(inner, data)
+
+    def _feed(self, inner: asyncio.Protocol, data: bytes) -> None:
+        began = time.perf_counter()
+        inner.data_received(data)
+        self._spent += time.perf_counter() - began
+        if self._next_turn is None:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._spent, self._next_turn = 0.0, None
+        while self._waiting and self._spent <= FEEDING:
+            flow, inner, data = self._waiting.popleft()
+            if not flow.lost:
+                flow.feed_later(False)
+                self._feed(inner, data)
+
+
 class _Guard(asyncio.Protocol):
     """Stands between a transport and the protocol of aiohttp, and counts what comes."""
 
-    def __init__(self, inner: asyncio.Protocol, intake: Intake) -> None:
+    def __init__(self, inner: asyncio.Protocol, intake: Intake, feeding: _Feeding) -> None:
         self._inner = inner
         self._intake = intake
+        self._feeding = feeding
         self._flow: Flow | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,6 +181,9 @@ class _Guard(asyncio.Protocol):
             transport.abort()
             return
         self._flow = flow
+        if hasattr(transport, "max_size"):
+            # Pieces that are parsed in a moment, instead of a quarter of a megabyte.
+            transport.max_size = PIECE
         self._inner.connection_made(flow)
 
     def data_received(self, data: bytes) -> None:
@@ -137,7 +191,7 @@ class _Guard(asyncio.Protocol):
         if flow is not None and flow.inflow is not None:
             flow.received += len(data)
             self._intake.receive(flow.inflow, len(data), time.monotonic())
-            self._inner.data_received(data)
+            self._feeding.feed(flow, self._inner, data)
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received() if self._flow is not None else None
@@ -162,19 +216,31 @@ class _Guard(asyncio.Protocol):
             flow.on_lost()
 
 
-@web.middleware
-async def attend(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the intake of each request, and refuse one whose headers are too much to keep."""
-    flow = request.transport
-    if not isinstance(flow, Flow):
-        return await handler(request)
-    flow.ask(request.content.is_eof)
-    try:
-        if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEADERS:
-            return web.Response(status=431)
-        return await handler(request)
-    finally:
-        flow.answer()
+def attend(turns: Turns) -> Middleware:
+    """Tell the intake of each request, and refuse one whose headers are too much to keep.
+
+    A flood of requests, by many connections perhaps, is answered one after the other.
+    """
+    usage = Usage()
+
+    @web.middleware
+    async def attend_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+        flow = request.transport
+        if not isinstance(flow, Flow):
+            return await handler(request)
+        flow.ask(request.content.is_eof)
+        try:
+            now = time.monotonic()
+            if usage.at(now) > FEW_REQUESTS:
+                await turns.wait(usage)
+            usage.count(REQUEST, now)
+            if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEADERS:
+                return web.Response(status=431)
+            return await handler(request)
+        finally:
+            flow.answer()
+
+    return attend_request
 
 
 class Doorway:
@@ -182,6 +248,7 @@ class Doorway:
 
     def __init__(self, settings: Settings) -> None:
         self._intake = Intake(settings)
+        self._feeding = _Feeding()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._intake.most_connections = _possible(settings.max_connections)
@@ -190,7 +257,7 @@ class Doorway:
         """Listen; the port. Raises ``OSError`` where it is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Guard(inner(), self._intake), host, port, reuse_address=True, backlog=128
+            lambda: _Guard(inner(), self._intake, self._feeding), host, port, reuse_address=True, backlog=128
         )
         self._sweep(loop)
         return int(self._server.sockets[0].getsockname()[1])

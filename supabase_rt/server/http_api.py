@@ -19,6 +19,7 @@ from .auth import Token, TokenError
 from .backend import Backend
 from .bounds import MOST_DECODED_BODY, weigh
 from .outgoing import Fanout
+from .turns import Usage
 
 __all__ = ["HttpApi", "json_response"]
 
@@ -120,7 +121,7 @@ class HttpApi:
         if len(data) > LARGE:
             if weigh(data) > MOST_DECODED_BODY:
                 raise web.HTTPRequestEntityTooLarge(MOST_DECODED_BODY, weigh(data))
-            await self._backend.turns.wait()
+            await self._backend.turns.wait(Usage())
         return data
 
     def _one_of(self, data: bytes) -> AbstractAsyncContextManager[None]:

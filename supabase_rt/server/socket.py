@@ -26,6 +26,10 @@ __all__ = ["Socket"]
 
 MOST_PONGS = 16
 """Of a flood of pings only the latest are answered."""
+IN_A_ROW = 20
+"""Messages after which a client that needs no turn lets others be heard."""
+MESSAGE = 0.00001
+"""Seconds to take a message, besides what it asks for."""
 LARGE = 65_536
 """Bytes of a frame that is written in slices of that size."""
 RESET = struct.pack("ii", 1, 0)
@@ -60,6 +64,7 @@ class Socket:
         self._pongs: collections.deque[bytes] = collections.deque(maxlen=MOST_PONGS)
         self._usage = Usage()
         self._turn_ends = 0.0
+        self._in_a_row = 0
         self._large: str | bytes | None = None
         self._decided = asyncio.Event()
         """Set whenever no join is undecided: only then frames of the client are taken."""
@@ -121,24 +126,27 @@ class Socket:
             await self._flowing.wait()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 waited = flow is not None and flow.received != before
+                await self._decision()
                 await self._its_turn()
                 if not self._closing:
                     self._take(message.type, message.data)
                 if flow is not None:
                     flow.complete(len(message.data), waited=waited)
             elif message.type is WSMsgType.PING:
+                await self._its_turn()
                 self._session.touch(time.time())
                 self._pongs.append(message.data)
                 self._written.set()
             elif message.type is WSMsgType.PONG:
+                await self._its_turn()
                 self._session.touch(time.time())
             else:
                 if message.type is WSMsgType.CLOSE and not self._closing:
                     await self._echo(message.data)
                 return
 
-    async def _its_turn(self) -> None:
-        """Wait while a join is undecided, and, after much work, while others are heard.
+    async def _decision(self) -> None:
+        """Wait while a join is undecided.
 
         What the client sends meanwhile fills its own buffers, and none of ours.
         """
@@ -148,10 +156,20 @@ class Socket:
                 return
             self._decided.clear()
             await self._decided.wait()
+
+    async def _its_turn(self) -> None:
+        """Wait, after much work for this client, while others are heard."""
         now = self._loop.time()
-        if now > self._turn_ends and not self._backend.turns.is_light(self._usage, now):
-            await self._backend.turns.wait(self._usage.at(now))
-            self._turn_ends = self._loop.time() + SLICE
+        if now > self._turn_ends:
+            if not self._backend.turns.is_light(self._usage, now):
+                await self._backend.turns.wait(self._usage)
+            elif self._in_a_row > IN_A_ROW:
+                await asyncio.sleep(0)
+            now = self._loop.time()
+            self._turn_ends = now + SLICE
+            self._in_a_row = 0
+        self._in_a_row += 1
+        self._usage.count(MESSAGE, now)
 
     def _take(self, kind: WSMsgType, data: bytes) -> None:
         began = self._loop.time()
