@@ -257,7 +257,11 @@ class Doorway:
         """Listen; the port. Raises ``OSError`` where it is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Guard(inner(), self._intake, self._feeding), host, port, reuse_address=True, backlog=128
+            lambda: _Guard(inner(), self._intake, self._feeding),
+            host,
+            port,
+            reuse_address=True,
+            backlog=128,
         )
         self._sweep(loop)
         return int(self._server.sockets[0].getsockname()[1])

@@ -164,7 +164,9 @@ class Intake:
         for flow in [flow for flow in self._flows if self._overdue(flow, now)]:
             self._end(flow)
         if self.total > self._most:
-            for flow in sorted(self._held, key=lambda each: each.unfinished_since):
+            # Not only those that are held: who sends nothing more keeps the room all the same.
+            large = [flow for flow in self._flows if flow.unfinished > SMALL]
+            for flow in sorted(large, key=lambda each: each.unfinished_since):
                 if self.total <= self._most or now - flow.unfinished_since < PATIENCE:
                     break
                 self._end(flow)
