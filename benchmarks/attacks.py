@@ -15,14 +15,14 @@ import statistics
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 
 from .clients.driver import allow_many_sockets
 
-__all__ = ["ATTACKS", "EXTRA", "Answers", "attacker", "peak", "probe"]
+__all__ = ["ATTACKS", "EXTRA", "Answers", "attacker", "peak", "probe", "starved"]
 
 MB = 1_000_000
 PAUSE = 0.02
@@ -350,6 +350,11 @@ class Answers:
         return memory < MOST_MEMORY and slow < LONGEST and not self.missing
 
 
+def starved(pid: int) -> float:
+    """Seconds that a process has waited for a core that others had."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 async def probe(url: str, key: str, seconds: float, found: Answers) -> None:
     """Ask for answers for so long."""
     async with aiohttp.ClientSession() as session:
@@ -394,12 +399,17 @@ async def _come(path: str, found: Answers) -> None:
 
 
 @contextlib.asynccontextmanager
-async def attacker(name: str, port: int, key: str):  # type: ignore[no-untyped-def]
+async def attacker(name: str, port: int, key: str) -> AsyncIterator[None]:
     """The process of an attack, until the end of the block."""
     words = [sys.executable, "-m", "benchmarks.attacks", name, str(port)]
     # The key comes by the environment: a command line is everybody's to read.
-    process = await asyncio.create_subprocess_exec(*words, env={**os.environ, "ATTACKED": key})
+    environment = {**os.environ, "ATTACKED": key}
+    process = await asyncio.create_subprocess_exec(
+        *words, env=environment, stdout=asyncio.subprocess.PIPE
+    )
     try:
+        assert process.stdout is not None
+        await process.stdout.readline()
         yield
     finally:
         process.kill()
@@ -419,6 +429,7 @@ def main() -> None:
     name, port = sys.argv[1], int(sys.argv[2])
 
     async def attack_it() -> None:
+        print("ready", flush=True)
         await ATTACKS[name](port, os.environ["ATTACKED"])
 
     asyncio.run(attack_it())

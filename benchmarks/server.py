@@ -23,7 +23,7 @@ from pathlib import Path
 
 import aiohttp
 
-from .attacks import ATTACKS, EXTRA, Answers, attacker, peak, probe
+from .attacks import ATTACKS, EXTRA, Answers, attacker, peak, probe, starved
 from .clients.driver import allow_many_sockets
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "local-server.md"
@@ -266,17 +266,22 @@ async def attack(name: str, seconds: float) -> bool:
         port = int(server.url.rpartition(":")[2].partition("/")[0])
         async with attacker(name, port, server.key):
             await probe(server.url, server.key, seconds, found)
-        memory = peak(server.pid)
+        memory, waited = peak(server.pid), starved(server.pid)
     late = [f"{found.late(each) * 1000:6.0f} ms" for each in (found.joined, found.new)]
     verdict = "" if found.fine(memory) else "  <--"
-    shown = [f"{memory / 2**20:6.0f} MiB", *late, f"{found.missing:4} missing{verdict}"]
+    shown = [
+        f"{memory / 2**20:6.0f} MiB",
+        *late,
+        f"{waited:6.1f} s",
+        f"{found.missing:4} missing{verdict}",
+    ]
     print(f"{name:<46}", *shown, flush=True)
     return found.fine(memory)
 
 
 async def attacks(only: str | None, seconds: float) -> bool:
     """All attacks, one after the other; whether all were borne."""
-    print(f"{'attack':<46}   memory    joined p99     new p99   (bounds: 256 MiB, 100 ms)")
+    print(f"{'attack':<46}   memory    joined p99     new p99  no core  (bounds: 256 MiB, 100 ms)")
     names = [name for name in ATTACKS if only is None or only in name]
     return all([await attack(name, seconds) for name in names])
 

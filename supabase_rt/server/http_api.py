@@ -186,6 +186,12 @@ class HttpApi:
         if token is None:
             return json_response({"message": "Unauthorized"}, 401)
         body = await self._body(request)
+        async with self._one_of(body):
+            return await self._single_of(request, kind, body, token)
+
+    async def _single_of(
+        self, request: web.Request, kind: str | None, body: bytes, token: Token
+    ) -> web.Response:
         private = request.query.get("private") == "true"
         is_json = kind != "application/octet-stream"
         if is_json:

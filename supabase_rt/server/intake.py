@@ -17,6 +17,8 @@ __all__ = ["Inflow", "Intake"]
 
 SMALL = 16_384
 """Bytes of an unfinished message that are no reason to stop anybody."""
+MAX_HEAD = 131_072
+"""Bytes that may come before a request is understood; parsed, a head takes thrice as much."""
 PATIENCE = 10.0
 """Seconds that an unfinished message may take where there are too many of them."""
 LONGEST_REQUEST = 60.0
@@ -117,6 +119,9 @@ class Intake:
         flow.unfinished += size
         flow.latest = size
         self.total += size
+        if flow.state == "waiting" and flow.unfinished > MAX_HEAD:
+            self._end(flow)
+            return
         if self.total > self._most and flow.unfinished > SMALL and flow not in self._held:
             self._held[flow] = None
             flow.port.hold()

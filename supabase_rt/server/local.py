@@ -129,6 +129,7 @@ class LocalRealtime(Conversing):
             self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
         )
         await runner.setup()
+        assert runner.server is not None
         doorway = Doorway(self.settings)
         try:
             self.port = await doorway.open(runner.server, self.host, self.port)
@@ -298,7 +299,7 @@ class LocalRealtime(Conversing):
 
     @property
     def received(self) -> Sequence[Received]:
-        """The messages of all clients in order, the newest 10,000 or 64 MiB."""
+        """The messages of all clients in order, the newest 10,000 or 32 MiB."""
         return self.backend.received
 
     def watch(self, listener: Listener) -> Callable[[], None]:

@@ -296,18 +296,18 @@ class Socket:
         In one piece each client that does not read would have a copy of it in its buffer, and a
         frame for a thousand clients would keep all others waiting.
         """
-        is_text = isinstance(data, str)
-        size = len(data.encode("utf-8", "surrogatepass")) if isinstance(data, str) else len(data)
+        first = 0x81 if isinstance(data, str) else 0x82
+        size = len(_encoded(data))
         self._large = data
         self._whole.clear()
         try:
-            flow.write(struct.pack("!BBQ", 0x81 if is_text else 0x82, 127, size))
+            flow.write(struct.pack("!BBQ", first, 127, size))
             for start in range(0, len(data), LARGE):
-                part = data[start : start + LARGE]
+                part = _encoded(data[start : start + LARGE])
                 await flow.writable.wait()
                 if flow.lost:
                     raise ConnectionResetError("the connection is lost")
-                flow.write(part.encode("utf-8", "surrogatepass") if is_text else part)
+                flow.write(part)
                 await asyncio.sleep(0)
         finally:
             self._large = None
@@ -401,6 +401,10 @@ class Socket:
     def channels(self) -> Iterable[ServerChannel]:
         """The channels joined on this socket."""
         return list(self._session.channels.values())
+
+
+def _encoded(data: str | bytes) -> bytes:
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
 
 
 def _size(item: Frame | Close | str | bytes) -> int:

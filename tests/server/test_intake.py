@@ -54,11 +54,11 @@ def test_beyond_the_bound_large_unfinished_messages_are_not_read_and_the_oldest_
     assert not any(port.gone for port, _ in found)
     intake.sweep(PATIENCE + 0.1)
     assert [port.gone for port, _ in found] == [True, *[False] * 10]
-    assert found[10][0].held
+    assert [found[10][0].held] == [True]
     intake.sweep(PATIENCE + 1.1)
     assert [port.gone for port, _ in found] == [True, True, *[False] * 9]
     # Their room is that of the others.
-    assert not found[10][0].held
+    assert [found[10][0].held] == [False]
     assert intake.total == 900 * KIB + SMALL
 
 
@@ -102,7 +102,7 @@ def test_what_takes_too_long_ends_after_the_times_of_the_real_server(
     if state == "idle":
         intake.answer(flow, now=0.0)
     intake.sweep(ends - 0.1)
-    assert not port.gone
+    assert [port.gone] == [False]
     intake.sweep(ends + 0.1)
     assert port.gone
     assert len(intake) == 0
@@ -115,16 +115,27 @@ def test_the_head_of_a_later_request_has_its_own_time() -> None:
     intake.answer(flow, now=0.0)
     intake.receive(flow, 10, now=50.0)
     intake.sweep(54.9)
-    assert not port.gone
+    assert [port.gone] == [False]
     intake.sweep(55.1)
     assert port.gone
+
+
+def test_a_head_without_an_end_is_not_kept() -> None:
+    intake = Intake(Settings())
+    port, flow = opened(intake, upgraded=False)
+    for _ in range(8):
+        intake.receive(flow, 16 * KIB, now=0.0)
+    assert [port.gone] == [False]
+    intake.receive(flow, 1, now=0.0)
+    assert port.gone
+    assert intake.total == 0
 
 
 def test_a_socket_may_stay_as_long_as_it_likes() -> None:
     intake = Intake(Settings())
     port, _ = opened(intake)
     intake.sweep(1e9)
-    assert not port.gone
+    assert [port.gone] == [False]
 
 
 def test_a_full_server_makes_room_by_the_oldest_without_a_channel() -> None:
@@ -134,7 +145,7 @@ def test_a_full_server_makes_room_by_the_oldest_without_a_channel() -> None:
     first, second = opened(intake)[0], opened(intake)[0]
     third, flow = opened(intake)
     assert [port.gone for port in (joined, first, second, third)] == [False, True, False, False]
-    for port, flow in (opened(intake), opened(intake)):
+    for _port, flow in (opened(intake), opened(intake)):
         intake.upgrade(flow, lambda: True, 0.0)
     assert second.gone
     assert third.gone
