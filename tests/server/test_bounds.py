@@ -308,7 +308,7 @@ async def test_no_compression_is_negotiated_and_none_is_read() -> None:
         transport = ws.get_extra_info("socket")
         assert transport is not None
         # A compressed frame all the same: its first reserved bit is set.
-        ws._writer.transport.write(b"\xc1\x81\0\0\0\0x")  # type: ignore[attr-defined]
+        ws._writer.transport.write(b"\xc1\x81\0\0\0\0x")
         message = await ws.receive(timeout=2)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1002)
 
