@@ -57,8 +57,8 @@ MOST_DECODED_BODY = 64 * MIB
 MOST_OUTGOING = 64 * MIB
 """What waits for clients to read it; a frame for many is kept once."""
 MOST_RECEIVED = 10_000
-MOST_REMEMBERED = 32 * MIB
-"""What clients have sent, for tests to look at: the newest 10,000 messages or 32 MiB."""
+MOST_REMEMBERED = 64 * MIB
+"""What clients have sent, for tests to look at: the newest 10,000 messages or 64 MiB."""
 MOST_STORED = 32 * MIB
 """Private messages that are kept for replay."""
 MOST_UNFINISHED = 64 * MIB

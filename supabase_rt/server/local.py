@@ -299,7 +299,7 @@ class LocalRealtime(Conversing):
 
     @property
     def received(self) -> Sequence[Received]:
-        """The messages of all clients in order, the newest 10,000 or 32 MiB."""
+        """The messages of all clients in order, the newest 10,000 or 64 MiB."""
         return self.backend.received
 
     def watch(self, listener: Listener) -> Callable[[], None]:

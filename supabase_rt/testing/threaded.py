@@ -219,7 +219,7 @@ class ThreadedRealtime:
 
     @property
     def received(self) -> Sequence[Received]:
-        """The messages of all clients in order, the newest 10,000 or 32 MiB."""
+        """The messages of all clients in order, the newest 10,000 or 64 MiB."""
         return self.call(lambda: list(self.server.received))
 
     @property
