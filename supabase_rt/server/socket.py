@@ -134,6 +134,7 @@ class Socket:
                     flow.complete(len(message.data), waited=waited)
             elif message.type is WSMsgType.PING:
                 await self._its_turn()
+                self._backend.turns.count(self._usage, MESSAGE, self._loop.time())
                 self._session.touch(time.time())
                 self._pongs.append(message.data)
                 self._written.set()
@@ -169,7 +170,6 @@ class Socket:
             self._turn_ends = now + SLICE
             self._in_a_row = 0
         self._in_a_row += 1
-        self._usage.count(MESSAGE, now)
 
     def _take(self, kind: WSMsgType, data: bytes) -> None:
         began = self._loop.time()
@@ -177,7 +177,7 @@ class Socket:
         text = data.decode("utf-8", "surrogateescape") if kind is WSMsgType.TEXT else data
         self._guarded(lambda: self._session.receive(text, time.time()))
         now = self._loop.time()
-        self._usage.count(now - began, now)
+        self._backend.turns.count(self._usage, MESSAGE + now - began, now)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Whatever goes wrong costs this socket, and no other."""

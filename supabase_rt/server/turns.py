@@ -12,6 +12,8 @@ ALLOWANCE = 0.01
 """Seconds of work for a client, within about a second, that never wait for a turn."""
 TOGETHER = 0.2
 """The same for all clients together, where there are many."""
+QUIET = 0.1
+"""Seconds of work for all clients, within about a second, up to which nobody waits at all."""
 HALF_LIFE = 1.0
 SLICE = 0.002
 """Seconds of one turn; a frame that takes longer is still done."""
@@ -53,6 +55,8 @@ class Turns:
     """
 
     def __init__(self) -> None:
+        self.work: Usage = Usage()
+        """The work done for all clients."""
         self.clients: int = 0
         """How many clients there are."""
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -62,7 +66,13 @@ class Turns:
 
     def is_light(self, usage: Usage, now: float) -> bool:
         """Whether a client needs no turn."""
-        return usage.at(now) < min(ALLOWANCE, TOGETHER / max(1, self.clients))
+        allowed = min(ALLOWANCE, TOGETHER / max(1, self.clients))
+        return usage.at(now) < allowed or self.work.at(now) < QUIET
+
+    def count(self, usage: Usage, seconds: float, now: float) -> None:
+        """Count work done for a client."""
+        usage.count(seconds, now)
+        self.work.count(seconds, now)
 
     async def wait(self, usage: Usage) -> None:
         """Wait for a turn, which lasts until the caller waits for something."""

@@ -9,7 +9,7 @@ import pytest
 from supabase_rt.server.bounds import Outgoing
 from supabase_rt.server.intake import PATIENCE, SMALL, Inflow, Intake
 from supabase_rt.server.settings import Settings
-from supabase_rt.server.turns import ALLOWANCE, Turns, Usage
+from supabase_rt.server.turns import ALLOWANCE, QUIET, Turns, Usage
 
 KIB = 1024
 
@@ -201,7 +201,10 @@ def test_a_frame_for_many_counts_once_and_whoever_reads_least_is_cut() -> None:
 def test_work_is_forgotten_by_half_in_a_second() -> None:
     turns, usage = Turns(), Usage()
     assert turns.is_light(usage, 0.0)
-    usage.count(ALLOWANCE * 3, 0.0)
+    turns.count(usage, ALLOWANCE * 3, 0.0)
+    # While there is hardly any work nobody waits.
+    assert turns.is_light(usage, 0.0)
+    turns.count(Usage(), 10 * QUIET, 0.0)
     assert not turns.is_light(usage, 1.0)
     assert turns.is_light(usage, 2.0)
     turns.clients = 1000
