@@ -92,7 +92,7 @@ bench: venv ## speed beside the peers and a bare loop (BENCH='--quick' for a loo
 conformance: venv ## write docs/conformance.md anew from the markers of the tests
 	@$(BIN)/python -m tests.conformance.table
 
-bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' for a look)
+bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' for a look, BENCH=--attacks)
 	@$(BIN)/python -m benchmarks.server $(BENCH)
 
 soak: venv ## 1,000 random fault schedules, a virtual day, 10 minutes of load (SOAK='--minutes 1')

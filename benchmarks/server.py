@@ -18,11 +18,12 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
 
+from .attacks import ATTACKS, EXTRA, Answers, attacker, peak, probe, starved
 from .clients.driver import allow_many_sockets
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "local-server.md"
@@ -33,6 +34,7 @@ HEARTBEAT = 20.0
 UNLIMITED = [
     f"--max-{name}=none"
     for name in (
+        "connections",
         "concurrent-users",
         "channels-per-client",
         "joins-per-second",
@@ -104,6 +106,11 @@ class Server:
         self.key = key
 
     @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
     def resident(self) -> int:
         """Bytes in memory."""
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * PAGE
@@ -116,9 +123,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
-    """A server without limits, until the end of the block."""
-    words = [sys.executable, "-m", "supabase_rt", "serve", "--port=0", "--quiet", *UNLIMITED]
+async def serving(options: Sequence[str] = UNLIMITED) -> AsyncIterator[Server]:
+    """A server, without limits where no others are given, until the end of the block."""
+    words = [sys.executable, "-m", "supabase_rt", "serve", "--port=0", "--quiet", *options]
     process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -252,6 +259,33 @@ async def measure(load: Load) -> Found:
     return found
 
 
+async def attack(name: str, seconds: float) -> bool:
+    """Attack for so long, and print what the others noticed; whether it was little."""
+    found = Answers()
+    async with serving(EXTRA.get(name, [])) as server:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        async with attacker(name, port, server.key):
+            await probe(server.url, server.key, seconds, found)
+        memory, waited = peak(server.pid), starved(server.pid)
+    late = [f"{found.late(each) * 1000:6.0f} ms" for each in (found.joined, found.new)]
+    verdict = "" if found.fine(memory) else "  <--"
+    shown = [
+        f"{memory / 2**20:6.0f} MiB",
+        *late,
+        f"{waited:6.1f} s",
+        f"{found.missing:4} missing{verdict}",
+    ]
+    print(f"{name:<46}", *shown, flush=True)
+    return found.fine(memory)
+
+
+async def attacks(only: str | None, seconds: float) -> bool:
+    """All attacks, one after the other; whether all were borne."""
+    print(f"{'attack':<46}   memory    joined p99     new p99  no core  (bounds: 256 MiB, 100 ms)")
+    names = [name for name in ATTACKS if only is None or only in name]
+    return all([await attack(name, seconds) for name in names])
+
+
 def rows(load: Load, found: Found) -> list[tuple[str, str]]:
     """What is shown and saved."""
     late = statistics.quantiles(found.late, n=100) if len(found.late) > 1 else [0.0] * 99
@@ -313,7 +347,18 @@ def main() -> int:
         kind = int if isinstance(field.default, int) else float
         parser.add_argument(f"--{field.name}", type=kind, default=field.default)
     parser.add_argument("--dry", action="store_true", help="do not save the result")
+    parser.add_argument(
+        "--attacks",
+        nargs="?",
+        const="",
+        metavar="PART",
+        help="attack it instead, with all attacks or those with PART in their name",
+    )
     options = vars(parser.parse_args())
+    only = options.pop("attacks")
+    if only is not None:
+        allow_many_sockets()
+        return 0 if asyncio.run(attacks(only or None, min(options["seconds"], 10.0))) else 1
     dry = options.pop("dry")
     load = Load(**options)
     allow_many_sockets()

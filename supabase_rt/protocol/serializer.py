@@ -94,8 +94,12 @@ def decode_array(data: bytes) -> Message:
     return decode_text("2.0.0", data)
 
 
-def decode_text(vsn: str, data: bytes | str) -> Message:
-    """Decode a text frame; raises ``DecodeError`` for anything that is not a message."""
+def decode_text(vsn: str, data: bytes | str, *, lenient: bool = True) -> Message:
+    """Decode a text frame; raises ``DecodeError`` for anything that is not a message.
+
+    ``lenient`` False does without the second decoder, which decodes the payload too: whoever sent
+    three bytes may cost a hundred by it.
+    """
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
     _check_utf8(data)
@@ -104,6 +108,8 @@ def decode_text(vsn: str, data: bytes | str) -> Message:
             return _array.decode(data)
         found = _object.decode(data)
     except UNREADABLE:
+        if not lenient:
+            raise DecodeError("not a message, and too large to look closer") from None
         return message_from_object(loads(data))
     return Message(found.join_ref, found.ref, found.topic, found.event, found.payload)  # type: ignore[arg-type]
 

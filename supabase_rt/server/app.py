@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 from .activity import Activity, Happening
 from .auth import TokenError
 from .backend import Backend
+from .doorway import attend
 from .gate import Gate, RefusedRequest, gated
 from .http_api import HttpApi, json_response
 from .inspector import Rows, StatusPage
@@ -34,7 +35,7 @@ def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.A
     ``page_token`` opens the status page, and ``rows`` is what it may do with tables.
     """
     # In this order: what the gate refuses is told too.
-    ahead = [_watched(backend.activity), gated(gate)]
+    ahead = [attend(backend.turns), _watched(backend.activity), gated(gate)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=ahead)
     sockets = app[SOCKETS] = dict[int, Socket]()
     handshakes = _Handshakes(backend, sockets)

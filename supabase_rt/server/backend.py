@@ -8,14 +8,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from ..errors import DecodeError
 from ..printable import get_logger
-from ..protocol.messages import TOPIC_PREFIX, Message, UserBroadcast
+from ..protocol.messages import TOPIC_PREFIX, Message
 from ..protocol.serializer import payload_object
 from .activity import Activity
 from .auth import Policy, Rights, Token, Tokens, default_policy
+from .bounds import MOST_RECEIVED, MOST_REMEMBERED, Outgoing, Reader, held
 from .changes import ChangeFeed, Feed
 from .faults import Faults
 from .hub import Hub
@@ -25,13 +24,9 @@ from .outgoing import Fanout
 from .rest.query import RestQuery
 from .settings import Settings
 from .stored import MessageStore, StoredMessage
+from .turns import Turns
 
 __all__ = ["Backend", "DatabaseAway", "Received", "logger"]
-
-MOST_RECEIVED = 10_000
-MOST_REMEMBERED = 64 * 2**20
-"""Bytes of payloads: a server that runs for days does not keep those of its last 10,000 messages,
-whatever their size."""
 
 logger: Final = get_logger("supabase_rt.server")
 
@@ -46,6 +41,8 @@ class Received:
     topic: str
     event: str
     undecoded: Any = dataclasses.field(repr=False)
+    size: int = dataclasses.field(default=0, repr=False, compare=False)
+    """The bytes of memory that it holds."""
 
     @property
     def payload(self) -> Any:
@@ -55,12 +52,6 @@ class Received:
             return payload_object(message)
         except DecodeError:
             return self.undecoded
-
-    @property
-    def size(self) -> int:
-        """The bytes of its payload."""
-        data = self.undecoded.body if isinstance(self.undecoded, UserBroadcast) else self.undecoded
-        return len(memoryview(data)) if isinstance(data, bytes | msgspec.Raw) else 0
 
 
 class DatabaseAway(Exception):
@@ -138,12 +129,19 @@ class Backend:
         self._remembered = 0
         self.news: asyncio.Future[None] | None = None
         """Done when the next message has come."""
+        self.readers: dict[int, Reader] = {}
+        """The open sockets, by connection number."""
+        self.outgoing: Outgoing = Outgoing(self.readers.values)
+        """What waits for all clients."""
+        self.turns: Turns = Turns()
+        self.channel_bytes = 0
+        """What all channels were joined with."""
         self.connections = 0
         self.joins = 0
         self.malformed = 0
 
-    def note(self, connection: int, message: Message) -> None:
-        """Remember what a client sent, for tests to look at."""
+    def note(self, connection: int, message: Message, frame: int = 0) -> None:
+        """Remember what a client sent in a frame of so many bytes, for tests to look at."""
         found = Received(
             connection,
             message.join_ref,
@@ -151,6 +149,7 @@ class Backend:
             message.topic,
             message.event,
             message.payload,
+            held(message, frame),
         )
         self.received.append(found)
         self.unexpected.append(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -18,7 +17,8 @@ import msgspec
 from ..protocol.messages import dumps
 from .activity import Activity, Happening
 from .columns import exact
-from .filters import Condition, FilterError, check, like, parse, passes, quoted
+from .filters import RAISED, Condition, FilterError, check, check_alone, parse, passes, quoted
+from .patterns import PatternError, matches_like
 from .tables import Row, Table, Tables
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "SubscribeFailed",
     "Subscriber",
     "entry_id",
+    "names",
     "timestamp",
 ]
 
@@ -63,6 +64,18 @@ def timestamp(moment: dt.datetime) -> str:
     """A commit timestamp: UTC with milliseconds and Z."""
     utc = moment.astimezone(dt.UTC).replace(tzinfo=None)
     return utc.isoformat(timespec="milliseconds") + "Z"
+
+
+def names(wanted_schema: str, wanted_table: str, schema: str, table: str) -> bool:
+    """Whether the two patterns of a binding match the name of a table."""
+    try:
+        return all(
+            wanted == "*" or matches_like(wanted, name, escapes=False)
+            for wanted, name in ((wanted_schema, schema), (wanted_table, table))
+        )
+    except PatternError:
+        # No name of a table is as long as a pattern that is refused.
+        return False
 
 
 class SubscribeFailed(Exception):
@@ -124,10 +137,7 @@ class Binding:
 
     def names(self, schema: str, table: str) -> bool:
         """The same, by the names alone."""
-        return all(
-            wanted == "*" or re.fullmatch(like(wanted, escapes=False), name)
-            for wanted, name in ((self.schema, schema), (self.table, table))
-        )
+        return names(self.schema, self.table, schema, table)
 
     def shown(self) -> str:
         """As the server's error messages print it."""
@@ -245,25 +255,20 @@ class ChangeFeed:
                 f"{UNABLE}Please check Realtime is enabled for the given connect parameters: "
                 f"{binding.shown()}"
             )
-        for table in covered:
-            try:
+        try:
+            for table in covered:
+                _check_table(binding, table)
+            if not covered:
                 for condition in binding.conditions:
-                    check(condition, table.columns)
-                problem = next(
-                    (name for name in binding.select or () if name not in table.columns), None
-                )
-                if problem is not None:
-                    raise FilterError(
-                        f"ERROR P0001 (raise_exception) invalid column for select {problem}"
-                    )
-            except FilterError as exc:
-                problem = str(exc)
-            else:
-                continue
-            raise SubscribeFailed(
-                f"{UNABLE}An exception happened so please check your connect parameters: "
-                f"{binding.shown()}. Exception: {problem}"
-            )
+                    check_alone(condition)
+        except FilterError as exc:
+            problem = str(exc)
+        else:
+            return
+        raise SubscribeFailed(
+            f"{UNABLE}An exception happened so please check your connect parameters: "
+            f"{binding.shown()}. Exception: {problem}"
+        )
 
     def publish(self, change: Change) -> int:
         """Tell everyone whom a change concerns; how many channels that were."""
@@ -330,6 +335,15 @@ class ChangeFeed:
                 data[part] = {k: v for k, v in data[part].items() if _is_small(v)}
         data["errors"] = [TOO_LARGE]
         return data
+
+
+def _check_table(binding: Binding, table: Table) -> None:
+    """Hold a binding against the columns of a table; raises ``FilterError``."""
+    for condition in binding.conditions:
+        check(condition, table.columns)
+    for name in binding.select or ():
+        if name not in table.columns:
+            raise FilterError(f"{RAISED}invalid column for select {name}")
 
 
 def _pick(row: Row, names: Sequence[str]) -> Row:

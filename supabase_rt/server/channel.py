@@ -13,6 +13,7 @@ import msgspec
 from ..protocol.messages import TOPIC_PREFIX, Message, UserBroadcast, dumps, plain
 from .auth import Rights, Token, TokenError, expired
 from .backend import Backend
+from .bounds import MOST_DECODED, held, weigh
 from .changes import entry_id
 from .hub import Member, SpaceKey
 from .joins import JoinConfig
@@ -21,7 +22,7 @@ from .presence import Window
 from .stored import StoredMessage
 from .timers import Timers
 
-__all__ = ["NO_DATABASE", "OK", "ServerChannel"]
+__all__ = ["NO_DATABASE", "OK", "ServerChannel", "channel_weight"]
 
 OK: dict[str, Any] = {"status": "ok", "response": {}}
 ERROR: dict[str, Any] = {"status": "error", "response": {}}
@@ -30,10 +31,16 @@ NOT_A_MAP: dict[str, Any] = {
     "response": {"reason": "Presence track payload must be a map"},
 }
 TOO_LARGE = {"status": "error", "response": "payload_size_exceeded"}
+TRACK_TOO_LARGE = "Track message size exceeded"
 NO_READ = "You do not have permissions to read from this Channel topic: "
 NO_DATABASE = "Realtime was unable to connect to the project database"
 SUBSCRIBED = "Subscribed to PostgreSQL"
 NO_LONGER = "You no longer have permission to read from this Channel topic: "
+
+
+def channel_weight(message: Message) -> int:
+    """The bytes that a channel holds that was joined by this message."""
+    return held(message, weigh(message.payload))
 
 
 class Host(Protocol):
@@ -75,6 +82,8 @@ class ServerChannel:
         self.sub_topic: str = message.topic.removeprefix(TOPIC_PREFIX)
         self.join_ref: str | None = message.join_ref
         self.config = config
+        self.weight: int = channel_weight(message)
+        """The bytes that it was joined with."""
         self.alive: bool = True
         self._reply_ref = message.ref if message.join_ref is None else message.join_ref
         self._token = token
@@ -86,6 +95,8 @@ class ServerChannel:
         self._late_presence = config.private and not self._presence
         self._started = False
         self._replayed: set[str] = set()
+        self._asking = False
+        self._newest: Token | None = None
 
     # -- what the hub and the feed ask -------------------------------------------------
 
@@ -220,7 +231,8 @@ class ServerChannel:
         elif message.event == "presence":
             self._presence_push(message)
         elif message.event == "access_token":
-            self._access_token(plain(message.payload))
+            too_large = weigh(message.payload) > MOST_DECODED
+            self._access_token({"access_token": ""} if too_large else plain(message.payload))
         else:
             self.backend.limits.events.count += 1
 
@@ -262,6 +274,9 @@ class ServerChannel:
             self.backend.hub.broadcast(self.space, fanout, self)
 
     def _presence_push(self, message: Message) -> None:
+        if weigh(message.payload) > MOST_DECODED:
+            self.shut_down(TRACK_TOO_LARGE)
+            return
         payload = plain(message.payload)
         event = payload.get("event") if isinstance(payload, dict) else None
         if event is None:
@@ -297,12 +312,16 @@ class ServerChannel:
             return
         elif not self._rights.presence_write:
             self._reply(message, ERROR)
-        elif len(dumps(payload)) > self.backend.settings.max_payload_size:
-            self.shut_down("Track message size exceeded")
+        elif not self._has_room(len(dumps(payload)), weigh(message.payload)):
+            self.shut_down(TRACK_TOO_LARGE)
         elif self._presence_admitted():
             self._presence = True
             self._reply(message, OK)
-            self.backend.hub.track(self, self._key, payload)
+            self.backend.hub.track(self, self._key, payload, weigh(message.payload))
+
+    def _has_room(self, size: int, weight: int) -> bool:
+        fits = size <= self.backend.settings.max_payload_size
+        return fits and self.backend.hub.has_room(self, weight)
 
     def _untrack(self, message: Message) -> None:
         if self._admit():
@@ -319,7 +338,9 @@ class ServerChannel:
 
     def _access_token(self, payload: Any) -> None:
         text = payload.get("access_token") if isinstance(payload, dict) else None
-        if not isinstance(text, str) or text == self._token.text or text.startswith("sb_"):
+        if not isinstance(text, str) or text.startswith("sb_"):
+            return
+        if "".join(text.split()) == self._token.text:
             return
         try:
             token = self.backend.tokens.verify(text, self.session.now)
@@ -327,11 +348,18 @@ class ServerChannel:
             self.shut_down(exc.system)
             return
         token = dataclasses.replace(token, headers=self._token.headers)
-        if self.config.private:
-            regrant = functools.partial(self._regrant, token)
-            self.backend.authorize(token, self.sub_topic, regrant, self.connection)
-        else:
+        if not self.config.private:
             self._take_over(token)
+        elif self._asking:
+            # One question at a time: a flood of tokens must not become one of queries.
+            self._newest = token
+        else:
+            self._ask(token)
+
+    def _ask(self, token: Token) -> None:
+        self._asking = True
+        regrant = functools.partial(self._regrant, token)
+        self.backend.authorize(token, self.sub_topic, regrant, self.connection)
 
     def _take_over(self, token: Token) -> None:
         self._token = token
@@ -341,8 +369,15 @@ class ServerChannel:
 
     def _regrant(self, token: Token, after: Rights | None) -> None:
         """Take over a new token with its rights, unless they end the channel."""
+        self._asking = False
         if not self.alive:
             return
+        self._judge(token, after)
+        newest, self._newest = self._newest, None
+        if newest is not None and self.alive:
+            self._ask(newest)
+
+    def _judge(self, token: Token, after: Rights | None) -> None:
         if after is None:
             self.shut_down(NO_DATABASE)
             return

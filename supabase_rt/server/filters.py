@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .columns import cast, is_text
+from .patterns import PatternError, matches, matches_like, searchable, searchable_like
 
 __all__ = [
     "IS_VALUES",
     "MAX_IN",
     "PATTERNS",
+    "RAISED",
     "Condition",
     "FilterError",
     "check",
+    "check_alone",
     "evaluate",
-    "like",
     "parse",
     "passes",
     "quoted",
@@ -38,7 +40,7 @@ PATTERNS = ("like", "ilike", "match", "imatch")
 OPERATORS = (*COMPARISONS, *PATTERNS, "in", "is", "isdistinct")
 IS_VALUES: dict[str, bool | None] = {"null": None, "unknown": None, "true": True, "false": False}
 MAX_IN = 100
-BAD_PATTERN = (re.error, OverflowError, RecursionError)
+RAISED = "ERROR P0001 (raise_exception) "
 
 
 class FilterError(Exception):
@@ -143,9 +145,17 @@ def check(condition: Condition, columns: Mapping[str, str]) -> None:
     elif condition.op in PATTERNS:
         problem = _check_pattern(condition, kind)
     if problem:
-        raise FilterError(f"ERROR P0001 (raise_exception) {problem}")
+        raise FilterError(RAISED + problem)
     if kind and condition.op not in ("is", *PATTERNS):
         _check_values(condition, kind)
+
+
+def check_alone(condition: Condition) -> None:
+    """Hold a condition against what any table would refuse; raises ``FilterError``."""
+    if condition.op in PATTERNS:
+        problem = _check_expression(condition)
+        if problem:
+            raise FilterError(RAISED + problem)
 
 
 def _check_is(value: str, kind: str) -> str | None:
@@ -159,11 +169,15 @@ def _check_is(value: str, kind: str) -> str | None:
 def _check_pattern(condition: Condition, kind: str) -> str | None:
     if not is_text(kind):
         return f"operator {condition.op} requires a text-compatible column type, got {kind}"
-    if condition.op in ("match", "imatch"):
-        try:
-            re.compile(condition.value)
-        except BAD_PATTERN as exc:
-            return f"invalid regular expression for {condition.op} filter: {exc}"
+    return _check_expression(condition)
+
+
+def _check_expression(condition: Condition) -> str | None:
+    tried = searchable if condition.op in ("match", "imatch") else searchable_like
+    try:
+        tried(condition.value, ignore_case=condition.op in ("ilike", "imatch"))
+    except PatternError as exc:
+        return f"invalid regular expression for {condition.op} filter: {exc}"
     return None
 
 
@@ -195,7 +209,7 @@ def passes(
 def _holds(condition: Condition, value: Any, kind: str) -> bool:
     try:
         found = evaluate(condition, value, kind)
-    except (ValueError, TypeError, *BAD_PATTERN):
+    except (ValueError, TypeError, ArithmeticError):
         # Only where the table was not declared: with columns known, the subscription fails.
         return False
     # A comparison with NULL is neither true nor false, also when negated.
@@ -215,26 +229,7 @@ def evaluate(condition: Condition, value: Any, kind: str) -> bool | None:
         return COMPARISONS[op](cast(kind, value), cast(kind, wanted))
     if op == "in":
         return cast(kind, value) in [cast(kind, each) for each in condition.values]
-    flags = re.DOTALL | (re.IGNORECASE if op in ("ilike", "imatch") else 0)
+    ignore_case = op in ("ilike", "imatch")
     if op in ("like", "ilike"):
-        return re.fullmatch(like(wanted), str(value), flags) is not None
-    return re.search(wanted, str(value), flags) is not None
-
-
-def like(pattern: str, *, escapes: bool = True) -> str:
-    """The regular expression of a LIKE pattern."""
-    parts, chars = [""], iter(pattern)
-    for char in chars:
-        if char == "%":
-            parts.append("")
-        elif char == "\\" and escapes:
-            parts[-1] += re.escape(next(chars, "\\"))
-        else:
-            parts[-1] += "." if char == "_" else re.escape(char)
-    first, *others = parts
-    if not others:
-        return first
-    *inner, last = others
-    # Each part is taken where it is found first, for good: trying every place for every % would
-    # take for ever with a dozen of them.
-    return first + "".join(f"(?>.*?{part})" for part in inner if part) + ".*" + last
+        return matches_like(wanted, str(value), ignore_case=ignore_case)
+    return matches(wanted, str(value), ignore_case=ignore_case)

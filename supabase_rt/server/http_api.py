@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiohttp import web
@@ -14,8 +17,10 @@ from ..errors import DecodeError
 from ..protocol.messages import TOPIC_PREFIX, UserBroadcast, dumps, loads
 from .auth import Token, TokenError
 from .backend import Backend
+from .bounds import MOST_DECODED_BODY, weigh
 from .leaving import ClientLeft, while_connected
 from .outgoing import Fanout
+from .turns import Usage
 
 __all__ = ["HttpApi", "json_response"]
 
@@ -26,6 +31,7 @@ TOO_MANY = "You have exceeded your rate limit"
 TOO_LONG = "Too many messages to broadcast, please reduce the batch size"
 NO_DATABASE = "Tenant database unavailable"
 MEDIA_TYPE = "Unsupported Media Type. Use application/json or application/octet-stream"
+LARGE = 65_536
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Headers": "authorization, apikey, content-type, x-client-info",
@@ -45,6 +51,7 @@ class HttpApi:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._alone = asyncio.Lock()
 
     async def ping(self, request: web.Request) -> web.Response:
         """``GET /api/ping``."""
@@ -105,8 +112,26 @@ class HttpApi:
         token = self._token(request)
         if token is None:
             return json_response({"message": "Unauthorized"}, 401)
+        data = await self._body(request)
+        async with self._one_of(data):
+            return await self._broadcast(request, data, token)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The body of a request; a large one waits for its turn like any heavy work."""
+        data = await request.read()
+        if len(data) > LARGE:
+            if weigh(data) > MOST_DECODED_BODY:
+                raise web.HTTPRequestEntityTooLarge(MOST_DECODED_BODY, weigh(data))
+            await self._backend.turns.wait(Usage())
+        return data
+
+    def _one_of(self, data: bytes) -> AbstractAsyncContextManager[None]:
+        """Handle large bodies one at a time: decoded they are much larger still."""
+        return self._alone if len(data) > LARGE else contextlib.nullcontext()
+
+    async def _broadcast(self, request: web.Request, data: bytes, token: Token) -> web.Response:
         try:
-            body = loads(await request.read())
+            body = loads(data)
         except DecodeError:
             return json_response({"errors": {"detail": "Bad Request"}}, 400)
         messages = body.get("messages") if isinstance(body, dict) else None
@@ -166,7 +191,13 @@ class HttpApi:
         token = self._token(request)
         if token is None:
             return json_response({"message": "Unauthorized"}, 401)
-        body = await request.read()
+        body = await self._body(request)
+        async with self._one_of(body):
+            return await self._single_of(request, kind, body, token)
+
+    async def _single_of(
+        self, request: web.Request, kind: str | None, body: bytes, token: Token
+    ) -> web.Response:
         private = request.query.get("private") == "true"
         is_json = kind != "application/octet-stream"
         if is_json:

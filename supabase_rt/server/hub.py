@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..protocol.messages import TOPIC_PREFIX, UserBroadcast, plain
 from .activity import Activity, Happening
+from .bounds import MOST_PRESENCE
 from .limits import Limits
 from .outgoing import Fanout
 from .presence import Diff, PresenceBook
@@ -60,6 +61,8 @@ class Hub:
         self._limits = limits
         self._activity = activity
         self._spaces: dict[SpaceKey, _Space] = {}
+        self._tracked: dict[Member, int] = {}
+        self._tracked_total = 0
 
     def enter(self, member: Member) -> None:
         """Add a member to its space."""
@@ -71,6 +74,7 @@ class Hub:
         if space is None or member not in space.members:
             return
         del space.members[member]
+        self._weigh_tracked(member, 0)
         self._tell(member.space, space, space.presence.untrack(member))
         if not space.members:
             del self._spaces[member.space]
@@ -100,14 +104,26 @@ class Hub:
             if member.hears_broadcasts(sender):
                 member.shut_down("Too many messages per second")
 
-    def track(self, member: Member, key: str, payload: dict[str, Any]) -> None:
-        """Note and tell that a member is present."""
+    def has_room(self, member: Member, weight: int) -> bool:
+        """Whether a member may track so many bytes beside what all others do."""
+        others = self._tracked_total - self._tracked.get(member, 0)
+        return others + weight <= MOST_PRESENCE
+
+    def _weigh_tracked(self, member: Member, weight: int) -> None:
+        self._tracked_total += weight - self._tracked.pop(member, 0)
+        if weight:
+            self._tracked[member] = weight
+
+    def track(self, member: Member, key: str, payload: dict[str, Any], weight: int = 0) -> None:
+        """Note and tell that a member is present, by a payload of so many bytes."""
         space = self._spaces[member.space]
+        self._weigh_tracked(member, weight)
         self._tell(member.space, space, space.presence.track(member, key, payload))
 
     def untrack(self, member: Member) -> None:
         """Note and tell that a member is no longer present."""
         space = self._spaces[member.space]
+        self._weigh_tracked(member, 0)
         self._tell(member.space, space, space.presence.untrack(member))
 
     def presence_state(self, key: SpaceKey) -> dict[str, Any]:

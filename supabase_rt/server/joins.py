@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from .bounds import MAX_BINDINGS
+
 __all__ = ["MAX_REPLAY", "JoinConfig", "JoinRefused", "Replay", "choose_token", "read_join"]
 
 BAD_SHAPE = "UnknownErrorOnChannel: no function clause matching in Access.get/3"
@@ -102,6 +104,8 @@ def read_join(payload: Any, sub_topic: str) -> JoinConfig:
     presence = presence if isinstance(presence, dict) else {}
     entries = config.get("postgres_changes")
     entries = entries if isinstance(entries, list) else []
+    if len(entries) > MAX_BINDINGS:
+        raise JoinRefused(f"UnknownErrorOnChannel: more than {MAX_BINDINGS} postgres_changes")
     return JoinConfig(
         private=_flag(config, "private"),
         ack=_flag(broadcast, "ack"),

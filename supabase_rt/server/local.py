@@ -17,6 +17,7 @@ from .app import SOCKETS, make_app
 from .auth import TEN_YEARS, Policy, Tokens, default_policy
 from .backend import Backend, Received
 from .conversing import Conversing
+from .doorway import Doorway
 from .faults import Faults
 from .gate import Gate
 from .inspector import MadeUpRows, new_page_token
@@ -101,6 +102,7 @@ class LocalRealtime(Conversing):
             self._database = self._make_database(db, embedded_db, slot)
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
+        self._doorway: Doorway | None = None
         self._clock: asyncio.TimerHandle | None = None
         issue = self.backend.tokens.issue
         self.anon_key: str = issue("anon", now=time.time(), expires_in=TEN_YEARS)
@@ -135,13 +137,14 @@ class LocalRealtime(Conversing):
             self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
         )
         await runner.setup()
+        assert runner.server is not None
+        doorway = Doorway(self.settings)
         try:
-            await web.TCPSite(runner, self.host, self.port, reuse_address=True).start()
+            self.port = await doorway.open(runner.server, self.host, self.port)
         except BaseException:
             await runner.cleanup()
             raise
-        self._runner = runner
-        self.port = runner.addresses[0][1]
+        self._runner, self._doorway = runner, doorway
         self._take_averages()
 
     def _take_averages(self) -> None:
@@ -173,8 +176,8 @@ class LocalRealtime(Conversing):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
-        for site in list(runner.sites):
-            await site.stop()
+        if self._doorway is not None:
+            self._doorway.close()
         self.faults.handshakes.set()
         sockets = list(app[SOCKETS].values())
         for socket in sockets:

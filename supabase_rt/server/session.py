@@ -18,7 +18,16 @@ from ..protocol.serializer import decode_client_binary, decode_text
 from .activity import Happening
 from .auth import Rights, Token, TokenError
 from .backend import Backend, logger
-from .channel import NO_DATABASE, OK, ServerChannel
+from .bounds import (
+    MAX_JOIN,
+    MOST_CHANNELS,
+    MOST_CHANNELS_OF_ONE,
+    MOST_DECODED,
+    encoded_size,
+    size_of,
+    weigh,
+)
+from .channel import NO_DATABASE, OK, ServerChannel, channel_weight
 from .joins import JoinConfig, JoinRefused, choose_token, read_join
 from .outgoing import NO_CODE, Close, Frame, text_frame
 from .stored import StoredMessage
@@ -28,6 +37,7 @@ __all__ = ["Session"]
 
 UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}
 NO_REPLAY = "UnableToReplayMessages: Realtime was unable to replay messages"
+SMALL_FRAME = 65_536
 UNAUTHORIZED = "Unauthorized: You do not have permissions to read from this Channel topic: "
 
 
@@ -71,8 +81,11 @@ class Session:
         self._undecided: _Decision | None = None
         self._unread: collections.deque[str | bytes] = collections.deque()
         self._unwritten: list[Frame | Close] = []
+        self._held_back = 0
         self._reading = False
         self._watch_silence()
+        if backend.settings.first_join_timeout is not None:
+            self.timers.set("empty", now + backend.settings.first_join_timeout, self._cut)
 
     # -- in ----------------------------------------------------------------------------
 
@@ -96,12 +109,28 @@ class Session:
         """When ``advance`` is to be called."""
         return self.timers.deadline
 
+    @property
+    def held_back_bytes(self) -> int:
+        """The size of what is held back while a join is undecided."""
+        return self._held_back
+
+    @property
+    def busy(self) -> bool:
+        """Whether a join is undecided: what comes then waits, best of all outside (section 1.9)."""
+        return self._undecided is not None
+
+    def held_back(self) -> list[str | bytes]:
+        """The frames that are written when the join is decided."""
+        return [frame.data for frame in self._unwritten if isinstance(frame, Frame)]
+
     def end(self) -> None:
         """The socket is gone: every channel leaves."""
         self.backend.client_left(self.number)
         self.timers.clear()
         self._unread.clear()
         self._undecided = None
+        self._unwritten.clear()
+        self._count_held_back(0)
         for channel in list(self.channels.values()):
             self.drop(channel)
         self.timers.clear()
@@ -127,13 +156,15 @@ class Session:
             # Without an answer, and the socket stays open (section 2.4).
             self.backend.malformed += 1
             return
-        self.backend.note(self.number, message)
+        self.backend.note(self.number, message, encoded_size(data))
         self._route(message)
 
     def _decode(self, data: str | bytes) -> Message:
         if isinstance(data, bytes) and self.vsn == "2.0.0":
             return decode_client_binary(data)
-        return decode_text(self.vsn, data)
+        # Small ones are not weighed: the most that one of them may become is not much.
+        lenient = len(data) < SMALL_FRAME or weigh(data) < MOST_DECODED
+        return decode_text(self.vsn, data, lenient=lenient)
 
     def _route(self, message: Message) -> None:
         channel = self.channels.get(message.topic)
@@ -201,11 +232,13 @@ class Session:
         if not sub_topic:
             raise JoinRefused("TopicNameRequired: You must provide a topic name")
         try:
+            if weigh(message.payload) > MAX_JOIN:
+                raise JoinRefused("UnknownErrorOnChannel: the payload of the join is too large")
             payload = plain(message.payload)
             config = read_join(payload, sub_topic)
             if backend.settings.private_only and not config.private:
                 raise JoinRefused("PrivateOnly: This project only allows private channels")
-            self._check_limits()
+            self._check_limits(message)
             token = backend.tokens.verify(choose_token(payload, self._token), self.now)
         except (TokenError, DecodeError) as exc:
             reason = exc.reason if isinstance(exc, TokenError) else f"UnknownErrorOnChannel: {exc}"
@@ -213,7 +246,7 @@ class Session:
             return config, dataclasses.replace(token, headers=self._headers)
         raise JoinRefused(reason)
 
-    def _check_limits(self) -> None:
+    def _check_limits(self, message: Message) -> None:
         """Raises ``JoinRefused`` where there are too many of something (section 10)."""
         limits, most = self.backend.limits, self.backend.settings.max_channels_per_client
         if limits.full and not self._counted:
@@ -222,6 +255,12 @@ class Session:
             raise JoinRefused("ClientJoinRateLimitReached: Too many joins per second", close=1001)
         if most is not None and len(self.channels) >= most:
             raise JoinRefused("ChannelRateLimitReached: Too many channels")
+        weight = channel_weight(message)
+        mine = sum(channel.weight for channel in self.channels.values())
+        if mine + weight > MOST_CHANNELS_OF_ONE:
+            raise JoinRefused("ChannelRateLimitReached: The channels of this socket are too large")
+        if self.backend.channel_bytes + weight > MOST_CHANNELS:
+            raise JoinRefused("ConnectionRateLimitReached: All channels together are too large")
 
     def _grant(
         self, decision: _Decision, config: JoinConfig, token: Token, rights: Rights | None
@@ -276,6 +315,7 @@ class Session:
         assert decision is not None
         self._answer(decision)
         held, self._unwritten = self._unwritten, []
+        self._count_held_back(0)
         for frame in held:
             self.write(frame)
         self._read()
@@ -284,6 +324,7 @@ class Session:
         message, channel, refused = decision.message, decision.channel, decision.refused
         if channel is not None:
             self.channels[channel.topic] = channel
+            self.backend.channel_bytes += channel.weight
             self.timers.drop("empty")
             self.backend.joins += 1
             if not self._counted:
@@ -308,9 +349,23 @@ class Session:
         """Put a frame into the outbox, or aside while a join is undecided."""
         if self._undecided is not None:
             self._unwritten.append(frame)
+            if isinstance(frame, Frame):
+                self._count_held_back(self._held_back + size_of(frame.data))
             return
         self.outbox.append(frame)
         self._wake()
+
+    def _count_held_back(self, size: int) -> None:
+        outgoing, more = self.backend.outgoing, size - self._held_back
+        self._held_back = size
+        if size > self.backend.settings.max_buffer_size:
+            # Past everything that waits: nothing of it will be read.
+            self.outbox.append(Close(NO_CODE))
+            self._wake()
+        if more > 0:
+            outgoing.add(more)
+        else:
+            outgoing.take(-more)
 
     def send(
         self,
@@ -333,6 +388,7 @@ class Session:
         """Forget a channel that has ended."""
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
+            self.backend.channel_bytes -= channel.weight
             self._tell("leave", channel.topic)
             timeout = self.backend.settings.no_channel_timeout
             if not self.channels and timeout is not None:

@@ -40,6 +40,14 @@ class Settings:
     """Silence of the client after which the socket is closed with 1000 (section 1.8)."""
     no_channel_timeout: float | None = 600.0
     """How long a socket that has left all its channels stays open (section 1.8)."""
+    first_join_timeout: float | None = 600.0
+    """How long a socket stays open that has never joined a channel."""
+    request_timeout: float = 5.0
+    """How long the head of a request may take."""
+    body_timeout: float = 15.0
+    """How long the body of a request may take."""
+    max_connections: int | None = 1_000
+    """Connections of any kind; beyond, the oldest that has joined no channel is closed."""
     close_timeout: float = 0.25
     """How long the client's answer to a close frame is awaited."""
     presence_limit: tuple[int, float] | None = (5, 30.0)

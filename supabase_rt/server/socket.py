@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import socket
 import struct
 import time
@@ -14,12 +15,23 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from .backend import Backend, logger
+from .bounds import size_of
 from .channel import ServerChannel
+from .doorway import Flow
 from .outgoing import NO_CODE, Close, Frame
 from .session import Session
+from .turns import SLICE, Usage
 
 __all__ = ["Socket"]
 
+MOST_PONGS = 16
+"""Of a flood of pings only the latest are answered."""
+IN_A_ROW = 20
+"""Messages after which a client that needs no turn lets others be heard."""
+MESSAGE = 0.00001
+"""Seconds to take a message, besides what it asks for."""
+LARGE = 65_536
+"""Bytes of a frame that is written in slices of that size."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes closing a reset instead of an orderly end."""
 
@@ -49,6 +61,16 @@ class Socket:
         self._queue: collections.deque[tuple[float, Frame | Close | str | bytes]]
         self._queue = collections.deque()
         self._waiting_bytes = 0
+        self._pongs: collections.deque[bytes] = collections.deque(maxlen=MOST_PONGS)
+        self._usage = Usage()
+        self._turn_ends = 0.0
+        self._in_a_row = 0
+        self._large: str | bytes | None = None
+        self._decided = asyncio.Event()
+        """Set whenever no join is undecided: only then frames of the client are taken."""
+        self._whole = asyncio.Event()
+        """Set whenever no frame is written in part."""
+        self._whole.set()
         self._written = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -73,12 +95,20 @@ class Socket:
         name = f"supabase_rt server: writer of socket {self.number}"
         writer = self._loop.create_task(self._write(), name=name)
         self._backend.faults.links[self.number] = self
+        self._backend.readers[self.number] = self
+        self._backend.turns.clients += 1
+        if isinstance(self._transport, Flow):
+            self._transport.upgrade(lambda: bool(self._session.channels))
+            self._transport.on_lost = self._decided.set
         try:
             await self._read()
         finally:
             self._closing = True
+            self._backend.turns.clients -= 1
+            self._backend.readers.pop(self.number, None)
             self._backend.faults.links.pop(self.number, None)
             self._session.end()
+            self._forget_queue()
             for timer in (self._timer, self._patience):
                 if timer is not None:
                     timer.cancel()
@@ -88,27 +118,66 @@ class Socket:
 
     async def _read(self) -> None:
         self._arm()
+        flow = self._transport if isinstance(self._transport, Flow) else None
         while True:
+            before = flow.received if flow is not None else 0
             message = await self._ws.receive()
             # After the receive: what came while the socket was stalled is not answered yet.
             await self._flowing.wait()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                waited = flow is not None and flow.received != before
+                await self._decision()
+                await self._its_turn()
                 if not self._closing:
                     self._take(message.type, message.data)
+                if flow is not None:
+                    flow.complete(len(message.data), waited=waited)
             elif message.type is WSMsgType.PING:
+                await self._its_turn()
+                self._backend.turns.count(self._usage, MESSAGE, self._loop.time())
                 self._session.touch(time.time())
-                await self._ws.pong(message.data)
+                self._pongs.append(message.data)
+                self._written.set()
             elif message.type is WSMsgType.PONG:
+                await self._its_turn()
                 self._session.touch(time.time())
             else:
                 if message.type is WSMsgType.CLOSE and not self._closing:
                     await self._echo(message.data)
                 return
 
+    async def _decision(self) -> None:
+        """Wait while a join is undecided.
+
+        What the client sends meanwhile fills its own buffers, and none of ours.
+        """
+        flow = self._transport
+        while self._session.busy and not self._closing:
+            if isinstance(flow, Flow) and flow.lost:
+                return
+            self._decided.clear()
+            await self._decided.wait()
+
+    async def _its_turn(self) -> None:
+        """Wait, after much work for this client, while others are heard."""
+        now = self._loop.time()
+        if now > self._turn_ends:
+            if not self._backend.turns.is_light(self._usage, now):
+                await self._backend.turns.wait(self._usage)
+            elif self._in_a_row > IN_A_ROW:
+                await asyncio.sleep(0)
+            now = self._loop.time()
+            self._turn_ends = now + SLICE
+            self._in_a_row = 0
+        self._in_a_row += 1
+
     def _take(self, kind: WSMsgType, data: bytes) -> None:
+        began = self._loop.time()
         # Bad UTF-8 costs the client its frame, not its socket: the decoder finds the surrogates.
         text = data.decode("utf-8", "surrogateescape") if kind is WSMsgType.TEXT else data
         self._guarded(lambda: self._session.receive(text, time.time()))
+        now = self._loop.time()
+        self._backend.turns.count(self._usage, MESSAGE + now - began, now)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Whatever goes wrong costs this socket, and no other."""
@@ -123,7 +192,12 @@ class Socket:
 
     async def _echo(self, code: int) -> None:
         self._closing = True
-        await self._ws.close(code=code or 1000, drain=False)
+        with contextlib.suppress(TimeoutError):
+            # A close frame in the middle of another would be read as a part of it.
+            async with asyncio.timeout(self._backend.settings.close_timeout):
+                await self._whole.wait()
+        if self._whole.is_set():
+            await self._ws.close(code=code or 1000, drain=False)
 
     def _arm(self) -> None:
         if self._closing:
@@ -148,6 +222,8 @@ class Socket:
         outbox = self._session.outbox
         while outbox:
             self._put(outbox.popleft())
+        if not self._session.busy:
+            self._decided.set()
         if self._session.deadline != self._armed:
             # What a database answered came by itself, and may have set a deadline.
             self._arm()
@@ -155,22 +231,29 @@ class Socket:
     def _put(self, item: Frame | Close | str | bytes) -> None:
         if self._closing:
             return
+        size = _size(item)
         self._queue.append((self._loop.time(), item))
-        self._waiting_bytes += _size(item)
+        self._waiting_bytes += size
         self._written.set()
         if isinstance(item, Close):
             # The end does not wait for a client that has ceased to read what is ahead of it.
             self._hang_up_soon(self._backend.faults.latency)
         if self._waiting_bytes > self._backend.settings.max_buffer_size:
             self.cut()
+        # Last, because it may cut this socket or another.
+        self._backend.outgoing.add(size)
 
     async def _write(self) -> None:
         try:
             while True:
                 await self._written.wait()
                 self._written.clear()
-                while self._queue:
-                    await self._write_next()
+                while self._queue or self._pongs:
+                    while self._pongs:
+                        await self._flowing.wait()
+                        await self._ws.pong(self._pongs.popleft())
+                    if self._queue:
+                        await self._write_next()
         except (ConnectionError, aiohttp.ClientError):
             self._transport.abort()
         except Exception:
@@ -186,19 +269,49 @@ class Socket:
         if not self._queue or self._queue[0][1] is not item:
             # Closed while this waited: the queue holds the close frame now.
             return
-        self._queue.popleft()
-        self._waiting_bytes -= _size(item)
         if isinstance(item, Close):
+            self._queue.popleft()
             if item.code == NO_CODE:
                 self.cut()
             else:
                 await self._write_close(item)
             return
         data = self._backend.faults.apply(item) if isinstance(item, Frame) else item
-        if isinstance(data, str):
+        self._queue.popleft()
+        size = _size(item)
+        self._waiting_bytes -= size
+        self._backend.outgoing.take(size)
+        if data is None:
+            return
+        if len(data) > LARGE and isinstance(self._transport, Flow):
+            await self._write_large(self._transport, data)
+        elif isinstance(data, str):
             await self._ws.send_str(data)
-        elif data is not None:
+        else:
             await self._ws.send_bytes(data)
+
+    async def _write_large(self, flow: Flow, data: str | bytes) -> None:
+        """Write a frame in slices.
+
+        In one piece each client that does not read would have a copy of it in its buffer, and a
+        frame for a thousand clients would keep all others waiting.
+        """
+        first = 0x81 if isinstance(data, str) else 0x82
+        size = len(_encoded(data))
+        self._large = data
+        self._whole.clear()
+        try:
+            flow.write(struct.pack("!BBQ", first, 127, size))
+            for start in range(0, len(data), LARGE):
+                part = _encoded(data[start : start + LARGE])
+                await flow.writable.wait()
+                if flow.lost:
+                    raise ConnectionResetError("the connection is lost")
+                flow.write(part)
+                await asyncio.sleep(0)
+        finally:
+            self._large = None
+        self._whole.set()
 
     async def _write_close(self, close: Close) -> None:
         self._closing = True
@@ -222,10 +335,30 @@ class Socket:
 
     # -- what the faults do to it ------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the client to read them."""
+        return self._waiting_bytes + self._session.held_back_bytes
+
+    def unread(self) -> Iterable[str | bytes]:
+        """The frames that wait for the client to read them."""
+        for _, item in self._queue:
+            if not isinstance(item, Close):
+                yield item.data if isinstance(item, Frame) else item
+        yield from self._session.held_back()
+        if self._large is not None:
+            yield self._large
+
+    def _forget_queue(self) -> None:
+        self._queue.clear()
+        self._backend.outgoing.take(self._waiting_bytes)
+        self._waiting_bytes = 0
+
     def cut(self) -> None:
         """Reset the TCP connection."""
         self._closing = True
-        self._queue.clear()
+        self._decided.set()
+        self._forget_queue()
         found = self._transport.get_extra_info("socket")
         if found is not None and found.fileno() != -1:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -237,9 +370,10 @@ class Socket:
         if self._closing:
             return
         if not flush:
-            self._queue.clear()
+            self._forget_queue()
         self._put(Close(code, reason))
         self._closing = True
+        self._decided.set()
         self._flowing.set()
 
     def stall(self) -> None:
@@ -269,7 +403,11 @@ class Socket:
         return list(self._session.channels.values())
 
 
+def _encoded(data: str | bytes) -> bytes:
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+
+
 def _size(item: Frame | Close | str | bytes) -> int:
     if isinstance(item, Close):
         return 0
-    return len(item.data if isinstance(item, Frame) else item)
+    return size_of(item.data if isinstance(item, Frame) else item)

@@ -8,9 +8,12 @@ import uuid
 from typing import Any
 
 from ..protocol.messages import UserBroadcast, dumps
+from .bounds import MOST_STORED
 from .joins import MAX_REPLAY, Replay
 
 __all__ = ["MessageStore", "StoredMessage"]
+
+OVERHEAD = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,11 @@ class StoredMessage:
         else:
             raise TypeError(f"a broadcast payload is a dict or bytes, not {type(payload).__name__}")
         return cls(message_id, event, payload, now)
+
+    @property
+    def size(self) -> int:
+        """The bytes of its payload."""
+        return len(self.payload if isinstance(self.payload, bytes) else dumps(self.payload))
 
     def meta(self, *, replayed: bool = False) -> dict[str, Any]:
         """The metadata that receivers see."""
@@ -59,13 +67,31 @@ class StoredMessage:
 class MessageStore:
     """The private messages of each sub-topic, as many as one replay may ask for."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_STORED) -> None:
         self._messages: dict[str, collections.deque[StoredMessage]] = {}
+        self._sizes: dict[str, tuple[str, int]] = {}
+        self._most = most
+        self._total = 0
 
     def add(self, sub_topic: str, message: StoredMessage) -> None:
-        """Keep a message."""
-        fresh: collections.deque[StoredMessage] = collections.deque(maxlen=MAX_REPLAY)
-        self._messages.setdefault(sub_topic, fresh).append(message)
+        """Keep a message; the oldest of all go where there is too much."""
+        kept = self._messages.setdefault(sub_topic, collections.deque())
+        kept.append(message)
+        size = OVERHEAD + len(sub_topic) + message.size
+        self._sizes[message.id] = (sub_topic, size)
+        self._total += size
+        if len(kept) > MAX_REPLAY:
+            self._forget(kept[0].id)
+        while self._total > self._most:
+            self._forget(next(iter(self._sizes)))
+
+    def _forget(self, oldest: str) -> None:
+        sub_topic, size = self._sizes.pop(oldest)
+        self._total -= size
+        kept = self._messages[sub_topic]
+        kept.popleft()
+        if not kept:
+            del self._messages[sub_topic]
 
     def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
         """The newest messages asked for, oldest first."""

@@ -12,7 +12,8 @@ import pytest
 from supabase_rt.protocol.messages import dumps
 from supabase_rt.server.changes import Binding
 from supabase_rt.server.columns import cast, default_value, exact, infer, wire
-from supabase_rt.server.filters import Condition, FilterError, check, like, parse, passes
+from supabase_rt.server.filters import Condition, FilterError, check, parse, passes
+from supabase_rt.server.patterns import like
 
 UUID = "11111111-1111-4111-8111-111111111111"
 EAST = dt.timezone(dt.timedelta(hours=2))

@@ -232,10 +232,10 @@ async def test_a_failure_in_one_socket_ends_that_one(
     async with LocalRealtime() as server, wire(server) as good, wire(server) as bad:
         note = server.backend.note
 
-        def fail(connection: int, message: Any) -> None:
+        def fail(connection: int, message: Any, *size: int) -> None:
             if message.event == "bomb":
                 raise RuntimeError("boom")
-            note(connection, message)
+            note(connection, message, *size)
 
         monkeypatch.setattr(server.backend, "note", fail)
         await bad.send(None, "1", "phoenix", "bomb", {})
