@@ -7,9 +7,8 @@ User code runs inside the second step; what it calls comes back into ``flush``, 
 out at once and whose events wait for their turn in the outer round, so that events are told in
 the order in which they happened.
 
-One task lives for each link (``_live``): token, connect, read until the end, report. The next link
-is started by the session's ``ConnectDue`` and waits for the end of the one before, so there are
-never two sockets. ``_shut`` is the one place that closes for good.
+One task lives for each link (``_live``): token, connect, read until the end, report. The next one
+waits for the end of the one before: there are never two sockets. ``_shut`` closes for good.
 """
 
 from __future__ import annotations
