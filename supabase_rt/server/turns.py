@@ -17,10 +17,8 @@ QUIET = 0.1
 HALF_LIFE = 1.0
 SLICE = 0.002
 """Seconds of one turn; a frame that takes longer is still done."""
-BRIEF = 0.005
-"""Seconds after which everybody else is heard for as long, and not only once."""
-
-LONGEST_PAUSE = 0.05
+GAP = 4
+"""Turns of the loop between two of these: as many as it takes to read, answer and write."""
 
 
 class Usage:
@@ -50,8 +48,8 @@ class Turns:
 
     The next turn is that of the client with the least share so far. Who asked for nothing for a
     while has no share in advance: it begins where the others are. Between two turns everybody
-    else is heard, and for as long as a long turn took with all that came of it. So whoever asks
-    little waits for one turn at most, however many flood the server.
+    else is heard and answered. So whoever asks little waits for one turn at most, however many
+    flood the server.
     """
 
     def __init__(self) -> None:
