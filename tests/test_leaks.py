@@ -18,7 +18,9 @@ PAGE = SERVER.inspector_url.partition("=")[2]
 
 
 @pytest.mark.parametrize(
-    "secret", [TOKEN, new_secret(), PAGE, "sb_secret_abcdefgh", "plainkey1f9q"]
+    "secret",
+    [TOKEN, new_secret(), PAGE, "sb_secret_abcdefgh", "plainkey1f9q"],
+    ids=["token", "signing secret", "page token", "secret key", "key"],
 )
 def test_a_secret_is_found_and_not_shown(secret: str) -> None:
     assert found_secret(f"the key {secret} was told") == "the key "
