@@ -14,7 +14,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # A package is at home where its folder is: a .venv that was copied or moved is made anew.
 HOME_MARK := $(CURDIR)
 
-MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/protocol/*
+MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/_name_hints.py,supabase_rt/_wire/*,supabase_rt/_payloads/*,supabase_rt/_protocol/*,supabase_rt/_backfill/planner.py,supabase_rt/_backfill/progress.py,supabase_rt/_backfill/pages.py,supabase_rt/_connection/frame_decoders.py
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help

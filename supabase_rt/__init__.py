@@ -9,10 +9,23 @@
     supabase.realtime.run()
 """
 
+from ._backfill.options import Backfill
+from ._client.channel import RealtimeChannel
+from ._client.client import RealtimeClient
+from ._client.health import Health
+from ._client.supabase_client import SupabaseClient, create_client
+from ._payloads.broadcast import (
+    Broadcast,
+    PostgresChange,
+    PresenceJoin,
+    PresenceLeave,
+    PresenceSync,
+    SystemMessage,
+)
+from ._protocol.changes_filter import PostgresChangesFilter, postgres_changes_filter
+from ._protocol.reconnect_policy import ReconnectPolicy
+from ._stores.sqlite_store import SqliteStore
 from ._version import __version__
-from .backfill import Backfill
-from .channel import RealtimeChannel
-from .client import RealtimeClient
 from .enums import (
     REALTIME_CHANNEL_STATES,
     REALTIME_LISTEN_TYPES,
@@ -41,19 +54,6 @@ from .errors import (
     SubscribeError,
     TimedOut,
 )
-from .health import Health
-from .protocol.backoff import ReconnectPolicy
-from .protocol.filters import PostgresChangesFilter, postgres_changes_filter
-from .protocol.payloads import (
-    Broadcast,
-    PostgresChange,
-    PresenceJoin,
-    PresenceLeave,
-    PresenceSync,
-    SystemMessage,
-)
-from .stores import SqliteStore
-from .supabase import SupabaseClient, create_client
 
 __all__ = [
     "REALTIME_CHANNEL_STATES",
@@ -101,7 +101,7 @@ __all__ = [
 
 
 def _no_name(name: str) -> object:
-    from .protocol.names import snake_case
+    from ._name_hints import snake_case
 
     python = snake_case(name)
     if python != name and python in __all__:

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .printable import printable
-from .protocol.names import no_attribute
+from ._name_hints import no_attribute
+from ._printable import printable
 
 __all__ = [
     "AuthError",

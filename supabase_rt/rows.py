@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from dataclasses_json import config
 
-from .protocol.cells import python_cell
+from ._payloads.pg_values import python_cell
 
 __all__ = ["UNSET", "pg"]
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Required, TypeAlias, TypedDict
 
-from .backfill import Backfill
+from ._backfill.options import Backfill
+from ._backfill.pages import BackfillPage
+from ._handlers.middleware import CallNext, Middleware
+from ._protocol.changes_filter import PostgresChangesFilter
+from ._protocol.reconnect_policy import ReconnectPolicy
 from .enums import ListenType, PostgresChangesEvent, PresenceEvent
-from .middleware import CallNext, Middleware
-from .protocol.backoff import ReconnectPolicy
-from .protocol.filters import PostgresChangesFilter
-from .protocol.pages import BackfillPage
 
 if TYPE_CHECKING:
     import ssl as ssl_module

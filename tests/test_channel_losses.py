@@ -284,7 +284,7 @@ async def _slow(*args: Any) -> None:
 async def test_an_end_that_nobody_could_read_is_found_out(
     server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt.protocol.probes.PROBE_PAUSE", 0.01)
+    monkeypatch.setattr("supabase_rt._protocol.channel.join_probe.PROBE_PAUSE", 0.01)
     statuses, got = Statuses(), Recorder()
     channel = client.channel("room").on("broadcast", {"event": "*"}, got).subscribe(statuses)
     await channel
@@ -299,8 +299,8 @@ async def test_one_whose_turn_to_join_has_not_come_is_told_so_and_joins_later(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of thousands the last wait longer than a join may take; that is no failure of theirs."""
-    monkeypatch.setattr("supabase_rt.protocol.joins.JOIN_BURST", 1.0)
-    monkeypatch.setattr("supabase_rt.protocol.joins.JOIN_RATE", 1.0)
+    monkeypatch.setattr("supabase_rt._protocol.join_queue.JOIN_BURST", 1.0)
+    monkeypatch.setattr("supabase_rt._protocol.join_queue.JOIN_RATE", 1.0)
     client, statuses = make_client(), Statuses()
     first = client.channel("first").subscribe()
     second = client.channel("second").subscribe(statuses, timeout=0.05)

@@ -184,8 +184,8 @@ async def test_async_with_twice(server: LocalRealtime, client: RealtimeClient) -
 async def test_the_end_is_bounded_where_the_server_is_silent(
     server: LocalRealtime, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt.transport.CLOSE_TIMEOUT", 0.05)
-    monkeypatch.setattr("supabase_rt.client.LEAVE_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt._connection.transport.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt._client.client.LEAVE_TIMEOUT", 0.05)
     client = make_client()
     statuses = Statuses()
     async with client:

@@ -14,7 +14,7 @@ from supabase_rt import (
     RealtimeClient,
     ReconnectPolicy,
 )
-from supabase_rt.dispatch import CLIENT_EVENTS
+from supabase_rt._handlers.dispatcher import CLIENT_EVENTS
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import Backfill, RealtimeClient
-from supabase_rt.lanes import Lanes
+from supabase_rt._handlers.keyed_queue import Lanes
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import CallNext
 

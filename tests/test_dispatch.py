@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeClient
-from supabase_rt.dispatch import CLIENT_EVENTS, Dispatch
-from supabase_rt.protocol import events
-from supabase_rt.registration import Registration
+from supabase_rt._handlers.dispatcher import CLIENT_EVENTS, Dispatch
+from supabase_rt._handlers.handler import Registration
+from supabase_rt._protocol import events
 from supabase_rt.server import LocalRealtime
 
 from .support.recorder import ClientEvents, Recorder, Statuses

@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from supabase_rt import RealtimeClient, ReconnectPolicy, SupabaseClient, create_client
-from supabase_rt.cli.app import make_parser
 from supabase_rt.cli.commands import find_commands
+from supabase_rt.cli.program import make_parser
 from supabase_rt.server import LocalRealtime
 
 from .full.project import open_project

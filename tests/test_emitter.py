@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pyee.base import EventEmitter
 
-from supabase_rt.dispatch import Dispatch
-from supabase_rt.emitter import Emitter
-from supabase_rt.protocol.changes import read_postgres_changes
-from supabase_rt.protocol.messages import loads
-from supabase_rt.registration import Registration
+from supabase_rt._handlers.dispatcher import Dispatch
+from supabase_rt._handlers.handler import Registration
+from supabase_rt._handlers.listener_table import Emitter
+from supabase_rt._payloads.postgres_change import read_postgres_changes
+from supabase_rt._wire.envelope import loads
 
 
 def register(handler: Any, **options: Any) -> Registration:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient, Refused, SendError
-from supabase_rt.protocol.serializer import MAX_FRAME
+from supabase_rt._wire.serializer import MAX_FRAME
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from supabase_rt import ConnectionFailed, ConnectionLost, RealtimeClient, RealtimeError
-from supabase_rt.transport import CLOSE_TIMEOUT
+from supabase_rt._connection.transport import CLOSE_TIMEOUT
 
 from .support.clients import QUICK
 from .support.hostile import LINUX, Attack, Foe, client_tls, foe, open_sockets

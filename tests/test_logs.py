@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import ConnectionLost, RealtimeClient, RealtimeError
-from supabase_rt.logs import facts
+from supabase_rt._runtime.log_fields import facts
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient

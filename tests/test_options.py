@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeClient, ReconnectPolicy, create_client
-from supabase_rt.options import UnknownOption, check_options, codec_function
+from supabase_rt._client.client_options import UnknownOption, check_options, codec_function
 
 URL = "wss://x.supabase.co/realtime/v1"
 PARAMS = {"apikey": "key"}

@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from supabase_rt import RealtimeClient, ReconnectPolicy, SupabaseClient, create_client, sync
 from supabase_rt.otel import instrument
 from supabase_rt.server import LocalRealtime
-from supabase_rt.sync.background import call
+from supabase_rt.sync.loop_thread import call
 
 from .support.clients import MakeClient
 from .support.waiting import until

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from supabase_rt.outcome import Outcome, Waiting
+from supabase_rt._runtime.outcome import Outcome, Waiting
 
 from .support.waiting import turns, until
 

@@ -16,7 +16,7 @@ from supabase_rt import (
     RealtimeClient,
     ReconnectPolicy,
 )
-from supabase_rt.outcome import Outcome
+from supabase_rt._runtime.outcome import Outcome
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
 

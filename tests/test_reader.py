@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import RealtimeChannel, RealtimeClient
-from supabase_rt.link import Traffic
-from supabase_rt.protocol.frames import decoder_for
-from supabase_rt.protocol.messages import UNREADABLE, UserBroadcast
-from supabase_rt.protocol.routes import LANE_LIMIT
-from supabase_rt.protocol.serializer import encode_user_broadcast
-from supabase_rt.reader import HEADERS_KEPT, Reader
-from supabase_rt.wire import build_codec
+from supabase_rt._connection.codec import build_codec
+from supabase_rt._connection.frame_decoders import decoder_for
+from supabase_rt._connection.link import Traffic
+from supabase_rt._connection.reader import HEADERS_KEPT, Reader
+from supabase_rt._protocol.fast_routes import LANE_LIMIT
+from supabase_rt._wire.envelope import UNREADABLE, UserBroadcast
+from supabase_rt._wire.serializer import encode_user_broadcast
 
 CHANGES = {"event": "*", "schema": "public", "table": "todos"}
 REPLAY = {"config": {"private": True, "broadcast": {"replay": {"since": 0}}}}

@@ -12,7 +12,7 @@ import pytest
 
 import supabase_rt
 from supabase_rt import RealtimeError, SupabaseClient, create_client
-from supabase_rt.dispatch import CLIENT_EVENTS
+from supabase_rt._handlers.dispatcher import CLIENT_EVENTS
 from supabase_rt.server import LocalRealtime
 
 from .support.programs import run_program

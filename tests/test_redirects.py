@@ -19,8 +19,8 @@ from aiohttp import web
 import supabase_rt
 import supabase_rt.sync
 from supabase_rt import ConnectionFailed, RealtimeClient, RealtimeError, SendError
-from supabase_rt.protocol.pages import BackfillPage
-from supabase_rt.protocol.redirects import is_redirect, redirect_hint
+from supabase_rt._backfill.pages import BackfillPage
+from supabase_rt._wire.redirects import is_redirect, redirect_hint
 from supabase_rt.server import LocalRealtime
 from supabase_rt.testing.conversation import record
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient, RealtimeError
-from supabase_rt.calling import accepted_arguments, handler_name
+from supabase_rt._handlers.signatures import accepted_arguments, handler_name
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import Overflow
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import RealtimeClient, RealtimeError, SendError
-from supabase_rt.protocol.pages import BackfillPage
-from supabase_rt.protocol.urls import Endpoint
+from supabase_rt._backfill.pages import BackfillPage
+from supabase_rt._wire.urls import Endpoint
 
 from .support.peers import RawPeer, http_peer, raw_peer
 

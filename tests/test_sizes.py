@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeClient
-from supabase_rt.protocol.messages import UserBroadcast
-from supabase_rt.protocol.serializer import encode_user_broadcast
+from supabase_rt._wire.envelope import UserBroadcast
+from supabase_rt._wire.serializer import encode_user_broadcast
 from supabase_rt.server import LocalRealtime
 
 from .support.clients import MakeClient

@@ -16,9 +16,9 @@ from supabase_rt import (
     Refused,
     TimedOut,
 )
-from supabase_rt.dispatch import Dispatch
+from supabase_rt._handlers.dispatcher import Dispatch
+from supabase_rt._handlers.event_stream import Stream, weak_handler
 from supabase_rt.server import LocalRealtime
-from supabase_rt.stream import Stream, weak_handler
 
 from .support.clients import MakeClient
 from .support.recorder import ClientEvents, Recorder

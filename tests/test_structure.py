@@ -25,27 +25,95 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "supabase_rt"
 
 LAYERS: dict[str, tuple[int, str]] = {
-    "_version errors enums printable protocol.names": (0, "vocabulary"),
-    "protocol.frames protocol.messages protocol.serializer protocol.edge protocol.jsonedge "
-    "protocol.payload protocol.payloads protocol.changes protocol.arrays protocol.cells "
-    "protocol.columns protocol.models protocol.filters protocol.presence protocol.backoff "
-    "protocol.urls protocol.tokens protocol.redirects protocol.refusals protocol.verdicts "
-    "protocol.config rows": (1, "values"),
-    "protocol protocol.*": (2, "machines"),
-    "outcome logs unstarted loopbound stopwatch helpers http auth transport link wire reader rest "
-    "stores connection": (3, "shell"),
-    "prometheus health options decorating pacing types calling registration middleware lanes "
-    "concurrency hooks emitter workers dispatch core stream backfill handover memory catchup "
-    "registry listening iterating sugar sending channel client mainline services supabase": (
-        4,
-        "public API",
-    ),
-    "server server.*": (5, "local server"),
-    "examples examples.* cli cli.* __main__ testing testing.* codegen codegen.* sync sync.* otel": (
-        6,
-        "tools",
-    ),
-    ".": (4, "the package itself"),
+    ("_name_hints _printable _version enums errors "): (0, "vocabulary"),
+    (
+        "_connection _connection.frame_decoders _payloads _payloads.base "
+        "_payloads.broadcast _payloads.json_dataclass _payloads.json_shapes "
+        "_payloads.models _payloads.models.dataclass_models _payloads.pg_arrays "
+        "_payloads.pg_values _payloads.postgres_change _payloads.row_conversion "
+        "_protocol.changes_filter _protocol.channel _protocol.channel.presence_state "
+        "_protocol.channel_options _protocol.reconnect_policy _protocol.refusals "
+        "_protocol.verdicts _wire _wire.envelope _wire.jwt_claims _wire.redirects "
+        "_wire.serializer _wire.urls rows "
+    ): (1, "values"),
+    (
+        "_backfill _backfill.pages _backfill.planner _backfill.progress _protocol "
+        "_protocol.channel.bindings _protocol.channel.channel_machine "
+        "_protocol.channel.channel_states _protocol.channel.inbound "
+        "_protocol.channel.join_probe _protocol.channel.join_timeout "
+        "_protocol.channel.losses _protocol.channel.presence_tracking "
+        "_protocol.channel.rejoin _protocol.channel.silent_feed _protocol.client_machine "
+        "_protocol.events _protocol.fast_routes _protocol.heartbeat _protocol.join_queue "
+        "_protocol.outbox _protocol.reconnect _protocol.requests _protocol.shared_state "
+        "_protocol.token_refresh "
+    ): (2, "machines"),
+    (
+        "_connection.access_tokens _connection.codec _connection.connection "
+        "_connection.link _connection.reader _connection.transport _http "
+        "_http.http_client _runtime _runtime.background_tasks _runtime.event_loop "
+        "_runtime.http_session _runtime.log_fields _runtime.outcome _runtime.slow_handler "
+        "_runtime.unstarted _stores _stores.sqlite_store "
+    ): (3, "shell"),
+    (
+        "_backfill.backfill_runner _backfill.backfill_stream _backfill.options "
+        "_backfill.saved_progress _client _client.channel _client.channel_handlers "
+        "_client.channel_listening _client.channel_sender _client.channel_shortcuts "
+        "_client.channel_streams _client.client _client.client_hooks "
+        "_client.client_options _client.health _client.parts _client.project_services "
+        "_client.prometheus _client.run _client.send_limit _client.supabase_client "
+        "_handlers _handlers.concurrent_runner _handlers.dispatcher "
+        "_handlers.event_stream _handlers.handler _handlers.handler_tasks "
+        "_handlers.keyed_queue _handlers.listener_table _handlers.middleware "
+        "_handlers.pending_decorator _handlers.signatures types "
+    ): (4, "public API"),
+    (
+        "server server._http server._http.app server._http.broadcast_endpoints "
+        "server._http.client_left server._http.gate server._http.listening_socket "
+        "server._http.postgrest server._http.postgrest.endpoints "
+        "server._http.postgrest.errors server._http.postgrest.memory_rows "
+        "server._http.postgrest.query server._http.status_page "
+        "server._http.status_page.live_view server._http.status_page.memory_tables "
+        "server._http.status_page.page server._http.turns server._http.websocket "
+        "server._machine server._machine.intake server._machine.join_request "
+        "server._machine.memory_bounds server._machine.message_store "
+        "server._machine.outgoing server._machine.presence_book "
+        "server._machine.rate_limits server._machine.server_channel "
+        "server._machine.server_deadlines server._machine.server_session "
+        "server._machine.server_state server._machine.topics server._postgres "
+        "server._postgres.connections server._postgres.data_folder "
+        "server._postgres.database server._postgres.database_feed "
+        "server._postgres.embedded server._postgres.errors server._postgres.piecewise "
+        "server._postgres.pool server._postgres.queries server._postgres.queries.catalog "
+        "server._postgres.queries.change_rendering server._postgres.queries.claims "
+        "server._postgres.queries.filter_sql server._postgres.queries.policies "
+        "server._postgres.queries.status_page_tables "
+        "server._postgres.queries.table_reader server._postgres.queries.visibility "
+        "server._postgres.replication server._postgres.replication.commit_visibility "
+        "server._postgres.replication.follower server._postgres.replication.pgoutput "
+        "server._postgres.replication.row_changes "
+        "server._postgres.replication.slow_channels server._postgres.replication.stream "
+        "server._postgres.replication.table_batch server._postgres.roles "
+        "server._postgres.setup server._tables server._tables.change_feed "
+        "server._tables.column_types server._tables.filter_matching "
+        "server._tables.hidden_schemas server._tables.patterns "
+        "server._tables.table_writer server._tables.tables server.activity "
+        "server.client_script server.faults server.local server.settings server.tokens "
+    ): (5, "local server"),
+    (
+        "__main__ cli cli.command cli.commands cli.commands.doctor cli.commands.gen_types "
+        "cli.commands.listen cli.commands.presence cli.commands.send cli.commands.serve "
+        "cli.connection_arguments cli.conninfo cli.dataclass_arguments cli.doctor "
+        "cli.doctor.check_database cli.doctor.check_network cli.doctor.check_realtime "
+        "cli.doctor.report cli.gen_types cli.gen_types.from_database "
+        "cli.gen_types.from_openapi cli.gen_types.identifiers cli.gen_types.render "
+        "cli.gen_types.schema cli.output cli.program cli.secret examples examples.bot "
+        "examples.chat_relay examples.command_bot examples.cursor_broadcaster "
+        "examples.demo examples.environment examples.order_watcher "
+        "examples.presence_board otel sync sync.facade sync.loop_thread sync.sync_channel "
+        "sync.sync_client sync.sync_supabase testing testing.clock testing.conversation "
+        "testing.postgres testing.pytest_supabase_rt testing.threaded "
+    ): (6, "tools"),
+    (". "): (4, "the package itself"),
 }
 """The table of the architecture; of two patterns that fit, the first counts."""
 
@@ -64,10 +132,10 @@ checkers see. The server and the tools may use
 what their extra has."""
 
 WIRED = {"postgrest", "storage3", "supabase_auth", "supabase_functions"}
-FOREIGN_OF = {"services": {"httpx", *WIRED}, "supabase": WIRED}
+FOREIGN_OF = {"_client.project_services": {"httpx", *WIRED}, "_client.supabase_client": WIRED}
 """What single modules may use beyond that: the clients of the extra ``full``."""
 
-FOR_TOOLS = {".", "server", "types", "protocol.tokens", "protocol.redirects", "printable"}
+FOR_TOOLS = {".", "server", "types", "_wire.jwt_claims", "_wire.redirects", "_printable"}
 """What a tool may import: what is public, how a token is read, as ``doctor`` has to see a key
 with the eyes of the client, what a redirect is, as no tool follows one with a key, and what makes
 words fit for a terminal."""

@@ -32,8 +32,8 @@ from supabase_rt import (
     create_client,
     errors,
 )
+from supabase_rt._printable import LONGEST, get_logger, printable, printable_lines
 from supabase_rt.cli import main
-from supabase_rt.printable import LONGEST, get_logger, printable, printable_lines
 from supabase_rt.server import LocalRealtime
 
 from .cli.kit import PYTHON, command, serving
@@ -538,7 +538,7 @@ def test_commands_print_with_the_screen() -> None:
 
 def test_every_own_exception_that_ends_in_a_terminal_escapes_its_message() -> None:
     from supabase_rt.cli.command import CommandFailed
-    from supabase_rt.codegen import SchemaError
+    from supabase_rt.cli.gen_types import SchemaError
     from supabase_rt.server import DatabaseProblem
 
     for kind in (RealtimeError, CommandFailed, SchemaError, DatabaseProblem):

@@ -229,8 +229,8 @@ async def test_frames_that_the_peer_does_not_take_are_left_at_the_close(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "supabase_rt")
-    monkeypatch.setattr("supabase_rt.link.DRAIN_TIMEOUT", 0.05)
-    monkeypatch.setattr("supabase_rt.transport.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt._connection.link.DRAIN_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt._connection.transport.CLOSE_TIMEOUT", 0.05)
 
     async def serve(peer: RawPeer) -> None:
         await peer.handshake()

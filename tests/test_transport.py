@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from supabase_rt import ConnectionFailed, ConnectionLost
+from supabase_rt._connection.transport import Transport, TransportOptions, connection_failed
 from supabase_rt.server import LocalRealtime
-from supabase_rt.transport import Transport, TransportOptions, connection_failed
 
 from .support.clients import MakeClient
 from .support.peers import RawPeer, closed_port, http_peer, raw_peer
@@ -407,7 +407,7 @@ async def test_the_servers_clock_counts_where_ours_is_clearly_wrong(
 async def test_a_socket_that_cannot_even_take_the_close_frame_is_dropped(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt.transport.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt._connection.transport.CLOSE_TIMEOUT", 0.05)
     first_ended = asyncio.Event()
     read = asyncio.Event()
     connections: list[int] = []

@@ -16,7 +16,7 @@ from supabase_rt import (
     RealtimeClient,
     types,
 )
-from supabase_rt.protocol import config
+from supabase_rt._protocol import channel_options
 from supabase_rt.server import LocalRealtime
 
 from .support.recorder import Recorder
@@ -52,11 +52,11 @@ def test_the_options_of_listening_are_all_there() -> None:
 @pytest.mark.parametrize(
     ("shape", "known"),
     [
-        (types.ChannelConfigOptions, config._CONFIG_KEYS),
-        (types.BroadcastOptions, config._CONFIG_KEYS["broadcast"]),
-        (types.PresenceOptions, config._CONFIG_KEYS["presence"]),
-        (types.ChangesJoinOptions, config._CONFIG_KEYS["postgres_changes_options"]),
-        (types.ChangesFilter, config._FILTER_KEYS[ListenType.POSTGRES_CHANGES]),
+        (types.ChannelConfigOptions, channel_options._CONFIG_KEYS),
+        (types.BroadcastOptions, channel_options._CONFIG_KEYS["broadcast"]),
+        (types.PresenceOptions, channel_options._CONFIG_KEYS["presence"]),
+        (types.ChangesJoinOptions, channel_options._CONFIG_KEYS["postgres_changes_options"]),
+        (types.ChangesFilter, channel_options._FILTER_KEYS[ListenType.POSTGRES_CHANGES]),
         (types.SendOptions, ("timeout", "persist")),
     ],
 )

@@ -15,12 +15,12 @@ import aiohttp
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient
-from supabase_rt.link import BURST, Link, Traffic
-from supabase_rt.outcome import Outcome
-from supabase_rt.protocol.messages import Message, plain
-from supabase_rt.protocol.serializer import broadcast_object, decode_client_binary, decode_text
+from supabase_rt._connection.link import BURST, Link, Traffic
+from supabase_rt._connection.transport import Transport, TransportOptions
+from supabase_rt._runtime.outcome import Outcome
+from supabase_rt._wire.envelope import Message, plain
+from supabase_rt._wire.serializer import broadcast_object, decode_client_binary, decode_text
 from supabase_rt.server import LocalRealtime
-from supabase_rt.transport import Transport, TransportOptions
 from supabase_rt.types import ChannelOptions
 
 from .support.clients import MakeClient

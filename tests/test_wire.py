@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from supabase_rt import DecodeError
-from supabase_rt.protocol.messages import Message
+from supabase_rt._connection.codec import build_codec
+from supabase_rt._wire.envelope import Message
 from supabase_rt.server import LocalRealtime
-from supabase_rt.wire import build_codec
 
 from .support.clients import MakeClient
 from .support.recorder import Recorder

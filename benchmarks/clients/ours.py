@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supabase_rt import RealtimeChannel, RealtimeClient
-from supabase_rt.protocol import joins
+from supabase_rt._protocol import join_queue
 
 from ..work import Work, topic
 from .driver import Counter, load_spec, serve
@@ -58,7 +58,7 @@ def make_handler(work: Work, counter: Counter) -> Callable[[Any], Any]:
 
 def lift_pacing() -> None:
     """Join as fast as it goes; by default 100 at once and then 50 a second (server limits)."""
-    joins.JOIN_RATE = joins.JOIN_BURST = UNPACED
+    join_queue.JOIN_RATE = join_queue.JOIN_BURST = UNPACED
 
 
 async def open_channels(

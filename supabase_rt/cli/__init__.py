@@ -4,6 +4,6 @@ Each file in ``commands`` is one command and is found by being there. Nothing is
 ``--help`` that a command needs only when it runs.
 """
 
-from .app import main
+from .program import main
 
 __all__ = ["main"]

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..printable import printable
+from .._printable import printable
 
 if TYPE_CHECKING:
     from .. import RealtimeError

@@ -28,7 +28,7 @@ from supabase_rt import (
     SupabaseClient,
     create_client,
 )
-from supabase_rt.printable import printable
+from supabase_rt._printable import printable
 
 if TYPE_CHECKING:
     from supabase_rt.server import LocalRealtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from supabase_rt.printable import printable
+from supabase_rt._printable import printable
 
 __all__ = ["printable", "project"]
 

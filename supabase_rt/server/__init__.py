@@ -1,13 +1,13 @@
 """A local server that speaks the Supabase Realtime protocol; needs ``supabase-rt[server]``."""
 
+from ._machine.server_state import Received
+from ._postgres.embedded import EmbeddedPostgres
+from ._postgres.errors import DatabaseProblem
 from .activity import Happening
-from .auth import Rights, new_secret
-from .backend import Received
 from .faults import Faults
 from .local import LocalRealtime, Reached
-from .postgres.embedded import EmbeddedPostgres
-from .postgres.problems import DatabaseProblem
 from .settings import REALISTIC, Settings
+from .tokens import Rights, new_secret
 
 __all__ = [
     "REALISTIC",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..printable import get_logger
+from .._printable import get_logger
 
 __all__ = ["Activity", "Happening", "Listener"]
 

@@ -7,8 +7,8 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from ..protocol.messages import TOPIC_PREFIX
-from .outgoing import Frame
+from .._wire.envelope import TOPIC_PREFIX
+from ._machine.outgoing import Frame
 
 __all__ = ["Channel", "Faults", "Link"]
 

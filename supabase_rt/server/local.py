@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from ..protocol.messages import TOPIC_PREFIX
+from .._wire.envelope import TOPIC_PREFIX
+from ._http.app import SOCKETS, make_app
+from ._http.gate import Gate
+from ._http.listening_socket import Doorway
+from ._http.status_page import MadeUpRows, new_page_token
+from ._machine.server_state import Backend, Received
+from ._tables.table_writer import Publisher
+from ._tables.tables import Row, Table
 from .activity import Listener
-from .app import SOCKETS, make_app
-from .auth import TEN_YEARS, Policy, Tokens, default_policy
-from .backend import Backend, Received
-from .conversing import Conversing
-from .doorway import Doorway
+from .client_script import Conversing
 from .faults import Faults
-from .gate import Gate
-from .inspector import MadeUpRows, new_page_token
-from .publisher import Publisher
 from .settings import Settings
-from .tables import Row, Table
+from .tokens import TEN_YEARS, Policy, Tokens, default_policy
 
 if TYPE_CHECKING:
-    from .postgres.database import Database
+    from ._postgres.database import Database
 
 __all__ = ["LocalRealtime", "Reached"]
 
@@ -250,9 +250,9 @@ class LocalRealtime(Conversing):
         self, db: str | None, embedded_db: bool | str | os.PathLike[str], slot: str | None
     ) -> Database:
         try:
-            from .postgres.database import Database
+            from ._postgres.database import Database
         except ImportError as exc:
-            from .postgres.problems import missing_package
+            from ._postgres.errors import missing_package
 
             raise missing_package("psycopg", "following a database") from exc
         return Database(

@@ -20,9 +20,9 @@ except ModuleNotFoundError:
         "supabase_rt.sync needs anyio: pip install 'supabase-rt[sync]'", name="anyio"
     ) from None
 
-from .channel import RealtimeChannel, Stream
-from .client import RealtimeClient
-from .supabase import SupabaseClient, create_client
+from .sync_channel import RealtimeChannel, Stream
+from .sync_client import RealtimeClient
+from .sync_supabase import SupabaseClient, create_client
 
 del _anyio
 

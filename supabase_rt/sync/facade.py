@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .background import ask, threaded
+from .loop_thread import ask, threaded
 
 __all__ = ["Decorator", "Facade"]
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from supabase_rt import __version__
+from supabase_rt._printable import printable
 from supabase_rt.cli import main
-from supabase_rt.cli.app import make_parser
 from supabase_rt.cli.command import Command, CommandFailed
 from supabase_rt.cli.commands import find_commands
 from supabase_rt.cli.commands.serve import settings
 from supabase_rt.cli.conninfo import without_password
-from supabase_rt.cli.limits import add_field_options, field_values
-from supabase_rt.printable import printable
+from supabase_rt.cli.dataclass_arguments import add_field_options, field_values
+from supabase_rt.cli.program import make_parser
 from supabase_rt.server import Settings
 
 from .kit import PYTHON, command
@@ -84,7 +84,7 @@ def test_an_interrupt_is_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     found = [Command("wait", "waits", lambda parser: None, interrupted)]
-    monkeypatch.setattr("supabase_rt.cli.app.find_commands", lambda: found)
+    monkeypatch.setattr("supabase_rt.cli.program.find_commands", lambda: found)
     assert main(["wait"]) == 130
 
 
@@ -95,7 +95,7 @@ def test_a_failure_is_one_line(
         raise CommandFailed("cannot", code=3)
 
     found = [Command("try", "tries", lambda parser: None, fails)]
-    monkeypatch.setattr("supabase_rt.cli.app.find_commands", lambda: found)
+    monkeypatch.setattr("supabase_rt.cli.program.find_commands", lambda: found)
     assert main(["try"]) == 3
     assert capsys.readouterr().err == "supabase-rt try: cannot\n"
 

@@ -14,7 +14,7 @@ import pytest
 from supabase_rt.cli import main
 from supabase_rt.cli.secret import kept_secret, state_folder
 from supabase_rt.server import new_secret
-from supabase_rt.server.auth import Tokens
+from supabase_rt.server.tokens import Tokens
 
 from .kit import serving
 

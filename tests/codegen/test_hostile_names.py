@@ -27,8 +27,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supabase_rt.cli import main
-from supabase_rt.codegen import Column, Enum, Schema, SchemaError, Table, read_openapi, render
-from supabase_rt.codegen.database import _column
+from supabase_rt.cli.gen_types import Column, Enum, Schema, SchemaError, Table, read_openapi, render
+from supabase_rt.cli.gen_types.from_database import _column
 
 from ..support.raw_output import HOSTILE, found_raw
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.codegen import Column, Enum, SchemaError, read_openapi
+from supabase_rt.cli.gen_types import Column, Enum, SchemaError, read_openapi
 
 PK = "Note:\nThis is a Primary Key.<pk/>"
 FK = "the owner\n\nNote:\nThis is a Foreign Key to `users.id`.<fk table='users' column='id'/>"

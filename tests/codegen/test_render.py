@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supabase_rt.codegen import Column, Enum, Schema, SchemaError, Table, render
+from supabase_rt.cli.gen_types import Column, Enum, Schema, SchemaError, Table, render
 from supabase_rt.rows import UNSET
 
 STATE = Enum("public", "todo_state", ("new", "in progress", "done"))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 from supabase_rt.enums import ListenType, SubscribeStatus
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.channel import ChannelMachine
 
 from ..protocol.support import DATABASE_DOWN, World, refused_connect
 

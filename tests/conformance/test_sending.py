@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient, RealtimeError
-from supabase_rt.auth import TokenSource
+from supabase_rt._connection.access_tokens import TokenSource
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
 

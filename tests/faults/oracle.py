@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from supabase_rt._wire.envelope import Message, UserBroadcast, loads, plain
+from supabase_rt._wire.serializer import decode_client_binary, decode_server_binary, decode_text
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import Message, UserBroadcast, loads, plain
-from supabase_rt.protocol.serializer import decode_client_binary, decode_server_binary, decode_text
 
 from .pipe import DOWN, Direction, Fate
 from .proxy import ProxyLink

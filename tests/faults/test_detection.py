@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import ReconnectPolicy
-from supabase_rt.protocol.backoff import ReconnectPolicy as Policy
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy as Policy
 
 from .hours import live_through
 from .laboratory import BOUND, Laboratory

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from supabase_rt._protocol.channel import presence_state
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.events import ConnectDue, StatusChanged
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._wire import serializer
+from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ListenType, SubscribeStatus
 from supabase_rt.errors import DecodeError, InvalidState
-from supabase_rt.protocol import presence, serializer
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.events import ConnectDue, StatusChanged
-from supabase_rt.protocol.messages import Message
 from tests.protocol.support import CHANGES, World, lost
 from tests.server.kit import World as ServerWorld
 
@@ -42,7 +43,7 @@ MOST_STEPS = 60
 def presences(data: bytes) -> None:
     """States and diffs, good and bad: both ways of applying them and the pure ones agree."""
     taker = Taker(data)
-    told, silent = presence.PresenceState(), presence.PresenceState()
+    told, silent = presence_state.PresenceState(), presence_state.PresenceState()
     pure: dict[str, dict[str, Any]] = {}
     told.receive_state({}, "1")
     silent.receive_state({}, "1")
@@ -56,7 +57,7 @@ def presences(data: bytes) -> None:
             with contextlib.suppress(DecodeError):
                 silent.receive_state(new, "1")
             with contextlib.suppress(DecodeError):
-                pure = presence.sync_state(pure, new)[0]
+                pure = presence_state.sync_state(pure, new)[0]
         else:
             diff: Any = {"joins": _presences(taker), "leaves": _presences(taker)}
             events: Any = ()
@@ -65,11 +66,11 @@ def presences(data: bytes) -> None:
             with contextlib.suppress(DecodeError):
                 silent.take_diff(diff, "1")
             with contextlib.suppress(DecodeError):
-                pure = presence.sync_diff(pure, diff)[0]
+                pure = presence_state.sync_diff(pure, diff)[0]
             if events:
                 assert events[-1].kind == "sync"
                 assert events[-1].state.list() == told.list()
-        assert told.list() == silent.list() == presence.transform(pure)
+        assert told.list() == silent.list() == presence_state.transform(pure)
 
 
 def _presences(taker: Taker) -> Any:

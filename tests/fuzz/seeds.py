@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["seeds"]
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 LONGEST = 1500
 EVENTS = ("broadcast", "postgres_changes", "presence_diff")
 

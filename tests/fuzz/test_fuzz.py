@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supabase_rt.server import filters as server_filters
+from supabase_rt.server._tables import filter_matching as server_filters
 
 from . import seeds
 from .machine_targets import TARGETS as MACHINES

@@ -15,25 +15,24 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol import (
-    arrays,
-    columns,
-    filters,
-    frames,
-    models,
-    pages,
-    serializer,
-    tokens,
-    urls,
+from supabase_rt._backfill import pages
+from supabase_rt._connection import frame_decoders
+from supabase_rt._payloads import pg_arrays, row_conversion
+from supabase_rt._payloads.broadcast import Broadcast, SystemMessage, read_broadcast, read_system
+from supabase_rt._payloads.models import dataclass_models
+from supabase_rt._payloads.postgres_change import (
+    PostgresChange,
+    PostgresData,
+    read_postgres_changes,
 )
-from supabase_rt.protocol.changes import PostgresChange, PostgresData, read_postgres_changes
-from supabase_rt.protocol.messages import UNREADABLE, Message, dumps, plain
-from supabase_rt.protocol.payloads import Broadcast, SystemMessage, read_broadcast, read_system
-from supabase_rt.server import filters as server_filters
-from supabase_rt.server.postgres import pgoutput
-from supabase_rt.server.rest.problems import RestProblem
-from supabase_rt.server.rest.query import RestQuery, parse_query
+from supabase_rt._protocol import changes_filter
+from supabase_rt._wire import jwt_claims, serializer, urls
+from supabase_rt._wire.envelope import UNREADABLE, Message, dumps, plain
+from supabase_rt.errors import DecodeError
+from supabase_rt.server._http.postgrest.errors import RestProblem
+from supabase_rt.server._http.postgrest.query import RestQuery, parse_query
+from supabase_rt.server._postgres.replication import pgoutput
+from supabase_rt.server._tables import filter_matching as server_filters
 
 from .taking import Taker
 
@@ -169,13 +168,13 @@ def short_way(data: bytes) -> None:
     """A frame that the reader decodes in one pass is the one that is decoded in two."""
     taker = Taker(data)
     first = taker.byte()
-    event = (frames.BROADCAST, frames.CHANGES, frames.DIFF)[first % 3]
+    event = (frame_decoders.BROADCAST, frame_decoders.CHANGES, frame_decoders.DIFF)[first % 3]
     frame = taker.rest()
     if first >= STRUCTURED:
         taker = Taker(frame)
         frame = _text([taker.value(0), None, taker.text(), event, _content(taker, event)])
-    found = _tried(UNREADABLE, frames.decoder_for(event), frame)
-    if found is None or found.event != event or not frames.is_utf8(frame):
+    found = _tried(UNREADABLE, frame_decoders.decoder_for(event), frame)
+    if found is None or found.event != event or not frame_decoders.is_utf8(frame):
         return
     message = serializer.decode_text("2.0.0", frame)
     assert (found.join_ref, found.ref, found.topic) == (
@@ -183,12 +182,12 @@ def short_way(data: bytes) -> None:
         message.ref,
         message.topic,
     )
-    if event == frames.BROADCAST:
+    if event == frame_decoders.BROADCAST:
         other = read_broadcast(message.payload)
         assert (found.payload.type, found.payload.event) == (other.type, other.event)
         shown = [_tried(DecodeError, _payload_shown, one) for one in (found.payload, other)]
         assert shown[0] == shown[1]
-    elif event == frames.CHANGES:
+    elif event == frame_decoders.CHANGES:
         envelope = read_postgres_changes(message.payload)
         assert found.payload.ids == envelope.ids
         assert found.payload.data.type == envelope.data.type
@@ -203,7 +202,7 @@ def _payload_shown(one: Any) -> str:
 def payloads(data: bytes) -> None:
     """What handlers are given can be read, shown and carried over the edge."""
     taker = Taker(data)
-    first, types = taker.byte(), taker.choice(columns.MODES)
+    first, types = taker.byte(), taker.choice(row_conversion.MODES)
     kind = ("broadcast", "system", "postgres_changes")[first % 3]
     part = _text(_content(taker, kind)) if first >= STRUCTURED else taker.rest()
     frame = b'["1",null,"t","e",' + part + b"]"
@@ -242,11 +241,11 @@ def cells(data: bytes) -> None:
     taker = Taker(data)
     kind = "_" * (taker.byte() % 3) + taker.choice(TYPES)
     value = taker.rest().decode("utf-8", "surrogateescape")
-    columns.convert_cell(kind, value)
+    row_conversion.convert_cell(kind, value)
     listed = msgspec.Raw(dumps([{"name": "x", "type": kind}]))
     row = _tried(ValueError, _raw, {"x": value, "y": 1})
-    for mode in columns.MODES if row is not None else ():
-        found = columns.convert_row(listed, row, mode)
+    for mode in row_conversion.MODES if row is not None else ():
+        found = row_conversion.convert_row(listed, row, mode)
         assert list(found) == ["x", "y"]
         assert found["y"] == 1
 
@@ -255,7 +254,7 @@ def rows(data: bytes) -> None:
     """Columns and records of any shape: a dict or a ``DecodeError``."""
     taker = Taker(data)
     first, size = taker.byte(), taker.byte()
-    mode = columns.MODES[first % 3]
+    mode = row_conversion.MODES[first % 3]
     parts = (_text(_columns(taker)), _text(taker.value()))
     if first < STRUCTURED:
         whole = Taker(data[2:]).rest()
@@ -266,7 +265,7 @@ def rows(data: bytes) -> None:
         if frame is None:
             return
         raws.append(frame.payload)
-    found = _tried(DecodeError, columns.convert_row, raws[0], raws[1], mode)
+    found = _tried(DecodeError, row_conversion.convert_row, raws[0], raws[1], mode)
     assert found is None or isinstance(found, dict)
 
 
@@ -305,7 +304,7 @@ def model(data: bytes) -> None:
     change = PostgresData(
         "UPDATE", columns=listed, record=message.payload, old_record=message.payload
     )
-    for read in (models.model_of(Row).new, models.model_of(Row).old):
+    for read in (dataclass_models.model_of(Row).new, dataclass_models.model_of(Row).old):
         found = _tried(DecodeError, read, change)
         assert found is None or isinstance(found, Row)
 
@@ -314,11 +313,11 @@ def array(data: bytes) -> None:
     """An array literal is read into lists of the depth that Postgres allows, or refused."""
     taker = Taker(data)
     delimiter, text = taker.choice(",;"), taker.rest().decode("utf-8", "surrogateescape")
-    found = _tried(ValueError, arrays.parse_array, text, delimiter)
+    found = _tried(ValueError, pg_arrays.parse_array, text, delimiter)
     if found is not None:
-        assert _depth(found) <= arrays.MAX_DIMENSIONS
-        assert arrays.parse_array(_literal(found, delimiter), delimiter) == found
-    columns.to_array(text, taker.choice(TYPES))
+        assert _depth(found) <= pg_arrays.MAX_DIMENSIONS
+        assert pg_arrays.parse_array(_literal(found, delimiter), delimiter) == found
+    row_conversion.to_array(text, taker.choice(TYPES))
 
 
 def _depth(found: Any) -> int:
@@ -337,7 +336,7 @@ def _literal(found: Any, delimiter: str) -> str:
 def filter_builder(data: bytes) -> None:
     """Whatever a filter was built of, the server reads those conditions and no others."""
     taker = Taker(data)
-    builder = filters.postgres_changes_filter()
+    builder = changes_filter.postgres_changes_filter()
     wanted: list[Any] = []
     while taker.more and len(wanted) < 4:
         column, operator = (
@@ -390,10 +389,10 @@ def pgoutput_message(data: bytes) -> None:
 def token(data: bytes) -> None:
     """What is told of a token without its key; what would end a header is refused."""
     found = data.decode("utf-8", "surrogateescape")
-    expiry = tokens.expires_at(found)
-    assert expiry is None or (tokens.is_jwt(found) and math.isfinite(expiry))
+    expiry = jwt_claims.expires_at(found)
+    assert expiry is None or (jwt_claims.is_jwt(found) and math.isfinite(expiry))
     try:
-        tokens.check_token(found)
+        jwt_claims.check_token(found)
     except ValueError:
         return
     assert not set(found) & {"\r", "\n", "\x00"}

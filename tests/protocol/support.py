@@ -13,17 +13,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from supabase_rt._protocol import events
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.channel_options import ChannelConfig
+from supabase_rt._protocol.client_machine import Session
+from supabase_rt._protocol.outbox import Frame
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.requests import Push
+from supabase_rt._protocol.shared_state import Context
+from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ConnectionState, SubscribeStatus
 from supabase_rt.errors import ConnectionFailed, ConnectionLost
-from supabase_rt.protocol import events
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.config import ChannelConfig
-from supabase_rt.protocol.context import Context
-from supabase_rt.protocol.messages import Message
-from supabase_rt.protocol.outbox import Frame
-from supabase_rt.protocol.pushes import Push
-from supabase_rt.protocol.session import Session
 
 EXACT = ReconnectPolicy(jitter=0.0)
 """The default policy without chance: delays are 0.5, 1, 2, 4, 8, 16, 30, 30, ..."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.arrays import MAX_DIMENSIONS, parse_array
+from supabase_rt._payloads.pg_arrays import MAX_DIMENSIONS, parse_array
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from supabase_rt.protocol.backfill import Backfiller, Fetch, Handle
-from supabase_rt.protocol.ledger import Ledger, Window
+from supabase_rt._backfill.planner import Backfiller, Fetch, Handle
+from supabase_rt._backfill.progress import Ledger, Window
 
 ROWS = 3
 SECONDS = 5.0

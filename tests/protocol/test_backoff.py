@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.backoff import ReconnectPolicy
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 
 SECONDS = st.floats(0, 1e6)
 

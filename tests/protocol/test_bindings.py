@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.channel.bindings import Binding, Bindings
 from supabase_rt.enums import ListenType
-from supabase_rt.protocol.bindings import Binding, Bindings
 
 BROADCAST, PRESENCE = ListenType.BROADCAST, ListenType.PRESENCE
 CHANGES, SYSTEM = ListenType.POSTGRES_CHANGES, ListenType.SYSTEM

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supabase_rt._payloads.pg_values import Cell, decode_raw, python_cell
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.cells import Cell, decode_raw, python_cell
 
 UTC = datetime.UTC
 CET = timezone(timedelta(hours=1))

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.payloads import (
+from supabase_rt._payloads.broadcast import (
     PostgresChange,
     PostgresData,
     PresenceSync,
     read_postgres_changes,
 )
-from supabase_rt.protocol.serializer import decode_text
+from supabase_rt._wire.serializer import decode_text
+from supabase_rt.errors import DecodeError
 
 # As a real server sent them.
 UPDATE = (

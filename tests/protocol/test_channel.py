@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from supabase_rt._protocol.events import ChannelResumed, ErrorReported, GapFound, ReconnectScheduled
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 from supabase_rt.enums import ListenType
 from supabase_rt.errors import InvalidState, Refused
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.events import (
-    ChannelResumed,
-    ErrorReported,
-    GapFound,
-    ReconnectScheduled,
-)
 
 from .support import (
     CHANNEL_ERROR,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from supabase_rt._protocol.events import ChannelRemoved, ErrorReported, TokenWanted
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 from supabase_rt.errors import AuthError
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.events import ChannelRemoved, ErrorReported, TokenWanted
 
 from .support import (
     CHANNEL_ERROR,

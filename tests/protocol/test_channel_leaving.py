@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from supabase_rt._protocol.events import ChannelRemoved, PushEnded
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 from supabase_rt.enums import ListenType
 from supabase_rt.errors import BindingMismatch, GaveUp, InvalidState
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.events import ChannelRemoved, PushEnded
 
 from .support import (
     CHANGES,

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.cells import decode_raw, python_cell
-from supabase_rt.protocol.columns import (
+from supabase_rt._payloads.pg_values import decode_raw, python_cell
+from supabase_rt._payloads.row_conversion import (
     MODES,
     check_mode,
     convert_cell,
@@ -29,6 +28,7 @@ from supabase_rt.protocol.columns import (
     to_number,
     to_timestamp_string,
 )
+from supabase_rt.errors import DecodeError
 
 SOME_ID = "11111111-1111-4111-8111-111111111111"
 

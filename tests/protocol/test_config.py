@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import postgres_changes_filter
-from supabase_rt.enums import ListenType
-from supabase_rt.protocol.config import (
+from supabase_rt._protocol.channel_options import (
     ChannelConfig,
     check_filter,
     check_keys,
@@ -15,6 +14,7 @@ from supabase_rt.protocol.config import (
     check_seconds,
     send_options,
 )
+from supabase_rt.enums import ListenType
 
 from .support import config
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from supabase_rt import __version__
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.context import CLIENT_VERSION, Context, Counters
-from supabase_rt.protocol.events import ErrorReported
+from supabase_rt._protocol.events import ErrorReported
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.shared_state import CLIENT_VERSION, Context, Counters
 
 from .support import EXACT, jwt
 

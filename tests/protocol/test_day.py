@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supabase_rt.protocol.backoff import ReconnectPolicy
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 
 from .support import World, lost, refused_connect
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.protocol import edge
-from supabase_rt.protocol.edge import from_dict, from_json, json_safe, to_json
+from supabase_rt._payloads import json_shapes
+from supabase_rt._payloads.json_shapes import from_dict, from_json, json_safe, to_json
 
 SHAPES: dict[str, dict[str, Any]] = {
     "PostgresChange": {
@@ -31,7 +31,7 @@ every = pytest.mark.parametrize(("shape", "values"), SHAPES.items())
 
 def to_dict(shape: str, values: dict[str, Any]) -> dict[str, Any]:
     """What dataclasses-json makes of the values; payloads make the same without it."""
-    found: dict[str, Any] = edge._shapes()[shape](**values).to_dict()
+    found: dict[str, Any] = json_shapes._shapes()[shape](**values).to_dict()
     return found
 
 

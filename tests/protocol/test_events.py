@@ -5,8 +5,8 @@ import inspect
 
 import pytest
 
-from supabase_rt.protocol import events
-from supabase_rt.protocol.events import Delivered, PushEnded, ReconnectScheduled
+from supabase_rt._protocol import events
+from supabase_rt._protocol.events import Delivered, PushEnded, ReconnectScheduled
 
 CLASSES = [
     found

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.filters import PostgresChangesFilter, postgres_changes_filter
+from supabase_rt._protocol.changes_filter import PostgresChangesFilter, postgres_changes_filter
 
 
 class Color(enum.Enum):

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.events import ChannelResumed, GapFound, ReadyChanged
 from supabase_rt.enums import ListenType, SubscribeStatus
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.events import ChannelResumed, GapFound, ReadyChanged
 
 from .support import CHANGES, EPOCH, START, World
 

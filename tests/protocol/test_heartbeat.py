@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from supabase_rt._protocol.events import HeartbeatReported, LinkDied
+from supabase_rt._protocol.heartbeat import Heartbeat
+from supabase_rt._protocol.shared_state import Context
 from supabase_rt.enums import HeartbeatStatus
 from supabase_rt.errors import ConnectionLost
-from supabase_rt.protocol.context import Context
-from supabase_rt.protocol.events import HeartbeatReported, LinkDied
-from supabase_rt.protocol.heartbeat import Heartbeat
 
 from .support import World
 

@@ -5,9 +5,9 @@ import weakref
 
 import pytest
 
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.events import TokenWanted
-from supabase_rt.protocol.joins import JOIN_BURST, JOIN_RATE, JoinQueue
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.events import TokenWanted
+from supabase_rt._protocol.join_queue import JOIN_BURST, JOIN_RATE, JoinQueue
 
 from .support import DATABASE_DOWN, EXPIRED, World
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.protocol.jsonedge import JsonEdge
+from supabase_rt._payloads.json_dataclass import JsonEdge
 
 
 @dataclass
@@ -103,7 +103,7 @@ def test_a_value_of_another_type_is_named_and_never_coerced(name: str, value: ob
 
 def test_importing_the_package_loads_no_dataclasses_json() -> None:
     code = (
-        "import sys, supabase_rt.protocol.backoff\n"
+        "import sys, supabase_rt._protocol.reconnect_policy\n"
         "print([name for name in ('dataclasses_json', 'marshmallow') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

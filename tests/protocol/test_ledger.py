@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.ledger import Ledger, Mark, Window
+from supabase_rt._backfill.progress import Ledger, Mark, Window
 
 NOW = 1_700_000_000.0
 

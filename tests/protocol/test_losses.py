@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.channel.losses import crash_error, mismatch_error, over_error
 from supabase_rt.errors import BindingMismatch, InvalidState
-from supabase_rt.protocol.losses import crash_error, mismatch_error, over_error
 
 
 @pytest.mark.conformance("NE3", "NE7")

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import (
+from supabase_rt._wire.envelope import (
     PHOENIX,
     Message,
     UserBroadcast,
@@ -19,6 +18,7 @@ from supabase_rt.protocol.messages import (
     plain,
     sub_topic,
 )
+from supabase_rt.errors import DecodeError
 
 JSON = st.recursive(
     st.none()

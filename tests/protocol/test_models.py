@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import DecodeError, PostgresChange
-from supabase_rt.protocol.changes import PostgresData, read_postgres_changes
-from supabase_rt.protocol.models import model_of
+from supabase_rt._payloads.models.dataclass_models import model_of
+from supabase_rt._payloads.postgres_change import PostgresData, read_postgres_changes
 from supabase_rt.rows import pg
 
 COLUMNS = {

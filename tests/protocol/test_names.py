@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_rt.protocol.names import no_attribute, snake_case
+from supabase_rt._name_hints import no_attribute, snake_case
 
 
 class Owner:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.messages import Message
-from supabase_rt.protocol.outbox import Frame, Outbox, Timers
+from supabase_rt._protocol.outbox import Frame, Outbox, Timers
+from supabase_rt._wire.envelope import Message
 
 
 def drained(timers: Timers, now: float = float("inf")) -> list[Any]:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.filters import postgres_changes_filter
-from supabase_rt.protocol.pages import BackfillPage, carried_over, read_page, read_params
-from supabase_rt.server.filters import parse, passes
-from supabase_rt.server.rest.query import parse_query
-from supabase_rt.server.rest.rows import read_rows
-from supabase_rt.server.tables import Table
+from supabase_rt._backfill.pages import BackfillPage, carried_over, read_page, read_params
+from supabase_rt._protocol.changes_filter import postgres_changes_filter
+from supabase_rt.server._http.postgrest.memory_rows import read_rows
+from supabase_rt.server._http.postgrest.query import parse_query
+from supabase_rt.server._tables.filter_matching import parse, passes
+from supabase_rt.server._tables.tables import Table
 
 COLUMNS = {"id": "int8", "at": "timestamptz", "name": "text", "n": "int4"}
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="*\0"), max_size=6)

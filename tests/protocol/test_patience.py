@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_rt.protocol.context import Context
-from supabase_rt.protocol.patience import join_deadline
-from supabase_rt.protocol.pushes import Push
+from supabase_rt._protocol.channel.join_timeout import join_deadline
+from supabase_rt._protocol.requests import Push
+from supabase_rt._protocol.shared_state import Context
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pytest
 
-from supabase_rt.protocol.payload import Payload, brief, check_types, js_keys
+from supabase_rt._payloads.base import Payload, brief, check_types, js_keys
 
 
 class Note(Payload):

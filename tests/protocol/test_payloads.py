@@ -16,10 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol import edge
-from supabase_rt.protocol.messages import UserBroadcast
-from supabase_rt.protocol.payloads import (
+from supabase_rt._payloads import json_shapes
+from supabase_rt._payloads.broadcast import (
     Broadcast,
     Payload,
     PresenceJoin,
@@ -29,7 +27,9 @@ from supabase_rt.protocol.payloads import (
     read_broadcast,
     read_system,
 )
-from supabase_rt.protocol.serializer import decode_server_binary, decode_text
+from supabase_rt._wire.envelope import UserBroadcast
+from supabase_rt._wire.serializer import decode_server_binary, decode_text
+from supabase_rt.errors import DecodeError
 
 # As a real server sent them.
 TEXT_FRAME = (
@@ -456,7 +456,7 @@ def test_a_system_message_with_half_a_character_is_read_like_any_other() -> None
 
 @every
 def test_to_dict_and_to_json_are_what_dataclasses_json_makes(payload: Payload, plain: Any) -> None:
-    shape = edge._shapes()[type(payload).__name__](**payload._plain())
+    shape = json_shapes._shapes()[type(payload).__name__](**payload._plain())
     assert payload.to_dict() == shape.to_dict()
     assert list(payload.to_dict()) == list(shape.to_dict())
     assert payload.to_json() == shape.to_json()
@@ -475,7 +475,7 @@ def test_dataclasses_json_is_loaded_only_to_read_plain_data() -> None:
     """Loading it takes a quarter of a second, and a handler that converts stops the loop."""
     script = (
         "import sys\n"
-        "from supabase_rt.protocol.payloads import PresenceSync\n"
+        "from supabase_rt._payloads.broadcast import PresenceSync\n"
         "names = 'dataclasses_json', 'marshmallow'\n"
         "assert not any(name in sys.modules for name in names)\n"
         "sync = PresenceSync()\n"

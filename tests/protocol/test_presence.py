@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supabase_rt._protocol.channel import presence_state
+from supabase_rt._protocol.channel.presence_state import (
+    PresenceState,
+    sync_diff,
+    sync_state,
+    transform,
+)
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol import presence
-from supabase_rt.protocol.presence import PresenceState, sync_diff, sync_state, transform
 
 ODD_KEYS = ["constructor", "__proto__", "prototype", "toString", "", "metas"]
 
@@ -406,7 +411,7 @@ def test_without_a_join_diffs_wait_as_well() -> None:
 
 
 def test_waiting_diffs_are_bounded_and_the_latest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "PENDING_LIMIT", 2)
+    monkeypatch.setattr(presence_state, "PENDING_LIMIT", 2)
     state = PresenceState()
     for number in "123":
         state.receive_diff({"joins": {number: entry(number)}, "leaves": {}}, "1")

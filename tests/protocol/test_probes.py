@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from supabase_rt._protocol.channel.join_probe import PROBE_PAUSE
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.probes import PROBE_PAUSE
 
 from .support import opened
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.outbox import Outbox
-from supabase_rt.protocol.pushes import PUSH_BUFFER_LIMIT, Push, PushBuffer, Replies, TokenBucket
+from supabase_rt._protocol.outbox import Outbox
+from supabase_rt._protocol.requests import PUSH_BUFFER_LIMIT, Push, PushBuffer, Replies, TokenBucket
 
 
 def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Push:

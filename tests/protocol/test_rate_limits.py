@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_rt.protocol.channel import ChannelMachine
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
 
 from .support import RATE_LIMITED, World, joins, lost
 

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from supabase_rt._payloads.postgres_change import PostgresChange
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.events import Delivered, ErrorReported, PresenceDelivered, ReadyChanged
 from supabase_rt.enums import ListenType
 from supabase_rt.errors import DecodeError, SubscribeError
-from supabase_rt.protocol.changes import PostgresChange
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.events import Delivered, ErrorReported, PresenceDelivered, ReadyChanged
 
 from .support import CHANGES, EPOCH, START, World
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.events import ConnectDue, ReconnectScheduled
+from supabase_rt._protocol.reconnect import Reconnector, is_final, starts_slow
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.shared_state import Context
 from supabase_rt.errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.context import Context
-from supabase_rt.protocol.events import ConnectDue, ReconnectScheduled
-from supabase_rt.protocol.reconnect import Reconnector, is_final, starts_slow
 
 from .support import EXACT, lost, refused_connect
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.channel.rejoin import Recovery
+from supabase_rt._protocol.events import ErrorReported
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.shared_state import Context
+from supabase_rt._protocol.verdicts import Verdict
 from supabase_rt.errors import Refused
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.context import Context
-from supabase_rt.protocol.events import ErrorReported
-from supabase_rt.protocol.recovery import Recovery
-from supabase_rt.protocol.verdicts import Verdict
 
 from .support import EXACT, jwt
 

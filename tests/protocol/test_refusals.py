@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_rt.protocol.refusals import (
+from supabase_rt._protocol.refusals import (
     BY_CODE,
     CHANGE_REMEDIES,
     CHANGE_RULES,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.events import TokenWanted
-from supabase_rt.protocol.renewal import AHEAD, LAST_CALL
+from supabase_rt._protocol.events import TokenWanted
+from supabase_rt._protocol.token_refresh import AHEAD, LAST_CALL
 
 from .support import EPOCH, World, jwt
 

@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import Message, UserBroadcast, plain
-from supabase_rt.protocol.serializer import (
+from supabase_rt._wire.envelope import Message, UserBroadcast, plain
+from supabase_rt._wire.serializer import (
     SUPPORTED_VSNS,
     broadcast_object,
     decode_array,
@@ -25,6 +24,7 @@ from supabase_rt.protocol.serializer import (
     message_to_object,
     payload_object,
 )
+from supabase_rt.errors import DecodeError
 
 VSNS = list(SUPPORTED_VSNS)
 

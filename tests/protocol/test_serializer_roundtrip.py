@@ -8,9 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import Message, UserBroadcast, dumps, plain
-from supabase_rt.protocol.serializer import (
+from supabase_rt._wire.envelope import Message, UserBroadcast, dumps, plain
+from supabase_rt._wire.serializer import (
     SUPPORTED_VSNS,
     BroadcastFrames,
     decode_client_binary,
@@ -21,6 +20,7 @@ from supabase_rt.protocol.serializer import (
     encode_user_broadcast,
     payload_object,
 )
+from supabase_rt.errors import DecodeError
 
 VSNS = list(SUPPORTED_VSNS)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_rt.enums import ConnectionState, HeartbeatStatus
-from supabase_rt.errors import ConnectionLost, GaveUp
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.events import (
+from supabase_rt._protocol.events import (
     ConnectDue,
     GaveUpForGood,
     HeartbeatReported,
@@ -18,8 +15,11 @@ from supabase_rt.protocol.events import (
     ReconnectScheduled,
     TokenWanted,
 )
-from supabase_rt.protocol.messages import Message
-from supabase_rt.protocol.pushes import Push
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.requests import Push
+from supabase_rt._wire.envelope import Message
+from supabase_rt.enums import ConnectionState, HeartbeatStatus
+from supabase_rt.errors import ConnectionLost, GaveUp
 
 from .support import CHANNEL_ERROR, CLOSED, START, SUBSCRIBED, World, lost, opened, refused_connect
 

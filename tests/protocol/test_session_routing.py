@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.channel_options import ChannelConfig
+from supabase_rt._protocol.events import Delivered, HeartbeatReported, IdleReached
+from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ListenType
 from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.config import ChannelConfig
-from supabase_rt.protocol.events import Delivered, HeartbeatReported, IdleReached
-from supabase_rt.protocol.messages import Message
 
 from .support import CHANNEL_ERROR, CLOSED, SUBSCRIBED, World, opened
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.tokens import check_token, expires_at, is_jwt
+from supabase_rt._wire.jwt_claims import check_token, expires_at, is_jwt
 
 
 def part(value: Any) -> str:

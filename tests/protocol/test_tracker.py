@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supabase_rt.protocol.channel import ChannelMachine
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
 
 from .support import World
 

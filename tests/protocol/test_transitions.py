@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.channel.channel_states import TRANSITIONS, Input
 from supabase_rt.enums import ChannelState
 from supabase_rt.errors import InvalidState
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.transitions import TRANSITIONS, Input
 
 from .support import World
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.protocol.urls import (
+from supabase_rt._wire.urls import (
     Endpoint,
     encode_component,
     path_segment,

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.errors import AuthError, Refused, SubscribeError
-from supabase_rt.protocol.verdicts import (
+from supabase_rt._protocol.verdicts import (
     Verdict,
     close_code,
     close_error,
@@ -17,6 +16,7 @@ from supabase_rt.protocol.verdicts import (
     system_close,
     system_error,
 )
+from supabase_rt.errors import AuthError, Refused, SubscribeError
 
 RETRY, RETRY_LATER, FINAL = Verdict.RETRY, Verdict.RETRY_LATER, Verdict.FINAL
 AFTER_TOKEN, UNTIL_TOKEN = Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN

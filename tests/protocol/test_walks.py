@@ -18,12 +18,12 @@ from hypothesis.stateful import (
     rule,
 )
 
+from supabase_rt._protocol.channel.channel_machine import ChannelMachine
+from supabase_rt._protocol.events import ConnectDue, GaveUpForGood, StatusChanged, TokenWanted
+from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ListenType, SubscribeStatus
 from supabase_rt.errors import InvalidState
-from supabase_rt.protocol.backoff import ReconnectPolicy
-from supabase_rt.protocol.channel import ChannelMachine
-from supabase_rt.protocol.events import ConnectDue, GaveUpForGood, StatusChanged, TokenWanted
-from supabase_rt.protocol.messages import Message
 
 from .support import (
     CHANGES,

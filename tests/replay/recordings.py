@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["FOLDER", "NAMES", "Recording", "Step", "load"]
 
-FOLDER = Path(__file__).parent.parent / "recordings"
+FOLDER = Path(__file__).parents[1] / "recordings"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 
 

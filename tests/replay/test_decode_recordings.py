@@ -12,16 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from supabase_rt.errors import DecodeError
-from supabase_rt.protocol.messages import Message, UserBroadcast, plain
-from supabase_rt.protocol.payloads import (
+from supabase_rt._payloads.broadcast import (
     PostgresChange,
     read_broadcast,
     read_postgres_changes,
     read_system,
 )
-from supabase_rt.protocol.presence import PresenceState
-from supabase_rt.protocol.serializer import (
+from supabase_rt._protocol.channel.presence_state import PresenceState
+from supabase_rt._wire.envelope import Message, UserBroadcast, plain
+from supabase_rt._wire.serializer import (
     decode_client_binary,
     decode_server_binary,
     decode_text,
@@ -30,6 +29,7 @@ from supabase_rt.protocol.serializer import (
     encode_user_broadcast,
     payload_object,
 )
+from supabase_rt.errors import DecodeError
 
 from .frames import CUT_OFF, read
 from .recordings import FOLDER, NAMES, Recording, load

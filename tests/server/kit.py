@@ -14,11 +14,11 @@ from typing import Any
 import aiohttp
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.auth import Policy, Tokens, default_policy
-from supabase_rt.server.backend import Backend
-from supabase_rt.server.outgoing import Close
-from supabase_rt.server.session import Session
+from supabase_rt.server._machine.outgoing import Close
+from supabase_rt.server._machine.server_session import Session
+from supabase_rt.server._machine.server_state import Backend
 from supabase_rt.server.settings import Settings
+from supabase_rt.server.tokens import Policy, Tokens, default_policy
 
 START = 1_800_000_000.0
 

@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.auth import Rights, Token
-from supabase_rt.server.outgoing import NO_CODE, Close
-from supabase_rt.server.stored import MessageStore, StoredMessage
+from supabase_rt.server._machine.message_store import MessageStore, StoredMessage
+from supabase_rt.server._machine.outgoing import NO_CODE, Close
+from supabase_rt.server.tokens import Rights, Token
 
 from .kit import Client, Wire, World, payload_of, wire
 
@@ -352,7 +352,7 @@ async def test_a_large_frame_for_many_who_do_not_read_is_kept_once() -> None:
 
 
 def fanout(text: str) -> Any:
-    from supabase_rt.server.outgoing import Fanout
+    from supabase_rt.server._machine.outgoing import Fanout
 
     return Fanout(ROOM, "broadcast", {"payload": text})
 
@@ -433,7 +433,7 @@ async def answered(server: LocalRealtime, data: bytes, timeout: float = 3.0) -> 
 async def test_a_request_that_is_never_finished_is_ended(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt.server.doorway.SWEEP", 0.05)
+    monkeypatch.setattr("supabase_rt.server._http.listening_socket.SWEEP", 0.05)
     async with LocalRealtime(request_timeout=0.2, body_timeout=0.2) as server:
         if b"POST" in data:
             key = f"apikey: {server.anon_key}\r\nContent-Length".encode()

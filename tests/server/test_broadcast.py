@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.server.auth import Rights
-from supabase_rt.server.backend import Backend
+from supabase_rt.server._machine.server_state import Backend
+from supabase_rt.server.tokens import Rights
 
 from .kit import START, World, payload_of
 

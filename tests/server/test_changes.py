@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.server.changes import entry_id
+from supabase_rt.server._tables.change_feed import entry_id
+from supabase_rt.server._tables.tables import MAX_ROWS, Table
 from supabase_rt.server.local import LocalRealtime
-from supabase_rt.server.tables import MAX_ROWS, Table
 
 from .kit import Client, payload_of
 from .kit import World as BareWorld

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.protocol.messages import dumps
-from supabase_rt.server.changes import Binding
-from supabase_rt.server.columns import cast, default_value, exact, infer, wire
-from supabase_rt.server.filters import Condition, FilterError, check, parse, passes
-from supabase_rt.server.patterns import like
+from supabase_rt._wire.envelope import dumps
+from supabase_rt.server._tables.change_feed import Binding
+from supabase_rt.server._tables.column_types import cast, default_value, exact, infer, wire
+from supabase_rt.server._tables.filter_matching import Condition, FilterError, check, parse, passes
+from supabase_rt.server._tables.patterns import like
 
 UUID = "11111111-1111-4111-8111-111111111111"
 EAST = dt.timezone(dt.timedelta(hours=2))

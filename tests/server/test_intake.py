@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from supabase_rt.server.bounds import Outgoing
-from supabase_rt.server.intake import PATIENCE, SMALL, Inflow, Intake
+from supabase_rt.server._http.turns import ALLOWANCE, QUIET, Turns, Usage
+from supabase_rt.server._machine.intake import PATIENCE, SMALL, Inflow, Intake
+from supabase_rt.server._machine.memory_bounds import Outgoing
 from supabase_rt.server.settings import Settings
-from supabase_rt.server.turns import ALLOWANCE, QUIET, Turns, Usage
 
 KIB = 1024
 

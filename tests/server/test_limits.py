@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supabase_rt.server import REALISTIC, LocalRealtime, Settings
-from supabase_rt.server.limits import BUCKETS, Rate
-from supabase_rt.server.outgoing import NO_CODE, Close
+from supabase_rt.server._machine.outgoing import NO_CODE, Close
+from supabase_rt.server._machine.rate_limits import BUCKETS, Rate
 
 from .kit import Client, Wire, World, payload_of, wire
 
@@ -150,7 +150,7 @@ def test_what_counts_as_an_event(crowd: tuple[World, Client, Client]) -> None:
 
 
 def test_too_many_row_changes_are_skipped_in_silence() -> None:
-    from supabase_rt.server.publisher import Publisher
+    from supabase_rt.server._tables.table_writer import Publisher
 
     world = World(max_events_per_second=2, rate_interval=1.0)
     client = world.client()

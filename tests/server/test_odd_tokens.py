@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.auth import MAX_TOKEN, TokenError, Tokens
+from supabase_rt.server.tokens import MAX_TOKEN, TokenError, Tokens
 
 from .kit import START, World, wire
 
@@ -104,8 +104,8 @@ def test_white_space_around_a_token_is_not_kept() -> None:
 
 
 def test_a_claim_with_half_a_character_stops_no_change() -> None:
-    from supabase_rt.server.publisher import Publisher
-    from supabase_rt.server.tables import Table
+    from supabase_rt.server._tables.table_writer import Publisher
+    from supabase_rt.server._tables.tables import Table
 
     world = World()
     rows = Publisher(world.backend.tables)

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supabase_rt.server.filters import FilterError, check, parse, passes
-from supabase_rt.server.patterns import PatternError, like, matches, matches_like, searchable
-from supabase_rt.server.publisher import Publisher
+from supabase_rt.server._tables.filter_matching import FilterError, check, parse, passes
+from supabase_rt.server._tables.patterns import (
+    PatternError,
+    like,
+    matches,
+    matches_like,
+    searchable,
+)
+from supabase_rt.server._tables.table_writer import Publisher
 
 from .kit import World, payload_of
 
@@ -81,7 +87,7 @@ def test_who_subscribes_with_a_back_reference_is_told_and_the_others_go_on(decla
     world = World()
     tables = Publisher(world.backend.tables)
     if declared:
-        from supabase_rt.server.tables import Table
+        from supabase_rt.server._tables.tables import Table
 
         tables.declare(
             Table("public", "t", {"id": "int8", "name": "text"}, ("id",), "default", True)

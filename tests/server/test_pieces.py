@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from supabase_rt.server._machine.outgoing import Frame
+from supabase_rt.server._machine.server_deadlines import Timers
 from supabase_rt.server.faults import Faults
-from supabase_rt.server.outgoing import Frame
-from supabase_rt.server.timers import Timers
 
 
 def test_timers_fire_in_order_and_may_set_others() -> None:

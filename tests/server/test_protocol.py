@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supabase_rt.server.outgoing import Close
+from supabase_rt.server._machine.outgoing import Close
 
 from .kit import World, payload_of
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.rest.problems import RestProblem
-from supabase_rt.server.rest.query import parse_query
+from supabase_rt.server._http.postgrest.errors import RestProblem
+from supabase_rt.server._http.postgrest.query import parse_query
 
 COLUMNS = {"id": "int8", "room": "text", "n": "int4", "done": "bool", "at": "timestamptz"}
 ROWS: list[dict[str, Any]] = [

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 
-from supabase_rt.server.auth import Rights, TokenError, Tokens
+from supabase_rt.server.tokens import Rights, TokenError, Tokens
 
 from .kit import START, World, payload_of
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.auth import Tokens
+from supabase_rt.server.tokens import Tokens
 
 from ..faults.wsframes import TEXT, build
 from ..support.waiting import until

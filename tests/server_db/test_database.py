@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime, Rights
-from supabase_rt.server.postgres import embedded
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
-from supabase_rt.server.postgres.problems import DatabaseProblem
+from supabase_rt.server._postgres import embedded
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.errors import DatabaseProblem
 from tests.server.kit import Wire, as_page, wire
 
 from .test_changes_db import TOPIC, change, silent, subscribe
@@ -113,7 +113,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_no_database_behind() -> None:
     code = (
-        "from supabase_rt.server.postgres.embedded import EmbeddedPostgres\n"
+        "from supabase_rt.server._postgres.embedded import EmbeddedPostgres\n"
         "found = EmbeddedPostgres().start()\n"
         "print(found._base, flush=True)\n"
         "input()\n"

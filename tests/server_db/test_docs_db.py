@@ -12,8 +12,8 @@ import pytest
 
 from supabase_rt import Refused, create_client
 from supabase_rt.server import LocalRealtime, new_secret
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
-from supabase_rt.server.postgres.problems import DatabaseProblem
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.errors import DatabaseProblem
 from supabase_rt.testing import ThreadedRealtime
 from tests.cli.kit import serving
 from tests.support.snippets import PAGES, ROOT, blocks_of

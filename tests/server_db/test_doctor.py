@@ -9,7 +9,7 @@ import pytest
 
 from supabase_rt.cli.doctor import Report, check_database
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 
 
 def examine(url: str, table: str | None = None, role: str = "anon") -> dict[str, tuple[str, str]]:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from supabase_rt import DecodeError, RealtimeClient
-from supabase_rt.codegen import read_database, render
+from supabase_rt.cli.gen_types import read_database, render
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 
 from ..support.clients import QUICK
 from ..support.recorder import ClientEvents, Recorder

@@ -11,11 +11,18 @@ import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
-from supabase_rt.server.postgres.follower import Follower
-from supabase_rt.server.postgres.images import RowChange
-from supabase_rt.server.postgres.pgoutput import EPOCH, Begin, Column, Insert, Message, Relation
-from supabase_rt.server.postgres.replication import Arrived
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.replication.follower import Follower
+from supabase_rt.server._postgres.replication.pgoutput import (
+    EPOCH,
+    Begin,
+    Column,
+    Insert,
+    Message,
+    Relation,
+)
+from supabase_rt.server._postgres.replication.row_changes import RowChange
+from supabase_rt.server._postgres.replication.stream import Arrived
 from tests.server.kit import Wire, as_page, wire
 from tests.support.waiting import until
 

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
-from supabase_rt.server.postgres.follower import Follower
-from supabase_rt.server.postgres.images import RowChange
-from supabase_rt.server.postgres.pgoutput import PgOutputError
-from supabase_rt.server.postgres.problems import DatabaseProblem
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.errors import DatabaseProblem
+from supabase_rt.server._postgres.replication.follower import Follower
+from supabase_rt.server._postgres.replication.pgoutput import PgOutputError
+from supabase_rt.server._postgres.replication.row_changes import RowChange
 from tests.server.kit import Wire, wire
 from tests.support.waiting import until
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt.server.postgres.pgoutput import (
+from supabase_rt.server._postgres.replication.pgoutput import (
     EPOCH,
     UNCHANGED,
     Begin,

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
-from supabase_rt.server.postgres.pool import ConnectionEnded, Pool
-from supabase_rt.server.postgres.problems import DatabaseProblem
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.errors import DatabaseProblem
+from supabase_rt.server._postgres.pool import ConnectionEnded, Pool
 from tests.support.waiting import turns, until
 
 from .test_one_client_cannot_hurt_another import STUBBORN

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.inspector.page import RowRefused
-from supabase_rt.server.postgres.database import Database
-from supabase_rt.server.postgres.embedded import OURS, EmbeddedPostgres
-from supabase_rt.server.postgres.problems import DatabaseProblem
-from supabase_rt.server.postgres.setup import OPEN_PUBLIC
+from supabase_rt.server._http.status_page.page import RowRefused
+from supabase_rt.server._postgres.database import Database
+from supabase_rt.server._postgres.embedded import OURS, EmbeddedPostgres
+from supabase_rt.server._postgres.errors import DatabaseProblem
+from supabase_rt.server._postgres.setup import OPEN_PUBLIC
 from tests.server.kit import wire
 
 from ..server.test_rest import fetch
@@ -356,7 +356,7 @@ async def test_the_authenticator_has_no_right_of_its_own(db: LocalRealtime) -> N
 
 def first_version(folder: Path) -> None:
     """Make a data folder as version 0.1.0 left it: three roles, all else the superuser's."""
-    schema = resources.files("supabase_rt.server.postgres").joinpath("schema.sql")
+    schema = resources.files("supabase_rt.server._postgres").joinpath("schema.sql")
     with EmbeddedPostgres(folder) as postgres:
         hba = "local all all trust\nlocal replication all trust\n"
         (folder / "pg_hba.conf").write_text(hba)

@@ -15,7 +15,7 @@ import pytest
 
 from supabase_rt import PostgresChange, create_client
 from supabase_rt.server import new_secret
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 from tests.cli.kit import PLAIN, PYTHON, serving
 from tests.support.waiting import until
 

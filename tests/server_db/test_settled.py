@@ -6,8 +6,8 @@ import asyncio
 
 import psycopg
 
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
-from supabase_rt.server.postgres.settled import settled
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.replication.commit_visibility import settled
 
 NUMBER = "select pg_current_xact_id()::text::bigint & 4294967295"
 

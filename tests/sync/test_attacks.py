@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.sync.background import call
+from supabase_rt.sync.loop_thread import call
 
 from ..support.programs import run_program
 from .test_blocking import local
@@ -18,7 +18,7 @@ BEGIN = """
 import atexit, gc, os, signal, sys, threading, time
 import supabase_rt
 from supabase_rt.sync import create_client
-from supabase_rt.sync.background import ask
+from supabase_rt.sync.loop_thread import ask
 
 def say(*what):
     print(*what, flush=True)
@@ -176,7 +176,7 @@ say('closed')
 async def test_a_signal_handler_may_call_while_the_thread_of_the_loop_is_started() -> None:
     text = """
 import signal, threading
-from supabase_rt.sync.background import ask
+from supabase_rt.sync.loop_thread import ask
 
 real, armed = threading.Thread.start, [True]
 
@@ -199,7 +199,7 @@ async def test_a_call_that_the_loop_cannot_answer_ends_in_an_error() -> None:
     text = """
 import threading, time
 from supabase_rt import InvalidState
-from supabase_rt.sync import background
+from supabase_rt.sync import loop_thread as background
 
 background.STUCK_AFTER = 1.0
 lock = threading.Lock()

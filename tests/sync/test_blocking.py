@@ -16,7 +16,7 @@ import pytest
 from supabase_rt import ConnectionFailed, ReconnectPolicy
 from supabase_rt.server import LocalRealtime
 from supabase_rt.sync import RealtimeClient, SupabaseClient, create_client
-from supabase_rt.sync.background import call
+from supabase_rt.sync.loop_thread import call
 
 from ..support.peers import closed_port
 from ..support.programs import run_program
@@ -204,7 +204,7 @@ async def test_a_client_of_a_function_that_has_returned_is_left_too(local: Local
 
 KEEPS_THE_LOOP = """
 import threading, time
-from supabase_rt.sync import background
+from supabase_rt.sync import loop_thread as background
 
 background.LEAVE_TIMEOUT = background.END_TIMEOUT = 0.1
 kept = threading.Event()
@@ -299,7 +299,7 @@ async def test_an_interrupt_that_wakes_nobody_is_heard(local: LocalRealtime, wai
 INTERRUPTED_START = """
 import signal, threading
 import anyio
-from supabase_rt.sync.background import ask
+from supabase_rt.sync.loop_thread import ask
 
 told, run, main = threading.Event(), anyio.run, threading.main_thread().ident
 

@@ -14,7 +14,7 @@ import supabase_rt
 import supabase_rt.sync
 from supabase_rt import InvalidState, ReconnectPolicy, Refused, TimedOut
 from supabase_rt.server import LocalRealtime
-from supabase_rt.sync.background import ask, call
+from supabase_rt.sync.loop_thread import ask, call
 
 QUICK = {"timeout": 5.0, "reconnect": ReconnectPolicy(initial_backoff=0.05, jitter=0)}
 WAIT = 10

@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command
-from ..screen import Screen
-from ..target import add_target_options, make_client, target_of
+from ..connection_arguments import add_target_options, make_client, target_of
+from ..output import Screen
 
 if TYPE_CHECKING:
     from ..doctor import Report, Result
@@ -80,7 +80,7 @@ async def _examine(options: argparse.Namespace, report: Report) -> None:
 
 
 def _role(token: str) -> str:
-    from ...protocol.tokens import claims_of
+    from ..._wire.jwt_claims import claims_of
 
     role: Any = (claims_of(token) or {}).get("role")
     return role if isinstance(role, str) else "anon"

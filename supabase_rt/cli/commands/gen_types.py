@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...protocol.redirects import is_redirect, redirect_hint
+from ..._wire.redirects import is_redirect, redirect_hint
 from ..command import Command, CommandFailed
-from ..screen import Screen, complain
+from ..output import Screen, complain
 
 if TYPE_CHECKING:
-    from ...codegen import Schema
+    from ..gen_types import Schema
 
 __all__ = ["COMMAND"]
 
@@ -58,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, write or compare."""
-    from ...codegen import SchemaError, render
+    from ..gen_types import SchemaError, render
 
     if options.check and not options.output:
         raise CommandFailed("--check compares with a file: name it with --output", code=2)
@@ -127,7 +127,7 @@ def _read(options: argparse.Namespace) -> Schema:
     if not given:
         options.db = os.environ.get("SUPABASE_DB_URL")
         options.url = None if options.db else os.environ.get("SUPABASE_URL")
-    from ...codegen import read_database, read_openapi
+    from ..gen_types import read_database, read_openapi
 
     schemas = list(dict.fromkeys(options.schema)) or ["public"]
     if options.db:
@@ -143,7 +143,7 @@ def _read(options: argparse.Namespace) -> Schema:
     for schema in schemas:
         document = asyncio.run(_fetch(options.url, key, schema))
         found += read_openapi(document, schema).tables
-    from ...codegen import Schema
+    from ..gen_types import Schema
 
     return Schema(found)
 

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screens
-from ..target import add_target_options, channel_options, make_client
+from ..connection_arguments import add_target_options, channel_options, make_client
+from ..output import Screens
 
 if TYPE_CHECKING:
     from ... import RealtimeChannel, SupabaseClient

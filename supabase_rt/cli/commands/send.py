@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..command import Command, CommandFailed
-from ..screen import Screen, complain
-from ..target import add_target_options, channel_options, make_client
+from ..connection_arguments import add_target_options, channel_options, make_client
+from ..output import Screen, complain
 
 __all__ = ["COMMAND"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ..command import Command, CommandFailed
 from ..conninfo import without_password
-from ..limits import add_field_options, field_values
-from ..screen import Screen
+from ..dataclass_arguments import add_field_options, field_values
+from ..output import Screen
 from ..secret import kept_secret
 
 if TYPE_CHECKING:

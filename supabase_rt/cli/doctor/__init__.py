@@ -1,8 +1,8 @@
 """What stands between a program and its events, asked one thing after the other."""
 
-from .database import check_database
-from .network import check_network
-from .realtime import check_realtime
-from .result import Report, Result
+from .check_database import check_database
+from .check_network import check_network
+from .check_realtime import check_realtime
+from .report import Report, Result
 
 __all__ = ["Report", "Result", "check_database", "check_network", "check_realtime"]

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server.postgres.embedded import EmbeddedPostgres
+from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 from tests.differential.javascript_side import Missing, install
 
 from ..tables import OWNER, TABLES

@@ -1,0 +1,1 @@
+"""Reading the rows whose changes were missed."""

@@ -1,0 +1,158 @@
+"""What a backfill reads, and how to ask PostgREST for it.
+
+The filter of a binding has nearly the syntax of PostgREST's query string; where the two part,
+it is written anew here, and what PostgREST cannot express is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from .._wire.envelope import UNREADABLE, dumps, loads
+
+__all__ = ["BackfillPage", "ReadRow", "carried_over", "read_page", "read_params"]
+
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPage:
+    """One page that ``Backfill(fetch=...)`` is asked for.
+
+    The rows of ``table`` that pass ``filter``, in the order of ``order``, at most ``limit``; those
+    after the row with the values ``after`` (of the columns ``order``), or from the first on. With
+    ``newest`` the other way round: the last rows, the very last one first. Rows whose cursor is
+    null are left out. Each row is a dict that has at least the columns of ``order``.
+    """
+
+    schema: str
+    table: str
+    order: tuple[str, ...]
+    """The cursor, then the rest of the primary key."""
+    filter: str | None = None
+    """The filter of the binding, as in ``on``."""
+    select: tuple[str, ...] | None = None
+    """The columns of the binding and those of ``order``; None for all."""
+    after: tuple[Any, ...] | None = None
+    limit: int = 500
+    newest: bool = False
+
+
+class ReadRow(dict[str, Any]):
+    """A row of a page as JSON gave it, and its text: a float has lost digits of a numeric."""
+
+    __slots__ = ("text",)
+
+    text: msgspec.Raw | None
+    """None where only the standard library reads the page."""
+
+
+_texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def read_page(body: bytes) -> list[ReadRow] | None:
+    """The rows in an answer of PostgREST; None where it is no list of rows.
+
+    Raises ``DecodeError`` for what is not JSON.
+    """
+    found = loads(body)
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        return None
+    rows = [ReadRow(row) for row in found]
+    texts: Sequence[msgspec.Raw | None]
+    try:
+        texts = _texts.decode(body)
+    except UNREADABLE:
+        texts = [None] * len(rows)
+    for row, text in zip(rows, texts, strict=True):
+        # Not a view of the answer: who keeps one row shall not keep all of them.
+        row.text = None if text is None else text.copy()
+    return rows
+
+
+def carried_over(filter: str) -> list[tuple[str, str]]:
+    """The conditions of a binding's filter as parameters of PostgREST.
+
+    Raises ``ValueError`` for what would mean something else there.
+    """
+    found = []
+    for part in _split(filter):
+        column, _, condition = part.strip().partition("=")
+        negation = "not." if condition.startswith("not.") else ""
+        op, dot, value = condition[len(negation) :].partition(".")
+        if not column or not dot:
+            raise ValueError(f"the filter {filter!r} cannot be read; write column=operator.value")
+        if op != "in" and _QUOTED.fullmatch(value):
+            value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+        if op in ("like", "ilike") and "*" in value:
+            raise ValueError(
+                f"the backfill cannot carry over {part.strip()!r}: to PostgREST * is a wildcard"
+            )
+        found.append((_name(column), f"{negation}{op}.{value}"))
+    return found
+
+
+def _split(text: str) -> Iterator[str]:
+    """The conditions: split at commas outside of parentheses and quotes."""
+    start = depth = 0
+    is_quoted = is_escaped = False
+    for index, character in enumerate(text):
+        if is_escaped:
+            is_escaped = False
+        elif is_quoted:
+            is_escaped = character == "\\"
+            is_quoted = character != '"'
+        elif character == '"':
+            is_quoted = text[:index].endswith((".", "(", ","))
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+        elif character == "," and depth <= 0:
+            yield text[start:index]
+            start = index + 1
+    if text[start:].strip():
+        yield text[start:]
+
+
+def read_params(page: BackfillPage) -> list[tuple[str, str]]:
+    """The query string that asks PostgREST for a page."""
+    columns = "*" if page.select is None else ",".join(map(_name, page.select))
+    params = [("select", columns)]
+    if page.filter:
+        params += carried_over(page.filter)
+    names = [_name(column) for column in page.order]
+    params.append((names[0], "not.is.null"))
+    if page.after is not None:
+        params.append(("or", f"({_beyond(names, page.after)})"))
+    direction = "desc" if page.newest else "asc"
+    params.append(("order", ",".join(f"{name}.{direction}" for name in names)))
+    params.append(("limit", str(page.limit)))
+    return params
+
+
+def _beyond(names: list[str], values: tuple[Any, ...]) -> str:
+    """Rows after these values: further on in one column, and level in all those before it."""
+    ways = []
+    for index, name in enumerate(names):
+        level = [f"{names[one]}.eq.{_value(values[one])}" for one in range(index)]
+        parts = [*level, f"{name}.gt.{_value(values[index])}"]
+        ways.append(parts[0] if len(parts) == 1 else f"and({','.join(parts)})")
+    return ",".join(ways)
+
+
+def _name(column: str) -> str:
+    return column if _PLAIN.fullmatch(column) else _quote(column)
+
+
+def _value(value: Any) -> str:
+    return _quote(value) if isinstance(value, str) else dumps(value).decode()
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,1 @@
+"""The public objects of the client, and how they are built and run."""

@@ -1,0 +1,473 @@
+"""The public client: one socket, many channels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self
+
+import aiohttp
+
+from .._connection.codec import build_codec, tell_logger
+from .._connection.connection import Connection
+from .._connection.transport import TransportOptions
+from .._handlers.dispatcher import Dispatch
+from .._http.http_client import Rest
+from .._name_hints import no_attribute
+from .._printable import get_logger
+from .._protocol.channel_options import ChannelConfig, check_seconds
+from .._protocol.client_machine import Session
+from .._protocol.reconnect_policy import ReconnectPolicy
+from .._protocol.shared_state import Context
+from .._runtime.outcome import Outcome
+from .._wire.envelope import TOPIC_PREFIX, dumps
+from .._wire.serializer import MAX_FRAME, encode_client, is_too_large, message_from_object
+from .._wire.urls import Endpoint, redact
+from ..enums import ConnectionState, HeartbeatStatus
+from ..errors import ConnectionFailed, RealtimeError
+from ..types import ChannelOptions
+from .channel import RealtimeChannel
+from .client_hooks import Hooks
+from .client_options import (
+    check_channel_keywords,
+    check_drain_timeout,
+    check_key,
+    check_options,
+    check_topic,
+    check_unknown,
+    codec_function,
+    warn_of_seconds,
+)
+from .health import Health, look
+from .parts import Core
+from .run import is_in_loop, run_until_stopped
+from .send_limit import Pacer
+
+__all__ = ["RealtimeClient"]
+
+log: Final = get_logger("supabase_rt")
+
+LEAVE_TIMEOUT = 3.0
+"""Seconds that the server gets to answer the leaves at the end of a program."""
+
+
+class RealtimeClient(Hooks):
+    """A client of one Realtime service. Creating it does no I/O and needs no event loop.
+
+    Args:
+        endpoint: ``wss://<ref>.supabase.co/realtime/v1``; ``ws``, ``http`` and ``https`` too.
+        params: the query of the socket URL; ``apikey`` is required.
+        timeout: seconds for a connection attempt, a join, a request.
+        heartbeat_interval: seconds between heartbeats.
+        heartbeat_timeout: seconds without an answer after which the link is dead; None for
+            ``heartbeat_interval``.
+        heartbeat_callback: called with ``(status, latency)``.
+        reconnect: when to try again.
+        reconnect_after: ``lambda tries: seconds``, as in supabase-js; wins over ``reconnect``.
+        vsn: ``"2.0.0"`` or ``"1.0.0"``, the serializer.
+        access_token: a function, plain or ``async``, that returns the user's token; asked before
+            every connection and every rejoin.
+        headers: for the handshake and for HTTP requests.
+        session: an ``aiohttp.ClientSession`` of your own, left open at the end.
+        ssl: an ``ssl.SSLContext``, as for aiohttp.
+        proxy: URL of an HTTP proxy.
+        api_key_in: ``"url"``, or ``"header"`` to keep the key out of URLs (``x-api-key``).
+        encode: message (a dict) to frame, instead of the serializer.
+        decode: frame to message, instead of the serializer.
+        logger: called with ``(kind, message, data)``, as in supabase-js.
+        log_level: how much the *server* logs of this socket.
+        types: how database columns are converted: ``"js"``, ``"python"`` or ``"raw"``.
+        max_message_size: bytes; a larger message ends the connection.
+        max_outbound: how many frames may wait to be written.
+        presence_limit: ``(calls, seconds)`` of the server's limit for track and untrack, or None.
+        send_limit: ``(calls, seconds)`` for broadcasts over the socket; those beyond it wait.
+        disconnect_on_empty_channels_after: seconds after the last channel left; None for twice
+            the heartbeat interval.
+        drain_timeout: seconds that handlers get to finish what waits for them at the end.
+
+    Raises:
+        ValueError, TypeError: an option that is unknown or cannot work.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *wrong: Never,
+        params: Mapping[str, Any] | None = None,
+        timeout: float = 10.0,
+        heartbeat_interval: float = 25.0,
+        heartbeat_timeout: float | None = None,
+        heartbeat_callback: Callable[..., Any] | None = None,
+        reconnect: ReconnectPolicy | None = None,
+        reconnect_after: Callable[[int], float] | None = None,
+        vsn: str = "2.0.0",
+        access_token: Callable[[], str | Awaitable[str | None] | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        ssl: Any = None,
+        proxy: str | None = None,
+        api_key_in: str = "url",
+        encode: Callable[..., Any] | None = None,
+        decode: Callable[..., Any] | None = None,
+        logger: Callable[[str, str, Any], Any] | None = None,
+        log_level: str | None = None,
+        types: str = "js",
+        max_message_size: int = 16 * 2**20,
+        max_outbound: int = 10_000,
+        presence_limit: tuple[int, float] | None = (5, 30.0),
+        send_limit: tuple[int, float] | None = None,
+        disconnect_on_empty_channels_after: float | None = None,
+        drain_timeout: float = 5.0,
+        **unknown: Any,
+    ) -> None:
+        options = {key: value for key, value in locals().items() if key not in _NOT_OPTIONS}
+        options["reconnect"] = reconnect = reconnect if reconnect is not None else ReconnectPolicy()
+        check_unknown(unknown, list(options), "RealtimeClient", wrong)
+        check_options(options)
+        self._key = check_key(params)
+        query = dict(params or {})
+        if api_key_in == "header":
+            del query["apikey"]
+            headers = {**(headers or {}), "x-api-key": self._key}
+        self._endpoint = Endpoint(endpoint)
+        self._query, self._vsn, self._log_level = query, vsn, log_level
+        self.endpoint_url()  # raises for a parameter that fits into no URL
+        self._logger = logger
+        self.timeout: float = float(timeout)
+        self.heartbeat_interval: float = float(heartbeat_interval)
+        transport = TransportOptions(self.timeout, headers, ssl, proxy, max_message_size)
+        self._core = self._build(
+            context=Context(
+                policy=reconnect,
+                reconnect_after=reconnect_after,
+                timeout=self.timeout,
+                presence_limit=presence_limit,
+                has_token_source=access_token is not None,
+            ),
+            transport=transport,
+            options=options,
+        )
+        self._core.dispatch.set_heartbeat(heartbeat_callback)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _build(
+        self, context: Context, transport: TransportOptions, options: dict[str, Any]
+    ) -> Core:
+        """Put the rooms together: session, connection, dispatch, rest."""
+        encode, decode = codec_function(options["encode"]), codec_function(options["decode"])
+        machine = Session(
+            context,
+            heartbeat_interval=options["heartbeat_interval"],
+            heartbeat_timeout=options["heartbeat_timeout"],
+            idle_after=options["disconnect_on_empty_channels_after"],
+        )
+        host = redact(self._endpoint.base)
+        logger = self.log if self._logger is not None else None
+        dispatch = Dispatch(logger, host, options["drain_timeout"])
+        limit = options["send_limit"]
+        connection = Connection(
+            machine,
+            build_codec(self._vsn, encode, decode, self._logger),
+            self.endpoint_url,
+            host,
+            transport,
+            dispatch,
+            access_token=options["access_token"],
+            http=options["session"],
+            max_outbound=options["max_outbound"],
+        )
+        rest = Rest(
+            self._endpoint,
+            self._key,
+            self._query,
+            self._vsn,
+            transport,
+            lambda: context.token,
+            lambda: connection.http,
+        )
+        return Core(
+            machine,
+            connection,
+            dispatch,
+            rest,
+            timeout=self.timeout,
+            types=options["types"],
+            vsn=self._vsn,
+            snapshots=encode is None,
+            logger=logger,
+            pacer=limit and Pacer(limit, options["max_outbound"]),
+        )
+
+    _moved: ClassVar[dict[str, str]] = {
+        "close": "disconnect()",
+        "listen": "run_forever()",
+        "endPoint": "endpoint_url()",
+        "accessToken": "access_token_value, and set_auth() to change it",
+        "reconnectAfterMs": "the option reconnect_after, in seconds",
+    }
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
+    def __repr__(self) -> str:
+        return f"<RealtimeClient {redact(self._endpoint.base)} {self.connection_state()}>"
+
+    # -- channels ------------------------------------------------------------------------
+
+    def channel(
+        self,
+        topic: str,
+        opts: ChannelOptions | None = None,
+        *,
+        resubscribe_after: float | None = None,
+        **unknown: Never,
+    ) -> RealtimeChannel:
+        """The channel of ``topic``: the live one, or a new one.
+
+        ``opts`` is ``{"config": {"broadcast": {...}, "presence": {...}, "private": True, ...}}``.
+        With ``resubscribe_after`` the channel is joined anew whenever no database change came
+        for so many seconds: a server can lose a subscription without a word.
+        Raises ``ValueError`` for an unknown key, for replay on a public channel, and where a
+        live channel of the topic was made with other options than those given.
+        """
+        check_topic(topic)
+        check_channel_keywords(topic, unknown)
+        full = TOPIC_PREFIX + topic
+        config = ChannelConfig.build(opts, full)
+        warn_of_seconds(full, config)
+        seconds = resubscribe_after
+        if seconds is not None:
+            seconds = check_seconds("resubscribe_after", seconds)
+        live = self._core.session.channels.get(full)
+        if live is not None:
+            difference = live.config.difference(config)
+            if difference is None and seconds not in (None, live.feed_watch.after):
+                difference = f"resubscribe_after is {live.feed_watch.after}, asked for {seconds}"
+            if difference is not None:
+                raise ValueError(
+                    f"channel {topic!r} is open with other options: {difference}; "
+                    "remove_channel() it first, or leave the options out"
+                )
+            owner: RealtimeChannel = live.owner
+            return owner
+        machine = self._core.session.open_channel(full, config)
+        if seconds is not None:
+            machine.feed_watch.begin(seconds)
+        return RealtimeChannel(full, client=self, _machine=machine)
+
+    @property
+    def channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return [machine.owner for machine in self._core.session.channels.values()]
+
+    def get_channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return self.channels
+
+    def remove_channel(self, channel: RealtimeChannel) -> Outcome[str]:
+        """Leave ``channel``; see ``RealtimeChannel.unsubscribe``. The topic is free at once."""
+        if not isinstance(channel, RealtimeChannel):
+            raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
+        return channel.unsubscribe()
+
+    def remove_all_channels(self) -> Outcome[list[str]]:
+        """Leave every channel, then disconnect; the result is one status for each channel.
+
+        The socket stays for a channel that is subscribed while the others leave.
+        """
+        self._core.connection.enter_loop(required="remove_all_channels")
+        stays = self._core.dispatch.leaves()
+        leaving = [channel.unsubscribe() for channel in self.channels]
+        outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
+
+        async def finish() -> None:
+            try:
+                statuses = [await left for left in leaving]
+                if not any(channel.joined_once for channel in self.channels):
+                    await self.disconnect()
+                outcome.succeed(statuses)
+            except Exception as exc:
+                outcome.fail(exc)
+            finally:
+                stays()
+
+        # Not a helper of the connection: those are waited for by the disconnect it waits for.
+        task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return outcome
+
+    # -- the socket ----------------------------------------------------------------------
+
+    def connect(self) -> Outcome[None]:
+        """Open the socket; starts at the call, and does nothing while it is open or opening.
+
+        Awaited, it raises ``ConnectionFailed`` if the first attempt fails, and nothing keeps
+        running. Un-awaited, or with a channel subscribed, the failure goes to the log and to
+        ``error`` listeners, and the client keeps trying by its policy.
+        """
+        return self._core.connection.connect()
+
+    def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
+        """Close the socket; awaited, nothing is left running.
+
+        Channels stay, ``errored``, and rejoin on the next ``connect``. ``code`` and ``reason``
+        go into the close frame. The result is ``"ok"``.
+
+        No peer can hold it up. The socket gets 2 s to end in good order, with the frames that
+        were accepted, and is cut then. Requests under way over HTTP get 3 s, handlers
+        ``drain_timeout``, requests that those began 3 s, and idle HTTP connections 1 s.
+        """
+        whole = isinstance(code, int) and not isinstance(code, bool)
+        if not whole or not (code == 1000 or 3000 <= code <= 4999):
+            raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code!r}")
+        return self._core.connection.disconnect(code, str(reason or ""))
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
+        connection = self._core.connection
+        outcome = connection.connect(patient=True)
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                await outcome
+        except BaseException as exc:
+            cause = connection.last_error
+            await self.disconnect()
+            if isinstance(exc, TimeoutError) and limit.expired():
+                raise self._no_connection(cause) from None
+            raise
+        return self
+
+    def _no_connection(self, cause: BaseException | None) -> BaseException:
+        if isinstance(cause, ConnectionFailed):
+            return cause
+        return ConnectionFailed(
+            f"no connection to {redact(self._endpoint.base)} within {self.timeout:g} s",
+            code="ConnectTimeout",
+            hint="check the URL and the network, or raise timeout=",
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Leave every channel, then disconnect."""
+        timeout = min(self.timeout, LEAVE_TIMEOUT)
+        leaving = [channel.unsubscribe(timeout) for channel in self.channels]
+        try:
+            for left in leaving:
+                await left
+        finally:
+            # Cancelled, too: nobody is left who would close the socket later.
+            await self.disconnect()
+
+    def run(self, *, drain_timeout: float | None = None) -> None:
+        """The main line of a bot: connect and stay until SIGINT, SIGTERM or ``disconnect``.
+
+        At the end every channel is left cleanly, and handlers get ``drain_timeout`` seconds (the
+        client's by default) to finish what waits for them; what is left then is counted, logged
+        and told by ``gap``. Raises final errors (``ConnectionFailed`` for a wrong key,
+        ``GaveUp``); tries again after all others.
+        """
+        if is_in_loop():
+            raise RuntimeError("run() starts an event loop; inside one: await run_forever()")
+        asyncio.run(self.run_forever(drain_timeout=drain_timeout))
+
+    async def run_forever(self, *, drain_timeout: float | None = None) -> None:
+        """``run`` inside a loop that is running already."""
+        if drain_timeout is not None:
+            self._core.dispatch.drain_timeout = check_drain_timeout(drain_timeout)
+        self._core.connection.connect(patient=True)
+        await run_until_stopped(self._core.connection, self._leave)
+
+    async def wait_closed(self) -> None:
+        """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
+        await self._core.connection.wait_closed()
+
+    def connection_state(self) -> ConnectionState:
+        """``connecting``, ``open``, ``closing`` or ``closed``."""
+        return self._core.session.state
+
+    def is_connected(self) -> bool:
+        """Whether the socket is open."""
+        return self.connection_state() is ConnectionState.OPEN
+
+    def is_connecting(self) -> bool:
+        """Whether a socket is being opened, or waited for between two attempts."""
+        return self.connection_state() is ConnectionState.CONNECTING
+
+    def is_disconnecting(self) -> bool:
+        """Whether the socket is being closed on our side."""
+        return self.connection_state() is ConnectionState.CLOSING
+
+    def endpoint_url(self) -> str:
+        """The URL of the socket, key included: do not log it."""
+        return self._endpoint.socket_url(self._query, self._vsn, self._log_level)
+
+    # -- tokens and heartbeats -----------------------------------------------------------
+
+    @property
+    def access_token_value(self) -> str | None:
+        """The token that joins carry."""
+        return self._core.session.context.token
+
+    def set_auth(self, token: str | None = None) -> Outcome[None]:
+        """Use ``token`` for every joined channel and all joins to come, at once.
+
+        None asks the ``access_token`` callback; without one the present token stays. Raises
+        ``TypeError`` or ``ValueError`` for what is no token. Protocol reference, section 5.
+        """
+        return self._core.connection.set_auth(token)
+
+    def send_heartbeat(self) -> Outcome[None]:
+        """Send a heartbeat now; without a socket the callback is told ``disconnected``."""
+        connection = self._core.connection
+        connection.enter_loop(required="send_heartbeat")
+        if not self._core.session.send_heartbeat(connection.now()):
+            self._core.dispatch.heartbeat(HeartbeatStatus.DISCONNECTED, None)
+        connection.flush()
+        return Outcome.of(None)
+
+    def on_heartbeat(self, callback: Callable[..., Any] | None) -> None:
+        """Call ``callback(status, latency)`` for every heartbeat, instead of the one before."""
+        self._core.dispatch.set_heartbeat(callback)
+
+    # -- the rest ------------------------------------------------------------------------
+
+    def push(self, message: Mapping[str, Any]) -> None:
+        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is.
+
+        Held until the socket is open. Raises ``ValueError`` for what is no message, ``TypeError``
+        for a payload that JSON cannot carry.
+        """
+        try:
+            found = message_from_object({"payload": {}, **message})
+        except RealtimeError as exc:
+            raise ValueError(str(exc)) from None
+        if not self._core.snapshots:
+            dumps(found.payload)
+        elif is_too_large(encode_client(self._vsn, found)):
+            raise ValueError(f"a message is at most {MAX_FRAME:,} bytes with its names")
+        connection = self._core.connection
+        connection.enter_loop(required="push")
+        self._core.session.push_raw(found)
+        connection.flush()
+
+    def log(self, kind: str, message: str, data: Any = None) -> None:
+        """Tell the ``logger`` of the options, if there is one."""
+        if self._logger is not None:
+            tell_logger(self._logger, kind, message, data)
+
+    def has_logger(self) -> bool:
+        """Whether the options had a ``logger``."""
+        return self._logger is not None
+
+    def health(self) -> Health:
+        """How the client is doing; cheap enough to ask every second."""
+        return look(self._core)
+
+
+_NOT_OPTIONS = ("self", "endpoint", "wrong", "unknown", "__class__")

@@ -1,0 +1,71 @@
+"""What a client and its channels share, so that neither imports the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._connection.connection import Connection
+from .._handlers.dispatcher import Dispatch
+from .._handlers.middleware import Chain
+from .._http.http_client import Rest
+from .._protocol.client_machine import Session
+from .._runtime.outcome import Outcome
+from .send_limit import Pacer
+
+__all__ = ["Core", "Reply"]
+
+
+@dataclass(slots=True)
+class Core:
+    """The parts of one client."""
+
+    session: Session
+    connection: Connection
+    dispatch: Dispatch
+    rest: Rest
+    timeout: float
+    types: str
+    vsn: str
+    snapshots: bool
+    """Whether payloads are encoded at the call: not with an ``encode`` of the user's."""
+    logger: Any = None
+    pacer: Pacer | None = None
+    """Where the user limited how fast broadcasts may go."""
+    middleware: Chain = field(default_factory=Chain)
+    """What runs around every handler."""
+    is_plain: bool = field(init=False)
+    """Whether the session's word and ours are all it takes to write a frame: protocol 2.0.0,
+    no ``encode`` or ``logger`` to ask, and no pace to keep."""
+
+    def __post_init__(self) -> None:
+        given = (self.logger, self.pacer)
+        self.is_plain = self.snapshots and self.vsn == "2.0.0" and given == (None, None)
+
+    def use_token_source(self, source: Callable[[], Any] | None) -> None:
+        """From now on ask ``source`` before every connect and rejoin; None for nobody."""
+        self.connection.tokens.callback = source
+        self.session.context.has_token_source = source is not None
+
+    def log(self, kind: str, message: str, data: Any = None) -> None:
+        """Tell the user's ``logger``, if any, in the form of supabase-js."""
+        if self.logger is not None:
+            self.logger(kind, message, data)
+
+
+class Reply(Outcome[str]):
+    """The result of a request that the server answers: ``ok``, ``error`` or ``timed out``."""
+
+    __slots__ = ("persisted",)
+
+    def __init__(self, persisted: bool = False) -> None:
+        super().__init__()
+        self.persisted: bool = persisted
+
+    def push_ended(self, result: str, response: Any) -> None:
+        """Called with the machine's verdict."""
+        if self.persisted and result == "error" and isinstance(response, dict):
+            reason = response.get("error")
+            result = reason if isinstance(reason, str) else result
+        self.succeed(result)

@@ -1,0 +1,183 @@
+"""The other services of a project: auth, tables, storage and functions (``supabase-rt[full]``).
+
+The clients are the maintained ones; here they are only wired: one HTTP connection pool, one set
+of headers, one token. Imported when the first of them is asked for, because it needs the extra.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import httpx
+from postgrest import AsyncPostgrestClient
+from storage3 import AsyncStorageClient
+from supabase_auth import AsyncGoTrueClient
+from supabase_functions import AsyncFunctionsClient
+
+from .._printable import get_logger
+from .._wire.redirects import is_redirect, redirect_hint
+
+__all__ = ["Services"]
+
+log: Final = get_logger("supabase_rt.services")
+
+TIMEOUT = 60.0
+"""Seconds for one request; a function that takes longer has hung."""
+
+SIGNED_IN = ("SIGNED_IN", "TOKEN_REFRESHED", "INITIAL_SESSION")
+
+
+class Services:
+    """The clients of one project, made when they are first asked for.
+
+    Args:
+        url: the project's URL.
+        key: the API key; also the token while nobody is signed in.
+        headers: for every request.
+        schema: the schema of ``from_`` and ``rpc``.
+        auth: keyword options of the auth client.
+        access_token: the user's own source of tokens, instead of the auth client.
+        moved: told the token of a new session, and None when it has ended.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        headers: Mapping[str, str],
+        schema: str,
+        auth: Mapping[str, Any],
+        access_token: Callable[[], str | Awaitable[str | None] | None] | None,
+        moved: Callable[[str | None], None],
+    ) -> None:
+        self._origin = httpx.URL(url)
+        self._key = key
+        self._access_token = access_token
+        self._moved = moved
+        self._last_token: str | None = None
+        self._refreshing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._initialized = False
+        common = {**headers, "apikey": key}
+        self._transport = _PerLoop()
+        self._http = httpx.AsyncClient(
+            transport=self._transport,
+            event_hooks={"request": [self._authorize]},
+            follow_redirects=False,
+            timeout=TIMEOUT,
+        )
+        base = url.rstrip("/")
+        self.auth: AsyncGoTrueClient = AsyncGoTrueClient(
+            url=f"{base}/auth/v1",
+            headers={**common, "Authorization": f"Bearer {key}"},
+            http_client=httpx.AsyncClient(
+                transport=self._transport, follow_redirects=False, timeout=TIMEOUT
+            ),
+            **auth,
+        )
+        self.auth.on_auth_state_change(self._session_changed)
+        self.postgrest: AsyncPostgrestClient = AsyncPostgrestClient(
+            f"{base}/rest/v1", schema=schema, headers=common, http_client=self._http
+        )
+        self.storage: AsyncStorageClient = AsyncStorageClient(
+            f"{base}/storage/v1/", common, http_client=self._http
+        )
+        self.functions: AsyncFunctionsClient = AsyncFunctionsClient(
+            f"{base}/functions/v1", common, http_client=self._http
+        )
+
+    async def token(self) -> str:
+        """The token of now: the user's own, that of the session (renewed if due), or the key."""
+        if self._access_token is not None:
+            found = self._access_token()
+            return (await found if inspect.isawaitable(found) else found) or self._key
+        # Two requests that find the session expired must not both spend its refresh token.
+        async with self._lock():
+            if not self._initialized:
+                self._initialized = True
+                await self.auth.initialize()
+            session = await self.auth.get_session()
+        return session.access_token if session else self._key
+
+    def _lock(self) -> asyncio.Lock:
+        loop = asyncio.get_running_loop()
+        if self._refreshing is None or self._refreshing[0] is not loop:
+            self._refreshing = (loop, asyncio.Lock())
+        return self._refreshing[1]
+
+    async def _authorize(self, request: httpx.Request) -> None:
+        """Put the token on a request, unless the caller put one."""
+        if _origin(request.url) != _origin(self._origin):
+            # An address that the caller made: the key is not for it.
+            request.headers.pop("apikey", None)
+        elif "authorization" not in request.headers:
+            request.headers["authorization"] = f"Bearer {await self.token()}"
+
+    def _session_changed(self, event: str, session: Any) -> None:
+        """Called by the auth client, inside ``sign_in_...`` and the like."""
+        if event == "SIGNED_OUT":
+            self._last_token = None
+            self._moved(None)
+            return
+        token = session.access_token if session is not None and event in SIGNED_IN else None
+        if token is not None and token != self._last_token:
+            self._last_token = token
+            self._moved(token)
+
+    async def aclose(self) -> None:
+        """Close the connections and stop renewing the session.
+
+        The session is kept, and the next request opens connections again.
+        """
+        # The auth client offers no call for it, and its timer is a task that outlives it.
+        timer = getattr(self.auth, "_refresh_token_timer", None)
+        if timer is not None:
+            timer.cancel()
+        await self._transport.aclose()
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    """The same refusal in the words of each service: it becomes the error that each one raises.
+
+    Without its Location it is no redirect to httpx, whatever its client is told to do.
+    """
+    status = response.status_code
+    hint = redirect_hint(response.headers.get("location"), str(request.url))
+    text = f"the server answers with a redirect, HTTP {status}: {hint}"
+    about = {"message": text, "error": text, "code": f"HTTP{status}", "hint": hint}
+    found = {**about, "details": None, "statusCode": status}
+    return httpx.Response(status, json=found, request=request)
+
+
+class _PerLoop(httpx.AsyncBaseTransport):
+    """Connections that belong to the running loop, and go to the address that was asked for only.
+
+    ``asyncio.run(sign_in())`` and then ``supabase.realtime.run()`` are two loops, and httpx
+    would try to use the connections of the first in the second.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._transport: httpx.AsyncHTTPTransport | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        loop = asyncio.get_running_loop()
+        if self._transport is None or self._loop is not loop:
+            self._loop, self._transport = loop, httpx.AsyncHTTPTransport()
+        response = await self._transport.handle_async_request(request)
+        if not is_redirect(response.status_code):
+            return response
+        await response.aclose()
+        return _redirected(request, response)
+
+    async def aclose(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None and self._loop is asyncio.get_running_loop():
+            await transport.aclose()

@@ -1,0 +1,1 @@
+"""The socket: open, read, write, reconnect, close."""

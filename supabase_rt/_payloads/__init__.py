@@ -1,0 +1,1 @@
+"""The objects that handlers are given; rows, columns, models."""

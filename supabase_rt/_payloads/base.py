@@ -1,0 +1,194 @@
+"""What all payloads share: a read-only mapping with the keys of supabase-js, and equality by value.
+
+A payload holds what came from the wire and reads it when asked. Every attribute is a property
+without a setter, which is what makes it read-only; what constructors store stands in slots
+behind the properties. (A ``__setattr__`` that refuses would slow every constructor down.)
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+from .._name_hints import no_attribute, snake_case
+from .._printable import printable
+from . import json_shapes
+
+__all__ = ["LONGEST", "TEXT_OR_NONE", "Payload", "brief", "check_types", "js_keys", "shown"]
+
+TEXT_OR_NONE: Final = (str, type(None))
+
+
+class _Brief(reprlib.Repr):
+    """``repr`` that reads no further than it shows: a payload may have megabytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+        self.maxlevel, self.maxdict = 4, 8
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        # The one of reprlib sorts the keys, and rows come in the order of their columns.
+        if level <= 0 and x:
+            return "{...}"
+        pairs = islice(x.items(), self.maxdict)
+        found = [f"{self.repr1(key, level - 1)}: {self.repr1(x, level - 1)}" for key, x in pairs]
+        return f"{{{', '.join(found + ['...'] * (len(x) > self.maxdict))}}}"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return f"{len(x)} bytes"
+
+
+brief: Callable[[object], str] = _Brief().repr
+"""``repr`` cut to a length that a line of text bears."""
+
+LONGEST: Final = 120
+"""Characters of the ``repr`` of a payload: a line of a terminal or two."""
+
+
+def shown(kind: str, *parts: str, content: Callable[[], Any] = lambda: None) -> str:
+    """``<kind parts content>``, cut; content that cannot be read or shown is called unreadable.
+
+    Nothing is raised: a ``repr`` is asked for by whoever looks for something else that is wrong.
+    """
+    try:
+        found = content()
+        parts = (*parts, brief(found) if found or found == 0 else "")
+    except Exception as exc:
+        parts = (*parts, f"unreadable: {type(exc).__name__}")
+    text = printable(" ".join(filter(None, (kind, *parts))), None)
+    return f"<{text}>" if len(text) <= LONGEST else f"<{text[: LONGEST - 3]}...>"
+
+
+def js_keys(*keys: str) -> dict[str, str]:
+    """Each key of supabase-js with the attribute behind it."""
+    return {key: snake_case(key) for key in keys}
+
+
+def check_types(values: Mapping[str, Any], **expected: Any) -> None:
+    """Raise ``ValueError`` for the first value that is not of the type expected."""
+    for key, kind in expected.items():
+        if not isinstance(values[key], kind):
+            raise ValueError(f"{key!r} cannot be of type {type(values[key]).__name__}")
+
+
+if TYPE_CHECKING:
+    _Mapping = Mapping
+else:
+
+    class _Mapping:
+        """The mixin methods of ``Mapping`` without its metaclass.
+
+        A broadcast is a msgspec struct, which has one of its own; ``Payload`` is registered as a
+        ``Mapping`` instead, for ``isinstance`` and for ``match``.
+        """
+
+        __slots__ = ()
+        __hash__ = None
+        __reversed__ = None
+        __contains__ = Mapping.__contains__
+        get = Mapping.get
+        keys = Mapping.keys
+        items = Mapping.items
+        values = Mapping.values
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+
+class Payload(_Mapping[str, Any]):
+    """Base of the payloads: the mapping, equality by value, and conversion."""
+
+    __slots__ = ()
+
+    _names: ClassVar[dict[str, str]]
+    """The attribute behind each key, in the order of the keys."""
+
+    _moved: ClassVar[dict[str, str]] = {}
+    """What the keys of other clients have become."""
+
+    _optional: ClassVar[str] = ""
+    """The key that is absent, as in supabase-js, while its value is ``None``."""
+
+    def __getitem__(self, key: str) -> Any:
+        name = self._names.get(key)
+        if name is None:
+            raise KeyError(self._no_key(key))
+        value = getattr(self, name)
+        if value is None and key == self._optional:
+            raise KeyError(key)
+        return value
+
+    def _no_key(self, key: str) -> str:
+        if key in self._moved:
+            return f"{key!r}: here it is {self._moved[key]}"
+        for js_key, name in self._names.items():
+            if name == snake_case(str(key)):
+                return f"{key!r}: the key is {js_key!r}, the attribute {name!r}"
+        return key
+
+    def __iter__(self) -> Iterator[str]:
+        for key, name in self._names.items():
+            if key != self._optional or getattr(self, name) is not None:
+                yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(self, name)
+
+    def __eq__(self, other: object) -> bool:
+        # Plain values are compared as well as those that are seen: a row of Decimals equals
+        # what from_dict makes of it, and the dict itself.
+        if isinstance(other, Payload):
+            return type(self) is type(other) and self._plain() == other._plain()
+        if isinstance(other, Mapping):
+            wanted = dict(other)
+            return dict(self) == wanted or self._plain() == wanted
+        return NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        # A broadcast would have that of its struct otherwise, which compares by identity.
+        return not self == other
+
+    def _plain(self) -> dict[str, Any]:
+        """The keys with values that JSON can carry."""
+        return {key: json_shapes.json_safe(value) for key, value in self.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values under the keys of supabase-js, in new containers.
+
+        ``Decimal``, ``datetime`` and the like are given as in ``types="js"``; infinities and
+        NaN are texts; the bytes of a binary broadcast are base64, marked by ``"encoding"``.
+        """
+        # What dataclasses-json would make of it, without loading it: a handler that converts
+        # its first payload would stop the loop for the quarter of a second that takes.
+        return self._plain()
+
+    def to_json(self) -> str:
+        """The JSON text of ``to_dict()``."""
+        return json_shapes.to_json(type(self).__name__, self._plain())
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The payload that ``data``, in the shape of ``to_dict()``, describes.
+
+        Raises ``ValueError`` for a missing key or a value of the wrong type.
+        """
+        return cls._restore(json_shapes.from_dict(cls.__name__, data))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The payload that a JSON text describes; raises ``ValueError`` as ``from_dict``."""
+        return cls._restore(json_shapes.from_json(cls.__name__, text))
+
+    @classmethod
+    def _restore(cls, values: dict[str, Any]) -> Self:
+        """The payload of these values under JS keys; raises ``ValueError`` for wrong types."""
+        raise AssertionError(f"{cls.__name__} does not restore itself")
+
+
+Mapping.register(Payload)

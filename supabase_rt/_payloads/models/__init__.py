@@ -1,0 +1,1 @@
+"""Rows as objects of the user's classes."""

@@ -1,0 +1,289 @@
+"""One cell of a row as a Python object: the conversions of ``types="python"``.
+
+A conversion never raises for a value that it cannot read: ``infinity``, dates before Christ or
+after the year 9999 and what else Python has no object for stay as they came.
+"""
+
+from __future__ import annotations
+
+import binascii
+import datetime
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from .._wire.envelope import UNREADABLE, loads, plain
+from ..errors import DecodeError
+from .pg_arrays import MAX_DIMENSIONS, parse_array
+
+__all__ = ["Cell", "decode_raw", "python_cell"]
+
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How a column is read: from decoded JSON, or from the JSON text itself."""
+
+    plain: Convert
+    raw: Callable[[msgspec.Raw], Any]
+    native: Any = None
+    """The type that msgspec makes alike of what it does not refuse; None where there is none."""
+    is_exact: bool = False
+    """Whether decoded JSON is not enough, because a float has lost digits."""
+    is_of_text: bool = False
+    """Whether what is no text is left as it is."""
+
+    def __call__(self, value: Any) -> Any:
+        """``plain``: as the decoder of a field, where it can be told from other functions."""
+        return self.plain(value)
+
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+def decode_raw(raw: msgspec.Raw) -> Any:
+    """``plain`` for the value of a cell, without its two calls and its copy of the text."""
+    try:
+        return _decode(raw)
+    except UNREADABLE:
+        return plain(raw)
+
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+# Python's own number parsers take underscores, blanks and digits of other scripts as well.
+_NUMBER: Final = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|Infinity)|NaN"
+)
+
+
+def _from_text(parse: Callable[[str], Any]) -> Convert:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse(value)
+        except (ValueError, ArithmeticError):
+            return value
+
+    return convert
+
+
+def _bool(text: str) -> Any:
+    return {"t": True, "true": True, "f": False, "false": False}.get(text, text)
+
+
+def _int(text: str) -> Any:
+    return int(text) if _INTEGER.fullmatch(text) else text
+
+
+def _float_text(text: str) -> Any:
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def _decimal_text(text: str) -> Any:
+    return Decimal(text) if _NUMBER.fullmatch(text) else text
+
+
+def _native(kind: type, text: str) -> Any:
+    """As msgspec reads it within a row; None for what it refuses."""
+    try:
+        return msgspec.convert(text, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _datetime(text: str) -> Any:
+    found = _native(datetime.datetime, text)
+    if found is not None:
+        return found
+    # Offsets without minutes and with seconds are left. fromisoformat reads week dates and dates
+    # without dashes as well, which Postgres never writes.
+    if text[4:5] != "-" or text[7:8] != "-":
+        return text
+    return datetime.datetime.fromisoformat(text)
+
+
+def _date(text: str) -> Any:
+    return _native(datetime.date, text) or text
+
+
+def _time(text: str) -> Any:
+    # 24:00:00 is the end of a day for Postgres; some Pythons read it as the start of one.
+    if text[2:3] != ":" or text.startswith("24"):
+        return text
+    return datetime.time.fromisoformat(text)
+
+
+def _uuid(text: str) -> Any:
+    return _native(uuid.UUID, text) or text
+
+
+def _bytes(text: str) -> Any:
+    # Not bytes.fromhex, which skips blanks. The server leaves the \x out, Postgres writes it.
+    return binascii.unhexlify(text.removeprefix("\\x"))
+
+
+def _json(text: str) -> Any:
+    # A json column holding a string arrives as that string; only what older servers sent as the
+    # text of a whole document is read, and a document is an object or an array.
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return loads(text)
+    except DecodeError:
+        return text
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_from_float_text: Final = _from_text(_float_text)
+_from_decimal_text: Final = _from_text(_decimal_text)
+
+
+def _float(value: Any) -> Any:
+    """Postgres writes 2.0 as ``2``, so that integers come here as well."""
+    if type(value) is float:
+        return value
+    if not _number(value):
+        return _from_float_text(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return value
+
+
+def _decimal(value: Any) -> Any:
+    # By way of repr: Decimal(1.1) would show the binary digits of the float.
+    return Decimal(repr(value)) if _number(value) else _from_decimal_text(value)
+
+
+def _decimal_raw(raw: msgspec.Raw) -> Any:
+    """From the text of the number itself: a float in between would cost digits."""
+    text = str(raw, "latin-1")
+    if text[0] not in "-0123456789":
+        return _decimal(decode_raw(raw))
+    try:
+        # No _NUMBER is needed: JSON allows less, and whoever made the Raw has checked it.
+        return Decimal(text)
+    except ArithmeticError:
+        return text
+
+
+_elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _decimals_raw(raw: msgspec.Raw, depth: int = MAX_DIMENSIONS) -> Any:
+    if bytes(raw)[:1] != b"[" or not depth:
+        return _decimal_raw(raw)
+    return [_decimals_raw(element, depth - 1) for element in _elements.decode(raw)]
+
+
+_OF_TEXT: Final[dict[str, Convert]] = {
+    "bool": _from_text(_bool),
+    **dict.fromkeys(("int2", "int4", "int8", "oid"), _from_text(_int)),
+    "timestamp": _from_text(_datetime),
+    "timestamptz": _from_text(_datetime),
+    "date": _from_text(_date),
+    "time": _from_text(_time),
+    "timetz": _from_text(_time),
+    "uuid": _from_text(_uuid),
+    "bytea": _from_text(_bytes),
+    "json": _from_text(_json),
+    "jsonb": _from_text(_json),
+}
+_CONVERTS: Final = {**_OF_TEXT, "float4": _float, "float8": _float, "numeric": _decimal}
+
+
+def _each(convert: Convert, values: list[Any], depth: int = MAX_DIMENSIONS) -> list[Any]:
+    return [
+        _each(convert, value, depth - 1)
+        if depth > 1 and isinstance(value, list)
+        else convert(value)
+        for value in values
+    ]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _array(element: str) -> Convert:
+    convert = _CONVERTS.get(element, _same)
+    # A list inside a JSON list may be a JSON value or a dimension; elements of a json array
+    # are decoded with the list, so there is nothing to do.
+    decoded = _same if element in ("json", "jsonb") else convert
+    delimiter = ";" if element == "box" else ","
+
+    def convert_array(value: Any) -> Any:
+        if isinstance(value, list):
+            return value if decoded is _same else _each(decoded, value)
+        if isinstance(value, str):
+            try:
+                return _each(convert, parse_array(value, delimiter))
+            except ValueError:
+                pass
+        return value
+
+    return convert_array
+
+
+_decimals: Final = _array("numeric")
+
+
+def _numeric_array_raw(raw: msgspec.Raw) -> Any:
+    if bytes(raw)[:1] == b"[":
+        return _decimals_raw(raw)
+    return _decimals(decode_raw(raw))
+
+
+def _decoded(convert: Convert) -> Callable[[msgspec.Raw], Any]:
+    return lambda raw: convert(decode_raw(raw))
+
+
+def _native_raw(kind: Any, convert: Convert) -> Callable[[msgspec.Raw], Any]:
+    decode = msgspec.json.Decoder(kind | None).decode
+
+    def read(raw: msgspec.Raw) -> Any:
+        try:
+            return decode(raw)
+        except (msgspec.MsgspecError, UnicodeError):
+            return convert(decode_raw(raw))
+
+    return read
+
+
+_NATIVE: Final = {
+    "timestamp": datetime.datetime,
+    "timestamptz": datetime.datetime,
+    "date": datetime.date,
+    "uuid": uuid.UUID,
+}
+_CELLS: Final = {
+    **{
+        name: Cell(convert, _decoded(convert), is_of_text=name in _OF_TEXT)
+        for name, convert in _CONVERTS.items()
+    },
+    **{
+        name: Cell(_CONVERTS[name], _native_raw(kind, _CONVERTS[name]), kind)
+        for name, kind in _NATIVE.items()
+    },
+    "numeric": Cell(_decimal, _decimal_raw, is_exact=True),
+    "_numeric": Cell(_decimals, _numeric_array_raw, is_exact=True),
+}
+
+
+def python_cell(type_name: str) -> Cell | None:
+    """The conversion for a Postgres type as ``pg_type.typname`` spells it, ``None`` for none."""
+    found = _CELLS.get(type_name)
+    if found is None and type_name[:1] == "_":
+        convert = _array(type_name[1:])
+        found = Cell(convert, _decoded(convert))
+    return found

@@ -1,0 +1,223 @@
+"""A change of the database as its handler sees it: protocol reference, section 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self
+
+import msgspec
+
+from .._wire.envelope import UNREADABLE, plain
+from ..errors import DecodeError
+from . import json_shapes
+from .base import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
+from .models.dataclass_models import RowModel
+from .row_conversion import convert_row, js_row
+
+__all__ = [
+    "BackfilledChange",
+    "PostgresChange",
+    "PostgresData",
+    "PostgresEnvelope",
+    "read_postgres_changes",
+]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Undecoded = Any
+    Row = TypeVar("Row", default=dict[str, Any], covariant=True)
+
+    class _Rows(Payload, Generic[Row]):
+        """Generic for type checkers only: at run time ``PostgresChange[Todo]`` is the class."""
+else:
+    Undecoded = msgspec.Raw
+    Row, _Rows = Any, Payload
+
+
+class PostgresData(msgspec.Struct, gc=False):
+    """The ``data`` of a change: rows and columns undecoded, or plain data.
+
+    Protocol reference, section 9.2.
+    """
+
+    type: str
+    schema: str | None = None
+    table: str | None = None
+    commit_timestamp: str | None = None
+    columns: Undecoded = None
+    record: Undecoded = None
+    old_record: Undecoded = None
+    errors: Any = None
+
+
+class PostgresEnvelope(msgspec.Struct, gc=False):
+    """The payload of a postgres_changes message: one change and the bindings it is for."""
+
+    ids: list[int | str]
+    data: PostgresData
+
+
+class PostgresChange(_Rows[Row]):
+    """One change of one row; rows are converted at first sight.
+
+    ``types`` is ``"js"``, ``"python"`` or ``"raw"``: see ``columns.convert_row``. With a
+    ``RowModel`` rows are instances of its dataclass: ``PostgresChange[Todo]``. Reading ``new`` or
+    ``old`` raises ``DecodeError`` where the server sent something that is no row, or no ``Todo``.
+    """
+
+    __slots__ = ("_data", "_new", "_old", "_types")
+
+    backfilled: ClassVar[bool] = False
+    """Whether it was read from the table because the change itself was missed."""
+
+    _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
+
+    _moved: ClassVar[dict[str, str]] = {
+        "data": "the change itself: change.new, change.old, change.event_type",
+        "record": "'new'",
+        "old_record": "'old'",
+        "type": "'eventType' as a key and event_type as an attribute",
+    }
+
+    def __init__(self, data: PostgresData, types: str | RowModel = "js") -> None:
+        self._data = data
+        self._types = types
+        self._new: Any = None
+        self._old: Any = None
+
+    @property
+    def schema(self) -> str | None:
+        """The schema of the table."""
+        return self._data.schema
+
+    @property
+    def table(self) -> str | None:
+        """The table."""
+        return self._data.table
+
+    @property
+    def commit_timestamp(self) -> str | None:
+        """When it was committed, ISO 8601 in UTC; ``None`` beside some ``errors``."""
+        return self._data.commit_timestamp
+
+    @property
+    def event_type(self) -> str:
+        """``"INSERT"``, ``"UPDATE"`` or ``"DELETE"``."""
+        return self._data.type
+
+    @property
+    def new(self) -> Row:
+        """The row after the change; ``{}`` for DELETE, or None with a model."""
+        row: Row = self._new
+        if row is None:
+            row = self._new = self._row_new(self._types)
+        return row
+
+    @property
+    def old(self) -> Row:
+        """What is known of the row before: its key, or all of it with REPLICA IDENTITY FULL.
+
+        ``{}`` for INSERT, or None with a model. Fields of a model whose columns are not known
+        have their default, or None.
+        """
+        row: Row = self._old
+        if row is None:
+            row = self._old = self._row_old(self._types)
+        return row
+
+    @property
+    def errors(self) -> list[str] | None:
+        """What the server could not deliver: protocol reference, section 9.7."""
+        found: list[str] | None = self._data.errors
+        return found
+
+    def _row_new(self, types: str | RowModel) -> Any:
+        data = self._data
+        if types == "js" and data.type == "INSERT":
+            return js_row(data.columns, data.record)
+        if not isinstance(types, str):
+            return types.new(data)
+        if data.type == "INSERT" or data.type == "UPDATE":
+            return convert_row(data.columns, data.record, types)
+        return {}
+
+    def _row_old(self, types: str | RowModel) -> Any:
+        data = self._data
+        if not isinstance(types, str):
+            return types.old(data)
+        if data.type == "UPDATE" or data.type == "DELETE":
+            return convert_row(data.columns, data.old_record, types)
+        return {}
+
+    def _plain(self) -> dict[str, Any]:
+        if self._types in ("js", "raw"):
+            return super()._plain()
+        rows = {"new": self._row_new("js"), "old": self._row_old("js")}
+        return {
+            key: json_shapes.json_safe(rows[key] if key in rows else self[key])
+            for key in self._names
+        }
+
+    @classmethod
+    def _restore(cls, values: dict[str, Any]) -> Self:
+        check_types(values, eventType=str, new=Mapping, old=Mapping, errors=(list, type(None)))
+        check_types(values, **dict.fromkeys(("schema", "table", "commit_timestamp"), TEXT_OR_NONE))
+        data = PostgresData(
+            type=values["eventType"],
+            schema=values["schema"],
+            table=values["table"],
+            commit_timestamp=values["commit_timestamp"],
+            errors=values["errors"],
+        )
+        change = cls(data, "raw")
+        change._new, change._old = dict(values["new"]), dict(values["old"])
+        return change
+
+    def __repr__(self) -> str:
+        where = ".".join(name for name in (self.schema, self.table) if name is not None)
+        errors = f"errors={brief(self.errors)}" if self.errors else ""
+        kind = f"PostgresChange {self.event_type:.60}"
+        return shown(kind, f"{where:.130}", errors, content=lambda: self.new or self.old)
+
+
+class BackfilledChange(PostgresChange[Row]):
+    """A row that was read from its table because its change was missed.
+
+    ``commit_timestamp`` is None and ``old`` empty: nobody knows them any more.
+    """
+
+    __slots__ = ()
+
+    backfilled: ClassVar[bool] = True
+
+
+_envelope: Final = msgspec.json.Decoder(PostgresEnvelope)
+
+
+def read_postgres_changes(payload: Any) -> PostgresEnvelope:
+    """Read the payload of a postgres_changes message: ``msgspec.Raw`` or plain data.
+
+    Raises ``DecodeError`` for anything without ids and a type.
+    """
+    if isinstance(payload, msgspec.Raw):
+        try:
+            return _envelope.decode(payload)
+        except UNREADABLE:
+            pass
+    return _plain_envelope(plain(payload))
+
+
+def _plain_envelope(found: Any) -> PostgresEnvelope:
+    ids, data = (found.get("ids"), found.get("data")) if isinstance(found, dict) else (None, None)
+    if not isinstance(ids, list) or not isinstance(data, dict):
+        raise DecodeError("postgres_changes without ids or data")
+    if not all(isinstance(one, int | str) and not isinstance(one, bool) for one in ids):
+        raise DecodeError("postgres_changes with an id that is neither text nor a number")
+    if not isinstance(data.get("type"), str):
+        raise DecodeError("postgres_changes without a type")
+    known = {name: data[name] for name in PostgresData.__struct_fields__ if name in data}
+    for name in ("schema", "table", "commit_timestamp"):
+        if not isinstance(known.get(name), TEXT_OR_NONE):
+            raise DecodeError(f"postgres_changes whose {name} is no text")
+    return PostgresEnvelope(ids, PostgresData(**known))

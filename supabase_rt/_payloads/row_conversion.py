@@ -1,0 +1,429 @@
+"""Rows of the database converted by the types of their columns (JS reference, section 3.3).
+
+A change arrives with ``columns``, a list of ``{"name", "type"}``, and one or two rows. Three
+modes turn a row into a dict:
+
+``"js"``
+    What supabase-js makes of it, except that integers of any size are exact. Only strings are
+    converted: the server of today sends numbers, booleans, JSON and arrays as such.
+``"python"``
+    Python objects: ``Decimal``, ``datetime``, ``UUID``, ``bytes``, nested lists.
+``"raw"``
+    What the JSON gave.
+
+The module-level helpers are the ones supabase-js exports, by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, ClassVar, Final, NoReturn
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from .._wire.envelope import UNREADABLE, loads, plain
+from ..errors import DecodeError
+from .pg_values import Cell, decode_raw, python_cell
+
+__all__ = [
+    "MODES",
+    "check_mode",
+    "convert_cell",
+    "convert_change_data",
+    "convert_column",
+    "convert_row",
+    "js_row",
+    "to_array",
+    "to_boolean",
+    "to_json",
+    "to_number",
+    "to_timestamp_string",
+    "undecoded",
+]
+
+MODES: Final = ("js", "python", "raw")
+"""What ``types=`` may be."""
+
+PLANS: Final = 512
+"""How many tables are remembered; a row of a forgotten one costs some microseconds more."""
+
+Convert = Callable[[Any], Any]
+
+
+def check_mode(types: object) -> None:
+    """Raise ``ValueError`` unless ``types`` is ``"js"``, ``"python"`` or ``"raw"``."""
+    if types not in MODES:
+        raise ValueError(f'types must be "js", "python" or "raw", not {types!r}')
+
+
+# -- the helpers of supabase-js ----------------------------------------------------------
+
+# The start of a text that JavaScript's parseFloat reads; what follows is ignored there too.
+_NUMBER: Final = re.compile(
+    "[\\s\ufeff]*([+-]?(?:Infinity|([0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][+-]?[0-9]+)?))"
+)
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+
+
+def to_boolean(value: Any) -> Any:
+    """``"t"`` and ``"f"`` as booleans, anything else unchanged."""
+    if isinstance(value, str):
+        return {"t": True, "f": False}.get(value, value)
+    return value
+
+
+def to_number(value: Any) -> Any:
+    """A text as a number: ``int`` where it has digits only, else ``float``.
+
+    As in JavaScript what follows the number is ignored, and a text that starts with none
+    (``"NaN"`` included) is returned unchanged, as is every value that is no text.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _NUMBER.match(value)
+    if found is None:
+        return value
+    text = found[1]
+    try:
+        return int(text) if _INTEGER.fullmatch(text) else float(text)
+    except ValueError:
+        # Longer than sys.set_int_max_str_digits allows.
+        return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _parse_json(text: str) -> Any:
+    """Strict JSON, as JavaScript reads it; raises ``ValueError`` or ``RecursionError``."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError):
+        # Numbers beyond float and lone surrogates: JavaScript reads them. NaN it does not.
+        return json.loads(text, parse_constant=_refuse)
+
+
+def to_json(value: Any) -> Any:
+    """A text that is a JSON document as what it holds, anything else unchanged."""
+    if isinstance(value, str):
+        try:
+            return _parse_json(value)
+        except (ValueError, RecursionError):
+            pass
+    return value
+
+
+def to_array(value: Any, type: str) -> Any:
+    """``"{a,b}"`` as a list whose elements are converted as ``type``.
+
+    The best effort of supabase-js: quoted elements are understood, ``NULL`` stays a text and
+    nested arrays do not survive. ``types="python"`` reads them properly. Anything else than a
+    text in braces is returned unchanged.
+    """
+    if not isinstance(value, str) or value[:1] != "{" or value[-1:] != "}":
+        return value
+    inner = value[1:-1]
+    try:
+        elements = _parse_json(f"[{inner}]")
+    except (ValueError, RecursionError):
+        elements = inner.split(",")
+    # Postgres has no type "array of arrays": with one underscore off no other is expected,
+    # and a made-up name full of them shall not recurse.
+    convert = None if type[:1] == "_" else _js_convert(type)
+    return elements if convert is None else [convert(element) for element in elements]
+
+
+def to_timestamp_string(value: Any) -> Any:
+    """The first space of a text replaced by ``T``, as ISO 8601 wants it."""
+    return value.replace(" ", "T", 1) if isinstance(value, str) else value
+
+
+_JS_CONVERTS: Final[dict[str, Convert]] = {
+    "bool": to_boolean,
+    **dict.fromkeys(("int2", "int4", "int8", "float4", "float8", "numeric", "oid"), to_number),
+    "json": to_json,
+    "jsonb": to_json,
+    "timestamp": to_timestamp_string,
+}
+
+
+def _js_convert(type_name: str) -> Convert | None:
+    if type_name[:1] == "_":
+        return functools.partial(to_array, type=type_name[1:])
+    return _JS_CONVERTS.get(type_name)
+
+
+def convert_cell(type: str, value: Any) -> Any:
+    """``value`` converted as supabase-js converts a cell of this Postgres type."""
+    convert = _js_convert(type)
+    return value if convert is None else convert(value)
+
+
+def convert_column(
+    name: str,
+    columns: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    skip_types: Container[str] = (),
+) -> Any:
+    """The value of one column of ``record``; ``None`` where the record has none.
+
+    Types in ``skip_types`` are not converted. Raises ``DecodeError`` for malformed columns.
+    """
+    value = record.get(name)
+    type_name = _types(columns).get(name)
+    return value if type_name is None or type_name in skip_types else convert_cell(type_name, value)
+
+
+def convert_change_data(
+    columns: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any] | None,
+    skip_types: Container[str] = (),
+) -> dict[str, Any]:
+    """A whole row; ``{}`` for no row.
+
+    Types in ``skip_types`` are not converted. Raises ``DecodeError`` for malformed columns.
+    """
+    row = dict(record or {})
+    for name, type_name in _types(columns).items():
+        if name in row and type_name not in skip_types:
+            row[name] = convert_cell(type_name, row[name])
+    return row
+
+
+# -- rows --------------------------------------------------------------------------------
+
+
+class _Column(msgspec.Struct, gc=False):
+    name: str
+    type: str | None = None
+
+
+_columns: Final = msgspec.json.Decoder(list[_Column] | None)
+_row: Final = msgspec.json.Decoder(dict[str, Any])
+_raw_row: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _types(columns: Any) -> dict[str, str]:
+    """Type by name. Of columns with the same name the first counts, as in supabase-js."""
+    try:
+        found = msgspec.convert(columns, list[_Column] | None) or []
+    except UNREADABLE as exc:
+        problem = str(exc)
+    else:
+        return _by_name(found)
+    raise DecodeError(f"malformed columns: {problem}")
+
+
+def _by_name(columns: list[_Column]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for column in columns:
+        if column.type is not None:
+            found.setdefault(column.name, column.type)
+    return found
+
+
+def _types_raw(columns: bytes) -> dict[str, str]:
+    try:
+        return _by_name(_columns.decode(columns) or [])
+    except UNREADABLE:
+        return _types(loads(columns))
+
+
+class _JsPlan:
+    """What is converted in the rows of one table, as supabase-js does it: texts only."""
+
+    __slots__ = ("_converts", "_look")
+
+    latest: ClassVar[tuple[bytes, _JsPlan]]
+    """The last one used and its columns: comparing them is cheaper than hashing them."""
+
+    def __init__(self, types: dict[str, str]) -> None:
+        found = ((name, _js_convert(type_name)) for name, type_name in types.items())
+        self._converts = [(name, convert) for name, convert in found if convert is not None]
+        names = [name for name, _ in self._converts]
+        # The first name twice, for with one name it would be no tuple.
+        self._look = itemgetter(*names, names[0]) if names else None
+
+    def convert(self, row: dict[str, Any]) -> None:
+        """Convert a row in place."""
+        if self._look is None:
+            return
+        try:
+            # The server of today sends few of these as texts: mostly one look is all.
+            for value in self._look(row):
+                if type(value) is str:
+                    break
+            else:
+                return
+        except KeyError:
+            pass
+        for name, convert in self._converts:
+            value = row.get(name)
+            if isinstance(value, str):
+                row[name] = convert(value)
+
+
+_JsPlan.latest = b"[]", _JsPlan({})
+
+
+def _cells(types: dict[str, str]) -> dict[str, Cell]:
+    cells = ((name, python_cell(type_name)) for name, type_name in types.items())
+    return {name: cell for name, cell in cells if cell is not None}
+
+
+class _PythonPlan:
+    """What is converted in the rows of one table to Python's own types.
+
+    A row is decoded twice: as JSON, and into a struct of the columns that msgspec makes objects
+    of, or that are wanted as the texts of numbers. That is cheaper than a call for each cell.
+    """
+
+    __slots__ = ("_of_text", "_others", "_typed", "_typed_columns", "cells", "is_complete")
+
+    def __init__(self, types: dict[str, str]) -> None:
+        self.cells = _cells(types)
+        typed = {name: cell for name, cell in self.cells.items() if cell.is_exact or cell.native}
+        self._typed = _typed_decoder(typed) if typed else None
+        self.is_complete = not typed or self._typed is not None
+        """Whether the struct has all columns that belong there, so that ``row`` may be asked."""
+        self._typed_columns = [
+            (name, cell.raw if cell.is_exact else None) for name, cell in typed.items()
+        ]
+        rest = [(name, cell) for name, cell in self.cells.items() if name not in typed]
+        self._of_text = [(name, cell.plain) for name, cell in rest if cell.is_of_text]
+        self._others = [(name, cell.plain) for name, cell in rest if not cell.is_of_text]
+
+    def row(self, record: msgspec.Raw) -> dict[str, Any]:
+        """The row; raises what decoders do where a cell is not as most of its type are."""
+        row: dict[str, Any] = _row.decode(record)
+        if self._typed is not None:
+            values = msgspec.structs.astuple(self._typed.decode(record))
+            for (name, exact), value in zip(self._typed_columns, values, strict=True):
+                if value is not UNSET:
+                    row[name] = value if exact is None else exact(value)
+        for name, convert in self._of_text:
+            value = row.get(name)
+            if type(value) is str:
+                row[name] = convert(value)
+        for name, convert in self._others:
+            if name in row:
+                row[name] = convert(row[name])
+        return row
+
+
+def _typed_decoder(columns: dict[str, Cell]) -> msgspec.json.Decoder[Any] | None:
+    """For these columns of a row, UNSET where it has none; None where a name does not allow it."""
+    # Not a TypedDict: msgspec 0.22 does not find its keys where they are not ASCII.
+    members = [
+        (f"c{number}", (msgspec.Raw if cell.is_exact else cell.native | None) | UnsetType, UNSET)
+        for number, cell in enumerate(columns.values())
+    ]
+    names = {member[0]: name for member, name in zip(members, columns, strict=True)}
+    try:
+        return msgspec.json.Decoder(msgspec.defstruct("Row", members, rename=names, gc=False))
+    except ValueError:
+        return None
+
+
+# Keyed by the text of the columns: a table's changes repeat it byte for byte.
+@functools.lru_cache(PLANS)
+def _js_plan_cached(columns: bytes) -> _JsPlan:
+    return _JsPlan(_types_raw(columns))
+
+
+@functools.lru_cache(PLANS)
+def _python_plan(columns: bytes) -> _PythonPlan:
+    return _PythonPlan(_types_raw(columns))
+
+
+def undecoded(record: Any) -> dict[str, msgspec.Raw]:
+    """The cells of a row as JSON texts; ``{}`` where msgspec does not find any."""
+    try:
+        found: dict[str, msgspec.Raw] = _raw_row.decode(record)
+    except (*UNREADABLE, TypeError):
+        return {}
+    return found
+
+
+def _decode_row(record: Any) -> dict[str, Any]:
+    """The row as JSON gave it, in a dict of the caller's own."""
+    if isinstance(record, msgspec.Raw):
+        try:
+            return _row.decode(record)
+        except UNREADABLE:
+            record = plain(record)
+    if record is None:
+        return {}
+    if isinstance(record, dict):
+        return dict(record)
+    raise DecodeError(f"a row that is no object but {type(record).__name__}")
+
+
+def js_row(columns: Any, record: Any) -> dict[str, Any]:
+    """``convert_row`` in the mode ``"js"``."""
+    try:
+        row: dict[str, Any] = _row.decode(record)
+    except (*UNREADABLE, TypeError):
+        row = _decode_row(record)
+    if isinstance(columns, msgspec.Raw):
+        text = bytes(columns)
+        known, plan = _JsPlan.latest
+        if text != known:
+            plan = _js_plan_cached(text)
+            _JsPlan.latest = text, plan
+    else:
+        plan = _JsPlan(_types(columns))
+    plan.convert(row)
+    return row
+
+
+def _python_row(columns: Any, record: Any) -> dict[str, Any]:
+    if isinstance(columns, msgspec.Raw):
+        plan = _python_plan(bytes(columns))
+        cells = plan.cells
+        if plan.is_complete and isinstance(record, msgspec.Raw):
+            try:
+                return plan.row(record)
+            except UNREADABLE:
+                pass
+    else:
+        cells = _cells(_types(columns))
+    if isinstance(record, msgspec.Raw):
+        try:
+            texts = _raw_row.decode(record)
+        except UNREADABLE:
+            pass
+        else:
+            return {
+                name: cells[name].raw(raw) if name in cells else decode_raw(raw)
+                for name, raw in texts.items()
+            }
+    return {
+        name: cells[name].plain(value) if name in cells else value
+        for name, value in _decode_row(record).items()
+    }
+
+
+def convert_row(columns: Any, record: Any, mode: str) -> dict[str, Any]:
+    """A row converted by the types of its columns.
+
+    ``columns`` and ``record`` are undecoded JSON (``msgspec.Raw``) or, where only the standard
+    library could read the frame, a list and a dict; ``None`` stands for neither. Columns that
+    are not listed, and types without a conversion, are left as JSON gave them; a record without
+    a listed column stays without it. The dict is new.
+
+    Raises ``DecodeError`` for columns or a record of another shape, ``ValueError`` for an
+    unknown mode. Protocol reference, section 9.2.
+    """
+    if mode == "js":
+        return js_row(columns, record)
+    if mode == "python":
+        return _python_row(columns, record)
+    check_mode(mode)
+    return _decode_row(record)

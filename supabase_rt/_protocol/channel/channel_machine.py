@@ -1,0 +1,494 @@
+"""The life of one channel: what each transition of the table sends and tells.
+
+The table itself is in transitions.py; no other file moves a channel.
+
+Rules that the table alone does not show:
+
+* ``joining`` means wanted and not answered yet; the frame may still wait for a link, for a token
+  or for its turn. ``join_ref`` is set only while the server has been asked or has said yes, so a
+  frame of an older join never matches.
+* Leaving waits for the server (bounded by the timeout), unlike supabase-js, so that CLOSED
+  means closed. The topic is free from the moment of the call: the session moves the channel out
+  of its registry first.
+* A loss is told once. While a channel is errored, further failures of the link are silent.
+* When and whether a lost or refused channel comes back is decided in recovery.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._wire.envelope import Message, sub_topic
+from ..._wire.serializer import BroadcastFrames
+from ...enums import ChannelState, ListenType, SubscribeStatus
+from ...errors import InvalidState, RealtimeError
+from ..channel_options import ChannelConfig
+from ..events import ChannelRemoved, ChannelResumed, GapFound, PushEnded, StatusChanged
+from ..fast_routes import reroute
+from ..requests import Push, PushBuffer
+from ..shared_state import CLIENT_VERSION, Context
+from ..verdicts import close_error, join_refusal
+from .bindings import Bindings
+from .channel_states import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
+from .inbound import Reception
+from .join_timeout import join_deadline
+from .losses import crash_error, mismatch_error, over_error, too_early_error
+from .presence_tracking import Tracker
+from .rejoin import Recovery
+from .silent_feed import FeedWatch
+
+__all__ = ["ChannelMachine"]
+
+
+class ChannelMachine:
+    """One channel of one client. ``owner`` is the public object, never looked into here."""
+
+    # Past thirty attributes Python gives each object a dict of its own, of 1.5 KB.
+    # fmt: off
+    __slots__ = (
+        "__weakref__", "_buffer", "_context", "_gap_reason", "_heard_until", "_join", "_joined_at",
+        "_leave", "_leavers", "_lost_at", "_missed_since", "_outbox", "_sent_entries",
+        "_token_generation", "bindings", "config", "feed_watch", "frames", "join_payload_extra",
+        "join_ref", "last_downtime", "left_ref", "owner", "reception", "recovery", "removed",
+        "state", "subscribed_once", "timeout", "topic", "tracker",
+    )
+    # fmt: on
+
+    def __init__(self, topic: str, config: ChannelConfig, context: Context) -> None:
+        self.topic: str = topic
+        self.config: ChannelConfig = config
+        self.owner: Any = None
+        self.state: ChannelState = CLOSED
+        self.join_ref: str | None = None
+        self.left_ref: str | None = None
+        """The ``join_ref`` that was left, by which a late ``phx_close`` is known."""
+        self.subscribed_once: bool = False
+        self.removed: bool = False
+        self.timeout: float = context.timeout
+        self.last_downtime: float | None = None
+        self.reception: Reception = Reception(self, context)
+        self.bindings: Bindings = self.reception.bindings
+        self.tracker: Tracker = Tracker(self, context)
+        self.recovery: Recovery = Recovery(self, context)
+        self.feed_watch: FeedWatch = FeedWatch(self, context)
+        self.join_payload_extra: dict[str, Any] = {}
+        self._context = context
+        self._outbox = context.outbox
+        self._buffer = PushBuffer(context.outbox)
+        self._join: Push | None = None
+        self._leave: Push | None = None
+        self._leavers: list[object | None] = []
+        self._sent_entries: list[dict[str, Any]] = []
+        self._token_generation = context.token_generation
+        self._joined_at = 0.0
+        self._lost_at: float | None = None
+        self._gap_reason = "lost"
+        # Unix times: while a computer sleeps our clock may stand still, and not the server's.
+        self._heard_until = self._missed_since = 0.0
+        self.frames: BroadcastFrames | None = None
+
+    # -- state ---------------------------------------------------------------------------
+
+    def _move(self, what: Input) -> None:
+        try:
+            self.state = TRANSITIONS[self.state][what]
+        except KeyError:
+            raise InvalidState(f"{what.name} does not fit a {self.state} channel") from None
+        reroute(self._context.routes, self, is_joined=self.state is JOINED)
+
+    @property
+    def sub_topic(self) -> str:
+        return sub_topic(self.topic)
+
+    @property
+    def can_push(self) -> bool:
+        return self.state is JOINED and self._context.is_open
+
+    @property
+    def rest(self) -> RealtimeError | None:
+        """The error after which no join follows by itself."""
+        return self.recovery.rest
+
+    @property
+    def wants_join(self) -> bool:
+        """Whether a link that comes up should join this channel."""
+        if self.state is JOINING:
+            return self._join is None
+        return self.state is ERRORED and self.rest is None and not self.removed
+
+    def _status(self, status: SubscribeStatus, error: BaseException | None = None) -> None:
+        self._outbox.tell(StatusChanged(self, status, error))
+
+    # -- joining -------------------------------------------------------------------------
+
+    def subscribe(self, timeout: float, now: float) -> None:
+        """The user wants the channel. Does nothing while it is wanted already."""
+        if self.removed or self.state is LEAVING:
+            raise over_error(
+                "tried to join multiple times. 'join' can only be called a single time per "
+                "channel instance",
+                self.sub_topic,
+            )
+        # Without a policy to join it again, an errored channel waits for its user.
+        waits = self.rest is not None or not self._context.policy.enabled
+        if self.state is not CLOSED and not (self.state is ERRORED and waits):
+            return
+        self._move(Input.SUBSCRIBE)
+        self.subscribed_once = True
+        self.recovery.wanted()
+        self.timeout = timeout
+        if self.bindings.of_type(ListenType.POSTGRES_CHANGES):
+            self.timeout = max(timeout, self.config.join_patience)
+        if self._context.is_open:
+            self._context.wait_for_join(self, False)
+        else:
+            self._outbox.timers.set((self, "unsent"), now + self.timeout)
+
+    def write_join(self, now: float) -> None:
+        """It is this channel's turn on an open link."""
+        self._outbox.timers.cancel((self, "unsent"))
+        self._outbox.timers.cancel((self, "rejoin"))
+        self._move(Input.REJOIN)
+        self._sent_entries = self.bindings.postgres_changes()
+        payload = self._join_payload()
+        self._join = Push(self, "join", "phx_join", payload, self.timeout)
+        self._context.replies.write(self._join, None, self.topic, now)
+        self.join_ref = self._join.ref
+
+    def _join_payload(self) -> dict[str, Any]:
+        config = self.config.join_payload(
+            presence=self.reception.listens_to_presence,
+            postgres_changes=self._sent_entries,
+            since=self.reception.replay_since(self._heard_until),
+        )
+        payload: dict[str, Any] = {"config": config}
+        self.recovery.told(self._context.token)
+        if self._context.token:
+            payload["access_token"] = self._context.token
+        if self._context.token_generation != self._token_generation:
+            payload["version"] = CLIENT_VERSION
+        payload.update(self.join_payload_extra)
+        return payload
+
+    def _join_replied(self, status: str, response: Any, now: float) -> None:
+        self._join = None
+        if status != "ok":
+            self._join_refused(response, now)
+            return
+        entries = response.get("postgres_changes") if isinstance(response, dict) else None
+        if isinstance(entries, list):
+            difference = self.bindings.reconcile(self._sent_entries, entries)
+            if difference is not None:
+                self._mismatched(difference)
+                return
+        self._joined(now)
+
+    def _joined(self, now: float) -> None:
+        self._move(Input.JOIN_OK)
+        self._joined_at = now
+        self.recovery.joined()
+        self.reception.joined(self.join_ref)
+        if self._context.token != self.recovery.told_token:
+            # Changed while the join was under way; nothing else would tell the server.
+            self.token_changed(now)
+        for push in self._buffer.take_all():
+            self._context.replies.write(push, self.join_ref, self.topic, now)
+        self.tracker.joined(now)
+        if self._lost_at is not None:
+            self._tell_resumed(self._lost_at, now)
+        self._status(SubscribeStatus.SUBSCRIBED)
+
+    def _tell_resumed(self, lost_at: float, now: float) -> None:
+        self._lost_at = None
+        self.last_downtime = now - lost_at
+        until = self._context.epoch(now)
+        self._outbox.tell(GapFound(self.topic, self._missed_since, until, self._gap_reason))
+        self._gap_reason = "lost"
+        self._outbox.tell(ChannelResumed(self, self.last_downtime))
+
+    def _join_refused(self, response: Any, now: float) -> None:
+        error, verdict = join_refusal(response, self.topic)
+        self.join_ref = None
+        self.recovery.refusals += 1
+        self._move(Input.JOIN_REFUSED)
+        self.recovery.follow(error, verdict, now)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def _mismatched(self, difference: str) -> None:
+        error = mismatch_error(difference, self.topic)
+        self._tell_server_of_leaving()
+        self._move(Input.JOIN_MISMATCH)
+        self.recovery.rest = error
+        self._end_requests()
+        self.remove()
+        self._status(SubscribeStatus.CLOSED)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def _join_timed_out(self, now: float) -> None:
+        self._join = None
+        self._tell_server_of_leaving()
+        self._move(Input.JOIN_TIMEOUT)
+        self.recovery.schedule(now)
+        self._status(SubscribeStatus.TIMED_OUT)
+
+    def _tell_server_of_leaving(self) -> None:
+        """A leave whose reply nobody waits for: the server may still decide the join late."""
+        if self.join_ref is not None and self._context.is_open:
+            ref = self._outbox.next_ref()
+            self._outbox.send(Message(self.join_ref, ref, self.topic, "phx_leave", {}))
+        self.join_ref = None
+
+    # -- losing --------------------------------------------------------------------------
+
+    def link_lost(self, error: BaseException, now: float) -> None:
+        """The socket is gone, and with it all that this channel was to the server."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+        elif self.state in (JOINING, JOINED):
+            self._lose(now)
+            self._status(SubscribeStatus.CHANNEL_ERROR, error)
+        self._outbox.timers.cancel((self, "rejoin"))
+
+    def crashed(self, payload: Any, now: float) -> None:
+        """``phx_error``: the channel's process on the server died (section 3.8)."""
+        if self.state not in (JOINING, JOINED):
+            return
+        error = crash_error(payload, self.topic)
+        self._lose(now)
+        self.recovery.schedule(now)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def closed_by_server(self, now: float) -> None:
+        """``phx_close``: the answer to our leave, or a loss that nobody asked for."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+            return
+        message = self.reception.system_error
+        error, verdict = close_error(message, self.topic)
+        if message is not None and message.startswith("Track message size"):
+            self.tracker.forget()
+        if not self._context.policy.rejoin_closed:
+            self._move(Input.CLOSE)
+            self._end(error)
+            return
+        self._lose(now)
+        self.recovery.follow(error, verdict, now)
+        self._status(SubscribeStatus.CHANNEL_ERROR, error)
+
+    def rejoin_silent(self, now: float) -> None:
+        """Join anew though nothing was lost: changes fell silent."""
+        # A token would re-create the subscription too, but the server ignores the one it has
+        # (section 5.2), so a join is the only way that is always there.
+        self._tell_server_of_leaving()
+        self._lose(now)
+        # Frames came all the time; it is the changes that may have stopped.
+        self._missed_since = self._context.epoch(self.reception.changed_at)
+        self._gap_reason = "resubscribed"
+        self._context.wait_for_join(self, False)
+
+    def _lose(self, now: float) -> None:
+        self.feed_watch.stop()
+        if self.state is JOINED:
+            self._lost_at = now
+            self._heard_until = self._context.epoch(self._context.last_frame_at)
+            self._missed_since = self._heard_until
+            self.recovery.lost(lived=now - self._joined_at)
+        self._move(Input.LOST)
+        self._join = None
+        self.join_ref = None
+        self._outbox.timers.cancel((self, "unsent"))
+        self._end_pending()
+        self.tracker.lost(now)
+        self.reception.lost()
+
+    def _end_pending(self) -> None:
+        for push in self._context.replies.of(self):
+            self._context.replies.take(push.ref)
+            self._finish(push, "error", None)
+
+    def link_up(self, now: float) -> None:
+        """A link is there. A channel that was lost with the last one joins again at once."""
+        self._outbox.timers.cancel((self, "unsent"))
+        if not self.wants_join:
+            return
+        paused_until = self.recovery.paused_until(now)
+        if paused_until is None:
+            self._context.wait_for_join(self, False)
+        else:
+            self._outbox.timers.set((self, "rejoin"), paused_until)
+
+    def token_changed(self, now: float) -> None:
+        """A new token: tell the server, or wake up if the old one was the reason to rest."""
+        if self.can_push:
+            payload = {"access_token": self._context.token}
+            ref = self._outbox.next_ref()
+            self._outbox.send(Message(self.join_ref, ref, self.topic, "access_token", payload))
+            self.recovery.told(self._context.token, pushed_at=now)
+        elif self.state is ERRORED and self.recovery.token_changed() and self._context.is_open:
+            self._context.wait_for_join(self, False)
+
+    # -- leaving -------------------------------------------------------------------------
+
+    def unsubscribe(self, timeout: float, outcome: object | None, now: float) -> None:
+        """The user leaves. The session has freed the topic already."""
+        if self.state is LEAVING:
+            self._leavers.append(outcome)
+            return
+        if self.state is CLOSED and self.removed:
+            self._outbox.tell(PushEnded(outcome, "ok"))
+            return
+        told = self.join_ref is not None and self._context.is_open
+        self._drop_join()
+        if not told:
+            self._move(Input.LEAVE_NOW)
+            self._end(None)
+            self._outbox.tell(PushEnded(outcome, "ok"))
+            return
+        self._move(Input.LEAVE)
+        self.left_ref = self.join_ref
+        self._leave = Push(self, "leave", "phx_leave", {}, timeout)
+        self._leavers.append(outcome)
+        self._context.replies.write(self._leave, self.join_ref, self.topic, now)
+
+    def _drop_join(self) -> None:
+        if self._join is not None:
+            self._context.replies.take(self._join.ref)
+            self._join = None
+        for name in ("unsent", "rejoin"):
+            self._outbox.timers.cancel((self, name))
+
+    def _left(self, result: str, response: Any) -> None:
+        assert self._leave is not None
+        self._context.replies.take(self._leave.ref)
+        self._leave = None
+        self._move(Input.LEFT)
+        self._end(None)
+        leavers, self._leavers = self._leavers, []
+        for outcome in leavers:
+            self._outbox.tell(PushEnded(outcome, result, response))
+
+    def teardown(self) -> None:
+        """Local end: the server is not told."""
+        if self.state is LEAVING:
+            self._left("ok", None)
+        elif not (self.state is CLOSED and self.removed):
+            self._drop_join()
+            self._move(Input.LEAVE_NOW)
+            self._end(None)
+
+    def give_up(self, error: BaseException) -> None:
+        """The client stops for good."""
+        self._drop_join()
+        self._move(Input.GIVE_UP)
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The common end of every way to ``closed``: nobody is left waiting, CLOSED once."""
+        told_already = self.removed
+        self.join_ref = None
+        self.recovery.wanted()
+        self._end_requests()
+        self.remove()
+        if self.subscribed_once and not told_already:
+            self._status(SubscribeStatus.CLOSED, error)
+
+    def remove(self) -> None:
+        """Out of the registry, told once."""
+        if not self.removed:
+            self.removed = True
+            self._outbox.tell(ChannelRemoved(self))
+
+    def end_waiting(self) -> None:
+        """Nobody is going to join: end the requests that wait for it."""
+        for push in self._buffer.take_all():
+            self._finish(push, "error", None)
+        self.tracker.end_waiting("error")
+
+    def _end_requests(self) -> None:
+        self.end_waiting()
+        self._end_pending()
+        self.tracker.forget()
+        self.feed_watch.stop()
+        for name in ("unsent", "rejoin", "track"):
+            self._outbox.timers.cancel((self, name))
+
+    # -- requests ------------------------------------------------------------------------
+
+    def require_subscribed(self, event: str) -> None:
+        """Raise unless ``subscribe`` was called and the channel is not closed."""
+        if not self.subscribed_once:
+            raise too_early_error(event, self.topic)
+        if self.state is CLOSED:
+            text = f"tried to push '{event}' to '{self.topic}' after it was closed"
+            raise over_error(text, self.sub_topic)
+
+    def push(self, push: Push, now: float) -> Push | None:
+        """Send a request that the server answers, or hold it until the channel is joined.
+
+        Returns the request that was dropped because too many are held.
+        """
+        self.require_subscribed(push.event)
+        dropped: Push | None = None
+        if push.kind == "track":
+            self.tracker.call(push, now)
+        elif self.can_push:
+            self._context.replies.write(push, self.join_ref, self.topic, now)
+        else:
+            dropped = self._buffer.add(push, now)
+            if dropped is not None:
+                self._finish(dropped, "error", None)
+        return dropped
+
+    def cast(self, event: str, payload: Any, outcome: object | None) -> None:
+        """Send what the server does not answer; ``outcome`` settles when it is written."""
+        ref = self._outbox.next_ref()
+        self._outbox.send(Message(self.join_ref, ref, self.topic, event, payload), outcome)
+
+    def replied(self, push: Push, status: str, response: Any, now: float) -> None:
+        """The reply to a request of this channel."""
+        if push is self._join:
+            self._join_replied(status, response, now)
+        elif push is self._leave:
+            self._left("ok" if status == "ok" else "error", response)
+        else:
+            if push.kind == "track" and status != "ok":
+                self.tracker.refused(push)
+            self._finish(push, "ok" if status == "ok" else "error", response)
+
+    def timed_out(self, push: Push, now: float) -> None:
+        """The deadline of a request of this channel passed."""
+        if push is self._join:
+            deadline = join_deadline(push, self._context)
+            if deadline > now:
+                self._outbox.timers.set(push, deadline)
+                return
+            self._context.replies.take(push.ref)
+            self._join_timed_out(now)
+            return
+        self._context.replies.take(push.ref)
+        if push is self._leave:
+            self._left("timed out", None)
+            return
+        self._buffer.remove(push)
+        self._finish(push, "timed out", None)
+
+    def dropped(self, push: Push) -> None:
+        """The link of a request that was sent is gone. A join is told of by ``link_lost``."""
+        self._finish(push, "error", None)
+
+    def _finish(self, push: Push, result: str, response: Any) -> None:
+        if push.kind == "track":
+            self.tracker.ended(push, result, response)
+        elif push.kind != "join":
+            self._outbox.tell(PushEnded(push.outcome, result, response))
+
+    def woken(self, name: str, now: float) -> None:
+        """One of this channel's own timers fell due."""
+        if name == "track":
+            self.tracker.woken(now)
+        elif name == "unsent":
+            self._join_timed_out(now)
+        elif name == "feed":
+            self.feed_watch.woken(now)
+        elif self._context.is_open:
+            self._context.wait_for_join(self, self._context.has_token_source)

@@ -1,0 +1,21 @@
+"""How long to wait while the server is busy with joins.
+
+It decides joins one at a time and answers nothing else on the socket meanwhile (protocol
+reference, section 1.9). So time runs from the last frame of the link, but not for ever.
+"""
+
+from __future__ import annotations
+
+from ..requests import Push
+from ..shared_state import Context
+
+__all__ = ["JOIN_PATIENCE", "join_deadline"]
+
+JOIN_PATIENCE = 30.0
+"""Seconds that other joins may hold up an answer."""
+
+
+def join_deadline(push: Push, context: Context) -> float:
+    """When an unanswered join has been waited for long enough."""
+    heard = max(push.sent_at, context.last_frame_at)
+    return min(heard + push.timeout, push.sent_at + max(push.timeout, JOIN_PATIENCE))

@@ -1,0 +1,150 @@
+"""What this client says of itself in presence, kept across rejoins and under the server's limit.
+
+The server closes a channel on its sixth presence call within 30 s (protocol reference 8.6), so
+calls beyond the limit wait here and the latest wins; those it overtook share its result. The
+window counts per join on the server, and so it does here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..._wire.envelope import plain
+from ...errors import DecodeError
+from ..events import PushEnded
+from ..requests import Push
+from ..shared_state import Context
+
+__all__ = ["Tracker"]
+
+_NOTHING = object()
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two payloads are the same JSON, in whatever order their keys stand."""
+    # Compared as text, where 1 is neither 1.0 nor true.
+    try:
+        first, second = (json.dumps(plain(payload), sort_keys=True) for payload in (one, other))
+    except (DecodeError, RecursionError):
+        # Too deep for one or the other.
+        return False
+    return first == second
+
+
+class Tracker:
+    """The tracked payload of one channel: what is wanted, and what this join was told."""
+
+    def __init__(self, channel: Any, context: Context) -> None:
+        self._channel = channel
+        self._context = context
+        self._wanted: Any = _NOTHING
+        self._told: Any = _NOTHING
+        self._next: Push | None = None
+        self._overtaken: list[object] = []
+        self._followers: dict[Push, list[object]] = {}
+        self._calls: list[float] = []
+
+    def call(self, push: Push, now: float) -> None:
+        """``track`` or ``untrack``: now, when the limit allows, or after the join."""
+        tracked = push.payload.get("payload", _NOTHING)
+        if self._is_told(tracked):
+            self._context.outbox.tell(PushEnded(push.outcome, "ok", {}))
+            return
+        self._wanted = tracked
+        self._supersede(push)
+        if not self._channel.can_push:
+            self._wait(push, now)
+            return
+        self.pump(now)
+
+    def _is_told(self, tracked: Any) -> bool:
+        return (
+            tracked is not _NOTHING
+            and self._next is None
+            and self._channel.can_push
+            and self._told is not _NOTHING
+            and _is_same(tracked, self._told)
+        )
+
+    def _supersede(self, push: Push) -> None:
+        if self._next is not None:
+            self._overtaken.append(self._next.outcome)
+        self._next = push
+
+    def pump(self, now: float) -> None:
+        """Send the waiting call if the limit allows, or wake when it will."""
+        push = self._next
+        if push is None or not self._channel.can_push:
+            return
+        ready_at = self._ready_at(now)
+        if ready_at > now:
+            self._context.outbox.timers.set((self._channel, "track"), ready_at)
+            return
+        self._next = None
+        self._calls.append(now)
+        self._told = push.payload.get("payload", _NOTHING)
+        self._followers[push] = self._overtaken
+        self._overtaken = []
+        self._context.replies.write(push, self._channel.join_ref, self._channel.topic, now)
+
+    def _ready_at(self, now: float) -> float:
+        limit = self._context.presence_limit
+        if limit is None:
+            return now
+        count, window = limit
+        while self._calls and self._calls[0] <= now - window:
+            self._calls.pop(0)
+        return now if len(self._calls) < count else self._calls[0] + window
+
+    def joined(self, now: float) -> None:
+        """A new join: the server knows nothing, and counts from zero."""
+        self._calls.clear()
+        self._told = _NOTHING
+        self._context.outbox.timers.cancel((self._channel, "track"))
+        if self._next is None and self._wanted is not _NOTHING:
+            payload = {"type": "presence", "event": "track", "payload": self._wanted}
+            self._next = Push(self._channel, "track", "presence", payload, self._context.timeout)
+        self.pump(now)
+
+    def woken(self, now: float) -> None:
+        """The channel's ``track`` timer: the window moved on, or the wait for a join is over."""
+        if self._channel.can_push:
+            self.pump(now)
+        else:
+            # It is tracked after the next join all the same.
+            self.end_waiting("timed out")
+
+    def ended(self, push: Push, result: str, response: Any) -> None:
+        """The call that was sent got its reply, ran out of time or lost its link."""
+        for outcome in (push.outcome, *self._followers.pop(push, ())):
+            self._context.outbox.tell(PushEnded(outcome, result, response))
+        tracked = push.payload.get("payload", _NOTHING)
+        if result != "ok" and self._told is tracked:
+            self._told = _NOTHING
+
+    def refused(self, push: Push) -> None:
+        """The server will not have this payload: do not offer it again after a rejoin."""
+        if self._wanted is push.payload.get("payload", _NOTHING):
+            self._wanted = _NOTHING
+
+    def forget(self) -> None:
+        """Drop the wish: the server closed the channel for its size, or the channel is over."""
+        self._wanted = _NOTHING
+
+    def lost(self, now: float) -> None:
+        """What waited for the limit waits for the next join now, which has a window of its own."""
+        if self._next is not None:
+            self._wait(self._next, now)
+
+    def _wait(self, push: Push, now: float) -> None:
+        self._context.outbox.timers.set((self._channel, "track"), now + push.timeout)
+
+    def end_waiting(self, result: str) -> None:
+        """Tell who waits for a call that was not sent yet. The wish stays."""
+        push, self._next = self._next, None
+        overtaken, self._overtaken = self._overtaken, []
+        self._context.outbox.timers.cancel((self._channel, "track"))
+        waiting = overtaken if push is None else [push.outcome, *overtaken]
+        for outcome in waiting:
+            self._context.outbox.tell(PushEnded(outcome, result))

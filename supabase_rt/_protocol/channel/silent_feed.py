@@ -1,0 +1,51 @@
+"""A channel whose database changes fell silent: a server can lose a subscription without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..shared_state import Context
+from .channel_states import JOINED
+
+__all__ = ["FeedWatch"]
+
+
+class FeedWatch:
+    """Has a channel joined anew when no change was heard for long, by its timer ``"feed"``."""
+
+    __slots__ = ("_channel", "_timers", "after")
+
+    def __init__(self, channel: Any, context: Context) -> None:
+        self.after: float | None = None
+        """Seconds of silence that are enough; None where nobody asked for it."""
+        self._channel = channel
+        self._timers = context.outbox.timers
+
+    def begin(self, seconds: float) -> None:
+        """Watch from the next moment on in which changes flow. To be told before the first join."""
+        self.after = seconds
+        self._channel.reception.notes_changes = True
+
+    def flows(self) -> None:
+        """The server says that changes flow from now on."""
+        if self.after is not None:
+            self._timers.set((self._channel, "feed"), self._due)
+
+    def stop(self) -> None:
+        """The join is over."""
+        self._timers.cancel((self._channel, "feed"))
+
+    def woken(self, now: float) -> None:
+        """The timer: changes may have come since it was set."""
+        if self._channel.state is not JOINED:
+            return
+        if self._due > now:
+            self.flows()
+        else:
+            self._channel.rejoin_silent(now)
+
+    @property
+    def _due(self) -> float:
+        assert self.after is not None
+        due: float = self._channel.reception.changed_at + self.after
+        return due

@@ -1,0 +1,475 @@
+"""One client's conversation with the server, without the socket and without a clock.
+
+The shell calls in (``link_up``, ``receive``, ``on_deadline``, ...), with the time wherever it
+matters, and after each call collects frames and events and arms one timer for ``next_deadline``.
+
+What is stale is decided in ``receive`` and what it calls: pending requests are dropped with their
+link and refs are never used twice, so a reply of an older connection finds nothing; a frame with
+another ``join_ref``, or a ``phx_close``/``phx_error`` with another ``ref``, belongs to an older
+join; a frame with neither belongs to the channel that is joined on its topic, if one is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from .._wire.envelope import Message, plain
+from .._wire.serializer import BroadcastFrames
+from ..enums import ConnectionState
+from ..errors import ConnectionLost, DecodeError
+from .channel.channel_machine import ChannelMachine
+from .channel.channel_states import JOINED
+from .channel.inbound import READERS
+from .channel.join_probe import Probes, is_unmatched
+from .channel_options import ChannelConfig
+from .events import (
+    ConnectDue,
+    Delivered,
+    Delivery,
+    GaveUpForGood,
+    IdleReached,
+    LinkClosed,
+    LinkOpened,
+    Reconnected,
+    TokenWanted,
+)
+from .heartbeat import Heartbeat
+from .join_queue import JoinQueue
+from .outbox import Frame
+from .reconnect import Reconnector
+from .requests import Push
+from .shared_state import Context
+from .token_refresh import TokenRenewal
+
+__all__ = ["Session"]
+
+RAW_BUFFER_LIMIT = 1000
+
+
+class Session:
+    """Refs, routing, heartbeat, token, joins and reconnection of one client."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        heartbeat_interval: float = 25.0,
+        heartbeat_timeout: float | None = None,
+        idle_after: float | None = None,
+    ) -> None:
+        self.context = context
+        self.channels: dict[str, ChannelMachine] = {}
+        self.state: ConnectionState = ConnectionState.CLOSED
+        self.wanted: bool = False
+        """Whether a link is wanted: our intent, which alone decides about reconnecting."""
+        self.heartbeat: Heartbeat = Heartbeat(
+            context, heartbeat_interval, heartbeat_timeout or heartbeat_interval
+        )
+        self._idle_after = 2 * heartbeat_interval if idle_after is None else idle_after
+        self._outbox = context.outbox
+        self._replies = context.replies
+        self._joins = JoinQueue(context)
+        self._probes = Probes(context)
+        self._reconnector = Reconnector(context)
+        self._renewal = TokenRenewal(context)
+        self._leaving: dict[str, ChannelMachine] = {}
+        # The phx_close after the reply to a leave is expected, and no news of a stale frame.
+        self._left: deque[str] = deque(maxlen=256)
+        self._raw: list[Message] = []
+        self._lost_at: float | None = None
+        self._token_asked = False
+        context.wait_for_join = self._joins.add
+
+    # -- collecting ----------------------------------------------------------------------
+
+    def take_frames(self) -> list[Frame]:
+        """The frames to write, in order. A second call returns none."""
+        return self._outbox.take_frames()
+
+    def take_events(self) -> list[Any]:
+        """What happened, in order. A second call returns nothing."""
+        return self._outbox.take_events()
+
+    def next_deadline(self) -> float | None:
+        """When ``on_deadline`` wants to be called, or None."""
+        return self._outbox.timers.next()
+
+    # -- the link ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """The user wants a link. Does nothing while one is wanted already."""
+        if self.wanted:
+            return
+        self.wanted = True
+        self.state = ConnectionState.CONNECTING
+        self._outbox.timers.cancel("idle")
+        self._reconnector.start()
+
+    def link_up(self, now: float, epoch: float) -> None:
+        """A socket is open; ``epoch`` is Unix time now, by the server's clock if it told."""
+        context = self.context
+        self.state = ConnectionState.OPEN
+        context.is_open = True
+        context.last_frame_at = now
+        context.epoch_offset = epoch - now
+        self._token_asked = False
+        self._reconnector.link_up(now)
+        self.heartbeat.start(now)
+        self._renewal.plan(now)
+        self._outbox.tell(LinkOpened())
+        if self._lost_at is not None:
+            self._outbox.tell(Reconnected(now - self._lost_at))
+            self._lost_at = None
+        for channel in list(self.channels.values()):
+            channel.link_up(now)
+        self._pump(now)
+        raw, self._raw = self._raw, []
+        for message in raw:
+            self._outbox.send(message)
+
+    def link_lost(self, error: BaseException, now: float) -> None:
+        """The socket is gone, or could not be opened."""
+        was_open = self.context.is_open
+        self._drop_link(error, now)
+        if not self.wanted:
+            return
+        if was_open:
+            self._lost_at = now
+        gave_up = self._reconnector.next_attempt(error, now)
+        if gave_up is None:
+            self.state = ConnectionState.CONNECTING
+        else:
+            self.give_up(gave_up)
+
+    def _drop_link(self, error: BaseException, now: float) -> None:
+        if self.context.is_open and isinstance(error, ConnectionLost):
+            self._outbox.tell(LinkClosed(error.close_code or 1006, error.reason))
+        self.context.is_open = False
+        self.state = ConnectionState.CLOSED
+        self.heartbeat.stop()
+        self._renewal.stop()
+        self._joins.clear()
+        self._probes.clear(self.channels.values(), now)
+        self._outbox.timers.cancel("joins")
+        # All at once: asking each channel to find its own would be quadratic.
+        for push in self._replies:
+            if push.kind != "leave":
+                self._replies.take(push.ref)
+                push.channel.dropped(push)
+        for channel in list(self._leaving.values()):
+            channel.link_lost(error, now)
+        self._leaving.clear()
+        for channel in list(self.channels.values()):
+            channel.link_lost(error, now)
+
+    def disconnect(self, now: float, code: int = 1000, reason: str = "") -> None:
+        """The user wants no link. Channels stay, errored, for the next ``connect``."""
+        if self.wanted:
+            self._hang_up(now, code, reason)
+        for channel in self.channels.values():
+            channel.end_waiting()
+
+    def _hang_up(self, now: float, code: int, reason: str) -> None:
+        self._want_no_link()
+        text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
+        error = ConnectionLost(text, close_code=code, reason=reason, retryable=False)
+        self._drop_link(error, now)
+        self.state = ConnectionState.CLOSING
+
+    def link_closed(self) -> None:
+        """The shell has closed the socket that ``disconnect`` gave up."""
+        if not self.wanted:
+            self.state = ConnectionState.CLOSED
+
+    def give_up(self, error: Any) -> None:
+        """Stop for good: every channel is closed with the reason."""
+        self._want_no_link()
+        self.state = ConnectionState.CLOSED
+        for channel in list(self.channels.values()):
+            if channel.subscribed_once:
+                channel.give_up(error)
+                self._forget(channel)
+        self._outbox.tell(GaveUpForGood(error))
+
+    def abandon(self) -> None:
+        """A first attempt failed and its caller has been told: nothing keeps running."""
+        self._want_no_link()
+        self.state = ConnectionState.CLOSED
+
+    def _want_no_link(self) -> None:
+        self.wanted = False
+        self._reconnector.stop()
+        self._outbox.timers.cancel("idle")
+        self._lost_at = None
+
+    # -- receiving -----------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> Delivery | None:
+        """Apply one message.
+
+        Returns the delivery it leads to where nothing else waits to be told before it; all
+        other results are collected as after every call. Raises ``DecodeError`` for a payload
+        that cannot be read, and is then as it was before.
+        """
+        self.context.last_frame_at = now
+        channel = self.channels.get(message.topic)
+        try:
+            if channel is not None and channel.state is JOINED:
+                join_ref = message.join_ref
+                reader = READERS.get(message.event)
+                if reader is not None and (join_ref is None or join_ref == channel.join_ref):
+                    delivery: Delivery | None = reader(channel.reception, message.payload)
+                    if delivery is None or self._outbox.is_quiet:
+                        return delivery
+                    self._outbox.tell(Delivered(*delivery))
+                    return None
+            self._receive_other(message, channel, now)
+        except DecodeError as error:
+            error.topic, error.event = message.topic, message.event
+            raise
+        return None
+
+    def _receive_other(self, message: Message, channel: ChannelMachine | None, now: float) -> None:
+        """What is not for the handlers of a joined channel, or for nobody any more."""
+        event = message.event
+        if event == "phx_reply":
+            self._reply(message, now)
+        elif event in ("phx_close", "phx_error"):
+            self._ended_by_server(message, now)
+        elif channel is None or (channel.state is JOINED and event not in READERS):
+            self.context.counters.unknown += 1
+        else:
+            self.context.counters.stale += 1
+        self._pump(now)
+
+    def _reply(self, message: Message, now: float) -> None:
+        payload = plain(message.payload)
+        if not isinstance(payload, dict) or not isinstance(payload.get("status"), str):
+            raise DecodeError("a reply without a status")
+        status, response = payload["status"], payload.get("response")
+        if self.heartbeat.replied(message.ref, status, now):
+            return
+        push = self._replies.take(message.ref)
+        channel = push.channel if push is not None else self._probes.answered(message.ref)
+        if channel is None:
+            self.context.counters.stale += 1
+            return
+        if push is not None:
+            channel.replied(push, status, response, now)
+        if channel.state is JOINED and is_unmatched(status, response):
+            # Joined here, unknown there: its end was lost on the way.
+            channel.crashed(response, now)
+        self._settle(channel, now)
+
+    def unreadable(self, error: DecodeError, now: float) -> None:
+        """A frame came that nobody can read. Without a topic it may have been anything."""
+        self.context.counters.decode_errors += 1
+        channel = self.channels.get(error.topic)
+        if not error.topic and self.context.is_open:
+            self._probes.soon(now)
+        elif channel is not None and channel.state is JOINED:
+            channel.reception.missed(now, now, error.event)
+
+    def _ended_by_server(self, message: Message, now: float) -> None:
+        channel = self._addressee(message)
+        if channel is None:
+            if str(message.ref) not in self._left:
+                self.context.counters.stale += 1
+            return
+        if message.event == "phx_error":
+            channel.crashed(plain(message.payload), now)
+        else:
+            channel.closed_by_server(now)
+        self._settle(channel, now)
+
+    def _addressee(self, message: Message) -> ChannelMachine | None:
+        """Whom a ``phx_close`` or ``phx_error`` is for: both carry the join's ref twice."""
+        given = {ref for ref in (message.join_ref, message.ref) if ref is not None}
+        channel = self.channels.get(message.topic)
+        if not given:
+            return channel if channel is not None and channel.state is JOINED else None
+        ref = str(given.pop())
+        if given:
+            return None
+        leaving = self._leaving.get(ref)
+        if leaving is not None and leaving.topic == message.topic:
+            return leaving
+        return channel if channel is not None and channel.join_ref == ref else None
+
+    def _settle(self, channel: ChannelMachine, now: float) -> None:
+        """Let go of a channel that is over."""
+        if channel.removed:
+            self._forget(channel)
+            self.watch_idle(now)
+
+    def _forget(self, channel: ChannelMachine) -> None:
+        ref = channel.left_ref
+        if ref is not None and self._leaving.pop(ref, None) is not None:
+            self._left.append(ref)
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+
+    # -- time ----------------------------------------------------------------------------
+
+    def on_deadline(self, now: float) -> None:
+        """Do what is due at ``now``."""
+        timers = self._outbox.timers
+        while (key := timers.pop_due(now)) is not None:
+            if isinstance(key, Push):
+                key.channel.timed_out(key, now)
+                self._settle(key.channel, now)
+            elif isinstance(key, tuple):
+                channel, name = key
+                channel.woken(name, now)
+                self._settle(channel, now)
+            else:
+                self._due(str(key), now)
+        self._pump(now)
+
+    def _due(self, name: str, now: float) -> None:
+        if name == "beat":
+            self.send_heartbeat(now)
+        elif name == "beat-ack":
+            self.heartbeat.overdue(now, self._is_joining)
+        elif name == "connect":
+            self._outbox.tell(ConnectDue())
+        elif name == "probe":
+            self._probes.ask(self.channels.values(), now)
+        elif name == "token":
+            self._renewal.due(now)
+        elif name == "idle":
+            self._outbox.tell(IdleReached())
+
+    def _is_joining(self) -> bool:
+        return any(push.kind == "join" for push in self._replies)
+
+    def send_heartbeat(self, now: float) -> bool:
+        """Beat now; False where there is no link. Also the moment to look for a new token."""
+        if not self.context.is_open:
+            return False
+        self.heartbeat.beat(now)
+        if self.context.has_token_source:
+            self._outbox.tell(TokenWanted(blocking=False))
+        return True
+
+    def _pump(self, now: float) -> None:
+        """Write the joins whose turn it is; ask for a token if one of them needs it."""
+        if not self.context.is_open or not self._joins:
+            return
+        if self._joins.wants_token and not self._token_asked:
+            self._token_asked = True
+            self._outbox.tell(TokenWanted(blocking=True))
+        self._joins.pump(now)
+
+    # -- tokens --------------------------------------------------------------------------
+
+    def set_token(self, token: str | None, now: float) -> bool:
+        """Use ``token`` from now on; True where it differs. Tells every joined channel."""
+        changed = token != self.context.token
+        if changed:
+            self.context.token = token
+            self.context.token_generation += 1
+            self._renewal.plan(now)
+            for channel in list(self.channels.values()):
+                channel.token_changed(now)
+        self.token_arrived(now)
+        return changed
+
+    def token_arrived(self, now: float) -> None:
+        """The token source has been asked; joins that waited for it may go."""
+        self._token_asked = False
+        self._joins.token_arrived()
+        self._pump(now)
+
+    # -- channels ------------------------------------------------------------------------
+
+    def open_channel(self, topic: str, config: ChannelConfig) -> ChannelMachine:
+        """A new channel in the registry; the caller has looked for a live one."""
+        channel = ChannelMachine(topic, config, self.context)
+        self.channels[topic] = channel
+        self._outbox.timers.cancel("idle")
+        return channel
+
+    def subscribe(self, channel: ChannelMachine, timeout: float, now: float) -> None:
+        """Join the channel as soon as there is a link, a token and a turn.
+
+        A channel made by hand enters the registry here; the server has one channel for a topic
+        on each socket, so another one that is there leaves first.
+        """
+        channel.subscribe(timeout, now)
+        other = self.channels.get(channel.topic)
+        if other is not channel:
+            if other is not None:
+                self.unsubscribe(other, timeout, None, now)
+            self.channels[channel.topic] = channel
+            self._outbox.timers.cancel("idle")
+        stale = self.context.token is None or self.context.token_lifetime(now) <= 0
+        if stale and self.context.has_token_source and channel in self._joins:
+            self._joins.add(channel, True)
+        self._pump(now)
+
+    def joins_waiting(self, channel: ChannelMachine) -> int:
+        """How many channels wait for their turn to join, where this one is among them; else 0."""
+        return len(self._joins) if channel in self._joins else 0
+
+    def unsubscribe(
+        self, channel: ChannelMachine, timeout: float, outcome: object | None, now: float
+    ) -> None:
+        """Leave. The topic is free when this returns."""
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+        self._joins.discard(channel)
+        channel.unsubscribe(timeout, outcome, now)
+        if channel.left_ref is not None:
+            self._leaving[channel.left_ref] = channel
+        self._settle(channel, now)
+        self.watch_idle(now)
+
+    def teardown(self, channel: ChannelMachine, now: float) -> None:
+        """Drop the channel here without a word to the server."""
+        if self.channels.get(channel.topic) is channel:
+            del self.channels[channel.topic]
+        self._joins.discard(channel)
+        channel.teardown()
+        self._forget(channel)
+        self.watch_idle(now)
+
+    def watch_idle(self, now: float) -> None:
+        """With no channel left, the socket may go after a while."""
+        if not self.channels and self.wanted:
+            self._outbox.timers.set("idle", now + self._idle_after)
+
+    def push(self, push: Push, now: float) -> Push | None:
+        """Send a request of a channel, or hold it; returns the one that had to go for it."""
+        dropped: Push | None = push.channel.push(push, now)
+        return dropped
+
+    def cast_now(self, channel: ChannelMachine, event: str, body: bytes) -> bytes:
+        """A broadcast by the short way: its frame is returned, not left in the outbox.
+
+        For a channel that ``can_push``, on protocol 2.0.0, while the outbox holds no frames.
+        """
+        return self._frame(channel, self._outbox.next_ref(), event, body)
+
+    def push_now(self, push: Push, event: str, body: bytes, now: float) -> bytes:
+        """The same for one that the server answers."""
+        return self._frame(push.channel, self._replies.expect(push, now), event, body)
+
+    def _frame(self, channel: ChannelMachine, ref: str, event: str, body: bytes) -> bytes:
+        frames = channel.frames
+        if frames is None or frames.join_ref != channel.join_ref:
+            frames = channel.frames = BroadcastFrames(str(channel.join_ref), channel.topic)
+        return frames.encode(ref, event, body)
+
+    def push_raw(self, message: Message) -> None:
+        """Send any message; held until there is a link, the oldest falling out."""
+        if self.context.is_open:
+            self._outbox.send(message)
+            return
+        self._raw.append(message)
+        del self._raw[:-RAW_BUFFER_LIMIT]
+
+    @property
+    def pending_replies(self) -> int:
+        return len(self._replies)

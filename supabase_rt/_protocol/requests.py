@@ -1,0 +1,161 @@
+"""Requests that wait for a reply, and the token bucket that paces joins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .._wire.envelope import Message
+from .outbox import Outbox
+
+__all__ = ["PUSH_BUFFER_LIMIT", "Push", "PushBuffer", "Replies", "TokenBucket"]
+
+PUSH_BUFFER_LIMIT = 100
+"""Requests held for a channel that is not joined; as many as supabase-js holds."""
+
+
+@dataclass(slots=True, eq=False)
+class Push:
+    """One request. ``kind`` tells its owner what the reply is for; ``outcome`` is the caller's."""
+
+    channel: Any
+    kind: str
+    event: str
+    payload: Any
+    timeout: float
+    outcome: object | None = None
+    ref: str | None = None
+    sent_at: float = 0.0
+
+
+class Replies:
+    """Pending requests by ref. Each ends exactly once: reply, deadline, or taken away."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._pending: dict[str, Push] = {}
+        # A second way in: asking every request for its channel would be quadratic.
+        self._by_channel: dict[Any, dict[str, Push]] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __iter__(self) -> Iterator[Push]:
+        return iter(list(self._pending.values()))
+
+    def write(self, push: Push, join_ref: str | None, topic: str, now: float) -> None:
+        """Give the request a ref and send it. A join's own ref is its join_ref."""
+        ref = self.expect(push, now)
+        if push.kind == "join":
+            join_ref = ref
+        self._outbox.send(Message(join_ref, ref, topic, push.event, push.payload))
+
+    def expect(self, push: Push, now: float) -> str:
+        """Give the request a ref, which is returned, and wait for the reply to it."""
+        ref = push.ref = self._outbox.next_ref()
+        push.sent_at = now
+        self._pending[ref] = push
+        mine = self._by_channel.get(push.channel)
+        if mine is None:
+            mine = self._by_channel[push.channel] = {}
+        mine[ref] = push
+        self._outbox.timers.set(push, now + push.timeout)
+        return ref
+
+    def take(self, ref: Any) -> Push | None:
+        """The request that a reply with this ref answers; it is pending no longer."""
+        push = self._pending.pop(ref, None)
+        if push is not None:
+            self._outbox.timers.cancel(push)
+            mine = self._by_channel[push.channel]
+            del mine[ref]
+            if not mine:
+                del self._by_channel[push.channel]
+        return push
+
+    def of(self, channel: Any) -> list[Push]:
+        """The pending requests of one channel."""
+        return list(self._by_channel.get(channel, {}).values())
+
+
+class PushBuffer:
+    """Requests of one channel that wait for its join; the oldest falls out when it is full."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        # Not a deque, which takes 700 bytes when empty; each channel has one of these.
+        self._waiting: list[Push] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, push: Push, now: float) -> Push | None:
+        """Hold the request; its time runs already. Returns the one that fell out, if any."""
+        dropped = None
+        if len(self._waiting) >= PUSH_BUFFER_LIMIT:
+            dropped = self._waiting.pop(0)
+            self._outbox.timers.cancel(dropped)
+        self._waiting.append(push)
+        self._outbox.timers.set(push, now + push.timeout)
+        return dropped
+
+    def remove(self, push: Push) -> None:
+        if push in self._waiting:
+            self._waiting.remove(push)
+            self._outbox.timers.cancel(push)
+
+    def take_all(self) -> list[Push]:
+        taken, self._waiting = self._waiting, []
+        for push in taken:
+            self._outbox.timers.cancel(push)
+        return taken
+
+
+_ROUNDING = 1e-6
+"""What arithmetic with a large clock may lose; else the moment of ``ready_at`` could come and
+not be ready, in the same moment over and over."""
+
+
+class TokenBucket:
+    """``burst`` at once, then ``rate`` a second. Time is an argument."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._level = burst
+        self._at = 0.0
+
+    def _fill(self, now: float) -> None:
+        if now > self._at:
+            self._level = min(self.burst, self._level + (now - self._at) * self.rate)
+            self._at = now
+
+    def take(self, now: float) -> bool:
+        self._fill(now)
+        if self._level < 1.0 - _ROUNDING:
+            return False
+        self._level -= 1.0
+        return True
+
+    def reserve(self, now: float) -> float:
+        """Take one that may not be there yet; returns when it is."""
+        due = self.ready_at(now)
+        self._level -= 1.0
+        return due
+
+    def owed(self, now: float) -> int:
+        """How many were reserved that are not there yet."""
+        self._fill(now)
+        return max(0, math.ceil(-self._level - _ROUNDING))
+
+    def holds(self, count: int, now: float) -> bool:
+        """Whether so many may go."""
+        self._fill(now)
+        return self._level >= count - _ROUNDING
+
+    def ready_at(self, now: float, count: int = 1) -> float:
+        """When the next one may go, or the next few."""
+        self._fill(now)
+        return now + max(0.0, count - self._level) / self.rate

@@ -1,0 +1,94 @@
+"""What all machines of one client share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._payloads.base import brief
+from .._version import __version__
+from .._wire.jwt_claims import expires_at
+from .events import ReconnectAfterFailed
+from .fast_routes import Route
+from .outbox import Outbox
+from .reconnect_policy import ReconnectPolicy
+from .requests import Replies
+
+__all__ = ["CLIENT_VERSION", "Context", "Counters"]
+
+CLIENT_VERSION = f"supabase-rt/{__version__}"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went by, for ``health()``."""
+
+    stale: int = 0
+    unknown: int = 0
+    decode_errors: int = 0
+
+
+@dataclass(slots=True)
+class Context:
+    """Options, the outbox, and the few facts about the link that channels decide by."""
+
+    policy: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    reconnect_after: Callable[[int], float] | None = None
+    random: Callable[[], float] | None = None
+    timeout: float = 10.0
+    presence_limit: tuple[int, float] | None = (5, 30.0)
+    has_token_source: bool = False
+    """Whether a fresh token can be had by asking."""
+
+    outbox: Outbox = field(default_factory=Outbox)
+    counters: Counters = field(default_factory=Counters)
+    replies: Replies = field(init=False)
+    routes: dict[str, Route] = field(default_factory=dict)
+    """The joined channels by topic, for the short way of a frame."""
+
+    is_open: bool = False
+    token: str | None = field(default=None, repr=False)
+    token_generation: int = 0
+    """Counts the changes of the token: a join payload tells the server once it has changed."""
+    last_frame_at: float = 0.0
+    epoch_offset: float = 0.0
+    """What to add to the machine's time to get Unix time, by the server's clock if it told."""
+    last_system_error: str | None = None
+    wait_for_join: Callable[[Any, bool], None] = field(init=False)
+    """Queue a channel for joining; the flag says that its token must be fresh."""
+
+    def __post_init__(self) -> None:
+        self.replies = Replies(self.outbox)
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait before ``attempt``, by ``reconnect_after`` where there is one.
+
+        A ``reconnect_after`` that fails must not end the attempts; the policy steps in.
+        """
+        if self.reconnect_after is not None:
+            try:
+                return _seconds(self.reconnect_after(max(1, attempt)))
+            except Exception as exc:
+                self.outbox.tell(ReconnectAfterFailed(exc))
+        if self.random is None:
+            return self.policy.delay(attempt)
+        return self.policy.delay(attempt, self.random)
+
+    def epoch(self, now: float) -> float:
+        return now + self.epoch_offset
+
+    def token_lifetime(self, now: float) -> float:
+        """Seconds until the token expires; endless where that cannot be told."""
+        expiry = expires_at(self.token)
+        return math.inf if expiry is None else expiry - self.epoch(now)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, Coroutine):
+        value.close()
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise ValueError(f"reconnect_after returned no number of seconds: {brief(value)}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""The event loop, outcomes, timers, tasks, and log fields."""

@@ -1,0 +1,187 @@
+"""The aiohttp session: the user's, or one of our own that lives as long as the client runs.
+
+A redirect is never followed with what a handshake carries (``no_redirect``). aiohttp's
+``ws_connect`` has no option for it, but tells its tracers of a redirect before it follows. A tracer
+that raises ends the request there. It holds for the handshake alone: the user's own
+requests over the same session go where they always went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
+
+import aiohttp
+
+from ..errors import ConnectionFailed, SendError
+
+__all__ = [
+    "HttpOwner",
+    "Redirected",
+    "close_session",
+    "cut_on_failure",
+    "no_redirect",
+    "open_session",
+    "session_closed",
+]
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that open connections get to close in good order."""
+TURNS: Final = 3
+"""Turns of the loop until a socket that was cut is closed."""
+
+E = TypeVar("E", ConnectionFailed, SendError)
+
+
+def session_closed(kind: type[E]) -> E:
+    """The error for a session of the user's that was closed before the client."""
+    return kind(
+        "the aiohttp session given as session= is closed",
+        code="SessionClosed",
+        retryable=False,
+        hint="close it after the client, or leave session= out",
+    )
+
+
+class Redirected(Exception):
+    """The answer was a redirect; nothing was sent after it."""
+
+    def __init__(self, status: int, location: str | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.location = location
+
+
+_is_guarded: Final[ContextVar[bool]] = ContextVar("supabase_rt.no_redirect", default=False)
+
+
+async def _redirected(
+    _session: aiohttp.ClientSession, _context: Any, about: aiohttp.TraceRequestRedirectParams
+) -> None:
+    if not _is_guarded.get():
+        return
+    response = about.response
+    # The error goes past aiohttp, which would not close it then.
+    response.close()
+    raise Redirected(response.status, response.headers.get("Location"))
+
+
+_GUARD: Final = aiohttp.TraceConfig()
+_GUARD.on_request_redirect.append(_redirected)
+_GUARD.freeze()
+
+
+@contextmanager
+def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
+    """Requests of this task that begin inside raise ``Redirected`` instead of following."""
+    if _GUARD not in session.trace_configs:
+        session.trace_configs.append(_GUARD)
+    token = _is_guarded.set(True)
+    try:
+        yield
+    finally:
+        _is_guarded.reset(token)
+
+
+# -- sockets -----------------------------------------------------------------------------
+
+# aiohttp closes a connection in good order: what was written leaves first, and TLS says goodbye.
+# A peer that reads nothing keeps such a socket open for ever, and aiohttp has let go of it. So the
+# sockets of our own sessions are known here. Closing one at its system end makes asyncio see it.
+
+_sockets: Final[WeakKeyDictionary[aiohttp.ClientSession, WeakSet[socket.socket]]] = (
+    WeakKeyDictionary()
+)
+_attempt: Final[ContextVar[list[socket.socket] | None]] = ContextVar(
+    "supabase_rt.attempt", default=None
+)
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A session of our own, for ``close_session``."""
+    made: WeakSet[socket.socket] = WeakSet()
+
+    def make(address: Any) -> socket.socket:
+        found = socket.socket(*address[:3])
+        made.add(found)
+        attempt = _attempt.get()
+        if attempt is not None:
+            attempt.append(found)
+        return found
+
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=make))
+    _sockets[session] = made
+    return session
+
+
+async def close_session(session: aiohttp.ClientSession) -> None:
+    """Close a session of our own and every socket of it, within ``CLOSE_TIMEOUT`` seconds."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await session.close()
+    except TimeoutError:
+        pass
+    finally:
+        _cut(_sockets.pop(session, ()))
+    # One that was cut is closed by the loop, when it has seen it.
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+@contextmanager
+def cut_on_failure() -> Iterator[None]:
+    """Sockets of our own that are made inside are cut where it ends with an exception."""
+    made: list[socket.socket] = []
+    token = _attempt.set(made)
+    try:
+        yield
+    except BaseException:
+        _cut(made)
+        raise
+    finally:
+        _attempt.reset(token)
+
+
+def _cut(sockets: Iterable[socket.socket]) -> None:
+    for found in list(sockets):
+        if found.fileno() != -1:
+            with suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+
+
+class HttpOwner:
+    """Hands out one session and closes it, unless it is the user's."""
+
+    def __init__(self, given: aiohttp.ClientSession | None) -> None:
+        self._given = given
+        self._own: aiohttp.ClientSession | None = None
+
+    @property
+    def current(self) -> aiohttp.ClientSession | None:
+        """The session where there is one already."""
+        return self._own if self._given is None else self._given
+
+    def get(self) -> aiohttp.ClientSession:
+        """The session, made if need be; raises ``ConnectionFailed`` if the user closed theirs."""
+        if self._given is not None:
+            if self._given.closed:
+                raise session_closed(ConnectionFailed)
+            return self._given
+        if self._own is None:
+            self._own = open_session()
+        return self._own
+
+    def forget(self) -> None:
+        """The loop of our own session is gone."""
+        self._own = None
+
+    async def aclose(self) -> None:
+        """Close our own session; the user's stays open."""
+        own, self._own = self._own, None
+        if own is not None:
+            await close_session(own)

@@ -1,0 +1,17 @@
+"""Typed rows from a schema: read it from PostgREST or a database, then write Python."""
+
+from .from_database import read_database
+from .from_openapi import read_openapi
+from .render import render
+from .schema import Column, Enum, Schema, SchemaError, Table
+
+__all__ = [
+    "Column",
+    "Enum",
+    "Schema",
+    "SchemaError",
+    "Table",
+    "read_database",
+    "read_openapi",
+    "render",
+]

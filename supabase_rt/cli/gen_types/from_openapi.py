@@ -1,0 +1,135 @@
+"""The schema out of what PostgREST says of itself at ``/rest/v1/`` (OpenAPI 2.0)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .schema import Column, Enum, Schema, SchemaError, Table
+
+__all__ = ["read_openapi"]
+
+TYPES = {
+    "smallint": "int2",
+    "integer": "int4",
+    "bigint": "int8",
+    "smallserial": "int2",
+    "serial": "int4",
+    "bigserial": "int8",
+    "real": "float4",
+    "double precision": "float8",
+    "decimal": "numeric",
+    "boolean": "bool",
+    "character varying": "varchar",
+    "character": "bpchar",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+    "bit varying": "varbit",
+}
+"""``format_type()``, which PostgREST shows, to ``pg_type.typname``."""
+
+BY_JSON_TYPE = {"integer": "int8", "number": "float8", "boolean": "bool", "string": "text"}
+"""Where no format is given."""
+
+
+def read_openapi(document: Any, schema: str = "public") -> Schema:
+    """Read the tables and views of one schema; raises ``SchemaError`` for another document."""
+    definitions = document.get("definitions") if isinstance(document, Mapping) else None
+    if not isinstance(definitions, Mapping):
+        raise SchemaError(
+            "this is no OpenAPI description by PostgREST: it has no 'definitions'; "
+            "it is what GET {url}/rest/v1/ answers"
+        )
+    paths = document.get("paths")
+    tables = [
+        _table(schema, name, found, paths if isinstance(paths, Mapping) else {})
+        for name, found in definitions.items()
+        if isinstance(found, Mapping) and isinstance(found.get("properties"), Mapping)
+    ]
+    return Schema(tuple(tables))
+
+
+def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str, Any]) -> Table:
+    required = found.get("required") or []
+    if not isinstance(required, list):
+        raise _odd(name, "required", required)
+    properties = {key: each for key, each in found["properties"].items() if isinstance(each, dict)}
+    keys = tuple(key for key, each in properties.items() if "<pk/>" in _text(each))
+    columns = tuple(
+        _column(schema, name, key, each, key not in required, keys)
+        for key, each in properties.items()
+    )
+    path = paths.get(f"/{name}")
+    return Table(
+        schema,
+        name,
+        columns,
+        keys,
+        # Without the paths nothing is known against it.
+        writable=not isinstance(path, Mapping) or "post" in path,
+        comment=_text(found),
+    )
+
+
+def _odd(table: str, word: str, found: object) -> SchemaError:
+    kind = type(found).__name__
+    return SchemaError(
+        f"this is no OpenAPI description by PostgREST: of {table!r}, {word!r} is of type {kind}"
+    )
+
+
+def _text(found: Mapping[str, Any], word: str = "description") -> str:
+    text = found.get(word)
+    return text if isinstance(text, str) else ""
+
+
+def _column(
+    schema: str,
+    table: str,
+    name: str,
+    found: Mapping[str, Any],
+    nullable: bool,
+    keys: tuple[str, ...],
+) -> Column:
+    items = found.get("items")
+    items = items if isinstance(items, Mapping) else {}
+    format = _text(found, "format")
+    is_array = found.get("type") == "array" or format.endswith("[]")
+    element = format.removesuffix("[]")
+    values = found.get("enum") or items.get("enum")
+    if values and not (isinstance(values, list) and all(isinstance(v, str) for v in values)):
+        raise _odd(f"{table}.{name}", "enum", values)
+    type_name = _type_name(element, items if is_array else found)
+    # PostgREST does not say that a key is numbered by the database (an identity column).
+    numbered = keys == (name,) and type_name in ("int2", "int4", "int8")
+    return Column(
+        name,
+        type_name,
+        is_array=is_array,
+        nullable=nullable,
+        optional=nullable or "default" in found or numbered,
+        enum=_enum(schema, element, name, values) if values else None,
+        comment=_without_notes(_text(found)),
+    )
+
+
+def _type_name(format: str, found: Mapping[str, Any]) -> str:
+    if not format:
+        return BY_JSON_TYPE.get(_text(found, "type"), "jsonb")
+    bare = re.sub(r"\([^()]*\)", "", format).strip()
+    return TYPES.get(bare, bare.rpartition(".")[2].strip('"'))
+
+
+def _enum(schema: str, format: str, column: str, values: list[str]) -> Enum:
+    space, _, name = format.rpartition(".")
+    texts = tuple(dict.fromkeys(values))
+    return Enum(space.strip('"') or schema, name.strip('"') or column, texts)
+
+
+def _without_notes(text: str) -> str:
+    """A column's own comment, without what PostgREST adds about keys."""
+    own, _, _ = text.partition("Note:\nThis is a ")
+    return own.strip()

@@ -1,0 +1,1 @@
+"""The server's endpoints over HTTP and WebSocket."""

@@ -1,0 +1,226 @@
+"""The aiohttp application: the paths, and the handshake with its refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import urllib.parse
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from .._machine.server_state import Backend
+from ..activity import Activity, Happening
+from ..tokens import TokenError
+from .broadcast_endpoints import HttpApi, json_response
+from .gate import Gate, RefusedRequest, gated
+from .listening_socket import attend
+from .postgrest.endpoints import RestApi
+from .status_page import Rows, StatusPage
+from .websocket import Socket
+
+__all__ = ["SOCKETS", "make_app"]
+
+SOCKETS = web.AppKey("sockets", dict[int, Socket])
+"""The open sockets, by connection number."""
+
+MAX_BODY = 8_000_000
+
+
+def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.Application:
+    """The application: as Supabase serves it behind its gateway, and as the bare server does.
+
+    ``page_token`` opens the status page, and ``rows`` is what it may do with tables.
+    """
+    # In this order: what the gate refuses is told too.
+    ahead = [attend(backend.turns), _watched(backend.activity), gated(gate)]
+    app = web.Application(client_max_size=MAX_BODY, middlewares=ahead)
+    sockets = app[SOCKETS] = dict[int, Socket]()
+    handshakes = _Handshakes(backend, sockets)
+    app.on_response_prepare.append(_complete)
+    # Any method: one that is not GET is refused with a status of its own.
+    app.router.add_route("*", "/socket/websocket", handshakes.handle)
+    app.router.add_route("*", "/realtime/v1/websocket", handshakes.handle)
+    api = HttpApi(backend)
+    app.router.add_get("/healthcheck", api.health)
+    for prefix in ("", "/realtime/v1"):
+        app.router.add_get(f"{prefix}/api/ping", api.ping)
+        for path, handler in (
+            (f"{prefix}/api/broadcast", api.batch),
+            (prefix + "/api/broadcast/{topic}/events/{event}", api.single),
+        ):
+            app.router.add_post(path, handler)
+            app.router.add_options(path, api.preflight)
+    rest = RestApi(backend)
+    app.router.add_get("/rest/v1/{table}", rest.read)
+    app.router.add_options("/rest/v1/{table}", rest.preflight)
+    if backend.settings.status_page:
+        StatusPage(page_token, rows, backend, sockets).add_to(app)
+    return app
+
+
+def _watched(activity: Activity) -> Middleware:
+    """Tells onlookers of the requests: the path only, because keys stand in the query."""
+
+    def tell(request: web.Request, response: web.StreamResponse) -> None:
+        refused = request.path.endswith("/websocket") or isinstance(response, RefusedRequest)
+        kind = "refuse" if refused else "request"
+        text = f"{response.status} {response.reason}"
+        if isinstance(response, RefusedRequest):
+            text = f"{text}: {response.why}"
+        activity.tell(Happening(kind, None, request.path, request.method, text))
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not activity.watched:
+            return await handler(request)
+        try:
+            response = await handler(request)
+        except web.HTTPException as exc:
+            tell(request, exc)
+            raise
+        if not isinstance(response, web.WebSocketResponse):
+            tell(request, response)
+        return response
+
+    return watch
+
+
+async def _complete(_request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer of the real server."""
+    response.headers.setdefault("Cache-Control", "max-age=0, private, must-revalidate")
+    response.headers.setdefault("Vary", "accept-encoding")
+
+
+def _vsn(text: str) -> str | None:
+    """The serializer for a ``vsn`` parameter, None where there is none (section 1.4)."""
+    found = re.fullmatch(r"([12])\.0\.\d+", text)
+    return f"{found[1]}.0.0" if found else None
+
+
+class _Refused(Exception):
+    """The handshake is answered with this status, and the message in its body."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Handshakes:
+    def __init__(self, backend: Backend, sockets: dict[int, Socket]) -> None:
+        self._backend = backend
+        self._sockets = sockets
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Accept a socket and serve it, or refuse it (section 1.6)."""
+        faults = self._backend.faults
+        await faults.handshakes.wait()
+        transport = request.transport
+        if transport is None or faults.refused_status == 0:
+            if transport is not None:
+                transport.abort()
+            return web.Response(status=503)
+        if faults.refused_status is not None:
+            return json_response(_phrase(faults.refused_status), faults.refused_status)
+        if request.method != "GET":
+            return web.Response(status=400)
+        vsn = _vsn(request.query.get("vsn", "1.0.0"))
+        if vsn is None:
+            return web.Response(status=403)
+        key = request.headers.get("x-api-key", request.query.get("apikey"))
+        try:
+            token = self._check(key)
+        except _Refused as exc:
+            await asyncio.sleep(self._backend.settings.connect_error_delay)
+            return json_response({"error": str(exc)}, exc.status)
+        problem = _upgrade_problem(request)
+        if problem is not None:
+            return web.Response(text=problem, status=400)
+        return await self._serve(request, transport, vsn, token)
+
+    def _check(self, key: str | None) -> str:
+        """The token of a key, in the order of checks of section 1.6; raises ``_Refused``."""
+        if key is None:
+            raise _Refused(401, "API key is missing")
+        token = "".join(urllib.parse.unquote(key).split())
+        try:
+            self._backend.tokens.verify(token, time.time())
+        except TokenError as exc:
+            status = 500 if exc.code == "UnknownErrorOnChannel" else 401
+            problem = exc.handshake
+        else:
+            limits = self._backend.limits
+            if limits.full:
+                raise _Refused(429, "Too many connected users")
+            if limits.joins.tripped:
+                raise _Refused(429, "Too many joins per second")
+            return token
+        raise _Refused(status, problem)
+
+    async def _serve(
+        self, request: web.Request, transport: asyncio.Transport, vsn: str, token: str
+    ) -> web.StreamResponse:
+        # autoclose and autoping off: the close code is echoed, and a ping is a sign of life.
+        ws = web.WebSocketResponse(
+            autoping=False,
+            autoclose=False,
+            compress=False,
+            decode_text=False,
+            timeout=self._backend.settings.close_timeout,
+            max_msg_size=self._backend.settings.max_frame_size,
+        )
+        await ws.prepare(request)
+        self._backend.connections += 1
+        number = self._backend.connections
+        headers = {
+            name.lower(): value
+            for name, value in request.headers.items()
+            if name.lower().startswith("x-")
+        }
+        socket = Socket(ws, transport, self._backend, vsn, token, number, headers)
+        self._sockets[number] = socket
+        self._tell("connect", number, f"{request.remote}, vsn {vsn}")
+        try:
+            await socket.run()
+        finally:
+            del self._sockets[number]
+            self._tell("disconnect", number)
+        return ws
+
+    def _tell(self, kind: str, number: int | None, text: str = "") -> None:
+        activity = self._backend.activity
+        if activity.watched:
+            activity.tell(Happening(kind, number, text=text))
+
+
+def _upgrade_problem(request: web.Request) -> str | None:
+    """Why a request is no handshake of RFC 6455, None where it is one."""
+    for name, wanted in (("upgrade", "websocket"), ("connection", "upgrade")):
+        found = [word.strip() for word in request.headers.get(name, "").split(",") if word.strip()]
+        if wanted not in (word.lower() for word in found):
+            return f"'{name}' header must contain '{wanted}', got {_elixir_list(found)}"
+    version = request.headers.getall("sec-websocket-version", [])
+    if version != ["13"]:
+        return f"'sec-websocket-version' header must equal '13', got {_elixir_list(version)}"
+    if not request.headers.get("sec-websocket-key"):
+        return "'sec-websocket-key' header is absent"
+    return None
+
+
+def _elixir_list(words: list[str]) -> str:
+    return "[" + ", ".join(f'"{word}"' for word in words) + "]"
+
+
+def _phrase(status: int) -> dict[str, str]:
+    known = {
+        403: "Realtime was disabled for this tenant",
+        404: "Tenant not found",
+        429: "Too many connected users",
+        500: "Error connecting to Realtime",
+    }
+    try:
+        return {"error": known.get(status) or HTTPStatus(status).phrase}
+    except ValueError:
+        return {"error": "refused"}

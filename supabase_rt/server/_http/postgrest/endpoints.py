@@ -1,0 +1,108 @@
+"""``GET /rest/v1/<table>``: rows as JSON, with the errors of PostgREST and its gateway."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from ...._wire.envelope import dumps, loads
+from ..._machine.server_state import Backend, DatabaseAway
+from ..._tables.hidden_schemas import is_hidden
+from ...tokens import Token, TokenError
+from ..client_left import ClientLeft, while_connected
+from .errors import RestProblem
+from .memory_rows import read_rows
+from .query import RestQuery, parse_query
+
+__all__ = ["RestApi"]
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": (
+        "authorization, apikey, content-type, x-client-info, accept-profile, range, range-unit"
+    ),
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Expose-Headers": "Content-Range",
+}
+
+
+class RestApi:
+    """The handlers of the routes under ``/rest/v1``."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def preflight(self, _request: web.Request) -> web.Response:
+        """``OPTIONS``, asked by browsers first."""
+        return web.Response(status=204, headers=CORS)
+
+    async def read(self, request: web.Request) -> web.Response:
+        """``GET`` and ``HEAD``."""
+        try:
+            token = self._token(request)
+            schema = _schema(request)
+            query = parse_query(request.query.items(), request.headers.get("Range"))
+            body = await self._rows(request, token, schema, query)
+        except RestProblem as exc:
+            return _answer(dumps(exc.body), exc.status)
+        except ClientLeft:
+            return web.Response(status=499)
+        except DatabaseAway:
+            away = RestProblem(
+                503, "PGRST000", "Could not connect with the database. Retrying the connection."
+            )
+            return _answer(dumps(away.body), 503)
+        response = _answer(body, 200)
+        response.headers["Content-Range"] = _content_range(body, query)
+        response.headers["Content-Profile"] = schema
+        return response
+
+    def _token(self, request: web.Request) -> Token:
+        """The caller: the gateway asks for the key, PostgREST for the bearer."""
+        key = request.headers.get("apikey", request.query.get("apikey", ""))
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        text = bearer.strip() if scheme.lower() == "bearer" else key
+        if not text:
+            raise RestProblem(401, "NoApiKey", "No API key found in request")
+        try:
+            return self._backend.tokens.verify(text, time.time())
+        except TokenError as exc:
+            problem = exc
+        if problem.handshake == "Token has expired":
+            raise RestProblem(401, "PGRST303", "JWT expired")
+        raise RestProblem(401, "PGRST301", "JWT could not be verified", str(problem))
+
+    async def _rows(
+        self, request: web.Request, token: Token, schema: str, query: RestQuery
+    ) -> bytes:
+        table = request.match_info["table"]
+        database = self._backend.database
+        if database is not None:
+            reading = database.read_table(token, schema, table, query)
+            return await while_connected(request, reading)
+        found = self._backend.tables.tables.find_table(schema, table)
+        if found is None:
+            message = f"Could not find the table '{schema}.{table}' in the schema cache"
+            raise RestProblem(404, "PGRST205", message)
+        return dumps(read_rows(found, query, token.claims))
+
+
+def _schema(request: web.Request) -> str:
+    schema = request.headers.get("Accept-Profile", "public")
+    # Bytes of a header that are no UTF-8 come as halves of characters, which no name has.
+    shown = schema.encode(errors="replace").decode()
+    if is_hidden(schema) or shown != schema:
+        raise RestProblem(406, "PGRST106", f"Invalid schema: {shown}")
+    return schema
+
+
+def _content_range(body: bytes, query: RestQuery) -> str:
+    count = len(loads(body))
+    return f"{query.offset}-{query.offset + count - 1}/*" if count else "*/*"
+
+
+def _answer(body: bytes, status: int) -> web.Response:
+    return web.Response(
+        body=body, status=status, content_type="application/json", charset="utf-8", headers=CORS
+    )

@@ -1,0 +1,173 @@
+"""What the server sees, told to the pages that are open."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from ...._wire.envelope import UserBroadcast
+from ..._machine.server_state import Backend, logger
+from ...activity import Happening
+
+__all__ = ["Inspector", "Watched"]
+
+INTERVAL = 0.1
+"""Seconds between two messages to a page, however much happens."""
+STATE_INTERVAL = 0.5
+MOST_EVENTS = 200
+"""Told at once; of more than that the newest."""
+MOST_SOCKETS = 200
+OWN_REQUESTS = "/inspector/"
+LONGEST = 2_000
+"""Characters of a payload that are told."""
+OF_STATE = {"connect", "disconnect", "join", "leave", "presence"}
+
+
+class Watched(Protocol):
+    """What is asked of a socket."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its number, peer, vsn and channels."""
+
+
+class _Page:
+    """An open page, and what it was not told yet.
+
+    One that does not read keeps nobody waiting: its events are overwritten by newer ones.
+    """
+
+    def __init__(self) -> None:
+        self.events: collections.deque[dict[str, Any]] = collections.deque(maxlen=MOST_EVENTS)
+        self.changed = True
+        self.news = asyncio.Event()
+        self.news.set()
+
+    def take_events(self) -> list[dict[str, Any]]:
+        """The events not told yet, which are told now."""
+        found = list(self.events)
+        self.events.clear()
+        return found
+
+
+class Inspector:
+    """Watches while a page is open, and costs nothing while none is."""
+
+    def __init__(self, backend: Backend, sockets: Mapping[int, Watched]) -> None:
+        self._backend = backend
+        self._sockets = sockets
+        self._pages: dict[web.WebSocketResponse[bool], _Page] = {}
+        self._end: Callable[[], None] | None = None
+
+    async def show(self, ws: web.WebSocketResponse[bool]) -> None:
+        """Tell a page what happens until it is gone."""
+        page = self._pages[ws] = _Page()
+        if self._end is None:
+            self._end = self._backend.activity.watch(self._note)
+        name = "supabase_rt server: writer of a status page"
+        writer = asyncio.get_running_loop().create_task(self._write(ws, page), name=name)
+        try:
+            async for _ in ws:
+                pass
+        finally:
+            del self._pages[ws]
+            if not self._pages:
+                self._end()
+                self._end = None
+            writer.cancel()
+            await asyncio.wait([writer])
+
+    async def close(self) -> None:
+        """Send every page away: the server ends."""
+        for ws in list(self._pages):
+            await ws.close(code=1012, drain=False)
+
+    def _note(self, found: Happening) -> None:
+        if found.topic.startswith(OWN_REQUESTS):
+            return
+        told, of_state = _told(found), found.kind in OF_STATE
+        for page in self._pages.values():
+            page.events.append(told)
+            page.changed = page.changed or of_state
+            page.news.set()
+
+    async def _write(self, ws: web.WebSocketResponse[bool], page: _Page) -> None:
+        told_state = float("-inf")
+        try:
+            while True:
+                await page.news.wait()
+                await asyncio.sleep(INTERVAL)
+                page.news.clear()
+                events = page.take_events()
+                if events:
+                    await ws.send_str(json.dumps(["events", events]))
+                now = time.monotonic()
+                if page.changed and now - told_state < STATE_INTERVAL:
+                    page.news.set()
+                elif page.changed:
+                    told_state, page.changed = now, False
+                    await ws.send_str(json.dumps(["state", self._state()], default=str))
+        except (ConnectionError, aiohttp.ClientError):
+            # The reader finds the same.
+            pass
+        except Exception:
+            logger.exception("a status page cannot be told what happens")
+            await ws.close(code=1011, drain=False)
+
+    def _state(self) -> dict[str, Any]:
+        backend, sockets = self._backend, list(self._sockets.values())
+        presence: list[dict[str, Any]] = [
+            {"topic": topic, "private": private, "present": _present(state)}
+            for (topic, private), state in backend.hub.spaces()
+            if state
+        ]
+        return {
+            "sockets": [socket.describe() for socket in sockets[:MOST_SOCKETS]],
+            "presence": presence[:MOST_SOCKETS],
+            "totals": {
+                "sockets": len(sockets),
+                "present": sum(len(each["present"]) for each in presence),
+                "joins": backend.joins,
+                "connections": backend.connections,
+                "unreadable": backend.malformed,
+            },
+        }
+
+
+def _present(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: found["metas"] for key, found in state.items()}
+
+
+def _told(found: Happening) -> dict[str, Any]:
+    return {
+        "at": time.time(),
+        "kind": found.kind,
+        "connection": found.connection,
+        "topic": found.topic,
+        "event": found.event,
+        "text": found.text,
+        "content": _shown(found.content),
+        "reached": found.reached,
+    }
+
+
+def _shown(content: Any) -> str:
+    """A payload or a row as text, cut where it is long."""
+    if content is None:
+        return ""
+    if isinstance(content, UserBroadcast):
+        if not content.is_json:
+            return f"{len(content.body):,} bytes: {content.body[:32].hex(' ')}"
+        text = content.body.decode("utf-8", "replace")
+    elif isinstance(content, msgspec.Raw):
+        text = bytes(content).decode("utf-8", "replace")
+    else:
+        text = json.dumps(content, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"

@@ -1,0 +1,103 @@
+"""Messages sent from the database side, kept for replay (protocol reference, sections 7.8, 7.9)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import uuid
+from typing import Any
+
+from ..._wire.envelope import UserBroadcast, dumps
+from .join_request import MAX_REPLAY, Replay
+from .memory_bounds import MOST_STORED
+
+__all__ = ["MessageStore", "StoredMessage"]
+
+OVERHEAD = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredMessage:
+    """One row of ``realtime.messages``."""
+
+    id: str
+    event: str
+    payload: Any
+    inserted_at: float
+
+    @classmethod
+    def make(cls, event: str, payload: Any, now: float) -> StoredMessage:
+        """A message with a new id; an object without an ``id`` gets it inside too."""
+        message_id = str(uuid.uuid4())
+        if isinstance(payload, bytes | bytearray | memoryview):
+            payload = bytes(payload)
+        elif isinstance(payload, dict):
+            payload = {"id": message_id} | payload
+        else:
+            raise TypeError(f"a broadcast payload is a dict or bytes, not {type(payload).__name__}")
+        return cls(message_id, event, payload, now)
+
+    @property
+    def size(self) -> int:
+        """The bytes of its payload."""
+        return len(self.payload if isinstance(self.payload, bytes) else dumps(self.payload))
+
+    def meta(self, *, replayed: bool = False) -> dict[str, Any]:
+        """The metadata that receivers see."""
+        return {"id": self.id, "replayed": True} if replayed else {"id": self.id}
+
+    def user_broadcast(self, *, replayed: bool = False) -> UserBroadcast:
+        """In binary form."""
+        is_json = not isinstance(self.payload, bytes)
+        body = dumps(self.payload) if is_json else self.payload
+        return UserBroadcast(self.event, is_json, dumps(self.meta(replayed=replayed)), body)
+
+    def replayed(self) -> Any:
+        """What a replay sends: JSON goes as text also to vsn 2.0.0 (section 7.4)."""
+        if isinstance(self.payload, bytes):
+            return self.user_broadcast(replayed=True)
+        return {
+            "event": self.event,
+            "meta": self.meta(replayed=True),
+            "payload": self.payload,
+            "type": "broadcast",
+        }
+
+
+class MessageStore:
+    """The private messages of each sub-topic, as many as one replay may ask for."""
+
+    def __init__(self, most: int = MOST_STORED) -> None:
+        self._messages: dict[str, collections.deque[StoredMessage]] = {}
+        self._sizes: dict[str, tuple[str, int]] = {}
+        self._most = most
+        self._total = 0
+
+    def add(self, sub_topic: str, message: StoredMessage) -> None:
+        """Keep a message; the oldest of all go where there is too much."""
+        kept = self._messages.setdefault(sub_topic, collections.deque())
+        kept.append(message)
+        size = OVERHEAD + len(sub_topic) + message.size
+        self._sizes[message.id] = (sub_topic, size)
+        self._total += size
+        if len(kept) > MAX_REPLAY:
+            self._forget(kept[0].id)
+        while self._total > self._most:
+            self._forget(next(iter(self._sizes)))
+
+    def _forget(self, oldest: str) -> None:
+        sub_topic, size = self._sizes.pop(oldest)
+        self._total -= size
+        kept = self._messages[sub_topic]
+        kept.popleft()
+        if not kept:
+            del self._messages[sub_topic]
+
+    def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
+        """The newest messages asked for, oldest first."""
+        found = [
+            message
+            for message in self._messages.get(sub_topic, ())
+            if message.inserted_at * 1000 >= wanted.since
+        ]
+        return found[-wanted.limit :]

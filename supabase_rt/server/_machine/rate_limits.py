@@ -1,0 +1,115 @@
+"""The limits of a project on what all its clients do together (protocol reference, section 10).
+
+No clock here: whoever runs the server calls ``tick`` every ``rate_interval`` seconds. Between
+two ticks counting is one addition and asking one attribute, because both stand on the path of
+every message. So a burst that is over before the next tick trips nothing, as on the real server.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import math
+
+from ..._printable import get_logger
+from ..settings import Settings
+
+__all__ = ["Limits", "Rate"]
+
+logger: logging.Logger = get_logger("supabase_rt.server")
+
+BUCKETS = 12
+
+
+class Rate:
+    """An average over the last intervals; ``limit`` None never trips."""
+
+    __slots__ = ("_about", "_buckets", "_interval", "average", "count", "limit", "tripped")
+
+    def __init__(self, limit: float | None, interval: float, about: str = "") -> None:
+        self.limit: float | None = limit
+        self.count: int = 0
+        """What happened since the last tick; added to by those who know."""
+        self.average: float = 0.0
+        """Per second, as of the last tick."""
+        self.tripped: bool = False
+        """Whether the average has reached the limit."""
+        self._about = about
+        self._interval = interval
+        self._buckets: collections.deque[int] = collections.deque(maxlen=BUCKETS)
+
+    def tick(self) -> None:
+        """An interval is over."""
+        if self.count or self._buckets:
+            self._buckets.append(self.count)
+            self.count = 0
+        if not any(self._buckets):
+            # Idle for a minute: the next use begins a new average instead of diluting this one.
+            self._buckets.clear()
+        seconds = self._interval * max(1, len(self._buckets))
+        self.average = sum(self._buckets) / seconds
+        was, self.tripped = self.tripped, self.limit is not None and self.average >= self.limit
+        if self.tripped and not was:
+            # The real server tells its log too, and some of those whom it concerns nothing.
+            logger.warning("%.0f a second reach the limit of %s", self.average, self._about)
+
+    def would_exceed(self, more: int) -> bool:
+        """Whether so many at once are too many on top of the average."""
+        return self.limit is not None and self.average + more > self.limit
+
+
+class Limits:
+    """The rates of one server, and how many of its sockets are in use."""
+
+    def __init__(self, settings: Settings) -> None:
+        interval = settings.rate_interval
+        events = settings.max_events_per_second
+        self.joins: Rate = Rate(
+            settings.max_joins_per_second,
+            interval,
+            "max_joins_per_second: joins are refused and their sockets closed",
+        )
+        self.events: Rate = Rate(
+            events, interval, "max_events_per_second: channels that get a broadcast are closed"
+        )
+        """Broadcasts, once when sent and once for each channel that gets them."""
+        self.changes: Rate = Rate(
+            events, interval, "max_events_per_second: row changes are skipped without a word"
+        )
+        """Row changes, once for each channel that gets them."""
+        self.requests: Rate = Rate(
+            events, interval, "max_events_per_second: HTTP requests are answered with 429"
+        )
+        """HTTP requests."""
+        self.presence: Rate = Rate(
+            settings.max_presence_events_per_second,
+            interval,
+            "max_presence_events_per_second: channels that track are closed",
+        )
+        """Tracks, states, and diffs once for each channel that gets them."""
+        self.users: int = 0
+        """Sockets that have joined a channel since they connected."""
+        self._max_users = settings.max_concurrent_users
+        self._rates = (self.joins, self.events, self.changes, self.requests, self.presence)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many users as there may be."""
+        return self._max_users is not None and self.users >= self._max_users
+
+    def tick(self) -> None:
+        """An interval is over."""
+        for rate in self._rates:
+            rate.tick()
+
+    def request_headers(self) -> dict[str, str]:
+        """What a response over HTTP says of the rate of requests; nothing where it is not held."""
+        limit = self.requests.limit
+        if limit is None:
+            return {}
+        rolling = math.floor(self.requests.average)
+        return {
+            "x-rate-limit": f"{limit:g}",
+            "x-rate-limit-remaining": f"{max(0, limit - rolling):g}",
+            "x-rate-rolling": str(rolling),
+        }

@@ -1,0 +1,150 @@
+"""Filters as SQL (protocol reference, section 9.4): the database compares as the real one does."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+from psycopg import sql
+
+from ..._tables.column_types import is_text
+from ..._tables.filter_matching import IS_VALUES, MAX_IN, PATTERNS, Condition
+from ..connections import is_lost
+from .catalog import Field, Shape
+
+__all__ = [
+    "OPERATORS",
+    "check_binding",
+    "condition_sql",
+    "escaped",
+    "explain",
+    "identifier",
+]
+
+OPERATORS = {
+    "eq": "=",
+    "neq": "<>",
+    "lt": "<",
+    "lte": "<=",
+    "gt": ">",
+    "gte": ">=",
+    "isdistinct": "is distinct from",
+    "like": "like",
+    "ilike": "ilike",
+    "match": "~",
+    "imatch": "~*",
+}
+
+
+class InvalidFilter(Exception):
+    """What ``raise exception`` says in the real server's check."""
+
+
+def escaped(text: str) -> str:
+    """SQL text that psycopg takes for nothing else."""
+    return text.replace("%", "%%")
+
+
+def identifier(*names: str) -> sql.SQL:
+    """Names in double quotes, with nothing in them that psycopg takes for a placeholder."""
+    return sql.SQL(escaped(sql.Identifier(*names).as_string()))
+
+
+def condition_sql(condition: Condition, column: str, cast: str, value: str) -> tuple[str, str]:
+    """A condition as SQL, and the text of its parameter.
+
+    ``column`` is an SQL expression of type text, ``cast`` the column's type and ``value`` the
+    placeholder of the parameter.
+    """
+    op, kind = condition.op, escaped(cast)
+    text = condition.value
+    if op == "is":
+        found = f"(({column})::{kind} is {text if text in IS_VALUES else 'null'})"
+        return (f"(not {found})" if condition.negated else found), ""
+    if op == "in":
+        text = "{" + text[1:-1] + "}"
+        found = f"(({column})::{kind} = any({value}::{kind}[]))"
+    elif op in PATTERNS:
+        found = f"(({column})::text {OPERATORS[op]} {value}::text)"
+    else:
+        found = f"(({column})::{kind} {OPERATORS[op]} {value}::{kind})"
+    return (f"(not {found})" if condition.negated else found), text
+
+
+async def check_binding(
+    conn: psycopg.AsyncConnection,
+    shape: Shape,
+    role: str,
+    conditions: tuple[Condition, ...],
+    select: tuple[str, ...] | None,
+) -> str | None:
+    """What is wrong with a binding for a table, in the words of the real server's exception."""
+    readable = {field.name: field for field in shape.fields if role in field.readers}
+    try:
+        for condition in conditions:
+            field = readable.get(condition.column)
+            if field is None:
+                raise InvalidFilter(f"invalid column for filter {condition.column}")
+            await _check_condition(conn, condition, field)
+        for name in select or ():
+            if name not in readable:
+                raise InvalidFilter(f"invalid column for select {name}")
+    except InvalidFilter as exc:
+        return f"ERROR P0001 (raise_exception) {exc}"
+    except (psycopg.Error, UnicodeError) as exc:
+        if isinstance(exc, psycopg.Error) and is_lost(exc, conn):
+            raise
+        return explain(exc)
+    return None
+
+
+async def _check_condition(
+    conn: psycopg.AsyncConnection, condition: Condition, field: Field
+) -> None:
+    op = condition.op
+    if op == "in" and len(condition.values) > MAX_IN:
+        raise InvalidFilter(f"too many values for `in` filter. Maximum {MAX_IN}")
+    if op == "is":
+        _check_is(condition.value, field.type)
+    if op in PATTERNS and not is_text(field.type):
+        raise InvalidFilter(
+            f"operator {op} requires a text-compatible column type, got {field.type}"
+        )
+    # A pattern is compiled only where there is something to match it against.
+    column = "''" if op in PATTERNS else "null"
+    statement, value = condition_sql(condition, column, field.cast, "%(value)s")
+    try:
+        async with conn.transaction(force_rollback=True):
+            await conn.execute(f"select {statement}".encode(), {"value": value})
+    except psycopg.errors.InvalidRegularExpression as exc:
+        problem = exc.diag.message_primary
+    else:
+        return
+    raise InvalidFilter(f"invalid regular expression for {op} filter: {problem}")
+
+
+def _check_is(value: str, kind: str) -> None:
+    if value not in IS_VALUES:
+        raise InvalidFilter("invalid value for is filter: must be null, true, false, or unknown")
+    if value != "null" and kind != "bool":
+        raise InvalidFilter(f"is {value} filter requires a boolean column, got {kind}")
+
+
+def explain(error: Exception, *, with_text: bool = True) -> str:
+    """An error of the database as the real server prints it.
+
+    Its text may quote a row that is not for everybody's eyes.
+    """
+    # Text that no database can hold, such as one with a NUL, does not get as far as ours.
+    code, text = "22021", 'invalid byte sequence for encoding "UTF8"'
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        code, text = error.sqlstate, error.diag.message_primary or " ".join(str(error).split())
+    elif not isinstance(error, psycopg.DataError | UnicodeError):
+        code, text = "XX000", "the server failed"
+    try:
+        name = psycopg.errors.lookup(code).__name__
+    except KeyError:
+        # One that a policy made up.
+        name = "Unknown"
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return f"ERROR {code} ({name}) {text}" if with_text else f"ERROR {code} ({name})"

@@ -1,0 +1,141 @@
+"""Tables read in the name of a token, in the syntax of PostgREST."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from ..._http.postgrest.errors import RestProblem
+from ..._http.postgrest.query import Group, Order, RestQuery, Tree
+from ..._tables.filter_matching import IS_VALUES, Condition
+from ...tokens import Token
+from ..pool import Pool, rolled_back
+from .claims import act_as
+from .filter_sql import OPERATORS, identifier
+
+__all__ = ["TableReader"]
+
+EXISTS = (
+    "select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+    " where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'v', 'm', 'f', 'p')"
+)
+
+
+STATUSES = {"08": 503, "53": 503, "54": 413, "57": 500, "XX": 500}
+"""By class of error; all others are the caller's mistake."""
+
+
+class TableReader:
+    """Reads tables on a connection of its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
+        """The rows as JSON; raises ``RestProblem``, ``DatabaseProblem`` when away."""
+        statement, values = _statement(schema, table, query)
+        problem: RestProblem
+
+        async def ask(conn: psycopg.AsyncConnection) -> bytes:
+            async with rolled_back(conn):
+                if await (await conn.execute(EXISTS, (schema, table))).fetchone() is None:
+                    message = f"Could not find the table '{schema}.{table}' in the schema cache"
+                    raise RestProblem(404, "PGRST205", message)
+                await conn.execute("set local transaction_read_only = on")
+                await act_as(conn, token.claims)
+                row = await (await conn.execute(statement, values)).fetchone()
+                assert row is not None
+                return str(row[0]).encode()
+
+        try:
+            return await self._pool.run(ask, token.text)
+        except (psycopg.Error, UnicodeError) as exc:
+            problem = _explained(exc, token)
+        raise problem
+
+
+def _explained(error: psycopg.Error | UnicodeError, token: Token) -> RestProblem:
+    """An error of the database, with the status that PostgREST gives it."""
+    # Text that no column can hold, such as one with a NUL, does not get as far as the database.
+    if not isinstance(error, psycopg.Error):
+        return RestProblem(400, "22021", 'invalid byte sequence for encoding "UTF8"')
+    code = error.sqlstate or ("22021" if isinstance(error, psycopg.DataError) else "XX000")
+    diag = error.diag
+    message = diag.message_primary or " ".join(str(error).split()) or "the database refused"
+    return RestProblem(_status(code, token), code, message, diag.message_detail, diag.message_hint)
+
+
+def _status(code: str, token: Token) -> int:
+    if code == "42501":
+        return 401 if token.role == "anon" else 403
+    if code in ("42883", "42P01"):
+        return 404
+    return STATUSES.get(code[:2], 400)
+
+
+def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed, list[object]]:
+    """The whole statement and its parameters: no value of the caller stands in the text."""
+    values: list[object] = []
+    columns: sql.Composable = sql.SQL("t.*")
+    if query.select is not None:
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} as {}").format(_column(column), identifier(name))
+            for column, name in query.select
+        )
+    parts: list[sql.Composable] = [
+        sql.SQL("select {} from {} t").format(columns, identifier(schema, table))
+    ]
+    if query.where:
+        trees = [_condition(tree, values) for tree in query.where]
+        parts.append(sql.SQL("where ") + sql.SQL(" and ").join(trees))
+    if query.order:
+        orders = sql.SQL(", ").join(_order(order) for order in query.order)
+        parts.append(sql.SQL("order by ") + orders)
+    if query.limit is not None:
+        parts.append(sql.SQL("limit %s"))
+        values.append(query.limit)
+    if query.offset:
+        parts.append(sql.SQL("offset %s"))
+        values.append(query.offset)
+    inner = sql.SQL(" ").join(parts)
+    return sql.SQL("select coalesce(json_agg(r), '[]')::text from ({}) r").format(inner), values
+
+
+def _column(name: str) -> sql.SQL:
+    return identifier("t", name)
+
+
+def _order(order: Order) -> sql.Composed:
+    return sql.SQL("{} {} nulls {}").format(
+        _column(order.column),
+        sql.SQL("desc" if order.descending else "asc"),
+        sql.SQL("first" if order.nulls_first else "last"),
+    )
+
+
+def _condition(tree: Tree, values: list[object]) -> sql.Composed:
+    """A condition as SQL; what it compares with goes to ``values``, typed by the column."""
+    if isinstance(tree, Group):
+        parts = [_condition(part, values) for part in tree.parts]
+        found = sql.SQL("({})").format(sql.SQL(f" {tree.op} ").join(parts))
+    else:
+        found = _compared(tree, values)
+    return sql.SQL("(not {})").format(found) if tree.negated else found
+
+
+def _compared(condition: Condition, values: list[object]) -> sql.Composed:
+    column, op = _column(condition.column), condition.op
+    if op == "is":
+        word = condition.value if condition.value in IS_VALUES else "null"
+        return sql.SQL("({} is {})").format(column, sql.SQL(word))
+    if op == "in":
+        values.append(_array(condition.values))
+        return sql.SQL("({} = any (%s))").format(column)
+    values.append(condition.value)
+    return sql.SQL("({} {} %s)").format(column, sql.SQL(OPERATORS[op]))
+
+
+def _array(values: tuple[str, ...]) -> str:
+    """An array literal of an element type that the database finds out."""
+    items = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{item}"' for item in items) + "}"

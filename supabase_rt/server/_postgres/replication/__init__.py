@@ -1,0 +1,1 @@
+"""Changes as PostgreSQL's logical replication sends them."""

@@ -1,0 +1,254 @@
+"""Follows the WAL of a database, across its restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+import psycopg
+
+from ...._printable import get_logger
+from ..._machine.message_store import StoredMessage
+from ..._tables.change_feed import timestamp
+from ..._tables.hidden_schemas import is_hidden
+from ..errors import DatabaseProblem
+from .pgoutput import Begin, Commit, Delete, Insert, Message, PgOutputError, Relation, Update
+from .row_changes import Image, RowChange, row_change
+from .stream import Arrived, ReplicationStream
+
+__all__ = ["Follower", "Sent"]
+
+logger: Final = get_logger("supabase_rt.server")
+
+BATCH = 100
+BATCH_BYTES = 4 * 2**20
+"""Of large rows fewer are told at once, so that they fit into the memory and into a timeout."""
+LARGE = 2**20
+ATTEMPTS = 3
+"""After so many the change at which all failed is passed by, instead of being tried for ever."""
+DELAYS = (0.1, 0.3, 1.0)
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+
+FAILED = "ERROR 58000 (system_error) telling of them failed several times"
+
+Sent = Callable[[str, bool, StoredMessage], object]
+"""Takes a row of ``realtime.messages``: sub-topic, private or not, message."""
+
+
+class Follower:
+    """Turns the stream into changes and messages.
+
+    ``tell`` gets the changes in commit order and is awaited; ``sent`` gets the messages that
+    were inserted into ``realtime.messages``. ``pass_by`` gets changes that ``tell`` has failed
+    for several times, though the database was there each time, and why.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[], Awaitable[ReplicationStream]],
+        tell: Callable[[Sequence[RowChange]], Awaitable[None]],
+        sent: Sent,
+        pass_by: Callable[[Sequence[RowChange], str], object] = lambda _, why: None,
+    ) -> None:
+        self._open_stream = open_stream
+        self._tell = tell
+        self._sent = sent
+        self._pass_by = pass_by
+        self._stream: ReplicationStream | None = None
+        self._relations: dict[int, Relation] = {}
+        self._begun: Begin | None = None
+        self._batch: list[RowChange] = []
+        self._bytes = 0
+        self._row = 0
+        # Where telling failed, by the position of the transaction and the number of the row.
+        self._failed_at: tuple[int, int] | None = None
+        self._failures = 0
+        self._dealt_with = 0
+        self._owes_answer = False
+
+    async def open(self) -> None:
+        """Open the stream; raises ``DatabaseProblem``."""
+        self._stream = await self._open_stream()
+
+    @property
+    def following(self) -> bool:
+        """Whether the stream is open."""
+        return self._stream is not None
+
+    async def close(self) -> None:
+        """Close the stream; ``run`` must have ended."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
+
+    async def run(self) -> None:
+        """Follow until cancelled; open the stream again when it breaks."""
+        delay = FIRST_DELAY
+        while True:
+            try:
+                if self._stream is None:
+                    await self.open()
+                    logger.warning(
+                        "the database is followed again; "
+                        "changes made meanwhile were missed unless the slot has a name"
+                    )
+                delay = FIRST_DELAY
+                await self._follow()
+            except (psycopg.Error, DatabaseProblem, PgOutputError, OSError) as exc:
+                problem = " ".join(str(exc).split())
+                logger.warning(
+                    "the database is not followed: %s; next attempt in %.1f s", problem, delay
+                )
+            except Exception:
+                # Our own mistake; without a word all changes would cease.
+                logger.exception("the database is not followed; next attempt in %.1f s", delay)
+            await self.close()
+            self._batch.clear()
+            self._bytes = 0
+            self._begun = None
+            self._dealt_with = 0
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _follow(self) -> None:
+        assert self._stream is not None
+        while True:
+            try:
+                arrived = self._stream.ready()
+                if arrived is not None:
+                    self._take_or_pass_by(arrived)
+            except PgOutputError as exc:
+                # The next message begins where this one ends; opened again, a slot with a name
+                # would bring this one for ever.
+                logger.warning("a message of the database is passed by: %r", str(exc))
+                await asyncio.sleep(0)
+                continue
+            if arrived is None:
+                await self._flush()
+                await self._stream.wait()
+            elif len(self._batch) >= self._most() or self._bytes >= BATCH_BYTES:
+                await self._flush()
+
+    def _take_or_pass_by(self, arrived: Arrived) -> None:
+        try:
+            self._take(arrived)
+        except PgOutputError:
+            raise
+        except Exception:
+            # Our own mistake, and it would be the same the next time.
+            logger.exception("a message of the database is passed by")
+
+    def _most(self) -> int:
+        """How many changes are told at once: single ones up to where telling failed."""
+        if self._failed_at is not None and self._begun is not None:
+            if self._begun.final_lsn <= self._failed_at[0]:
+                return 1
+            self._failed_at = None
+        return BATCH
+
+    async def _flush(self) -> None:
+        """Tell what has been gathered, and let go of the WAL before it."""
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._bytes = 0
+            left = len(batch)
+            for part in _apart(batch):
+                left -= len(part)
+                await self._tell_all(part, left)
+            # In the middle of a long transaction, too: the database hangs up on who is silent.
+            self._owes_answer = True
+        if self._owes_answer and self._stream is not None:
+            self._stream.confirm(self._dealt_with)
+            self._owes_answer = False
+
+    async def _tell_all(self, batch: Sequence[RowChange], left: int) -> None:
+        """Tell of changes, with ``left`` to come; one that fails too often is passed by."""
+        at = (batch[0].commit_lsn, self._row - left - len(batch))
+        if at == self._failed_at and self._failures >= ATTEMPTS:
+            self._failed_at = None
+            logger.warning("%d changes are passed by after %d attempts", len(batch), ATTEMPTS)
+            self._pass_by(batch, FAILED)
+            return
+        try:
+            await self._tell_patiently(batch)
+        except Exception:
+            self._failures = self._failures + 1 if at == self._failed_at else 1
+            self._failed_at = at
+            raise
+
+    async def _tell_patiently(self, batch: Sequence[RowChange]) -> None:
+        # There may be no connection for a moment, and the stream goes on: without a name for the
+        # slot, opening it anew would cost all changes until then.
+        for delay in DELAYS:
+            try:
+                await self._tell(batch)
+            except DatabaseProblem:
+                await asyncio.sleep(delay)
+            else:
+                return
+        await self._tell(batch)
+
+    def _take(self, arrived: Arrived) -> None:
+        message = arrived.message
+        if message is None:
+            # Nothing of ours is before this point: also a quiet server lets go of the WAL.
+            if self._begun is None and not self._batch:
+                self._dealt_with = arrived.end
+            self._owes_answer = True
+        elif isinstance(message, Commit):
+            self._begun = None
+            self._dealt_with = message.end_lsn
+            self._owes_answer = True
+        elif isinstance(message, Begin):
+            self._begun = message
+            self._row = 0
+        elif isinstance(message, Relation):
+            self._relations[message.oid] = message
+        else:
+            self._take_row(message)
+
+    def _take_row(self, message: Message) -> None:
+        if not isinstance(message, Insert | Update | Delete):
+            return
+        relation, begun = self._relations.get(message.relation), self._begun
+        if relation is None or begun is None:
+            raise PgOutputError("a row outside of a transaction, or of an unknown table")
+        moment = timestamp(begun.committed_at)
+        change = row_change(relation, message, begun.final_lsn, moment, begun.xid)
+        if not is_hidden(relation.schema):
+            self._batch.append(change)
+            self._bytes += change.size()
+            self._row += 1
+        elif (relation.schema, relation.name) != ("realtime", "messages"):
+            # Of a schema of the system nobody is told, whatever is in the publication.
+            return
+        elif change.type == "INSERT" and change.new is not None:
+            self._send(change.new, begun.committed_at.timestamp())
+
+    def _send(self, row: Image, now: float) -> None:
+        topic, event = row.get("topic"), row.get("event")
+        if row.get("extension") != "broadcast" or topic is None or event is None:
+            return
+        binary, text = row.get("binary_payload"), row.get("payload")
+        if binary is not None:
+            payload: bytes | msgspec.Raw = bytes.fromhex(binary.removeprefix("\\x"))
+        else:
+            payload = msgspec.Raw((text or "{}").encode())
+        message = StoredMessage(row.get("id") or "", event, payload, now)
+        self._sent(topic, row.get("private") == "t", message)
+
+
+def _apart(batch: Sequence[RowChange]) -> Iterator[Sequence[RowChange]]:
+    """The changes of a batch, each large one by itself, so that it delays only what follows."""
+    start = 0
+    for nth, change in enumerate(batch):
+        if change.size() > LARGE:
+            if start < nth:
+                yield batch[start:nth]
+            yield batch[nth : nth + 1]
+            start = nth + 1
+    if start < len(batch):
+        yield batch[start:]

@@ -1,0 +1,252 @@
+"""A client whose calls wait for their result."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Never, Self, TypeVar
+
+from .. import ConnectionState, Health
+from .. import RealtimeClient as AsyncClient
+from .facade import Decorator, Facade
+from .loop_thread import around, ask, begin, call, on_exit, result_of, threaded
+from .sync_channel import RealtimeChannel
+
+__all__ = ["RealtimeClient", "threaded_options"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+RUN_IN_THREADS = ("access_token", "heartbeat_callback")
+"""Options that are called by the loop, and may block in a blocking program."""
+
+
+class RealtimeClient(Facade[AsyncClient]):
+    """A blocking client of one Realtime service.
+
+    Takes the arguments of ``supabase_rt.RealtimeClient``; ``access_token`` and
+    ``heartbeat_callback`` are called in worker threads.
+    """
+
+    def __init__(self, endpoint: str, *wrong: Never, **options: Any) -> None:
+        self._start(AsyncClient(endpoint, *wrong, **threaded_options(options)))
+
+    @classmethod
+    def _of(cls, client: AsyncClient) -> Self:
+        made = cls.__new__(cls)
+        made._start(client)
+        return made
+
+    def _start(self, client: AsyncClient) -> None:
+        self._inner = client
+        self._facades: list[RealtimeChannel] = []
+        on_exit(client)
+
+    async def _leave(self) -> None:
+        """In the loop: leave every channel and disconnect."""
+        await self._inner.__aexit__(None, None, None)
+
+    # -- channels --------------------------------------------------------------------------
+
+    def channel(
+        self,
+        topic: str,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        resubscribe_after: float | None = None,
+        **unknown: Never,
+    ) -> RealtimeChannel:
+        """The channel of ``topic``: the live one, or a new one.
+
+        Options and errors are those of ``supabase_rt.RealtimeClient.channel``.
+        """
+        options = {"resubscribe_after": resubscribe_after, **unknown}
+        return ask(self._channel, topic, opts, **options)
+
+    def _channel(self, topic: str, opts: Any, **options: Any) -> RealtimeChannel:
+        """In the loop, as all that touches the facades."""
+        channel = self._inner.channel(topic, opts, **options)
+        return next(each for each in self._channels() if each._inner is channel)
+
+    def _channels(self) -> list[RealtimeChannel]:
+        """One facade for each live channel, as long as it lives."""
+        known = {each._inner: each for each in self._facades}
+        live = self._inner.channels
+        self._facades = [known.get(channel) or RealtimeChannel(channel) for channel in live]
+        return list(self._facades)
+
+    @property
+    def channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return ask(self._channels)
+
+    def get_channels(self) -> list[RealtimeChannel]:
+        """The live channels, in the order they were made."""
+        return self.channels
+
+    def remove_channel(self, channel: RealtimeChannel) -> str:
+        """Leave ``channel``: ``"ok"``, ``"timed out"`` or ``"error"``."""
+        if not isinstance(channel, RealtimeChannel):
+            raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
+        return channel.unsubscribe()
+
+    def remove_all_channels(self) -> list[str]:
+        """Leave every channel, then disconnect; one status for each channel."""
+        return call(self._inner.remove_all_channels)
+
+    # -- the socket ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open the socket. Raises ``ConnectionFailed`` if that fails at once."""
+        call(self._inner.connect)
+
+    def disconnect(self, code: int = 1000, reason: str = "") -> str:
+        """Close the socket; channels stay, and rejoin on the next ``connect``."""
+        return call(self._inner.disconnect, code, reason)
+
+    def __enter__(self) -> Self:
+        """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
+        call(self._inner.__aenter__)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave every channel, then disconnect."""
+        call(self._leave)
+
+    def run(self, *, drain_timeout: float | None = None) -> None:
+        """Stay until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
+
+        Handlers get ``drain_timeout`` seconds (the client's by default) to finish what waits for
+        them. Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
+        """
+        running = begin(self._inner.run_forever, drain_timeout=drain_timeout)
+        with _signals(lambda: begin(self._leave)):
+            result_of(running)
+
+    def wait_closed(self) -> None:
+        """Wait until the client is closed for good; raises ``GaveUp`` if it gave up."""
+        call(self._inner.wait_closed)
+
+    def connection_state(self) -> ConnectionState:
+        """``connecting``, ``open``, ``closing`` or ``closed``."""
+        return self._inner.connection_state()
+
+    def is_connected(self) -> bool:
+        """Whether the socket is open."""
+        return self._inner.is_connected()
+
+    def is_connecting(self) -> bool:
+        """Whether a socket is being opened, or waited for between two attempts."""
+        return self._inner.is_connecting()
+
+    def is_disconnecting(self) -> bool:
+        """Whether the socket is being closed."""
+        return self._inner.is_disconnecting()
+
+    def endpoint_url(self) -> str:
+        """The URL of the socket, with the key."""
+        return self._inner.endpoint_url()
+
+    def set_auth(self, token: str | None = None) -> None:
+        """Use ``token`` from now on, or ask ``access_token`` again."""
+        call(self._inner.set_auth, token)
+
+    @property
+    def access_token_value(self) -> str | None:
+        """The token in use."""
+        return self._inner.access_token_value
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat now."""
+        call(self._inner.send_heartbeat)
+
+    def on_heartbeat(self, callback: Callable[..., Any]) -> None:
+        """The one callback for heartbeats, ``(status, latency)``; in a worker thread."""
+        ask(self._inner.on_heartbeat, threaded(callback))
+
+    def push(self, message: Mapping[str, Any]) -> None:
+        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is."""
+        ask(self._inner.push, message)
+
+    def health(self) -> Health:
+        """How the client is doing."""
+        return ask(self._inner.health)
+
+    # -- events ----------------------------------------------------------------------------
+
+    def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """Call ``handler`` at each event of the client, in a worker thread.
+
+        Without ``handler`` it is a decorator. The events are those of
+        ``supabase_rt.RealtimeClient.on``.
+        """
+        return self._listen(self._inner.on, name, handler)
+
+    def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """As ``on``, for the next event only."""
+        return self._listen(self._inner.once, name, handler)
+
+    def _listen(self, register: Any, name: str, handler: Callable[..., Any] | None) -> Any:
+        if handler is not None:
+            ask(register, name, threaded(handler))
+            return self
+        return Decorator(ask(register, name))
+
+    def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
+        """Remove ``handler`` from the event ``name``, or all handlers of it."""
+        ask(self._inner.off, name, None if handler is None else threaded(handler))
+        return self
+
+    def on_error(self, handler: Handler) -> Handler:
+        """Call ``handler`` with (exception, event, handler) for everything that goes wrong.
+
+        In a worker thread; a decorator as it stands. Returns ``handler``.
+        """
+        ask(self._inner.on_error, threaded(handler))
+        return handler
+
+    def use(self, middleware: Handler) -> Handler:
+        """Call ``middleware(event, call_next)`` around every handler of every channel.
+
+        A plain one runs in a worker thread, and its ``call_next(event)`` returns when the handler
+        does; an ``async`` one runs in the background loop. See ``supabase_rt.RealtimeClient.use``.
+        """
+        ask(self._inner.use, around(middleware))
+        return middleware
+
+
+def threaded_options(options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` of a client, for the loop to call."""
+    return {
+        name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
+        for name, value in options.items()
+    }
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], Any]) -> Iterator[None]:
+    """SIGINT and SIGTERM call ``stop``; a second one does what it always did."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
+
+    def told(number: int, frame: FrameType | None) -> None:
+        restore()
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, told)
+    try:
+        yield
+    finally:
+        restore()
