@@ -77,7 +77,7 @@ format: venv ## rewrite the code in the project's style
 
 types: venv ## mypy --strict over everything; pyright knows the type of every public name
 	@$(BIN)/python -m mypy
-	@$(BIN)/python -m tests.typing.check
+	@$(BIN)/python -m tests.project.typing.check
 
 cov: venv ## coverage: 100 % of the machines' branches, 95 % of the shell's
 	@$(BIN)/python -m pytest -q $(PARALLEL) --cov --cov-report=
@@ -90,21 +90,21 @@ bench: venv ## speed beside the peers and a bare loop (BENCH='--quick' for a loo
 	@$(BIN)/python -m benchmarks.run $(BENCH)
 
 conformance: venv ## write docs/conformance.md anew from the markers of the tests
-	@$(BIN)/python -m tests.conformance.table
+	@$(BIN)/python -m tests.contract.conformance.table
 
 bench-server: venv ## what the local server bears (BENCH='--seconds 10 --dry' for a look, BENCH=--attacks)
 	@$(BIN)/python -m benchmarks.server $(BENCH)
 
 soak: venv ## 1,000 random fault schedules, a virtual day, 10 minutes of load (SOAK='--minutes 1')
-	@$(BIN)/python -m tests.faults.soak $(SOAK)
+	@$(BIN)/python -m tests.robustness.faults.soak $(SOAK)
 
 fuzz: venv ## hostile input, guided by coverage (FUZZ='--executions 10000 text session')
 	@$(BIN)/python -m pip install -qq --editable '.[fuzz]'
-	@$(BIN)/python -m tests.fuzz.run $(FUZZ)
+	@$(BIN)/python -m tests.robustness.fuzz.run $(FUZZ)
 
 audit: venv ## known vulnerabilities of what is installed; says so where it cannot look them up
 	@$(BIN)/python -m pip install -qq --editable '.[audit]'
-	@$(BIN)/python -m tests.audit
+	@$(BIN)/python -m tests.project.audit
 
 faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy
 	@$(BIN)/python -m benchmarks.faults

@@ -21,8 +21,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from supabase_rt.server import LocalRealtime
-from tests.faults.proxy import DOWN, FaultProxy
-from tests.faults.wsframes import TEXT
+from tests.robustness.faults.proxy import DOWN, FaultProxy
+from tests.robustness.faults.wsframes import TEXT
 from tests.support.waiting import until
 
 from .peers import HERE, OURS, PYTHON, environment, install

@@ -15,7 +15,7 @@ import pytest
 from supabase_rt.server import LocalRealtime
 from supabase_rt.server.tokens import Tokens
 
-from ..faults.wsframes import TEXT, build
+from ..robustness.faults.wsframes import TEXT, build
 from ..support.waiting import until
 from .kit import Wire, wire
 

@@ -19,7 +19,7 @@ from .watch import Watch
 __all__ = ["LeakWatch", "found_secret", "pytest_configure"]
 
 PLAIN = ("plainkey1f9q", "plaintoken7k2z", "letmein5x8w")
-"""Those that no pattern knows: what tests/test_secrets.py uses."""
+"""Those that no pattern knows: what tests/project/test_secrets.py uses."""
 PATTERN = re.compile(
     r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{20,}|"
     r"\bsb_(?:secret|publishable)_[A-Za-z0-9_-]{8,}|"

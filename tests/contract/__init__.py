@@ -1,0 +1,1 @@
+"""What the real server and the official client do."""

@@ -1,0 +1,1 @@
+"""The guides, README, examples and site."""
