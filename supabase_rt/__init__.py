@@ -14,14 +14,9 @@ from ._client.channel import RealtimeChannel
 from ._client.client import RealtimeClient
 from ._client.health import Health
 from ._client.supabase_client import SupabaseClient, create_client
-from ._payloads.broadcast import (
-    Broadcast,
-    PostgresChange,
-    PresenceJoin,
-    PresenceLeave,
-    PresenceSync,
-    SystemMessage,
-)
+from ._payloads.broadcast import Broadcast, PostgresChange
+from ._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
+from ._payloads.system_message import SystemMessage
 from ._protocol.changes_filter import PostgresChangesFilter, postgres_changes_filter
 from ._protocol.reconnect_policy import ReconnectPolicy
 from ._stores.sqlite_store import SqliteStore

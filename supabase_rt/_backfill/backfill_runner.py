@@ -27,6 +27,7 @@ from .backfill_stream import Feed, Unhandled
 from .options import Backfill
 from .pages import BackfillPage, ReadRow
 from .planner import Backfiller, Fetch, Handle
+from .postgrest import read_postgrest
 from .progress import Mark, Notes
 from .saved_progress import Memory
 
@@ -475,20 +476,4 @@ def _reader(
         raise ValueError(
             "the URL of PostgREST does not follow from that of Realtime; give Backfill(url=...)"
         )
-    return functools.partial(_read_postgrest, core, url.rstrip("/"))
-
-
-async def _read_postgrest(core: Core, url: str, page: BackfillPage) -> list[Any]:
-    try:
-        return await core.rest.read_rows(url, page, core.timeout)
-    except RealtimeError as exc:
-        if exc.code != "HTTP401":
-            raise
-        refused = exc
-    flight = core.connection.tokens.refresh(anew=True)
-    if flight is None:
-        # Without a source of tokens the next one comes by set_auth, and with it another reading.
-        refused.retryable = False
-        raise refused
-    await asyncio.wait([flight])
-    return await core.rest.read_rows(url, page, core.timeout)
+    return functools.partial(read_postgrest, core, url.rstrip("/"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .._protocol.channel_options import check_seconds
-from .._stores.sqlite_store import BackfillStore
+from .._stores.protocols import BackfillStore
 from .pages import BackfillPage, carried_over
 from .progress import Ledger
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .._wire.envelope import UNREADABLE, dumps, loads
+from .._wire.json_codec import UNREADABLE, dumps, loads
 
 __all__ = ["BackfillPage", "ReadRow", "carried_over", "read_page", "read_params"]
 

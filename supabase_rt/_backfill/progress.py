@@ -25,7 +25,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .._wire.envelope import dumps, loads
+from .._wire.json_codec import dumps, loads
 
 __all__ = ["Ledger", "Mark", "Notes", "Position", "Window"]
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 from .._runtime.background_tasks import TooLong, in_time
-from .._stores.sqlite_store import BackfillStore
-from .._wire.envelope import plain
+from .._stores.protocols import BackfillStore
+from .._wire.json_codec import plain
 from ..errors import RealtimeError, TimedOut
 from .progress import Ledger, Notes
 

@@ -15,8 +15,8 @@ from .._protocol.channel_options import ChannelConfig, check_seconds
 from .._protocol.events import StatusChanged
 from .._protocol.join_queue import JOIN_RATE
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome, Waiting
-from .._wire.envelope import dumps
+from .._runtime.outcome import Outcome, Reply, Waiting
+from .._wire.json_codec import dumps
 from .._wire.serializer import MAX_FRAME, is_too_large
 from ..enums import ChannelState, ListenType, SubscribeStatus
 from ..errors import (
@@ -29,7 +29,7 @@ from ..errors import (
     TimedOut,
 )
 from .channel_shortcuts import Sugar
-from .parts import Core, Reply
+from .parts import Core
 
 __all__ = ["RealtimeChannel"]
 

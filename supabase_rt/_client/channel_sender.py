@@ -14,12 +14,13 @@ from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import send_options
 from .._protocol.requests import Push
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome
-from .._wire.envelope import Message, dumps, loads
+from .._runtime.outcome import Outcome, Reply
+from .._wire.envelope import Message
+from .._wire.json_codec import dumps, loads
 from .._wire.serializer import MAX_FRAME, encode_client, is_binary, is_too_large
 from ..errors import SendError, TimedOut
 from ..types import BroadcastMessage, PersistOptions, SendOptions
-from .parts import Core, Reply
+from .parts import Core
 from .send_limit import Pacer, Turn
 
 __all__ = ["Sending"]

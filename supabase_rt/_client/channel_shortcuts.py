@@ -9,20 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
-from .._handlers.signatures import accepted_arguments, handler_name
-from .._payloads.broadcast import (
-    Broadcast,
-    PostgresChange,
-    PresenceJoin,
-    PresenceLeave,
-    PresenceSync,
-    SystemMessage,
-)
+from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
+from .._payloads.system_message import SystemMessage
 from .._protocol.changes_filter import PostgresChangesFilter
 from .._runtime.outcome import Outcome
 from ..enums import ListenType, PostgresChangesEvent, PresenceEvent
 from .channel_sender import Sending
 from .channel_streams import Iterating
+from .realtime_py_compat import spread
 
 __all__ = ["Sugar"]
 
@@ -68,7 +63,7 @@ class Sugar(Iterating, Sending):
         | Callable[[], Any],
     ) -> Self:
         """``on("presence", {"event": "join"}, ...)``; see ``on_presence_leave``."""
-        return self._on_presence(PresenceEvent.JOIN, _spread(callback))
+        return self._on_presence(PresenceEvent.JOIN, spread(callback))
 
     def on_presence_leave(
         self,
@@ -82,7 +77,7 @@ class Sugar(Iterating, Sending):
         A callback of more than one argument is given the key, the presences that are there and
         those that have changed; one of one argument the payload, as with ``on``.
         """
-        return self._on_presence(PresenceEvent.LEAVE, _spread(callback))
+        return self._on_presence(PresenceEvent.LEAVE, spread(callback))
 
     def _on_presence(self, event: PresenceEvent, callback: Any) -> Self:
         self.on(ListenType.PRESENCE, {"event": event}, callback)
@@ -91,26 +86,3 @@ class Sugar(Iterating, Sending):
     def send_broadcast(self, event: str, data: Any) -> Outcome[str]:
         """``send({"type": "broadcast", "event": event, "payload": data})``."""
         return self.send({"type": ListenType.BROADCAST, "event": event, "payload": data})
-
-
-def _spread(callback: Callable[..., Any]) -> Any:
-    accepts = accepted_arguments(callback, 3)
-    return callback if accepts < 2 else _Spread(callback, accepts)
-
-
-class _Spread:
-    """A callback of several arguments as a handler of one; ``off`` finds it by the callback."""
-
-    def __init__(self, callback: Callable[..., Any], accepts: int) -> None:
-        self._callback = callback
-        self._accepts = accepts
-        self.__qualname__ = handler_name(callback)
-
-    def __call__(self, payload: Any) -> Any:
-        return self._callback(*list(payload.values())[1 : 1 + self._accepts])
-
-    def __eq__(self, other: object) -> bool:
-        return other is self or other == self._callback
-
-    def __hash__(self) -> int:
-        return hash(self._callback)

@@ -14,14 +14,9 @@ from .._backfill.options import Backfill
 from .._handlers.event_stream import Stream, wait_for_event, weak_handler
 from .._handlers.handler import Registration
 from .._handlers.signatures import check_asked
-from .._payloads.broadcast import (
-    Broadcast,
-    PostgresChange,
-    PresenceJoin,
-    PresenceLeave,
-    PresenceSync,
-    SystemMessage,
-)
+from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
+from .._payloads.system_message import SystemMessage
 from .._protocol.channel_options import MAXBYTES, check_filter, check_listen_type, check_seconds
 from .._runtime.event_loop import LoopBound
 from .._runtime.outcome import Outcome

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self, TypeVar, overload
 
 import aiohttp
 
 from .._connection.codec import build_codec, tell_logger
 from .._connection.connection import Connection
-from .._connection.transport import TransportOptions
 from .._handlers.dispatcher import Dispatch
+from .._handlers.middleware import Middleware
+from .._handlers.pending_decorator import Decorator
 from .._http.http_client import Rest
 from .._name_hints import no_attribute
 from .._printable import get_logger
@@ -19,15 +20,16 @@ from .._protocol.channel_options import ChannelConfig, check_seconds
 from .._protocol.client_machine import Session
 from .._protocol.reconnect_policy import ReconnectPolicy
 from .._protocol.shared_state import Context
+from .._runtime.http_session import TransportOptions
 from .._runtime.outcome import Outcome
-from .._wire.envelope import TOPIC_PREFIX, dumps
+from .._wire.envelope import TOPIC_PREFIX
+from .._wire.json_codec import dumps
 from .._wire.serializer import MAX_FRAME, encode_client, is_too_large, message_from_object
 from .._wire.urls import Endpoint, redact
 from ..enums import ConnectionState, HeartbeatStatus
 from ..errors import ConnectionFailed, RealtimeError
 from ..types import ChannelOptions
 from .channel import RealtimeChannel
-from .client_hooks import Hooks
 from .client_options import (
     check_channel_keywords,
     check_drain_timeout,
@@ -51,7 +53,11 @@ LEAVE_TIMEOUT = 3.0
 """Seconds that the server gets to answer the leaves at the end of a program."""
 
 
-class RealtimeClient(Hooks):
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+Around = TypeVar("Around", bound=Middleware)
+
+
+class RealtimeClient:
     """A client of one Realtime service. Creating it does no I/O and needs no event loop.
 
     Args:
@@ -468,6 +474,73 @@ class RealtimeClient(Hooks):
     def health(self) -> Health:
         """How the client is doing; cheap enough to ask every second."""
         return look(self._core)
+
+    @overload
+    def on(self, name: str, handler: Callable[..., Any]) -> Self: ...
+
+    @overload
+    def on(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
+
+    def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """Call ``handler`` at each event ``name``; without a handler it is a decorator.
+
+        ``open``; ``close`` (code, reason); ``error`` (exception, event, handler);
+        ``reconnecting`` (attempt, delay, cause); ``reconnected`` (downtime); ``heartbeat``
+        (status, latency); ``gap`` (topic, since, until, reason); ``resumed`` (topic, downtime);
+        ``gave_up`` (exception). A handler gets as many of them as it accepts.
+        Returns the client; raises ``ValueError`` for another name.
+        """
+        return self._listen(name, handler, once=False)
+
+    @overload
+    def once(self, name: str, handler: Callable[..., Any]) -> Self: ...
+
+    @overload
+    def once(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
+
+    def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
+        """As ``on``, for the next event only."""
+        return self._listen(name, handler, once=True)
+
+    def _listen(self, name: str, handler: Callable[..., Any] | None, *, once: bool) -> Any:
+        if handler is not None:
+            self._core.dispatch.listen(name, handler, once=once)
+            return self
+
+        def register(function: Callable[..., Any]) -> None:
+            self._core.dispatch.listen(name, function, once=once)
+
+        return Decorator(register, "once" if once else "on")
+
+    def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
+        """Remove ``handler`` from the event ``name``, or all handlers of it."""
+        self._core.dispatch.unlisten(name, handler)
+        return self
+
+    def on_error(self, handler: Handler) -> Handler:
+        """Call ``handler`` with (exception, event, handler) for everything that goes wrong.
+
+        The last two are None where no handler of yours raised. ``on("error", handler)``, and
+        a decorator as it stands: ``@client.on_error``. Returns ``handler``.
+        """
+        self._core.dispatch.listen("error", handler)
+        return handler
+
+    def use(self, middleware: Around) -> Around:
+        """Call ``middleware(event, call_next)`` around every handler of every channel.
+
+        Plain or ``async``; it goes on with ``call_next(event)``, which an ``async`` one awaits,
+        or drops the event by not doing so. The first one given is the outermost. Handlers that
+        are registered already are wrapped too, those of ``stream`` and ``wait_for`` and the
+        client's own events never. What a middleware raises counts as raised by the handler.
+        Around a plain handler an ``async`` one makes its events wait in a queue. A decorator as
+        it stands: ``@client.use``. Returns ``middleware``; raises ``TypeError`` for what cannot
+        be called with two arguments.
+        """
+        self._core.middleware.add(middleware)
+        for machine in self._core.session.channels.values():
+            machine.owner._rewrap()
+        return middleware
 
 
 _NOT_OPTIONS = ("self", "endpoint", "wrong", "unknown", "__class__")

@@ -11,10 +11,9 @@ from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Chain
 from .._http.http_client import Rest
 from .._protocol.client_machine import Session
-from .._runtime.outcome import Outcome
 from .send_limit import Pacer
 
-__all__ = ["Core", "Reply"]
+__all__ = ["Core"]
 
 
 @dataclass(slots=True)
@@ -52,20 +51,3 @@ class Core:
         """Tell the user's ``logger``, if any, in the form of supabase-js."""
         if self.logger is not None:
             self.logger(kind, message, data)
-
-
-class Reply(Outcome[str]):
-    """The result of a request that the server answers: ``ok``, ``error`` or ``timed out``."""
-
-    __slots__ = ("persisted",)
-
-    def __init__(self, persisted: bool = False) -> None:
-        super().__init__()
-        self.persisted: bool = persisted
-
-    def push_ended(self, result: str, response: Any) -> None:
-        """Called with the machine's verdict."""
-        if self.persisted and result == "error" and isinstance(response, dict):
-            reason = response.get("error")
-            result = reason if isinstance(reason, str) else result
-        self.succeed(result)

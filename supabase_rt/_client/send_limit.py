@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .._printable import get_logger
-from .._protocol.requests import TokenBucket
+from .._protocol.token_bucket import TokenBucket
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome
 

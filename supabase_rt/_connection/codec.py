@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from .._printable import get_logger, printable
@@ -20,9 +21,8 @@ from .._wire.serializer import (
     payload_object,
 )
 from ..errors import DecodeError, SendError
-from .link import Codec
 
-__all__ = ["build_codec", "frame_of", "refusal", "tell_logger"]
+__all__ = ["Codec", "build_codec", "frame_of", "refusal", "tell_logger"]
 
 log: Final = get_logger("supabase_rt")
 connection_log: Final = get_logger("supabase_rt.connection")
@@ -152,3 +152,15 @@ def _logging_decoder(
         return message
 
     return logged
+
+
+@dataclass(slots=True)
+class Codec:
+    """Messages to frames and back."""
+
+    encode: Callable[[Message], str | bytes]
+    decode_text: Callable[[bytes], Message]
+    decode_binary: Callable[[bytes], Message]
+    is_plain: bool = False
+    """Whether it is the serializer of vsn 2.0.0 and nobody looks on, so that a frame may be read
+    in another way with the same result."""

@@ -24,18 +24,18 @@ from .._printable import get_logger
 from .._protocol import events
 from .._protocol.client_machine import Session
 from .._runtime.background_tasks import Helpers
-from .._runtime.event_loop import Alarm
-from .._runtime.http_session import HttpOwner
+from .._runtime.http_session import HttpOwner, TransportOptions
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome, Waiting
+from .._runtime.timer import Alarm
 from .._wire.envelope import Message
 from ..enums import ConnectionState
 from ..errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError, SendError
 from .access_tokens import TokenSource, TokenUser
-from .codec import frame_of, refusal
-from .link import Codec, Link, Traffic, after_newest, disconnected, settle
+from .codec import Codec, frame_of, refusal
+from .link import Link, Traffic, after_newest, disconnected, settle
 from .reader import Listeners, Reader
-from .transport import Transport, TransportOptions
+from .transport import Transport
 
 __all__ = ["Connection"]
 

@@ -17,11 +17,10 @@ from typing import Any, Final
 from .._printable import get_logger
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome
-from .._wire.envelope import Message
 from ..errors import ConnectionFailed, ConnectionLost
 from .transport import Transport, Unfinished
 
-__all__ = ["Codec", "Link", "Traffic", "after_newest", "disconnected", "settle"]
+__all__ = ["Link", "Traffic", "after_newest", "disconnected", "settle"]
 
 log: Final = get_logger("supabase_rt.connection")
 
@@ -37,18 +36,6 @@ MOST_WAITING = 64 * 2**20
 
 WRITTEN: Outcome[str] = Outcome.of("ok")
 """The result of every frame that nobody answers and that left at the call."""
-
-
-@dataclass(slots=True)
-class Codec:
-    """Messages to frames and back."""
-
-    encode: Callable[[Message], str | bytes]
-    decode_text: Callable[[bytes], Message]
-    decode_binary: Callable[[bytes], Message]
-    is_plain: bool = False
-    """Whether it is the serializer of vsn 2.0.0 and nobody looks on, so that a frame may be read
-    in another way with the same result."""
 
 
 @dataclass(slots=True)

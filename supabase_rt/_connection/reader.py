@@ -14,18 +14,21 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final, Protocol
 
-from .._payloads.broadcast import Broadcast, PresenceSync
+from .._payloads.broadcast import Broadcast
 from .._payloads.postgres_change import PostgresEnvelope
+from .._payloads.presence_events import PresenceSync
 from .._printable import get_logger
 from .._protocol.client_machine import Session
 from .._protocol.events import Delivery
 from .._protocol.fast_routes import Lane, Route
 from .._runtime.log_fields import facts
 from .._runtime.slow_handler import BLOCKING_AFTER, Stopwatch
-from .._wire.envelope import UNREADABLE, Message
+from .._wire.envelope import Message
+from .._wire.json_codec import UNREADABLE
 from ..errors import DecodeError
+from .codec import Codec
 from .frame_decoders import BROADCAST, CHANGES, DIFF, decoder_for, is_utf8, undecoded
-from .link import Codec, Traffic
+from .link import Traffic
 
 __all__ = ["Listeners", "Reader"]
 

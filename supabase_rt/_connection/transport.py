@@ -20,8 +20,7 @@ import errno
 import os
 import ssl as ssl_module
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import aiohttp
@@ -30,12 +29,12 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from aiohttp.http import HttpProcessingError
 
 from .._printable import get_logger
-from .._protocol.verdicts import http_failure
-from .._runtime.http_session import Redirected, cut_on_failure, no_redirect
+from .._protocol.reconnect import http_failure
+from .._runtime.http_session import Redirected, TransportOptions, cut_on_failure, no_redirect
 from .._runtime.log_fields import facts
 from ..errors import ConnectionFailed, ConnectionLost
 
-__all__ = ["Transport", "TransportOptions", "Unfinished"]
+__all__ = ["Transport", "Unfinished"]
 
 log: Final = get_logger("supabase_rt.transport")
 
@@ -50,26 +49,6 @@ PONG_PAUSE: Final = 0.1
 """Seconds between two looks whether a pong that waits has room."""
 CLOCK_TOLERANCE = 2.0
 """Seconds by which two clocks may differ and still be the same."""
-
-
-@dataclass(slots=True, repr=False)
-class TransportOptions:
-    """What every connection attempt needs, beside the URL. Headers and proxy hold secrets."""
-
-    timeout: float = 10.0
-    headers: Mapping[str, str] | None = None
-    ssl: Any = None
-    proxy: str | None = None
-    max_message_size: int = 16 * 2**20
-
-    def request_kwargs(self) -> dict[str, Any]:
-        """The options that a websocket and a plain request share."""
-        kwargs: dict[str, Any] = {}
-        if self.ssl is not None:
-            kwargs["ssl"] = self.ssl
-        if self.proxy is not None:
-            kwargs["proxy"] = self.proxy
-        return kwargs
 
 
 class Transport:

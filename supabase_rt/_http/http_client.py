@@ -12,32 +12,36 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
 import yarl
 
-from .._backfill.pages import BackfillPage, ReadRow, read_page, read_params
-from .._connection.transport import TransportOptions
 from .._printable import get_logger
-from .._protocol.verdicts import http_failure
-from .._runtime.http_session import close_session, cut_on_failure, open_session, session_closed
+from .._protocol.reconnect import http_failure
+from .._runtime.http_session import (
+    TransportOptions,
+    close_session,
+    cut_on_failure,
+    open_session,
+    session_closed,
+)
 from .._runtime.log_fields import facts
-from .._wire.envelope import TOPIC_PREFIX, UNREADABLE, dumps, loads
+from .._wire.envelope import TOPIC_PREFIX
+from .._wire.json_codec import UNREADABLE, dumps, loads
 from .._wire.redirects import is_redirect
 from .._wire.serializer import is_binary
-from .._wire.urls import Endpoint, path_segment
-from ..errors import DecodeError, RealtimeError, SendError, TimedOut
+from .._wire.urls import Endpoint
+from ..errors import DecodeError, SendError, TimedOut
 
-__all__ = ["Rest", "holds_flags"]
+__all__ = ["JSON_TYPE", "Rest", "holds_flags", "reason_in"]
 
 log: Final = get_logger("supabase_rt.rest")
 
 PIECE: Final = 2**16
 """Bytes of a body that are written at once."""
 
-_JSON = "application/json"
+JSON_TYPE = "application/json"
 _BYTES = "application/octet-stream"
 
 _HINTS = {
@@ -47,13 +51,6 @@ _HINTS = {
     413: "the payload is larger than the server allows",
     422: "the server found the message wrong; its text says where",
     429: "too many messages for the project's limit: send fewer, or later",
-}
-_READ_HINTS = {
-    400: "check cursor= and key= of the backfill and the filter: columns and types must fit",
-    401: "the token or the key was not accepted; a fresh token is asked for",
-    403: "the role of the token may not select from the table",
-    404: "the table is not offered under this URL and schema: see url= of the backfill",
-    406: "the schema is not exposed by the project's API settings",
 }
 
 
@@ -103,7 +100,7 @@ class Rest:
         finally:
             await close_session(own)
 
-    async def _request(
+    async def request(
         self,
         method: str,
         url: str,
@@ -132,27 +129,6 @@ class Rest:
                         raise _redirected(response.status, response.headers.get("Location"), url)
                     return response.status, response.reason or "", await response.read()
 
-    async def read_rows(self, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
-        """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
-        headers = {"Accept-Profile": page.schema, "Accept": _JSON}
-        url = f"{url}/{path_segment(page.table)}?{_query(page)}"
-        try:
-            status, _, text = await self._request("GET", url, _JSON, timeout, headers=headers)
-        except SendError as exc:
-            if exc.status is None:
-                raise
-            problem = f"cannot read {page.schema}.{page.table}: {exc}"
-            error = RealtimeError(problem, code=exc.code, retryable=False, hint=exc.hint)
-        except TimeoutError:
-            error = RealtimeError(f"no rows within {timeout:g} s", code="TimedOut", retryable=True)
-        except (aiohttp.ClientError, OSError) as exc:
-            problem = f"cannot reach the server: {type(exc).__name__}"
-            error = RealtimeError(problem, code="NoConnection", retryable=True)
-        else:
-            return _rows(status, text, page)
-        # Outside the except blocks: aiohttp's exceptions quote the URL.
-        raise error
-
     async def post_batch(
         self, sub_topic: str, message: dict[str, Any], private: bool, timeout: float
     ) -> str:
@@ -163,7 +139,7 @@ class Rest:
         url = self._with_params(self.endpoint.http_url)
         body = dumps({"messages": [{"topic": sub_topic, **content, "private": private}]})
         try:
-            status, _, text = await self._request("POST", url, _JSON, timeout, body=body)
+            status, _, text = await self.request("POST", url, JSON_TYPE, timeout, body=body)
         except TimeoutError:
             return "timed out"
         except SendError as exc:
@@ -176,7 +152,7 @@ class Rest:
         if 200 <= status < 300:
             return "ok"
         words = "broadcast over HTTP failed: HTTP %d %s"
-        log.warning(words, status, _reason(text, ""), extra=facts(http_status=status, **known))
+        log.warning(words, status, reason_in(text, ""), extra=facts(http_status=status, **known))
         return "error"
 
     def _with_params(self, url: str) -> str:
@@ -204,13 +180,13 @@ class Rest:
         if is_binary(payload):
             kind, body = _BYTES, bytes(payload)
         else:
-            kind, body = _JSON, dumps(payload)
+            kind, body = JSON_TYPE, dumps(payload)
             if holds_flags(body):
                 url = self._with_params(self.endpoint.http_url)
                 message = {"topic": sub_topic, "event": event, "payload": msgspec.Raw(body)}
                 body = dumps({"messages": [{**message, "private": private}]})
         try:
-            status, reason, text = await self._request("POST", url, kind, timeout, body=body)
+            status, reason, text = await self.request("POST", url, kind, timeout, body=body)
         except TimeoutError:
             error: SendError | TimedOut = TimedOut(f"no answer within {timeout:g} s")
         except (aiohttp.ClientError, OSError) as exc:
@@ -262,7 +238,7 @@ def _redirected(status: int, location: str | None, url: str) -> SendError:
 
 
 def _refusal(status: int, reason: str, text: bytes) -> SendError:
-    found = _reason(text, reason or f"HTTP {status}")
+    found = reason_in(text, reason or f"HTTP {status}")
     if status == 404:
         found = (
             "httpSend() requires Realtime server v2.97.0 or newer; the endpoint returned 404. "
@@ -277,7 +253,7 @@ def _refusal(status: int, reason: str, text: bytes) -> SendError:
     )
 
 
-def _reason(text: bytes, otherwise: str) -> str:
+def reason_in(text: bytes, otherwise: str) -> str:
     """What the body says: ``error`` or ``message``, as in supabase-js."""
     try:
         found = loads(text) if text else None
@@ -289,22 +265,3 @@ def _reason(text: bytes, otherwise: str) -> str:
         if isinstance(found.get(key), str):
             return str(found[key])
     return dumps(found["errors"]).decode() if "errors" in found else otherwise
-
-
-def _query(page: BackfillPage) -> str:
-    return urlencode(read_params(page), quote_via=quote)
-
-
-def _rows(status: int, text: bytes, page: BackfillPage) -> list[ReadRow]:
-    """The rows in the answer of PostgREST; raises ``RealtimeError`` for any other one."""
-    if 200 <= status < 300:
-        found = read_page(text)
-        if found is not None:
-            return found
-        raise RealtimeError("the answer to a backfill is no list of rows", code="NotRows")
-    raise RealtimeError(
-        f"cannot read {page.schema}.{page.table}: {_reason(text, f'HTTP {status}')}",
-        code=f"HTTP{status}",
-        retryable=status in (401, 408, 425, 429) or status >= 500,
-        hint=_READ_HINTS.get(status, "the server could not answer; the reading is tried again"),
-    )

@@ -16,7 +16,16 @@ from .._name_hints import no_attribute, snake_case
 from .._printable import printable
 from . import json_shapes
 
-__all__ = ["LONGEST", "TEXT_OR_NONE", "Payload", "brief", "check_types", "js_keys", "shown"]
+__all__ = [
+    "LONGEST",
+    "TEXT_OR_NONE",
+    "Payload",
+    "brief",
+    "check_types",
+    "expect_event",
+    "js_keys",
+    "shown",
+]
 
 TEXT_OR_NONE: Final = (str, type(None))
 
@@ -192,3 +201,8 @@ class Payload(_Mapping[str, Any]):
 
 
 Mapping.register(Payload)
+
+
+def expect_event(values: dict[str, Any], event: str) -> None:
+    if values["event"] != event:
+        raise ValueError(f"'event' is {values['event']!r}, not {event!r}")

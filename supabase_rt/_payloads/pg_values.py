@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .._wire.envelope import UNREADABLE, loads, plain
+from .._wire.json_codec import UNREADABLE, loads, plain
 from ..errors import DecodeError
 from .pg_arrays import MAX_DIMENSIONS, parse_array
 

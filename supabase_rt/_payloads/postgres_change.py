@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self
 
 import msgspec
 
-from .._wire.envelope import UNREADABLE, plain
+from .._wire.json_codec import UNREADABLE, plain
 from ..errors import DecodeError
 from . import json_shapes
 from .base import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Final, NoReturn
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .._wire.envelope import UNREADABLE, loads, plain
+from .._wire.json_codec import UNREADABLE, loads, plain
 from ..errors import DecodeError
 from .pg_values import Cell, decode_raw, python_cell
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from .._wire.envelope import Message, plain
+from .._wire.envelope import Message
+from .._wire.json_codec import plain
 from .._wire.serializer import BroadcastFrames
 from ..enums import ConnectionState
 from ..errors import ConnectionLost, DecodeError

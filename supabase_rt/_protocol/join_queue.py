@@ -10,8 +10,8 @@ from __future__ import annotations
 import heapq
 
 from .channel.channel_machine import ChannelMachine
-from .requests import TokenBucket
 from .shared_state import Context
+from .token_bucket import TokenBucket
 
 __all__ = ["JOIN_BURST", "JOIN_RATE", "JoinQueue"]
 

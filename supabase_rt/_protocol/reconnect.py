@@ -6,12 +6,23 @@ delay and whether another attempt makes sense at all.
 
 from __future__ import annotations
 
-from ..errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
-from .events import ConnectDue, ReconnectScheduled
-from .shared_state import Context
-from .verdicts import close_code, http_failure, http_starts_slow
+from typing import Final
 
-__all__ = ["Reconnector"]
+from .._wire.redirects import is_redirect, redirect_hint
+from ..errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    GaveUp,
+    RealtimeError,
+)
+from .events import ConnectDue, ReconnectScheduled
+from .refusals import (
+    UNKNOWN,
+    rule_for,
+)
+from .shared_state import Context
+
+__all__ = ["Reconnector", "close_code", "http_failure", "http_starts_slow"]
 
 
 def starts_slow(error: BaseException) -> bool:
@@ -84,3 +95,109 @@ class Reconnector:
         found = GaveUp(text, attempts=self._made, hint=hint)
         found.__cause__ = error
         return found
+
+
+_KEY_HINT: Final = (
+    "the key was not accepted: it is missing, mistyped, expired or of another project, or it is "
+    "an sb_... key sent to a Realtime server without the gateway that exchanges those for JWTs"
+)
+
+_STATUSES: Final[dict[int, tuple[bool, str]]] = {
+    400: (False, "the request was not understood: check the URL and what stands in between"),
+    401: (False, _KEY_HINT),
+    402: (True, "the project is restricted, often for its quota: see its dashboard"),
+    403: (
+        False,
+        (
+            "check vsn, and that Realtime is switched on for the project; servers before 2.115 "
+            "answer so to any mistake, a wrong key too; supabase-rt serve does so to a name of "
+            "another machine, which --allow-host lets in"
+        ),
+    ),
+    404: (
+        False,
+        (
+            "nothing is there: check the URL (without /websocket at its end; for create_client "
+            "without /realtime/v1, too), the project ref, and that the project is not paused"
+        ),
+    ),
+    405: (False, "the URL is not a WebSocket endpoint of Realtime"),
+    406: (False, "the URL is not a WebSocket endpoint of Realtime"),
+    407: (True, "the proxy wants credentials: see proxy= of the client"),
+    408: (True, "the server or a proxy did not wait long enough; try again"),
+    410: (False, "the URL is gone: check the project"),
+    413: (True, "the payload is larger than the project allows"),
+    414: (False, "the URL is too long, over 8000 bytes: shorten params, or api_key_in='header'"),
+    415: (False, "the server does not take this kind of body"),
+    422: (True, "the server could not use the message: see its text"),
+    425: (True, "try again"),
+    426: (False, "something in between does not pass WebSocket upgrades: check proxies"),
+    429: (
+        True,
+        "too many connections, joins or messages: a limit of the project; wait or raise it",
+    ),
+    431: (False, "a header is too long, over 4096 bytes: use api_key_in='url' or a shorter token"),
+    500: (True, "the server failed; see its logs if it stays"),
+    502: (True, "the gateway does not reach Realtime; it may be restarting"),
+    503: (True, "Realtime is not available; it may be restarting"),
+    504: (True, "the gateway got no answer from Realtime in time"),
+}
+_STATUS_TEXTS: Final = (
+    ("API key is missing", "MissingAPIKey", "give the key: params={'apikey': key}"),
+    ("Tenant not found", "TenantNotFound", None),
+    ("Realtime was disabled for this tenant", "RealtimeDisabledForTenant", None),
+    ("Too many connected users", "ConnectionRateLimitReached", None),
+    ("Too many joins per second", "JoinsRateLimitReached", None),
+    ("Error connecting to Realtime", "ErrorConnectingToWebsocket", None),
+    ("Token has expired", "InvalidJWTToken", None),
+    ("Fields `role` and `exp`", "InvalidJWTToken", None),
+    ("The token provided is not a valid JWT", "MalformedJWT", None),
+    ("Failed to validate JWT signature", "JwtSignatureError", None),
+    ("Failed to generate JWT signer", "JwtSignerError", None),
+)
+_FINAL_CLOSE_CODES: Final = frozenset((1008, 1010, 3000, 3003))
+_SLOW_CLOSE_CODES: Final = frozenset((1012, 1013))
+
+
+def http_failure(
+    status: int, *, body: str = "", location: str | None = None, asked: str = ""
+) -> tuple[bool, str, str]:
+    """What an unexpected HTTP ``status`` means: retryable, hint, code.
+
+    ``body`` is the text of the answer; where it is one of Realtime's, the code is the server's
+    word and the hint more exact. Whether to retry goes by the status alone, because servers
+    of different age give one cause different bodies. Protocol reference, section 1.6.
+    ``location`` is where a redirect of ``asked`` leads; it is named, never followed.
+    """
+    retryable, hint = _status(status)
+    if is_redirect(status):
+        hint = redirect_hint(location, asked)
+    for text, code, special in _STATUS_TEXTS:
+        if text in body:
+            rule = rule_for(code, text)
+            return retryable, special or (hint if rule is UNKNOWN else rule.hint), code
+    return retryable, hint, f"HTTP{status}"
+
+
+def _status(status: int) -> tuple[bool, str]:
+    if status in _STATUSES:
+        return _STATUSES[status]
+    if 300 <= status < 400:
+        return False, redirect_hint(None, "")
+    if status >= 500:
+        return True, _STATUSES[500][1]
+    return True, f"unexpected answer {status}: the URL may not be a Realtime endpoint"
+
+
+def http_starts_slow(status: int) -> bool:
+    """Whether the server asked for distance: 429 and 5xx are not tried again at once."""
+    return status == 429 or status >= 500
+
+
+def close_code(code: int | None) -> tuple[bool, bool]:
+    """Whether a link closed with ``code`` may be tried again, and whether not at once.
+
+    None is a link that ended without a close frame. 1000 and 1001 are retryable: only our own
+    intent ends a connection (protocol reference, section 11).
+    """
+    return code not in _FINAL_CLOSE_CODES, code in _SLOW_CLOSE_CODES

@@ -7,9 +7,26 @@ Only data; ``verdicts`` reads it. Texts and codes are those of the protocol refe
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+import re
+from typing import Any, Final, NamedTuple
 
-__all__ = ["BY_CODE", "CHANGE_REMEDIES", "CHANGE_RULES", "RULES", "UNKNOWN", "Rule", "Verdict"]
+from .._wire.json_codec import dumps
+from ..errors import AuthError, Refused, SubscribeError
+
+__all__ = [
+    "BY_CODE",
+    "CHANGE_REMEDIES",
+    "CHANGE_RULES",
+    "RULES",
+    "UNKNOWN",
+    "Rule",
+    "Verdict",
+    "close_error",
+    "join_refusal",
+    "rule_for",
+    "system_close",
+    "system_error",
+]
 
 
 class Verdict(enum.Enum):
@@ -323,3 +340,122 @@ CHANGE_REMEDIES: Final = (
     ("invalid input syntax", "the value of the filter does not fit the type of its column"),
 )
 """Parts of the text that say more than its start."""
+
+
+_CODE: Final = re.compile(r"([A-Z][A-Za-z0-9]+)(?:: |\Z)")
+_RETRYABLE: Final = (Verdict.RETRY, Verdict.RETRY_LATER)
+_TOKEN_CODES: Final = ("InvalidJWTToken", "MalformedJWT", "JwtSignatureError", "JwtSignerError")
+
+
+def rule_for(code: str, text: str) -> Rule:
+    for rule in BY_CODE.get(code, ()):
+        if text.startswith(rule.text):
+            return rule
+    if code in BY_CODE:
+        return BY_CODE[code][-1]
+    # No code, or one that another age of the server gave to a text we know. An empty text
+    # would fit everything.
+    for rule in RULES:
+        if rule.text and text.startswith(rule.text):
+            return rule
+    return UNKNOWN
+
+
+def _sort(text: str) -> tuple[str, Rule]:
+    """The server's code, or ours where it gave none, and what is known about the text."""
+    match = _CODE.match(text)
+    if match is None:
+        rule = rule_for("", text)
+        return rule.code, rule
+    code = match[1]
+    rule = rule_for(code, text[match.end() :])
+    if rule is UNKNOWN and code.endswith("RateLimitReached"):
+        rule = rule._replace(verdict=Verdict.RETRY_LATER)
+    return code, rule
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else dumps(value).decode()
+
+
+def _text(response: Any) -> str:
+    """The text of a refusal as supabase-js makes it: every value of the response."""
+    if isinstance(response, dict):
+        response = list(response.values())
+    if isinstance(response, list):
+        return ", ".join(map(_word, response)) or "error"
+    return _word(response) or "error"
+
+
+def join_refusal(response: Any, topic: str) -> tuple[Refused, Verdict]:
+    """What the ``response`` of a refused join means (protocol reference, section 3.5).
+
+    The error's text is the server's whole text, its ``code`` the server's code or, for texts
+    without one, a word of ours; ``retryable`` is True where the same join may succeed later
+    with nothing changed, so not for an expired token.
+    """
+    text = _text(response)
+    reason = response.get("reason") if isinstance(response, dict) else None
+    code, rule = _sort(reason if isinstance(reason, str) else text)
+    error = Refused(
+        text,
+        response=response,
+        topic=topic,
+        code=code or None,
+        retryable=rule.verdict in _RETRYABLE,
+        hint=rule.hint,
+    )
+    return error, rule.verdict
+
+
+def system_close(message: str) -> Verdict:
+    """What follows when the server closed a channel after this ``system`` error.
+
+    Protocol reference, section 4.
+    """
+    return _sort(message)[1].verdict
+
+
+def close_error(message: str | None, topic: str) -> tuple[SubscribeError | AuthError, Verdict]:
+    """The CHANNEL_ERROR of a channel that the server closed unasked, and what follows.
+
+    ``message`` is the ``system`` error that came before the close, None where there was none.
+    ``AuthError`` where a token was the reason.
+    """
+    if not message:
+        hint = "the server does not say why; the client joins again by itself"
+        error = SubscribeError(
+            "channel closed by the server", topic=topic, code="Closed", retryable=True, hint=hint
+        )
+        return error, Verdict.RETRY
+    code, rule = _sort(message)
+    text = f"channel closed by the server: {message}"
+    retryable = rule.verdict in _RETRYABLE
+    if code in _TOKEN_CODES:
+        return AuthError(text, code=code, retryable=retryable, hint=rule.hint), rule.verdict
+    lost = SubscribeError(
+        text, topic=topic, code=code or "Closed", retryable=retryable, hint=rule.hint
+    )
+    return lost, rule.verdict
+
+
+def system_error(message: str, topic: str) -> SubscribeError:
+    """Why no database changes flow: a ``system`` error of the extension ``postgres_changes``.
+
+    The channel stays joined. ``retryable`` is True where the server tries again by itself
+    (protocol reference, section 9.10).
+    """
+    rule = next(rule for rule in CHANGE_RULES if message.startswith(rule.text))
+    remedies = (hint for part, hint in CHANGE_REMEDIES if part in message)
+    final = rule.verdict is Verdict.FINAL
+    return SubscribeError(
+        message,
+        topic=topic,
+        code=rule.code,
+        retryable=not final,
+        hint=next(remedies, rule.hint) if final else rule.hint,
+    )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import os
+import sys
 import time
 import warnings
 import weakref
 from collections.abc import Callable
+from typing import Final
 
+from .._printable import get_logger
 from ..errors import InvalidState
-from .unstarted import loop_ran, wanted_without_loop
+from .log_fields import facts
 
-__all__ = ["Alarm", "LoopBound", "wake"]
+__all__ = ["LoopBound", "loop_ran", "wake", "wanted_without_loop"]
 
 
 _bound: weakref.WeakSet[LoopBound] = weakref.WeakSet()
@@ -149,37 +153,32 @@ class LoopBound:
         self.forget_loop()
 
 
-class Alarm:
-    """One timer. It is moved forward only: set to later, it rings for nothing once, and is then
-    set anew. Every request has a deadline and nearly every one is answered before it, and a timer
-    that came and went with each would cost more than the request.
-    """
+log: Final = get_logger("supabase_rt")
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
-        self._at: float | None = None
-        self._handle: asyncio.TimerHandle | None = None
 
-    def set(
-        self, loop: asyncio.AbstractEventLoop, at: float | None, context: contextvars.Context
-    ) -> None:
-        """Ring at ``at`` by the loop's clock or before, or not at all."""
-        if at is None:
-            self._stop()
-        elif self._at is None or at < self._at:
-            self._stop()
-            self._at = at
-            self._handle = loop.call_at(at, self._rang, context=context.copy())
+class _Process:
+    is_watched: bool = False
+    has_run: bool = False
 
-    def _stop(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self.forget()
 
-    def _rang(self) -> None:
-        self.forget()
-        self._ring()
+def wanted_without_loop() -> None:
+    """Somebody subscribed or connected where no loop runs, which may still come."""
+    if not (_Process.is_watched or _Process.has_run):
+        _Process.is_watched = True
+        # Later than logging's own, and so called before it.
+        atexit.register(_at_exit)
 
-    def forget(self) -> None:
-        """The timer rang, or its loop is gone."""
-        self._at = self._handle = None
+
+def loop_ran() -> None:
+    """A client is at work in a loop."""
+    _Process.has_run = True
+
+
+def _at_exit() -> None:
+    # A program that ended with a traceback has told what kept it from its loop.
+    if not _Process.has_run and not hasattr(sys, "last_type"):
+        log.warning(
+            "nothing was connected: a channel was subscribed or connect() called, but no event "
+            "loop ran before the program ended; end it with supabase.realtime.run()",
+            extra=facts(),
+        )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -23,6 +24,7 @@ from ..errors import ConnectionFailed, SendError
 __all__ = [
     "HttpOwner",
     "Redirected",
+    "TransportOptions",
     "close_session",
     "cut_on_failure",
     "no_redirect",
@@ -185,3 +187,23 @@ class HttpOwner:
         own, self._own = self._own, None
         if own is not None:
             await close_session(own)
+
+
+@dataclass(slots=True, repr=False)
+class TransportOptions:
+    """What every connection attempt needs, beside the URL. Headers and proxy hold secrets."""
+
+    timeout: float = 10.0
+    headers: Mapping[str, str] | None = None
+    ssl: Any = None
+    proxy: str | None = None
+    max_message_size: int = 16 * 2**20
+
+    def request_kwargs(self) -> dict[str, Any]:
+        """The options that a websocket and a plain request share."""
+        kwargs: dict[str, Any] = {}
+        if self.ssl is not None:
+            kwargs["ssl"] = self.ssl
+        if self.proxy is not None:
+            kwargs["proxy"] = self.proxy
+        return kwargs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from .._name_hints import no_attribute
 from .event_loop import wake
 
-__all__ = ["Outcome", "Recorded", "Waiting"]
+__all__ = ["Outcome", "Recorded", "Reply", "Waiting"]
 
 T = TypeVar("T")
 
@@ -173,3 +173,20 @@ class Waiting:
             settle(outcome)
         for then in taken._then:
             then()
+
+
+class Reply(Outcome[str]):
+    """The result of a request that the server answers: ``ok``, ``error`` or ``timed out``."""
+
+    __slots__ = ("persisted",)
+
+    def __init__(self, persisted: bool = False) -> None:
+        super().__init__()
+        self.persisted: bool = persisted
+
+    def push_ended(self, result: str, response: Any) -> None:
+        """Called with the machine's verdict."""
+        if self.persisted and result == "error" and isinstance(response, dict):
+            reason = response.get("error")
+            result = reason if isinstance(reason, str) else result
+        self.succeed(result)

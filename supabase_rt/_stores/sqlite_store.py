@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from .._runtime.log_fields import facts
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
 from .._printable import get_logger
 
-__all__ = ["BackfillStore", "SqliteStore"]
+__all__ = ["SqliteStore"]
 
 log: Final = get_logger("supabase_rt.backfill")
 
@@ -36,18 +36,6 @@ create table if not exists notes (
     name text not null, note text not null, value text not null, primary key (name, note)
 ) without rowid
 """
-
-
-class BackfillStore(Protocol):
-    """Keeps small notes, text by text, for each name. Awaited before the next event."""
-
-    async def load(self, name: str, /) -> Mapping[str, str]:
-        """All notes of a name; none for a name never seen."""
-        ...
-
-    async def save(self, name: str, put: Mapping[str, str], remove: Collection[str], /) -> None:
-        """Put and remove notes, all of it or nothing, to last when this returns."""
-        ...
 
 
 class SqliteStore:

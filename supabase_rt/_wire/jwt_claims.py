@@ -8,7 +8,7 @@ import re
 from typing import Any, Final
 
 from ..errors import DecodeError
-from .envelope import loads
+from .json_codec import loads
 
 __all__ = ["check_token", "claims_of", "expires_at", "is_jwt"]
 

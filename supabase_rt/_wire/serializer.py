@@ -21,7 +21,8 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import DecodeError
-from .envelope import UNREADABLE, Message, UserBroadcast, dumps, loads, plain
+from .envelope import Message, UserBroadcast
+from .json_codec import UNREADABLE, dumps, loads, plain
 
 __all__ = [
     "MAX_FRAME",

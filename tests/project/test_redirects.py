@@ -20,6 +20,7 @@ import supabase_rt
 import supabase_rt.sync
 from supabase_rt import ConnectionFailed, RealtimeClient, RealtimeError, SendError
 from supabase_rt._backfill.pages import BackfillPage
+from supabase_rt._backfill.postgrest import read_rows
 from supabase_rt._wire.redirects import is_redirect, redirect_hint
 from supabase_rt.server import LocalRealtime
 from supabase_rt.testing.conversation import record
@@ -168,7 +169,7 @@ async def test_http_sends_and_reads_name_the_address(status: int) -> None:
             await client.channel("room").http_send("x", {})
         page = BackfillPage("public", "todos", ("id",))
         with pytest.raises(RealtimeError) as read:
-            await client._core.rest.read_rows(f"{found.first.url}/rest/v1", page, 5.0)
+            await read_rows(client._core.rest, f"{found.first.url}/rest/v1", page, 5.0)
         for error in (sent.value, read.value):
             assert (error.code, error.retryable) == (f"HTTP{status}", False)
             check_words(error, found.second.url)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from supabase_rt import RealtimeClient, RealtimeError, SendError
 from supabase_rt._backfill.pages import BackfillPage
+from supabase_rt._backfill.postgrest import read_rows
 from supabase_rt._wire.urls import Endpoint
 
 from ..support.peers import RawPeer, http_peer, raw_peer
@@ -67,7 +68,7 @@ async def test_no_redirect_carries_the_key_elsewhere(status: int) -> None:
         assert not caught.value.retryable
         page = BackfillPage("public", "todos", ("id",))
         with pytest.raises(RealtimeError, match="redirect"):
-            await client._core.rest.read_rows(f"{peer.url}/rest/v1", page, 5.0)
+            await read_rows(client._core.rest, f"{peer.url}/rest/v1", page, 5.0)
         await client.disconnect()
         assert len(peer.requests) == 2
         assert other.requests == []

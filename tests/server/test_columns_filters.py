@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supabase_rt._wire.envelope import dumps
+from supabase_rt._wire.json_codec import dumps
 from supabase_rt.server._tables.change_feed import Binding
 from supabase_rt.server._tables.column_types import cast, default_value, exact, infer, wire
 from supabase_rt.server._tables.filter_matching import Condition, FilterError, check, parse, passes

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Union, get_args, get_origin, get_type
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
-from ..._wire.envelope import UNREADABLE, dumps, plain
+from ..._wire.json_codec import UNREADABLE, dumps, plain
 from ...errors import DecodeError
 from ..pg_values import Cell
 from ..row_conversion import convert_row, undecoded

@@ -21,23 +21,22 @@ from typing import Any
 from ..._wire.envelope import Message, sub_topic
 from ..._wire.serializer import BroadcastFrames
 from ...enums import ChannelState, ListenType, SubscribeStatus
-from ...errors import InvalidState, RealtimeError
+from ...errors import BindingMismatch, InvalidState, RealtimeError, SubscribeError
 from ..channel_options import ChannelConfig
 from ..events import ChannelRemoved, ChannelResumed, GapFound, PushEnded, StatusChanged
 from ..fast_routes import reroute
+from ..refusals import close_error, join_refusal
 from ..requests import Push, PushBuffer
 from ..shared_state import CLIENT_VERSION, Context
-from ..verdicts import close_error, join_refusal
 from .bindings import Bindings
 from .channel_states import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
 from .inbound import Reception
 from .join_timeout import join_deadline
-from .losses import crash_error, mismatch_error, over_error, too_early_error
 from .presence_tracking import Tracker
 from .rejoin import Recovery
 from .silent_feed import FeedWatch
 
-__all__ = ["ChannelMachine"]
+__all__ = ["ChannelMachine", "crash_error", "mismatch_error", "over_error", "too_early_error"]
 
 
 class ChannelMachine:
@@ -492,3 +491,47 @@ class ChannelMachine:
             self.feed_watch.woken(now)
         elif self._context.is_open:
             self._context.wait_for_join(self, self._context.has_token_source)
+
+
+def crash_error(payload: Any, topic: str) -> SubscribeError:
+    """For a ``phx_error`` (protocol reference, section 3.8)."""
+    return SubscribeError(
+        _crash_text(payload),
+        topic=topic,
+        code="channel_crash",
+        retryable=True,
+        hint="the server dropped the channel; it is joined again by itself",
+    )
+
+
+def _crash_text(payload: Any) -> str:
+    """The words of supabase-js; a reason that is given comes instead of its general one."""
+    if not isinstance(payload, dict):
+        return str(payload) if isinstance(payload, str) else "channel error: connection lost"
+    code, reason = payload.get("code"), payload.get("reason")
+    if isinstance(code, int) and not isinstance(code, bool):
+        return f"socket closed: {code} ({reason})" if reason else f"socket closed: {code}"
+    return f"channel error: {reason or 'transport failure'}"
+
+
+def mismatch_error(difference: str, topic: str) -> BindingMismatch:
+    """For a join whose reply lists other postgres_changes than were asked for."""
+    return BindingMismatch(
+        "mismatch between server and client bindings for postgres changes",
+        topic=topic,
+        hint=f"the server joined something else than was asked for: {difference}",
+    )
+
+
+def too_early_error(event: str, topic: str) -> InvalidState:
+    """For a request on a channel that was never subscribed, in the words of supabase-js."""
+    return InvalidState(
+        f"tried to push '{event}' to '{topic}' before joining. "
+        "Use channel.subscribe() before pushing events",
+        hint="call channel.subscribe() first; what is pushed then waits for the join",
+    )
+
+
+def over_error(text: str, sub_topic: str) -> InvalidState:
+    """For a channel object that cannot be joined any more."""
+    return InvalidState(text, hint=f"make a new one: client.channel({sub_topic!r})")

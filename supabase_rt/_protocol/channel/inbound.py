@@ -10,21 +10,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..._payloads.broadcast import (
-    PresenceJoin,
-    PresenceLeave,
-    PresenceSync,
-    SystemMessage,
-    read_broadcast,
-    read_postgres_changes,
-    read_system,
-)
-from ..._wire.envelope import plain
+from ..._payloads.broadcast import read_broadcast, read_postgres_changes
+from ..._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
+from ..._payloads.system_message import SystemMessage, read_system
+from ..._wire.json_codec import plain
 from ...enums import ListenType
 from ...errors import RealtimeError
 from ..events import Delivery, ErrorReported, GapFound, PresenceDelivered, ReadyChanged
+from ..refusals import system_error
 from ..shared_state import Context
-from ..verdicts import system_error
 from .bindings import Bindings
 from .presence_state import PresenceState
 

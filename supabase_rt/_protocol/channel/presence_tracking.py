@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..._wire.envelope import plain
+from ..._wire.json_codec import plain
 from ...errors import DecodeError
 from ..events import PushEnded
 from ..requests import Push

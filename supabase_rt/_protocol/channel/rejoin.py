@@ -12,8 +12,8 @@ from typing import Any
 
 from ...errors import RealtimeError
 from ..events import ErrorReported
+from ..refusals import Verdict
 from ..shared_state import Context
-from ..verdicts import Verdict
 
 __all__ = ["Recovery"]
 

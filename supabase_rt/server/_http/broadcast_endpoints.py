@@ -13,7 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
-from ..._wire.envelope import TOPIC_PREFIX, UserBroadcast, dumps, loads
+from ..._wire.envelope import TOPIC_PREFIX, UserBroadcast
+from ..._wire.json_codec import dumps, loads
 from ...errors import DecodeError
 from .._machine.memory_bounds import MOST_DECODED_BODY, weigh
 from .._machine.outgoing import Fanout

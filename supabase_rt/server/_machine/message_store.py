@@ -7,7 +7,8 @@ import dataclasses
 import uuid
 from typing import Any
 
-from ..._wire.envelope import UserBroadcast, dumps
+from ..._wire.envelope import UserBroadcast
+from ..._wire.json_codec import dumps
 from .join_request import MAX_REPLAY, Replay
 from .memory_bounds import MOST_STORED
 

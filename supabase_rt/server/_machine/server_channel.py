@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..._wire.envelope import TOPIC_PREFIX, Message, UserBroadcast, dumps, plain
+from ..._wire.envelope import TOPIC_PREFIX, Message, UserBroadcast
+from ..._wire.json_codec import dumps, plain
 from .._tables.change_feed import entry_id
 from ..tokens import Rights, Token, TokenError, expired
 from .join_request import JoinConfig

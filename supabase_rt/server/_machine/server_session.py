@@ -12,7 +12,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..._wire.envelope import PHOENIX, TOPIC_PREFIX, Message, plain
+from ..._wire.envelope import PHOENIX, TOPIC_PREFIX, Message
+from ..._wire.json_codec import plain
 from ..._wire.serializer import decode_client_binary, decode_text
 from ...errors import DecodeError
 from ..activity import Happening

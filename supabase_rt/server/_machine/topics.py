@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..._wire.envelope import TOPIC_PREFIX, UserBroadcast, plain
+from ..._wire.envelope import TOPIC_PREFIX, UserBroadcast
+from ..._wire.json_codec import plain
 from ..activity import Activity, Happening
 from .memory_bounds import MOST_PRESENCE
 from .outgoing import Fanout

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..._wire.envelope import dumps
+from ..._wire.json_codec import dumps
 from ..activity import Activity, Happening
 from .column_types import exact
 from .filter_matching import (

@@ -12,14 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from supabase_rt._payloads.broadcast import (
-    PostgresChange,
-    read_broadcast,
-    read_postgres_changes,
-    read_system,
-)
+from supabase_rt._payloads.broadcast import PostgresChange, read_broadcast, read_postgres_changes
+from supabase_rt._payloads.system_message import read_system
 from supabase_rt._protocol.channel.presence_state import PresenceState
-from supabase_rt._wire.envelope import Message, UserBroadcast, plain
+from supabase_rt._wire.envelope import Message, UserBroadcast
+from supabase_rt._wire.json_codec import plain
 from supabase_rt._wire.serializer import (
     decode_client_binary,
     decode_server_binary,

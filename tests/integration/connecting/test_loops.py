@@ -17,8 +17,8 @@ from supabase_rt import (
     RealtimeClient,
     ReconnectPolicy,
 )
-from supabase_rt._runtime.event_loop import Alarm
 from supabase_rt._runtime.outcome import Outcome
+from supabase_rt._runtime.timer import Alarm
 from supabase_rt.server import LocalRealtime
 
 from ...support.clients import QUICK, MakeClient

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from supabase_rt import RealtimeClient
-from supabase_rt._protocol.requests import TokenBucket
+from supabase_rt._protocol.token_bucket import TokenBucket
 from supabase_rt.server import LocalRealtime
 
 from ...robustness.faults.virtual import VirtualLoop, run_virtual

@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from supabase_rt._wire.envelope import Message, UserBroadcast, loads, plain
+from supabase_rt._wire.envelope import Message, UserBroadcast
+from supabase_rt._wire.json_codec import loads, plain
 from supabase_rt._wire.serializer import decode_client_binary, decode_server_binary, decode_text
 from supabase_rt.errors import DecodeError
 

@@ -18,16 +18,18 @@ import msgspec
 from supabase_rt._backfill import pages
 from supabase_rt._connection import frame_decoders
 from supabase_rt._payloads import pg_arrays, row_conversion
-from supabase_rt._payloads.broadcast import Broadcast, SystemMessage, read_broadcast, read_system
+from supabase_rt._payloads.broadcast import Broadcast, read_broadcast
 from supabase_rt._payloads.models import dataclass_models
 from supabase_rt._payloads.postgres_change import (
     PostgresChange,
     PostgresData,
     read_postgres_changes,
 )
+from supabase_rt._payloads.system_message import SystemMessage, read_system
 from supabase_rt._protocol import changes_filter
 from supabase_rt._wire import jwt_claims, serializer, urls
-from supabase_rt._wire.envelope import UNREADABLE, Message, dumps, plain
+from supabase_rt._wire.envelope import Message
+from supabase_rt._wire.json_codec import UNREADABLE, dumps, plain
 from supabase_rt.errors import DecodeError
 from supabase_rt.server._http.postgrest.errors import RestProblem
 from supabase_rt.server._http.postgrest.query import RestQuery, parse_query

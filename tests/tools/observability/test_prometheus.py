@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from supabase_rt import ChannelState, ConnectionState, Health, RealtimeClient
-from supabase_rt._client.prometheus import METRICS
+from supabase_rt._client.health import METRICS
 from supabase_rt.server import LocalRealtime
 
 from ...support.waiting import until

@@ -16,9 +16,11 @@ import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt._connection.link import BURST, Link, Traffic
-from supabase_rt._connection.transport import Transport, TransportOptions
+from supabase_rt._connection.transport import Transport
+from supabase_rt._runtime.http_session import TransportOptions
 from supabase_rt._runtime.outcome import Outcome
-from supabase_rt._wire.envelope import Message, plain
+from supabase_rt._wire.envelope import Message
+from supabase_rt._wire.json_codec import plain
 from supabase_rt._wire.serializer import broadcast_object, decode_client_binary, decode_text
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions

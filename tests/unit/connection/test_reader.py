@@ -19,7 +19,8 @@ from supabase_rt._connection.frame_decoders import decoder_for
 from supabase_rt._connection.link import Traffic
 from supabase_rt._connection.reader import HEADERS_KEPT, Reader
 from supabase_rt._protocol.fast_routes import LANE_LIMIT
-from supabase_rt._wire.envelope import UNREADABLE, UserBroadcast
+from supabase_rt._wire.envelope import UserBroadcast
+from supabase_rt._wire.json_codec import UNREADABLE
 from supabase_rt._wire.serializer import encode_user_broadcast
 
 CHANGES = {"event": "*", "schema": "public", "table": "todos"}

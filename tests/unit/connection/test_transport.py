@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from supabase_rt import ConnectionFailed, ConnectionLost
-from supabase_rt._connection.transport import Transport, TransportOptions, connection_failed
+from supabase_rt._connection.transport import Transport, connection_failed
+from supabase_rt._runtime.http_session import TransportOptions
 from supabase_rt.server import LocalRealtime
 
 from ...support.clients import MakeClient

@@ -13,7 +13,7 @@ from supabase_rt._handlers.dispatcher import Dispatch
 from supabase_rt._handlers.handler import Registration
 from supabase_rt._handlers.listener_table import Emitter
 from supabase_rt._payloads.postgres_change import read_postgres_changes
-from supabase_rt._wire.envelope import loads
+from supabase_rt._wire.json_codec import loads
 
 
 def register(handler: Any, **options: Any) -> Registration:

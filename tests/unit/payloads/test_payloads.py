@@ -17,16 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt._payloads import json_shapes
-from supabase_rt._payloads.broadcast import (
-    Broadcast,
-    Payload,
-    PresenceJoin,
-    PresenceLeave,
-    PresenceSync,
-    SystemMessage,
-    read_broadcast,
-    read_system,
-)
+from supabase_rt._payloads.broadcast import Broadcast, Payload, read_broadcast
+from supabase_rt._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
+from supabase_rt._payloads.system_message import SystemMessage, read_system
 from supabase_rt._wire.envelope import UserBroadcast
 from supabase_rt._wire.serializer import decode_server_binary, decode_text
 from supabase_rt.errors import DecodeError
@@ -475,7 +468,7 @@ def test_dataclasses_json_is_loaded_only_to_read_plain_data() -> None:
     """Loading it takes a quarter of a second, and a handler that converts stops the loop."""
     script = (
         "import sys\n"
-        "from supabase_rt._payloads.broadcast import PresenceSync\n"
+        "from supabase_rt._payloads.presence_events import PresenceSync\n"
         "names = 'dataclasses_json', 'marshmallow'\n"
         "assert not any(name in sys.modules for name in names)\n"
         "sync = PresenceSync()\n"

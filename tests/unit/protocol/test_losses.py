@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supabase_rt._protocol.channel.losses import crash_error, mismatch_error, over_error
+from supabase_rt._protocol.channel.channel_machine import crash_error, mismatch_error, over_error
 from supabase_rt.errors import BindingMismatch, InvalidState
 
 

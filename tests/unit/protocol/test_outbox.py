@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._protocol.outbox import Frame, Outbox, Timers
+from supabase_rt._protocol.deadlines import Timers
+from supabase_rt._protocol.outbox import Frame, Outbox
 from supabase_rt._wire.envelope import Message
 
 

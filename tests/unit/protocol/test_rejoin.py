@@ -7,8 +7,8 @@ import pytest
 from supabase_rt._protocol.channel.rejoin import Recovery
 from supabase_rt._protocol.events import ErrorReported
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.refusals import Verdict
 from supabase_rt._protocol.shared_state import Context
-from supabase_rt._protocol.verdicts import Verdict
 from supabase_rt.errors import Refused
 
 from .support import EXACT, jwt

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt._protocol.outbox import Outbox
-from supabase_rt._protocol.requests import PUSH_BUFFER_LIMIT, Push, PushBuffer, Replies, TokenBucket
+from supabase_rt._protocol.requests import PUSH_BUFFER_LIMIT, Push, PushBuffer, Replies
+from supabase_rt._protocol.token_bucket import TokenBucket
 
 
 def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Push:

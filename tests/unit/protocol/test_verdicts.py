@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._protocol.verdicts import (
+from supabase_rt._protocol.reconnect import close_code, http_failure, http_starts_slow
+from supabase_rt._protocol.refusals import (
     Verdict,
-    close_code,
     close_error,
-    http_failure,
-    http_starts_slow,
     join_refusal,
     system_close,
     system_error,

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._wire.envelope import (
-    PHOENIX,
-    Message,
-    UserBroadcast,
-    dumps,
-    loads,
-    plain,
-    sub_topic,
-)
+from supabase_rt._wire.envelope import PHOENIX, Message, UserBroadcast, sub_topic
+from supabase_rt._wire.json_codec import dumps, loads, plain
 from supabase_rt.errors import DecodeError
 
 JSON = st.recursive(

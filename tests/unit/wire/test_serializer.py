@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from supabase_rt._wire.envelope import Message, UserBroadcast, plain
+from supabase_rt._wire.envelope import Message, UserBroadcast
+from supabase_rt._wire.json_codec import plain
 from supabase_rt._wire.serializer import (
     SUPPORTED_VSNS,
     broadcast_object,

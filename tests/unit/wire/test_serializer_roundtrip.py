@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._wire.envelope import Message, UserBroadcast, dumps, plain
+from supabase_rt._wire.envelope import Message, UserBroadcast
+from supabase_rt._wire.json_codec import dumps, plain
 from supabase_rt._wire.serializer import (
     SUPPORTED_VSNS,
     BroadcastFrames,

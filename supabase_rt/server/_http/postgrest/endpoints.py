@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from ...._wire.envelope import dumps, loads
+from ...._wire.json_codec import dumps, loads
 from ..._machine.server_state import Backend, DatabaseAway
 from ..._tables.hidden_schemas import is_hidden
 from ...tokens import Token, TokenError

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from ...._wire.envelope import TOPIC_PREFIX, dumps, loads
+from ...._wire.envelope import TOPIC_PREFIX
+from ...._wire.json_codec import dumps, loads
 from ....errors import DecodeError
 from ..._machine.outgoing import Fanout
 from ..._machine.server_state import Backend

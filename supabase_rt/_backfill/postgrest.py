@@ -1,0 +1,83 @@
+"""Reading missed rows from PostgREST."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+
+from .._client.parts import Core
+from .._http.http_client import JSON_TYPE, Rest, reason_in
+from .._wire.urls import path_segment
+from ..errors import RealtimeError, SendError
+from .pages import BackfillPage, ReadRow, read_page, read_params
+
+__all__ = ["read_postgrest", "read_rows"]
+
+
+async def read_postgrest(core: Core, url: str, page: BackfillPage) -> list[Any]:
+    try:
+        return await read_rows(core.rest, url, page, core.timeout)
+    except RealtimeError as exc:
+        if exc.code != "HTTP401":
+            raise
+        refused = exc
+    flight = core.connection.tokens.refresh(anew=True)
+    if flight is None:
+        # Without a source of tokens the next one comes by set_auth, and with it another reading.
+        refused.retryable = False
+        raise refused
+    await asyncio.wait([flight])
+    return await read_rows(core.rest, url, page, core.timeout)
+
+
+_READ_HINTS = {
+    400: "check cursor= and key= of the backfill and the filter: columns and types must fit",
+    401: "the token or the key was not accepted; a fresh token is asked for",
+    403: "the role of the token may not select from the table",
+    404: "the table is not offered under this URL and schema: see url= of the backfill",
+    406: "the schema is not exposed by the project's API settings",
+}
+
+
+def _query(page: BackfillPage) -> str:
+    return urlencode(read_params(page), quote_via=quote)
+
+
+def _rows(status: int, text: bytes, page: BackfillPage) -> list[ReadRow]:
+    """The rows in the answer of PostgREST; raises ``RealtimeError`` for any other one."""
+    if 200 <= status < 300:
+        found = read_page(text)
+        if found is not None:
+            return found
+        raise RealtimeError("the answer to a backfill is no list of rows", code="NotRows")
+    raise RealtimeError(
+        f"cannot read {page.schema}.{page.table}: {reason_in(text, f'HTTP {status}')}",
+        code=f"HTTP{status}",
+        retryable=status in (401, 408, 425, 429) or status >= 500,
+        hint=_READ_HINTS.get(status, "the server could not answer; the reading is tried again"),
+    )
+
+
+async def read_rows(client: Rest, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
+    """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
+    headers = {"Accept-Profile": page.schema, "Accept": JSON_TYPE}
+    url = f"{url}/{path_segment(page.table)}?{_query(page)}"
+    try:
+        status, _, text = await client.request("GET", url, JSON_TYPE, timeout, headers=headers)
+    except SendError as exc:
+        if exc.status is None:
+            raise
+        problem = f"cannot read {page.schema}.{page.table}: {exc}"
+        error = RealtimeError(problem, code=exc.code, retryable=False, hint=exc.hint)
+    except TimeoutError:
+        error = RealtimeError(f"no rows within {timeout:g} s", code="TimedOut", retryable=True)
+    except (aiohttp.ClientError, OSError) as exc:
+        problem = f"cannot reach the server: {type(exc).__name__}"
+        error = RealtimeError(problem, code="NoConnection", retryable=True)
+    else:
+        return _rows(status, text, page)
+    # Outside the except blocks: aiohttp's exceptions quote the URL.
+    raise error
