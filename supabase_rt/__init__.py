@@ -95,6 +95,23 @@ __all__ = [
 ]
 
 
+def _sign() -> None:
+    """Makes public classes say ``supabase_rt``: a file that moves breaks no pickle."""
+    from typing import get_type_hints
+
+    for name in __all__:
+        one = globals()[name]
+        if isinstance(one, type) and one.__module__.startswith(f"{__name__}._"):
+            # Annotations are text, which is looked up in the module that a class names.
+            if "__annotations__" in vars(one):
+                hints = get_type_hints(one, include_extras=True)
+                one.__annotations__ = {name: hints[name] for name in one.__annotations__}
+            one.__module__ = __name__
+
+
+_sign()
+
+
 def _no_name(name: str) -> object:
     from ._name_hints import snake_case
 
