@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import errno
 import logging
 import os
@@ -27,9 +26,6 @@ __all__ = ["COMMAND"]
 
 PORT = 54321
 MMAP_THRESHOLD = -3
-"""The number of this setting in glibc."""
-LARGE = 262_144
-SECRET_VARIABLE = "SUPABASE_JWT_SECRET"
 LOOPBACK = ("127.", "localhost", "::1")
 EPILOG = f"""\
 examples:
@@ -147,7 +143,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.slot and not (options.db or options.embedded_db):
         raise CommandFailed("--slot goes with --db or --embedded-db", code=2)
-    _return_memory()
     screen = Screen()
     # PostgreSQL runs with our environment, perhaps as a user who may not know the secret.
     os.environ.pop(SECRET_VARIABLE, None)
@@ -185,16 +180,6 @@ def _own_secret(screen: Screen) -> str:
             f"the keys are good for this run only: {secret.problem}",
         )
     return secret.text
-
-
-def _return_memory() -> None:
-    """Let large frames go back to the system when they are done with.
-
-    glibc learns from large frees to keep them: after a flood of 4 MB frames the process would stay
-    at three times what it holds. Other C libraries have no such setting, and need none.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE)
 
 
 def _cannot_listen(exc: OSError, options: argparse.Namespace) -> str:

@@ -89,14 +89,12 @@ class Turns:
             if not turn.done():
                 self._share = max(self._share, share)
                 turn.set_result(None)
-                # Once around for the work itself, once more for what it makes others write.
-                loop.call_soon(loop.call_soon, self._after, loop, loop.time())
+                loop.call_soon(self._after, loop, GAP)
                 return
         self._taken = False
 
-    def _after(self, loop: asyncio.AbstractEventLoop, since: float) -> None:
-        took = loop.time() - since
-        if took > BRIEF:
-            loop.call_later(min(took, LONGEST_PAUSE), self._next, loop)
+    def _after(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        if left:
+            loop.call_soon(self._after, loop, left - 1)
         else:
-            loop.call_soon(self._next, loop)
+            self._next(loop)
