@@ -1,4 +1,4 @@
-"""Broadcast over HTTP (protocol reference, sections 7.6 and 7.7).
+"""Broadcast over HTTP (docs/protocol.md#broadcasts-by-http-in-batches, #one-broadcast-by-http).
 
 ``post_batch`` is what ``send`` falls back to while the channel is not joined and never raises, as
 in supabase-js; ``post_event`` is ``http_send`` and raises ``SendError``.
@@ -213,7 +213,7 @@ def holds_flags(body: bytes) -> bool:
     """Whether a JSON payload has a top-level key that its endpoint takes for one of our flags.
 
     The server puts the body over the query, so ``private`` in a payload would decide who reads
-    the message (protocol reference, section 7.7).
+    the message (docs/protocol.md#one-broadcast-by-http).
     """
     try:
         found = _flags.decode(body)

@@ -1,7 +1,7 @@
 """What handlers are given: read-only objects that are also mappings with the keys of JS.
 
 An event whose handler looks at nothing costs the decoding of its envelope. Attributes have
-Python's spelling, keys that of supabase-js (JS reference, sections 1.8 and 3.2)::
+Python's spelling, keys that of supabase-js::
 
     change.event_type           change["eventType"]
     match change: case {"eventType": "INSERT", "new": {"id": id}}: ...
@@ -46,7 +46,7 @@ _set: Final = msgspec.structs.force_setattr
 
 
 class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename=_WIRE_NAMES.get):
-    """A broadcast: protocol reference, section 7.4.
+    """A broadcast: docs/protocol.md#what-receivers-get.
 
     ``payload`` is any JSON value, or ``bytes`` of a binary broadcast; ``meta`` is given by the
     database and replay (``{"id", "replayed"}``). The key ``"meta"`` is absent without one.

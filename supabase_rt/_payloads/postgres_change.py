@@ -1,4 +1,4 @@
-"""A change of the database as its handler sees it: protocol reference, section 9."""
+"""A change of the database as its handler sees it: docs/protocol.md#9-database-changes."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class PostgresChange(_Rows[Row]):
 
     @property
     def errors(self) -> list[str] | None:
-        """What the server could not deliver: protocol reference, section 9.7."""
+        """What the server could not deliver: docs/protocol.md#errors-inside-a-change."""
         found: list[str] | None = self._data.errors
         return found
 

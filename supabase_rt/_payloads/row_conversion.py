@@ -1,4 +1,4 @@
-"""Rows of the database converted by the types of their columns (JS reference, section 3.3).
+"""Rows of the database converted by the types of their columns as supabase-js does.
 
 A change arrives with ``columns``, a list of ``{"name", "type"}``, and one or two rows. Three
 modes turn a row into a dict:

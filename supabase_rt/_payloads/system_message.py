@@ -12,7 +12,7 @@ __all__ = ["SystemMessage", "read_system"]
 
 
 class SystemMessage(Payload):
-    """The server about the channel: protocol reference, section 4.
+    """The server about the channel: docs/protocol.md#4-system-messages.
 
     The key ``"channel"`` is absent where the message is about the whole socket.
     """

@@ -1,4 +1,4 @@
-"""Filters of postgres_changes, written safely: JS reference 1.7, protocol reference 9.4.
+"""Filters of postgres_changes, written safely (docs/protocol.md#filters).
 
 ::
 

@@ -145,7 +145,7 @@ class ChannelConfig:
     def join_payload(
         self, *, presence: bool, postgres_changes: list[dict[str, Any]], since: int | None
     ) -> dict[str, Any]:
-        """The ``config`` of ``phx_join`` (protocol reference, section 3.2)."""
+        """The ``config`` of ``phx_join`` (docs/protocol.md#joins)."""
         config = dict(self.params["config"])
         if presence:
             config["presence"] = {**config["presence"], "enabled": True}

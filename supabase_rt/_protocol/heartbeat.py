@@ -1,4 +1,4 @@
-"""Is the link alive? (protocol reference, section 6)
+"""Is the link alive? (docs/protocol.md#6-heartbeat)
 
 One heartbeat every interval, the next one an interval after the answer. An answer that is
 missing for ``timeout`` seconds means a dead link, with one allowance: while a join is unanswered

@@ -1,7 +1,8 @@
 """Who joins next.
 
 The server decides joins one at a time, holds a refusal back for 5 s, and cuts the socket of a
-client that joins too fast (protocol reference 1.9 and 10). So joins are paced by a token bucket,
+client that joins too fast
+(docs/protocol.md#one-join-at-a-time and 10). So joins are paced by a token bucket,
 and a channel that was refused goes behind those that were not.
 """
 

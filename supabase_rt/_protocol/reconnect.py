@@ -198,6 +198,6 @@ def close_code(code: int | None) -> tuple[bool, bool]:
     """Whether a link closed with ``code`` may be tried again, and whether not at once.
 
     None is a link that ended without a close frame. 1000 and 1001 are retryable: only our own
-    intent ends a connection (protocol reference, section 11).
+    intent ends a connection (docs/protocol.md#11-ends-of-a-socket).
     """
     return code not in _FINAL_CLOSE_CODES, code in _SLOW_CLOSE_CODES

@@ -1,7 +1,7 @@
 """What the server says when it refuses, what follows from it, and what a user can do.
 
-Only data; ``verdicts`` reads it. Texts and codes are those of the protocol reference, sections
-3.5 (joins), 4 (system messages), 9.10 (postgres_changes) and 12 (codes).
+Texts and codes: docs/protocol.md#refused-joins, docs/protocol.md#4-system-messages and
+docs/protocol.md#refused-subscriptions.
 """
 
 from __future__ import annotations
@@ -392,7 +392,7 @@ def _text(response: Any) -> str:
 
 
 def join_refusal(response: Any, topic: str) -> tuple[Refused, Verdict]:
-    """What the ``response`` of a refused join means (protocol reference, section 3.5).
+    """What the ``response`` of a refused join means (docs/protocol.md#refused-joins).
 
     The error's text is the server's whole text, its ``code`` the server's code or, for texts
     without one, a word of ours; ``retryable`` is True where the same join may succeed later
@@ -447,7 +447,7 @@ def system_error(message: str, topic: str) -> SubscribeError:
     """Why no database changes flow: a ``system`` error of the extension ``postgres_changes``.
 
     The channel stays joined. ``retryable`` is True where the server tries again by itself
-    (protocol reference, section 9.10).
+    (docs/protocol.md#refused-subscriptions).
     """
     rule = next(rule for rule in CHANGE_RULES if message.startswith(rule.text))
     remedies = (hint for part, hint in CHANGE_REMEDIES if part in message)

@@ -1,4 +1,4 @@
-"""Frames to messages and back, for vsn 1.0.0 and 2.0.0 (protocol reference, section 2).
+"""Frames to messages and back, for vsn 1.0.0 and 2.0.0 (docs/protocol.md#2-framing).
 
 Text frames are JSON objects (1.0.0) or five-element arrays (2.0.0). Binary frames exist in
 2.0.0 only: a kind byte, one length byte for each field of the header, the fields, the body.

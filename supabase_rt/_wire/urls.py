@@ -134,7 +134,10 @@ class Endpoint:
 
     @property
     def http_url(self) -> str:
-        """Where broadcasts are posted in batches (protocol reference, section 7.6)."""
+        """Where broadcasts are posted in batches.
+
+        See docs/protocol.md#broadcasts-by-http-in-batches.
+        """
         return _join(self._http_base(), self.query)
 
     def broadcast_url(
@@ -146,7 +149,7 @@ class Endpoint:
         *,
         params: Mapping[str, Any] | None = None,
     ) -> str:
-        """Where one broadcast is posted (protocol reference, section 7.7).
+        """Where one broadcast is posted (docs/protocol.md#one-broadcast-by-http).
 
         ``sub_topic`` is the topic without ``realtime:``; ``persist`` is True or ``{"ttl": n}``;
         ``params`` go first in the query (supabase-js sends ``apikey`` and ``vsn`` there).

@@ -344,7 +344,8 @@ class LocalRealtime(Conversing):
         payload: Mapping[str, Any] | bytes,
         private: bool = False,
     ) -> Reached:
-        """Send from the database side, as ``realtime.send`` does (section 7.9).
+        """Send from the database side, as ``realtime.send`` does
+        (docs/protocol.md#broadcasts-from-the-database).
 
         The topic stands without ``realtime:``. Private messages are kept for replay.
         """
@@ -365,7 +366,8 @@ class LocalRealtime(Conversing):
     ) -> Table:
         """Declare a table: columns and their Postgres types, in order.
 
-        ``replica_identity`` is ``"default"`` or ``"full"`` (section 9.6). ``visible`` stands for
+        ``replica_identity`` is ``"default"`` or ``"full"``
+        (docs/protocol.md#old-rows). ``visible`` stands for
         row level security: called with the claims of a subscriber and a row.
         """
         return self._publisher.declare(

@@ -29,17 +29,29 @@ class Settings:
     """
 
     join_error_delay: float = 0.0
-    """How long a refused join is held; the socket does nothing else meanwhile (section 1.9)."""
+    """How long a refused join is held; the socket does nothing else meanwhile.
+
+    See docs/protocol.md#one-join-at-a-time.
+    """
     connect_error_delay: float = 0.0
-    """How long a refused handshake is held (section 1.6)."""
+    """How long a refused handshake is held (docs/protocol.md#refused-handshakes)."""
     postgres_ready_delay: float = 0.0
-    """From the join's reply to "Subscribed to PostgreSQL" (section 9.9)."""
+    """From the join's reply to "Subscribed to PostgreSQL" (docs/protocol.md#from-join-to-live)."""
     resubscribe_delay: float = 0.0
-    """From a new access token to the repeated "Subscribed to PostgreSQL" (section 5.2)."""
+    """From a new access token to the repeated "Subscribed to PostgreSQL".
+
+    See docs/protocol.md#a-new-token.
+    """
     idle_timeout: float = 60.0
-    """Silence of the client after which the socket is closed with 1000 (section 1.8)."""
+    """Silence of the client after which the socket is closed with 1000.
+
+    See docs/protocol.md#idle-sockets.
+    """
     no_channel_timeout: float | None = 600.0
-    """How long a socket that has left all its channels stays open (section 1.8)."""
+    """How long a socket that has left all its channels stays open.
+
+    See docs/protocol.md#idle-sockets.
+    """
     first_join_timeout: float | None = 600.0
     """How long a socket stays open that has never joined a channel."""
     request_timeout: float = 5.0
@@ -51,13 +63,19 @@ class Settings:
     close_timeout: float = 0.25
     """How long the client's answer to a close frame is awaited."""
     presence_limit: tuple[int, float] | None = (5, 30.0)
-    """Presence calls per channel and window; None lifts the limit (section 8.6)."""
+    """Presence calls per channel and window; None lifts the limit.
+
+    See docs/protocol.md#presence-limits.
+    """
     presence_enabled: bool = False
-    """Presence on for every channel, asked for or not (section 8.1)."""
+    """Presence on for every channel, asked for or not (docs/protocol.md#presence-switched-on)."""
     private_only: bool = False
     """Refuse public channels."""
     max_concurrent_users: int | None = 200
-    """Sockets that have joined a channel; handshakes are refused beyond (section 10)."""
+    """Sockets that have joined a channel; handshakes are refused beyond.
+
+    See docs/protocol.md#10-limits.
+    """
     max_channels_per_client: int | None = 100
     """Channels of one socket."""
     max_joins_per_second: int | None = 100
@@ -70,11 +88,14 @@ class Settings:
     rate_interval: float = 5.0
     """How often the averages are taken, over the last twelve times: no shorter burst counts."""
     max_payload_size: int = 3_000_500
-    """A larger broadcast or track payload is not accepted (section 7.5)."""
+    """A larger broadcast or track payload is not accepted (docs/protocol.md#payload-sizes)."""
     max_frame_size: int = 5_000_000
     """A larger frame closes the socket with 1009."""
     max_record_bytes: int = 1_048_576
-    """A larger row change arrives cut down, with an error 413 (section 9.7)."""
+    """A larger row change arrives cut down, with an error 413.
+
+    See docs/protocol.md#errors-inside-a-change.
+    """
     max_buffer_size: int = 50_000_000
     """A client that reads so slowly that more than this waits for it is cut off."""
     statement_timeout: float = 2.0

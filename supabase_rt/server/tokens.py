@@ -1,4 +1,7 @@
-"""JWT check and minting, and the rights on private topics (protocol reference, section 5)."""
+"""JWT check and minting, and the rights on private topics.
+
+See docs/protocol.md#5-tokens-and-private-channels.
+"""
 
 from __future__ import annotations
 
@@ -199,7 +202,7 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class Rights:
-    """What one token may do on one private topic (section 5.3)."""
+    """What one token may do on one private topic (docs/protocol.md#rights-on-a-private-channel)."""
 
     broadcast_read: bool = True
     broadcast_write: bool = True

@@ -286,7 +286,7 @@ def _read(raw: str | bytes) -> tuple[str, str, str | None] | None:
 
 
 def _read_push(raw: bytes) -> tuple[str, str, str | None] | None:
-    """A broadcast of a client, the binary kind 3 (protocol reference, section 2.3)."""
+    """A broadcast of a client, the binary kind 3 (docs/protocol.md#version-2-binary)."""
     if len(raw) < 7 or raw[0] != 3:
         return None
     join_ref, ref, topic = raw[1], raw[2], raw[3]

@@ -1,4 +1,4 @@
-"""The limits of a project on what all its clients do together (protocol reference, section 10)."""
+"""The limits of a project on what all its clients do together (docs/protocol.md#10-limits)."""
 
 from __future__ import annotations
 

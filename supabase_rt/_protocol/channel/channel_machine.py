@@ -249,7 +249,10 @@ class ChannelMachine:
         self._outbox.timers.cancel((self, "rejoin"))
 
     def crashed(self, payload: Any, now: float) -> None:
-        """``phx_error``: the channel's process on the server died (section 3.8)."""
+        """``phx_error``: the channel's process on the server died.
+
+        See docs/protocol.md#closes-and-crashes.
+        """
         if self.state not in (JOINING, JOINED):
             return
         error = crash_error(payload, self.topic)
@@ -277,7 +280,7 @@ class ChannelMachine:
     def rejoin_silent(self, now: float) -> None:
         """Join anew though nothing was lost: changes fell silent."""
         # A token would re-create the subscription too, but the server ignores the one it has
-        # (section 5.2), so a join is the only way that is always there.
+        # (docs/protocol.md#a-new-token), so a join is the only way that is always there.
         self._tell_server_of_leaving()
         self._lose(now)
         # Frames came all the time; it is the changes that may have stopped.
@@ -494,7 +497,7 @@ class ChannelMachine:
 
 
 def crash_error(payload: Any, topic: str) -> SubscribeError:
-    """For a ``phx_error`` (protocol reference, section 3.8)."""
+    """For a ``phx_error`` (docs/protocol.md#closes-and-crashes)."""
     return SubscribeError(
         _crash_text(payload),
         topic=topic,

@@ -186,7 +186,10 @@ class Reception:
         return (self._channel, ids, found) if ids else None
 
     def _database(self, payload: SystemMessage) -> None:
-        """The change feed is up, or is not: the join itself says nothing of it (section 9.9)."""
+        """The change feed is up, or is not: the join itself says nothing of it.
+
+        See docs/protocol.md#from-join-to-live.
+        """
         if payload.status == "ok":
             self.ready, self.ready_error = True, None
             self._feed_flows()

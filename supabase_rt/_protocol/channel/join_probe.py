@@ -2,7 +2,8 @@
 
 It may have been the end of a channel, which would then be joined here and nowhere else, for ever:
 is it still there on the server? The server ignores an event it does not know on a joined topic and
-answers it on any other (protocol reference, section 3.10), so asking costs one small frame and
+answers it on any other
+(docs/protocol.md#pushes-nobody-expects), so asking costs one small frame and
 changes nothing. And it may have been an event of any channel, which each of them is told.
 """
 

@@ -2,7 +2,7 @@
 
 A state is ``{key: {"metas": [meta, ...]}}`` as the server sends it. ``sync_state`` and
 ``sync_diff`` are the algorithm of Phoenix as pure functions; ``PresenceState`` adds what a
-channel needs around them. See the behaviour reference, section 2.6.
+channel needs around them.
 """
 
 from __future__ import annotations

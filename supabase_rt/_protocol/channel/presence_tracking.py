@@ -1,6 +1,7 @@
 """What this client says of itself in presence, kept across rejoins and under the server's limit.
 
-The server closes a channel on its sixth presence call within 30 s (protocol reference 8.6), so
+The server closes a channel on its sixth presence call within 30 s
+(docs/protocol.md#presence-limits), so
 calls beyond the limit wait here and the latest wins; those it overtook share its result. The
 window counts per join on the server, and so it does here.
 """

@@ -26,6 +26,7 @@ __all__ = ["COMMAND"]
 
 PORT = 54321
 MMAP_THRESHOLD = -3
+SECRET_VARIABLE = "SUPABASE_JWT_SECRET"
 LOOPBACK = ("127.", "localhost", "::1")
 EPILOG = f"""\
 examples:

@@ -95,7 +95,10 @@ async def _complete(_request: web.Request, response: web.StreamResponse) -> None
 
 
 def _vsn(text: str) -> str | None:
-    """The serializer for a ``vsn`` parameter, None where there is none (section 1.4)."""
+    """The serializer for a ``vsn`` parameter, None where there is none.
+
+    See docs/protocol.md#query-parameters.
+    """
     found = re.fullmatch(r"([12])\.0\.\d+", text)
     return f"{found[1]}.0.0" if found else None
 
@@ -114,7 +117,7 @@ class _Handshakes:
         self._sockets = sockets
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Accept a socket and serve it, or refuse it (section 1.6)."""
+        """Accept a socket and serve it, or refuse it (docs/protocol.md#refused-handshakes)."""
         faults = self._backend.faults
         await faults.handshakes.wait()
         transport = request.transport

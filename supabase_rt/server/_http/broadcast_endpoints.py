@@ -1,4 +1,7 @@
-"""Broadcast over HTTP: one message in the path, or a batch in the body (sections 7.6 and 7.7)."""
+"""Broadcast over HTTP: one message in the path, or a batch in the body.
+
+See docs/protocol.md#broadcasts-by-http-in-batches, #one-broadcast-by-http.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,10 @@ class HttpApi:
     async def _counted(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> web.Response:
-        """Answer a request, unless there are too many (section 7.6)."""
+        """Answer a request, unless there are too many.
+
+        See docs/protocol.md#broadcasts-by-http-in-batches.
+        """
         limits = self._backend.limits
         limits.requests.count += 1
         if not _takes_json(request):

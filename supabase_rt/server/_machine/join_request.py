@@ -1,4 +1,4 @@
-"""What a join asks for (protocol reference, section 3.2)."""
+"""What a join asks for (docs/protocol.md#joins)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _key(value: Any) -> str | None:
 
 
 def _legacy(sub_topic: str) -> JoinConfig:
-    # Without a config the sub-topic itself is the subscription (section 9.11).
+    # Without a config the sub-topic itself is the subscription (docs/protocol.md#the-legacy-form).
     names = ("schema", "table", "filter")
     entry = dict(zip(names, sub_topic.split(":", 2), strict=False))
     return JoinConfig(postgres_changes=(entry,), legacy=True)
@@ -120,7 +120,7 @@ def read_join(payload: Any, sub_topic: str) -> JoinConfig:
 
 
 def choose_token(payload: Any, connection_token: str) -> str:
-    """The token a join is checked with (section 3.4)."""
+    """The token a join is checked with (docs/protocol.md#the-token-of-a-join)."""
     for name in ("user_token", "access_token"):
         token = payload.get(name) if isinstance(payload, dict) else None
         if isinstance(token, str):

@@ -1,4 +1,7 @@
-"""Messages sent from the database side, kept for replay (protocol reference, sections 7.8, 7.9)."""
+"""Messages sent from the database side, kept for replay.
+
+See docs/protocol.md#replay, #broadcasts-from-the-database.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class StoredMessage:
         return UserBroadcast(self.event, is_json, dumps(self.meta(replayed=replayed)), body)
 
     def replayed(self) -> Any:
-        """What a replay sends: JSON goes as text also to vsn 2.0.0 (section 7.4)."""
+        """What a replay sends: JSON goes as text also to vsn 2.0.0.
+
+        See docs/protocol.md#what-receivers-get.
+        """
         if isinstance(self.payload, bytes):
             return self.user_broadcast(replayed=True)
         return {

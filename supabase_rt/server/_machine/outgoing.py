@@ -38,7 +38,10 @@ def text_frame(
     join_ref: str | None = None,
     ref: str | None = None,
 ) -> Frame:
-    """A text frame; vsn 1.0.0 has no join_ref in what the server writes (section 2.1)."""
+    """A text frame; vsn 1.0.0 has no join_ref in what the server writes.
+
+    See docs/protocol.md#version-1.
+    """
     visible = join_ref if vsn == "2.0.0" else None
     return Frame(event, encode_text(vsn, Message(visible, ref, topic, event, payload)))
 
@@ -47,7 +50,8 @@ class Fanout:
     """One message for many members, encoded at most once per vsn.
 
     ``payload`` is JSON data, or a ``UserBroadcast``: then vsn 2.0.0 gets the binary kind 4, and
-    vsn 1.0.0 the equivalent object, or nothing where the body is not JSON (section 7.4). Bytes
+    vsn 1.0.0 the equivalent object, or nothing where the body is not JSON
+    (docs/protocol.md#what-receivers-get). Bytes
     are those of a push of kind 0, which vsn 2.0.0 gets as kind 2 and vsn 1.0.0 not at all.
     """
 

@@ -1,4 +1,7 @@
-"""Who is present on a topic, and the limit on how often they may say so (section 8)."""
+"""Who is present on a topic, and the limit on how often they may say so.
+
+See docs/protocol.md#8-presence.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,8 @@ class PresenceBook:
     def track(self, member: Hashable, key: str, payload: dict[str, Any]) -> Diff | None:
         """Note what ``member`` tracks; the diff to tell, None where nothing changed.
 
-        An update lists the new meta in joins and the old one in leaves (section 8.4).
+        An update lists the new meta in joins and the old one in leaves
+        (docs/protocol.md#differences).
         """
         before = self._entries.get(member)
         if before is not None and before.payload == payload:
@@ -74,7 +78,7 @@ class PresenceBook:
 
 
 class Window:
-    """A fixed window of calls that starts at the first one (section 8.6)."""
+    """A fixed window of calls that starts at the first one (docs/protocol.md#presence-limits)."""
 
     def __init__(self, limit: tuple[int, float] | None) -> None:
         self._limit = limit

@@ -1,4 +1,4 @@
-"""The limits of a project on what all its clients do together (protocol reference, section 10).
+"""The limits of a project on what all its clients do together (docs/protocol.md#10-limits).
 
 No clock here: whoever runs the server calls ``tick`` every ``rate_interval`` seconds. Between
 two ticks counting is one addition and asking one attribute, because both stand on the path of

@@ -129,7 +129,10 @@ class ServerChannel:
         return self._rights.broadcast_read and (sender is not self or self.config.self_broadcast)
 
     def hears_presence(self) -> bool:
-        """Public channels hear diffs even with presence off (section 8.1)."""
+        """Public channels hear diffs even with presence off.
+
+        See docs/protocol.md#presence-switched-on.
+        """
         return not self.config.private or (self._presence and self._rights.presence_read)
 
     def deliver(self, message: Fanout) -> bool:
@@ -150,10 +153,13 @@ class ServerChannel:
         return self._token.claims
 
     def deliver_change(self, kind: str, ids: Sequence[int], data: msgspec.Raw) -> None:
-        """Write a database change; the legacy form is named after its type (section 9.11)."""
+        """Write a database change; the legacy form is named after its type.
+
+        See docs/protocol.md#the-legacy-form.
+        """
         rate = self.backend.limits.changes
         if rate.tripped:
-            # Without a word, as on the real server (section 9.8).
+            # Without a word, as on the real server (docs/protocol.md#timing).
             return
         rate.count += len(ids)
         if self.config.legacy:
@@ -226,7 +232,7 @@ class ServerChannel:
     # -- what the client pushes --------------------------------------------------------
 
     def push(self, message: Message) -> None:
-        """Handle a push; an unknown event is ignored (section 3.10)."""
+        """Handle a push; an unknown event is ignored (docs/protocol.md#pushes-nobody-expects)."""
         if message.event == "broadcast":
             self._broadcast(message)
         elif message.event == "presence":
@@ -246,7 +252,8 @@ class ServerChannel:
         payload = message.payload
         if isinstance(payload, UserBroadcast):
             size = len(payload.body)
-            # What the client put into the metadata never reaches anyone (section 2.3).
+            # What the client put into the metadata never reaches anyone
+            # (docs/protocol.md#version-2-binary).
             content: Any = UserBroadcast(payload.event, payload.is_json, b"", payload.body)
         elif isinstance(payload, bytes):
             # Kind 0: its data is passed on as it is.
@@ -257,7 +264,8 @@ class ServerChannel:
                 return
             content, size = payload, len(text)
         if not self._rights.broadcast_write:
-            # Silence, even where an ack was asked for (section 5.3).
+            # Silence, even where an ack was asked for
+            # (docs/protocol.md#rights-on-a-private-channel).
             return
         if size > self.backend.settings.max_payload_size:
             answer: Any = TOO_LARGE
@@ -395,7 +403,10 @@ class ServerChannel:
     # -- the end -----------------------------------------------------------------------
 
     def _push(self, event: str, payload: Any) -> None:
-        """Write what the channel itself says: join_ref set, ref null (section 2.2)."""
+        """Write what the channel itself says: join_ref set, ref null.
+
+        See docs/protocol.md#version-2-text.
+        """
         self.session.send(self.topic, event, payload, join_ref=self._reply_ref)
 
     def emit(self, event: str, payload: Any) -> None:
@@ -403,7 +414,7 @@ class ServerChannel:
         self._push(event, payload)
 
     def system(self, message: str, status: str = "error", extension: str = "system") -> None:
-        """Write a ``system`` message (section 4)."""
+        """Write a ``system`` message (docs/protocol.md#4-system-messages)."""
         payload = {"message": message, "status": status, "extension": extension}
         self._push("system", payload | {"channel": self.sub_topic})
 
@@ -420,7 +431,7 @@ class ServerChannel:
         self._end("phx_close", {})
 
     def crash(self) -> None:
-        """End the channel as when its process died (section 3.8)."""
+        """End the channel as when its process died (docs/protocol.md#closes-and-crashes)."""
         self._end("phx_error", {"reason": "channel_crash"})
 
     def _end(self, event: str, payload: Any) -> None:
@@ -428,7 +439,10 @@ class ServerChannel:
         self.session.drop(self)
 
     def close_frame(self, event: str = "phx_close", payload: Any = None) -> None:
-        """Write the frame that ends the channel: its ref is the join_ref too (section 2.2)."""
+        """Write the frame that ends the channel: its ref is the join_ref too.
+
+        See docs/protocol.md#version-2-text.
+        """
         ref = self.join_ref
         self.session.send(self.topic, event, payload or {}, join_ref=ref, ref=ref)
 

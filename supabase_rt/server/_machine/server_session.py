@@ -97,7 +97,7 @@ class Session:
         self._read()
 
     def touch(self, now: float) -> None:
-        """Any sign of life: a ping counts as one (section 1.7)."""
+        """Any sign of life: a ping counts as one (docs/protocol.md#frames-and-sizes)."""
         self.now = self._heard = now
 
     def advance(self, now: float) -> None:
@@ -117,7 +117,10 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether a join is undecided: what comes then waits, best of all outside (section 1.9)."""
+        """Whether a join is undecided: what comes then waits, best of all outside.
+
+        See docs/protocol.md#one-join-at-a-time.
+        """
         return self._undecided is not None
 
     def held_back(self) -> list[str | bytes]:
@@ -140,7 +143,8 @@ class Session:
             self.backend.limits.users -= 1
 
     def _read(self) -> None:
-        # While one join is undecided nothing else on the socket is looked at (section 1.9).
+        # While one join is undecided nothing else on the socket is looked at
+        # (docs/protocol.md#one-join-at-a-time).
         if self._reading:
             return
         self._reading = True
@@ -154,7 +158,8 @@ class Session:
         try:
             message = self._decode(data)
         except DecodeError:
-            # Without an answer, and the socket stays open (section 2.4).
+            # Without an answer, and the socket stays open
+            # (docs/protocol.md#frames-that-cannot-be-read).
             self.backend.malformed += 1
             return
         self.backend.note(self.number, message, encoded_size(data))
@@ -248,7 +253,10 @@ class Session:
         raise JoinRefused(reason)
 
     def _check_limits(self, message: Message) -> None:
-        """Raises ``JoinRefused`` where there are too many of something (section 10)."""
+        """Raises ``JoinRefused`` where there are too many of something.
+
+        See docs/protocol.md#10-limits.
+        """
         limits, most = self.backend.limits, self.backend.settings.max_channels_per_client
         if limits.full and not self._counted:
             raise JoinRefused("ConnectionRateLimitReached: Too many connected users")
@@ -397,7 +405,8 @@ class Session:
         channel.terminate()
 
     def _cut(self) -> None:
-        # Without a close frame, as the real server sweeps such sockets (section 1.8).
+        # Without a close frame, as the real server sweeps such sockets
+        # (docs/protocol.md#idle-sockets).
         self.write(Close(NO_CODE))
 
     def _tell(self, kind: str, topic: str, about: object = None) -> None:

@@ -178,7 +178,10 @@ class Backend:
     def broadcast(
         self, sub_topic: str, event: str, payload: Any, *, private: bool, now: float
     ) -> int:
-        """Send from the database side, as ``realtime.send`` does (section 7.9)."""
+        """Send from the database side, as ``realtime.send`` does.
+
+        See docs/protocol.md#broadcasts-from-the-database.
+        """
         message = StoredMessage.make(event, payload, now)
         if private:
             self.messages.add(sub_topic, message)

@@ -1,4 +1,4 @@
-"""Topics and their members: who hears what (protocol reference, sections 7 and 8).
+"""Topics and their members: who hears what (docs/protocol.md#7-broadcast, #8-presence).
 
 A topic exists twice, as a public and as a private space, and nothing passes between the two.
 """
@@ -99,7 +99,10 @@ class Hub:
         return told
 
     def overrun(self, key: SpaceKey, sender: Member) -> None:
-        """End the members that a broadcast is for: there are too many (section 10)."""
+        """End the members that a broadcast is for: there are too many.
+
+        See docs/protocol.md#10-limits.
+        """
         self._limits.events.count += 1
         for member in self.members(key):
             if member.hears_broadcasts(sender):

@@ -1,4 +1,7 @@
-"""The change feed of a real database: from its WAL to the channels (section 9)."""
+"""The change feed of a real database: from its WAL to the channels.
+
+See docs/protocol.md#9-database-changes.
+"""
 
 from __future__ import annotations
 

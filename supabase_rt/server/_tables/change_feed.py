@@ -1,4 +1,5 @@
-"""Row changes: what is subscribed to, and who is told of what (protocol reference, section 9).
+"""Row changes: what is subscribed to, and who is told of what
+(docs/protocol.md#9-database-changes).
 
 The channels know only ``subscribe`` and ``unsubscribe``, and the answer to the first comes
 through a callback: a feed that reads a real Postgres can stand in the place of this one.
@@ -104,7 +105,7 @@ class Binding:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Binding:
-        """Read an entry (section 9.1); raises ``SubscribeFailed``."""
+        """Read an entry (docs/protocol.md#bindings); raises ``SubscribeFailed``."""
         names = {key: entry[key] for key in ("schema", "table", "filter") if key in entry}
         if not {"schema", "table"} & names.keys() or not all(
             isinstance(value, str) for value in names.values()
@@ -310,7 +311,8 @@ class ChangeFeed:
                 continue
             if change.errors or passes(binding.conditions, row, table.columns):
                 found.setdefault(binding.select, []).append(binding.id)
-        # Row level security comes last and not for DELETE: the row is gone (section 9.6).
+        # Row level security comes last and not for DELETE: the row is gone
+        # (docs/protocol.md#old-rows).
         if found and table.visible and change.record is not None:
             return found if table.visible(subscriber.change_claims(), change.record) else {}
         return found
@@ -336,7 +338,10 @@ class ChangeFeed:
         return self._cut(data)
 
     def _cut(self, data: dict[str, Any]) -> dict[str, Any]:
-        """A change that is too large keeps its small values only (section 9.7)."""
+        """A change that is too large keeps its small values only.
+
+        See docs/protocol.md#errors-inside-a-change.
+        """
         if len(dumps(data)) <= self._max_record_bytes:
             return data
         for part in ("record", "old_record"):

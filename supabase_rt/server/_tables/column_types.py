@@ -42,7 +42,7 @@ def infer(value: Any) -> str:
 
 
 def wire(value: Any) -> Any:
-    """The value as ``to_jsonb`` of Postgres shows it (section 9.2)."""
+    """The value as ``to_jsonb`` of Postgres shows it (docs/protocol.md#the-event)."""
     if isinstance(value, float | decimal.Decimal):
         # JSON has no NaN; finite decimals stay what they are, see exact().
         return value if math.isfinite(value) else str(decimal.Decimal(value))

@@ -1,4 +1,4 @@
-"""The filters of postgres_changes, parsed and evaluated (protocol reference, section 9.4)."""
+"""The filters of postgres_changes, parsed and evaluated (docs/protocol.md#filters)."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Table:
         return None if key is None else self.rows.get(key)
 
     def identity(self, row: Mapping[str, Any], *, key_only: bool = False) -> Row:
-        """What the replica identity tells of an old row (section 9.6)."""
+        """What the replica identity tells of an old row (docs/protocol.md#old-rows)."""
         if self.replica_identity == "full" and not key_only:
             return dict(row)
         return {name: row[name] for name in self.primary_key if name in row}

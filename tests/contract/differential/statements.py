@@ -1,5 +1,6 @@
 """What the reference on realtime-js marks as verified ([V], sections 0 to 3, in order of
-appearance), its quirk ledger (section 8), and what was added to supabase-js since: what the
+appearance), its quirk ledger
+(docs/protocol.md#8-presence), and what was added to supabase-js since: what the
 scenarios are to cover."""
 
 from __future__ import annotations

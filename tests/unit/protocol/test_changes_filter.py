@@ -362,7 +362,7 @@ def test_a_method_of_supabase_js_is_answered_with_the_one_of_python(name: str, h
 
 
 def split(text: str) -> list[str]:
-    """The conditions as the server splits them: protocol reference, section 9.4."""
+    """The conditions as the server splits them: docs/protocol.md#filters."""
     parts, start, depth, quoted, i = [], 0, 0, False, 0
     while i < len(text):
         char = text[i]

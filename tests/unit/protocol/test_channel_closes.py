@@ -222,7 +222,7 @@ def test_a_token_that_is_taken_away_is_told_as_null() -> None:
 
 
 def test_a_token_changed_while_a_join_is_under_way_is_pushed_after_it() -> None:
-    """supabase-js forgets it (behaviour reference, 2.5)."""
+    """supabase-js forgets it (docs/differences.md)."""
     world = opened(token="old")
     channel = world.joining()
     world.set_token("new")

@@ -190,7 +190,7 @@ def test_a_join_that_waits_for_the_change_feed_is_given_more_time() -> None:
 
 
 def test_while_other_joins_are_answered_a_join_waits_longer() -> None:
-    """The server decides joins one at a time (protocol reference, 1.9)."""
+    """The server decides joins one at a time (docs/protocol.md#one-join-at-a-time)."""
     world = opened(heartbeat_interval=1000.0)
     last = world.joining("realtime:last")
     for count in range(3):
@@ -302,7 +302,7 @@ def test_a_join_that_died_young_does_not_reset_the_count_but_a_stable_one_does()
 
 
 def test_a_rate_limit_waits_thirty_seconds_across_a_lost_link() -> None:
-    """The server cuts the socket after it (protocol reference, 3.5)."""
+    """The server cuts the socket after it (docs/protocol.md#refused-joins)."""
     world = opened()
     channel = world.joining()
     world.refuse(channel, RATE_LIMITED)

@@ -165,7 +165,7 @@ def test_frames_received_before_the_beat_buy_no_time() -> None:
 
 
 def test_a_slow_join_does_not_make_the_link_look_dead() -> None:
-    """The server answers nothing while it decides a join (protocol reference, 1.9)."""
+    """The server answers nothing while it decides a join (docs/protocol.md#one-join-at-a-time)."""
     world = World(heartbeat_interval=5.0)
     world.open()
     channels = [world.joining(f"realtime:{name}") for name in "abcd"]

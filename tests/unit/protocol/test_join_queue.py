@@ -108,7 +108,7 @@ def test_thousands_of_channels_join_in_their_order() -> None:
 
 
 def test_500_channels_join_at_the_pace_of_the_bucket() -> None:
-    """Beyond its rate the server cuts the socket (protocol reference, section 10)."""
+    """Beyond its rate the server cuts the socket (docs/protocol.md#10-limits)."""
     world = World()
     for count in range(500):
         world.joining(f"realtime:{count}")

@@ -36,7 +36,8 @@ left join pg_index i on i.indrelid = c.oid and i.indisprimary
 where c.oid = %(oid)s
 order by a.attnum
 """
-# Schema and table are LIKE patterns without an escape character (section 9.1). By number and not
+# Schema and table are LIKE patterns without an escape character
+# (docs/protocol.md#bindings). By number and not
 # by name, which only those may look up who have a right to the schema.
 PUBLISHED = """
 select c.oid

@@ -1,4 +1,7 @@
-"""Changes as subscribers get them (protocol reference, sections 9.2, 9.6 and 9.7)."""
+"""Changes as subscribers get them.
+
+See docs/protocol.md#the-event, docs/protocol.md#old-rows, docs/protocol.md#errors-inside-a-change.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Speaking to the database in the name of a token (protocol reference, section 5.3)."""
+"""Speaking to the database in the name of a token.
+
+See docs/protocol.md#rights-on-a-private-channel.
+"""
 
 from __future__ import annotations
 

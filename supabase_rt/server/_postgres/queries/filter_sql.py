@@ -1,4 +1,4 @@
-"""Filters as SQL (protocol reference, section 9.4): the database compares as the real one does."""
+"""Filters as SQL (docs/protocol.md#filters): the database compares as the real one does."""
 
 from __future__ import annotations
 

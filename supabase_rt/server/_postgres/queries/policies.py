@@ -50,7 +50,8 @@ class Authority:
         self._login = login
 
     async def rights(self, token: Token, sub_topic: str, client: object = None) -> Rights:
-        """What a token may do on a private topic (section 5.3); an error grants nothing.
+        """What a token may do on a private topic
+        (docs/protocol.md#rights-on-a-private-channel); an error grants nothing.
 
         All four rights are asked for at once, where the real server asks for the right to
         write when it is first needed. Nothing of it remains in the database. Raises
@@ -98,7 +99,7 @@ class Authority:
     async def replay(
         self, sub_topic: str, wanted: Replay, client: object = None
     ) -> list[StoredMessage]:
-        """The newest stored messages asked for, oldest first (section 7.8)."""
+        """The newest stored messages asked for, oldest first (docs/protocol.md#replay)."""
         async with self._pool.rolled_back(client) as conn:
             await act_for_server(conn, self._login)
             found = await conn.execute(STORED, (sub_topic, wanted.since, wanted.limit))

@@ -1,4 +1,4 @@
-"""Who sees a change (protocol reference, section 9.5)."""
+"""Who sees a change (docs/protocol.md#who-receives-a-change)."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ SCENARIOS = [
                 js="closed",
                 ours="leaving",
                 why=(
-                    "CLOSED comes with the server's answer (architecture.md 8); JS "
+                    "CLOSED comes with the server's answer (docs/differences.md); JS "
                     "acknowledges itself"
                 ),
             ),
@@ -316,13 +316,13 @@ SCENARIOS = [
                 "results.tracked",
                 js="pending",
                 ours={"value": "error"},
-                why="every pending reply ends (architecture.md 6); in JS it never settles",
+                why="every pending reply ends (docs/differences.md); in JS it never settles",
             ),
             Differs(
                 "statuses.a",
                 js=["SUBSCRIBED joined"],
                 ours=["SUBSCRIBED joined", "CLOSED closed"],
-                why="CLOSED is said whenever it is over (architecture.md 13)",
+                why="CLOSED is said whenever it is over (docs/differences.md)",
             ),
         ),
     ),

@@ -111,7 +111,7 @@ SCENARIOS = [
                 ours=["phx_join #1"],
                 why=(
                     "the join parked in JS is sent beside the rejoin; ours is one "
-                    "(architecture.md 9)"
+                    "(docs/differences.md)"
                 ),
             ),
         ),
@@ -167,7 +167,7 @@ SCENARIOS = [
                 ours=["phx_join #1"],
                 why=(
                     "the join parked in JS is sent beside the rejoin; ours is one "
-                    "(architecture.md 9)"
+                    "(docs/differences.md)"
                 ),
             ),
             Differs(

@@ -39,7 +39,7 @@ SCENARIOS = [
                 ours=["phx_join #2"],
                 why=(
                     "nothing is parked without a socket: the server of the new one has "
-                    "no such join to leave (architecture.md 9)"
+                    "no such join to leave (docs/differences.md)"
                 ),
             ),
         ),
@@ -132,7 +132,7 @@ SCENARIOS = [
                 "calls",
                 js=[],
                 ours=[heard("h", {"n": 1})],
-                why="a frame that cannot be read costs itself only (architecture.md 10)",
+                why="a frame that cannot be read costs itself only (docs/differences.md)",
             ),
         ),
     ),
@@ -151,7 +151,7 @@ SCENARIOS = [
                 "calls",
                 js=[],
                 ours=[heard("h", {"n": 1})],
-                why="a frame that cannot be read costs itself only (architecture.md 10)",
+                why="a frame that cannot be read costs itself only (docs/differences.md)",
             ),
         ),
     ),
@@ -238,7 +238,7 @@ SCENARIOS = [
                     ),
                 ],
                 why=(
-                    "a rejoin is made of the live bindings (architecture.md 7); JS joins "
+                    "a rejoin is made of the live bindings (docs/differences.md); JS joins "
                     "what it froze"
                 ),
             ),
@@ -247,7 +247,7 @@ SCENARIOS = [
                 js="errored",
                 ours="joined",
                 why=(
-                    "a rejoin is made of the live bindings (architecture.md 7); JS joins "
+                    "a rejoin is made of the live bindings (docs/differences.md); JS joins "
                     "what it froze"
                 ),
             ),
@@ -268,7 +268,7 @@ SCENARIOS = [
                     "SUBSCRIBED joined",
                 ],
                 why=(
-                    "a rejoin is made of the live bindings (architecture.md 7); JS joins "
+                    "a rejoin is made of the live bindings (docs/differences.md); JS joins "
                     "what it froze"
                 ),
             ),

@@ -47,7 +47,7 @@ SCENARIOS = [
                 "frames.1",
                 js=["phx_join #1", 'access_token #1 {"access_token": "t1"}'],
                 ours=['phx_join #1 {"access_token": "t1", "version": "<client>"}'],
-                why="a join waits for the token (architecture.md 7); JS joins without (JS §8, 1)",
+                why="a join waits for the token (docs/differences.md); JS joins without (JS §8, 1)",
             ),
         ),
     ),
