@@ -10,7 +10,7 @@ from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Chain
 from .._http.http_client import Rest
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .send_limit import Pacer
 
 __all__ = ["Core"]
@@ -20,7 +20,7 @@ __all__ = ["Core"]
 class Core:
     """The parts of one client."""
 
-    session: Session
+    session: ClientMachine
     connection: Connection
     dispatch: Dispatch
     rest: Rest

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from .._printable import get_logger
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._runtime.background_tasks import TooLong, in_time
 from .._runtime.event_loop import LoopBound
 from .._runtime.log_fields import facts
@@ -187,7 +187,7 @@ def _is_current(task: asyncio.Task[Any] | None) -> bool:
 class TokenUser(LoopBound):
     """The half of the connection that keeps its session in tokens."""
 
-    session: Session
+    session: ClientMachine
     tokens: TokenSource
 
     def flush(self) -> None:

@@ -22,7 +22,7 @@ import aiohttp
 
 from .._printable import get_logger
 from .._protocol import events
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._runtime.background_tasks import Helpers
 from .._runtime.http_session import HttpOwner, TransportOptions
 from .._runtime.log_fields import facts
@@ -65,11 +65,11 @@ class Teller(Listeners, Protocol):
 
 
 class Connection(TokenUser):
-    """Runs a ``Session`` over real sockets."""
+    """Runs a ``ClientMachine`` over real sockets."""
 
     def __init__(
         self,
-        session: Session,
+        session: ClientMachine,
         codec: Codec,
         url: Callable[[], str],
         host: str,

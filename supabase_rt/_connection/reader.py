@@ -18,9 +18,9 @@ from .._payloads.broadcast import Broadcast
 from .._payloads.postgres_change import PostgresEnvelope
 from .._payloads.presence_events import PresenceSync
 from .._printable import get_logger
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._protocol.events import Delivery
-from .._protocol.fast_routes import Lane, Route
+from .._protocol.fast_routes import CachedListener, FastRoute
 from .._runtime.log_fields import facts
 from .._runtime.slow_handler import BLOCKING_AFTER, Stopwatch
 from .._wire.envelope import Message
@@ -43,7 +43,7 @@ HEADERS_KEPT: Final = 16_384
 class _Shell(Protocol):
     """What the reader needs of the connection."""
 
-    session: Session
+    session: ClientMachine
     traffic: Traffic
     is_telling: bool
     is_dirty: bool
@@ -82,7 +82,7 @@ class Reader:
         self._receive = shell.session.receive
         self._context = context
         self._routes = context.routes
-        self._headers: dict[bytes, Lane] = {}
+        self._headers: dict[bytes, CachedListener] = {}
         self._listeners = listeners
         self._stopwatch = listeners.stopwatch
         self._loop = loop
@@ -148,21 +148,21 @@ class Reader:
         self._decode = decoder_for(event)
         return self._decode
 
-    def _find_broadcast(self, route: Route, event: str | None) -> Any:
+    def _find_broadcast(self, route: FastRoute, event: str | None) -> Any:
         lane = route.broadcasts.get(event) or self._add_broadcast(route, event)
         if lane is None:
             return None
         route.event, route.listener = lane.event, lane.listener
         return lane.listener
 
-    def _add_broadcast(self, route: Route, event: str | None) -> Lane | None:
+    def _add_broadcast(self, route: FastRoute, event: str | None) -> CachedListener | None:
         channel = route.channel
         if channel.reception.replays:
             return None
         ids = channel.bindings.broadcast(event)
         return route.add_broadcast(event, self._listeners.listener(channel, ids))
 
-    def _find_change(self, route: Route, envelope: PostgresEnvelope) -> Any:
+    def _find_change(self, route: FastRoute, envelope: PostgresEnvelope) -> Any:
         kind = envelope.data.type
         key = (kind, *envelope.ids)
         found = route.changes.get(key)
@@ -175,7 +175,7 @@ class Reader:
             route.add_change(key, found)
         return found
 
-    def _take_diff(self, route: Route, diff: Any) -> bool:
+    def _take_diff(self, route: FastRoute, diff: Any) -> bool:
         """Whether all is done; otherwise the long way finds out what is wrong, or whom to tell."""
         reception = route.channel.reception
         listener = route.sync
@@ -222,7 +222,7 @@ class Reader:
                         return
         self._take_long_way(self._decode_binary, data)
 
-    def _add_header(self, header: bytes) -> Lane | None:
+    def _add_header(self, header: bytes) -> CachedListener | None:
         """The lane of a broadcast without metadata; all other frames go the long way."""
         if header[0] != KIND_4 or header[3] or len(header) < 5 + header[1] + header[2]:
             return None
