@@ -113,7 +113,7 @@ class Connection(TokenUser):
 
     def forget_loop(self) -> None:
         """The loop this client ran in is gone, and with it every task and timer."""
-        planned = self.session.context.outbox.timers.get("connect")
+        planned = self.session.context.outbox.deadlines.get("connect")
         was_alive = self._link is not None or planned is not None
         self._link = self._shutting = None
         self._link_tasks.clear()
@@ -151,7 +151,7 @@ class Connection(TokenUser):
             return
         self.is_telling = True
         try:
-            while found := self.session.take_events():
+            while found := self.session.pop_events():
                 for event in found:
                     self._act_on(event)
         finally:
@@ -166,7 +166,7 @@ class Connection(TokenUser):
         self._alarm.set(self.loop, self.session.next_deadline(), self.context)
 
     def _collect_frames(self) -> None:
-        for frame in self.session.take_frames():
+        for frame in self.session.pop_frames():
             self._enqueue(frame.message, frame.outcome)
 
     def _on_deadline(self) -> None:
@@ -344,7 +344,7 @@ class Connection(TokenUser):
             self.flush()
             return
         # By the outbox: a listener may call disconnect() and connect(), so all is in order first.
-        self.session.context.outbox.tell(events.ErrorReported(error))
+        self.session.context.outbox.emit(events.ErrorReported(error))
         self.session.link_lost(error, self.now())
         self.flush()
 

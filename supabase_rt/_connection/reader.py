@@ -157,7 +157,7 @@ class Reader:
 
     def _add_broadcast(self, route: FastRoute, event: str | None) -> CachedListener | None:
         channel = route.channel
-        if channel.reception.replays:
+        if channel.inbound.replays:
             return None
         ids = channel.bindings.broadcast(event)
         return route.add_broadcast(event, self._listeners.listener(channel, ids))
@@ -168,7 +168,7 @@ class Reader:
         found = route.changes.get(key)
         if found is None:
             channel = route.channel
-            if channel.reception.notes_changes:
+            if channel.inbound.notes_changes:
                 return None
             ids = channel.bindings.changed(envelope.ids, kind)
             found = self._listeners.change_listener(channel, ids)
@@ -177,15 +177,15 @@ class Reader:
 
     def _take_diff(self, route: FastRoute, diff: Any) -> bool:
         """Whether all is done; otherwise the long way finds out what is wrong, or whom to tell."""
-        reception = route.channel.reception
+        inbound = route.channel.inbound
         listener = route.sync
         if listener is None:
-            ids = reception.sync_only()
+            ids = inbound.sync_only()
             if ids is None:
                 return False
             listener = route.sync = self._listeners.listener(route.channel, ids)
         try:
-            is_due = reception.take_diff(diff)
+            is_due = inbound.apply_diff(diff)
         except DecodeError:
             return False
         if is_due:
