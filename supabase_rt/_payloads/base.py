@@ -7,6 +7,7 @@ behind the properties. (A ``__setattr__`` that refuses would slow every construc
 
 from __future__ import annotations
 
+import functools
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from .._name_hints import no_attribute, snake_case
 from .._printable import printable
-from . import json_shapes
+from .json_shapes import JsonShape, json_safe
 
 __all__ = [
     "LONGEST",
@@ -24,6 +25,7 @@ __all__ = [
     "check_types",
     "expect_event",
     "js_keys",
+    "json_shape",
     "shown",
 ]
 
@@ -121,6 +123,9 @@ class Payload(_Mapping[str, Any]):
     _optional: ClassVar[str] = ""
     """The key that is absent, as in supabase-js, while its value is ``None``."""
 
+    _defaults: ClassVar[dict[str, Any]] = {}
+    """The value of each key that ``from_dict`` may lack, and of keys that only JSON has."""
+
     def __getitem__(self, key: str) -> Any:
         name = self._names.get(key)
         if name is None:
@@ -165,7 +170,7 @@ class Payload(_Mapping[str, Any]):
 
     def _plain(self) -> dict[str, Any]:
         """The keys with values that JSON can carry."""
-        return {key: json_shapes.json_safe(value) for key, value in self.items()}
+        return {key: json_safe(value) for key, value in self.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values under the keys of supabase-js, in new containers.
@@ -179,7 +184,7 @@ class Payload(_Mapping[str, Any]):
 
     def to_json(self) -> str:
         """The JSON text of ``to_dict()``."""
-        return json_shapes.to_json(type(self).__name__, self._plain())
+        return json_shape(type(self)).to_json(self._plain())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -187,12 +192,12 @@ class Payload(_Mapping[str, Any]):
 
         Raises ``ValueError`` for a missing key or a value of the wrong type.
         """
-        return cls._restore(json_shapes.from_dict(cls.__name__, data))
+        return cls._restore(json_shape(cls).from_dict(data))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """The payload that a JSON text describes; raises ``ValueError`` as ``from_dict``."""
-        return cls._restore(json_shapes.from_json(cls.__name__, text))
+        return cls._restore(json_shape(cls).from_json(text))
 
     @classmethod
     def _restore(cls, values: dict[str, Any]) -> Self:
@@ -201,6 +206,14 @@ class Payload(_Mapping[str, Any]):
 
 
 Mapping.register(Payload)
+
+
+@functools.cache
+def json_shape(cls: type[Payload]) -> JsonShape:
+    """Returns the JSON object of a payload type: the keys are those of its mapping."""
+    keys = list(dict.fromkeys([*cls._names, *cls._defaults]))
+    only_json = set(keys) - cls._names.keys()
+    return JsonShape(cls.__name__, keys, cls._defaults, {cls._optional, *only_json})
 
 
 def expect_event(values: dict[str, Any], event: str) -> None:

@@ -64,6 +64,10 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
 
     _names: ClassVar[dict[str, str]] = js_keys("type", "event", "payload", "meta")
     _optional: ClassVar[str] = "meta"
+    _defaults: ClassVar[dict[str, Any]] = {
+        "type": "broadcast",
+        **dict.fromkeys(("event", "payload", "meta", "encoding")),
+    }
 
     @property
     def payload(self) -> Any:

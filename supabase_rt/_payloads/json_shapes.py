@@ -1,93 +1,88 @@
-"""Payloads from plain data, and to JSON text, by way of dataclasses-json.
+"""Payloads from plain data, and to JSON text, by dataclasses-json.
 
-The conversion is for the edge of a program (a log, a queue, a test), never for the path of a
-message: it costs 50 to 150 microseconds an object. dataclasses-json, and marshmallow behind
-it, are loaded at its first use. The shapes have the keys of supabase-js; their fields are
-``Any`` because dataclasses-json turns wrong types into right ones without a word, and the
-classes in ``payloads`` check what they are given.
+This conversion is for logs, queues and tests. It takes 50 to 150 microseconds an object, too long
+for the path of a message. dataclasses-json and marshmallow are imported at its first use.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import field, fields, make_dataclass
 from typing import Any
 
-__all__ = ["from_dict", "from_json", "json_safe", "to_json"]
+__all__ = ["JsonShape", "json_safe"]
 
 
-@functools.cache
-def _shapes() -> dict[str, Any]:
-    # By decorator: with the base class of dataclasses-json a field cannot be called "schema".
-    from dataclasses_json import config, dataclass_json
+class JsonShape:
+    """The JSON object of one payload type, as a dataclass that dataclasses-json converts.
 
-    absent = config(exclude=lambda value: value is None)
+    ``keys`` are those of supabase-js, in their order. A key in ``defaults`` may be missing from
+    plain data; it may also be one that the payload itself does not have. A key in ``optional`` is
+    left out of the JSON while its value is None.
+    """
 
-    @dataclass_json
-    @dataclass(kw_only=True)
-    class PostgresChange:
-        schema: Any = None
-        table: Any = None
-        commit_timestamp: Any = None
-        eventType: Any
-        new: Any = field(default_factory=dict)
-        old: Any = field(default_factory=dict)
-        errors: Any = None
+    def __init__(
+        self, name: str, keys: list[str], defaults: Mapping[str, Any], optional: set[str]
+    ) -> None:
+        self._name = name
+        self._keys = keys
+        self._defaults = defaults
+        self._optional = optional
 
-    @dataclass_json
-    @dataclass(kw_only=True)
-    class Broadcast:
-        type: Any = "broadcast"
-        event: Any = None
-        payload: Any = None
-        meta: Any = field(default=None, metadata=absent)
-        encoding: Any = field(default=None, metadata=absent)
+    @functools.cached_property
+    def dataclass(self) -> Any:
+        """The dataclass, made at the first use."""
+        # By decorator: with the base class of dataclasses-json a field cannot be called "schema".
+        from dataclasses_json import config, dataclass_json
 
-    @dataclass_json
-    @dataclass(kw_only=True)
-    class PresenceSync:
-        event: Any = "sync"
+        members: list[Any] = []
+        for key in self._keys:
+            options: dict[str, Any] = {}
+            if key in self._defaults:
+                # A copy for each object: the default may be a dict.
+                options["default_factory"] = functools.partial(copy.copy, self._defaults[key])
+            if key in self._optional:
+                options["metadata"] = config(exclude=lambda value: value is None)
+            # Any, because dataclasses-json turns values of a wrong type into the declared one
+            # without a word. The payload classes check types themselves.
+            members.append((key, Any, field(**options)))
+        return dataclass_json(make_dataclass(self._name, members, kw_only=True))
 
-    @dataclass_json
-    @dataclass(kw_only=True)
-    class PresenceJoin:
-        event: Any = "join"
-        key: Any
-        currentPresences: Any
-        newPresences: Any
+    def to_json(self, values: Mapping[str, Any]) -> str:
+        """Returns the values, which have the keys of this shape already, as JSON text."""
+        try:
+            return json.dumps(values)
+        except TypeError:
+            # The user built the payload of objects that JSON lacks: dataclasses-json converts
+            # them. Payloads from the wire have none and need not wait for its import.
+            text: str = self.dataclass(**values).to_json()
+            return text
 
-    @dataclass_json
-    @dataclass(kw_only=True)
-    class PresenceLeave:
-        event: Any = "leave"
-        key: Any
-        currentPresences: Any
-        leftPresences: Any
+    def from_dict(self, found: object) -> dict[str, Any]:
+        """Returns the value of each key; raises ``ValueError`` for a missing one.
 
-    @dataclass_json
-    @dataclass(kw_only=True)
-    class SystemMessage:
-        extension: Any
-        status: Any
-        message: Any
-        channel: Any = field(default=None, metadata=absent)
+        Unknown keys are ignored, as dataclasses-json does.
+        """
+        if not isinstance(found, Mapping):
+            kind = type(found).__name__
+            raise ValueError(f"{self._name} is read from an object, not from {kind}")
+        try:
+            made = self.dataclass.from_dict(dict(found))
+        except KeyError as exc:
+            raise ValueError(f"{self._name} without the key {exc}") from None
+        return {one.name: getattr(made, one.name) for one in fields(made)}
 
-    shapes: tuple[Callable[..., Any], ...] = (
-        PostgresChange,
-        Broadcast,
-        PresenceSync,
-        PresenceJoin,
-        PresenceLeave,
-        SystemMessage,
-    )
-    return {shape.__name__: shape for shape in shapes}
+    def from_json(self, text: str | bytes) -> dict[str, Any]:
+        """Returns the same of JSON text; raises ``ValueError`` for text that is no JSON object."""
+        return self.from_dict(json.loads(text))
 
 
 def json_safe(value: Any) -> Any:
-    """A copy of decoded JSON; numbers that JSON lacks become the texts that Postgres uses."""
+    """Returns a copy of decoded JSON; infinities and NaN become the texts that Postgres uses."""
     if isinstance(value, dict):
         return {key: json_safe(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -95,33 +90,3 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def to_json(shape: str, values: Mapping[str, Any]) -> str:
-    """The values of a payload, in the JS shape already, as JSON text."""
-    try:
-        return json.dumps(values)
-    except TypeError:
-        # A payload that was built from other objects than JSON has: by the rules of
-        # dataclasses-json, which what came from the wire need not be kept waiting for.
-        text: str = _shapes()[shape](**values).to_json()
-        return text
-
-
-def from_dict(shape: str, found: object) -> dict[str, Any]:
-    """The values of a payload from the JS shape; raises ``ValueError`` for a missing key.
-
-    Keys that the shape does not know are ignored, as dataclasses-json does.
-    """
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{shape} is read from an object, not from {type(found).__name__}")
-    try:
-        made = _shapes()[shape].from_dict(dict(found))
-    except KeyError as exc:
-        raise ValueError(f"{shape} without the key {exc}") from None
-    return {one.name: getattr(made, one.name) for one in fields(made)}
-
-
-def from_json(shape: str, text: str | bytes) -> dict[str, Any]:
-    """The same from JSON text; raises ``ValueError`` where it is none."""
-    return from_dict(shape, json.loads(text))

@@ -9,8 +9,8 @@ import msgspec
 
 from .._wire.json_codec import UNREADABLE, plain
 from ..errors import DecodeError
-from . import json_shapes
 from .base import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
+from .json_shapes import json_safe
 from .models.dataclass_models import RowModel
 from .row_conversion import convert_row, js_row
 
@@ -72,6 +72,11 @@ class PostgresChange(_Rows[Row]):
     """Whether it was read from the table because the change itself was missed."""
 
     _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
+    _defaults: ClassVar[dict[str, Any]] = {
+        **dict.fromkeys(("schema", "table", "commit_timestamp", "errors")),
+        "new": {},
+        "old": {},
+    }
 
     _moved: ClassVar[dict[str, str]] = {
         "data": "the change itself: change.new, change.old, change.event_type",
@@ -154,10 +159,7 @@ class PostgresChange(_Rows[Row]):
         if self._types in ("js", "raw"):
             return super()._plain()
         rows = {"new": self._row_new("js"), "old": self._row_old("js")}
-        return {
-            key: json_shapes.json_safe(rows[key] if key in rows else self[key])
-            for key in self._names
-        }
+        return {key: json_safe(rows[key] if key in rows else self[key]) for key in self._names}
 
     @classmethod
     def _restore(cls, values: dict[str, Any]) -> Self:

@@ -15,6 +15,7 @@ class PresenceSync(Payload):
     __slots__ = ()
 
     _names = js_keys("event")
+    _defaults: ClassVar[dict[str, Any]] = {"event": "sync"}
 
     @property
     def event(self) -> str:
@@ -77,6 +78,7 @@ class PresenceJoin(_PresenceChange):
     _event = "join"
     _changed_key = "newPresences"
     _names = js_keys("event", "key", "currentPresences", "newPresences")
+    _defaults: ClassVar[dict[str, Any]] = {"event": _event}
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class PresenceLeave(_PresenceChange):
     _event = "leave"
     _changed_key = "leftPresences"
     _names = js_keys("event", "key", "currentPresences", "leftPresences")
+    _defaults: ClassVar[dict[str, Any]] = {"event": _event}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from .._wire.json_codec import plain
 from ..errors import DecodeError
@@ -21,6 +21,7 @@ class SystemMessage(Payload):
 
     _names = js_keys("extension", "status", "message", "channel")
     _optional = "channel"
+    _defaults: ClassVar[dict[str, Any]] = {"channel": None}
 
     def __init__(
         self, extension: str, status: str, message: str, channel: str | None = None

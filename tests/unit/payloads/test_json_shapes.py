@@ -7,8 +7,21 @@ from typing import Any
 
 import pytest
 
-from supabase_rt._payloads import json_shapes
-from supabase_rt._payloads.json_shapes import from_dict, from_json, json_safe, to_json
+from supabase_rt._payloads.base import json_shape
+from supabase_rt._payloads.broadcast import Broadcast
+from supabase_rt._payloads.json_shapes import JsonShape, json_safe
+from supabase_rt._payloads.postgres_change import BackfilledChange, PostgresChange
+from supabase_rt._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
+from supabase_rt._payloads.system_message import SystemMessage
+
+PAYLOADS = (
+    PostgresChange,
+    Broadcast,
+    PresenceSync,
+    PresenceJoin,
+    PresenceLeave,
+    SystemMessage,
+)
 
 SHAPES: dict[str, dict[str, Any]] = {
     "PostgresChange": {
@@ -29,10 +42,26 @@ SHAPES: dict[str, dict[str, Any]] = {
 every = pytest.mark.parametrize(("shape", "values"), SHAPES.items())
 
 
+def shape_of(name: str) -> JsonShape:
+    return next(json_shape(kind) for kind in PAYLOADS if kind.__name__ == name)
+
+
 def to_dict(shape: str, values: dict[str, Any]) -> dict[str, Any]:
     """What dataclasses-json makes of the values; payloads make the same without it."""
-    found: dict[str, Any] = json_shapes._shapes()[shape](**values).to_dict()
+    found: dict[str, Any] = shape_of(shape).dataclass(**values).to_dict()
     return found
+
+
+def to_json(shape: str, values: dict[str, Any]) -> str:
+    return shape_of(shape).to_json(values)
+
+
+def from_dict(shape: str, found: object) -> dict[str, Any]:
+    return shape_of(shape).from_dict(found)
+
+
+def from_json(shape: str, text: str | bytes) -> dict[str, Any]:
+    return shape_of(shape).from_json(text)
 
 
 @every
@@ -94,3 +123,17 @@ def test_numbers_that_json_lacks_become_texts() -> None:
         "d": None,
         "e": "x",
     }
+
+
+def test_a_backfilled_change_travels_as_json_like_any_other() -> None:
+    """Its shape was looked up by the name of its class, which was not in the table."""
+    change = BackfilledChange.from_dict({"eventType": "INSERT", "new": {"id": 1}})
+    again = BackfilledChange.from_json(change.to_json())
+    assert (type(again), again.new, again.backfilled) == (BackfilledChange, {"id": 1}, True)
+    assert again == change
+
+
+def test_each_object_has_a_default_of_its_own() -> None:
+    first, second = (from_dict("PostgresChange", {"eventType": "INSERT"}) for _ in range(2))
+    assert first["new"] == {}
+    assert first["new"] is not second["new"]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._payloads import json_shapes
+from supabase_rt._payloads.base import json_shape
 from supabase_rt._payloads.broadcast import Broadcast, Payload, read_broadcast
 from supabase_rt._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from supabase_rt._payloads.system_message import SystemMessage, read_system
@@ -449,7 +449,7 @@ def test_a_system_message_with_half_a_character_is_read_like_any_other() -> None
 
 @every
 def test_to_dict_and_to_json_are_what_dataclasses_json_makes(payload: Payload, plain: Any) -> None:
-    shape = json_shapes._shapes()[type(payload).__name__](**payload._plain())
+    shape = json_shape(type(payload)).dataclass(**payload._plain())
     assert payload.to_dict() == shape.to_dict()
     assert list(payload.to_dict()) == list(shape.to_dict())
     assert payload.to_json() == shape.to_json()
