@@ -14,7 +14,7 @@ from .._handlers.event_stream import Stream
 from .._handlers.handler import OVERFLOWS, Registration
 from .._handlers.listener_table import Emitter
 from .._handlers.signatures import check_asked
-from .._payloads.models.dataclass_models import model_of
+from .._payloads.models import converter_for
 from .._payloads.row_conversion import check_mode
 from .._protocol.channel.bindings import Binding
 from .._protocol.channel.channel_machine import ChannelMachine
@@ -73,7 +73,7 @@ class Registry:
             raise ValueError(f"model= is for the rows of postgres_changes, not for {str(type)!r}")
         if types is not None:
             raise ValueError("give types= or model=: the fields of a model say how to convert")
-        return model_of(model)
+        return converter_for(model)
 
     def _require_unjoined(self, type: ListenType) -> None:
         if type in FIXED_BY_THE_JOIN and self._machine.state in (JOINED, JOINING):

@@ -11,7 +11,7 @@ from .._wire.json_codec import UNREADABLE, plain
 from ..errors import DecodeError
 from .base import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
 from .json_shapes import json_safe
-from .models.dataclass_models import RowModel
+from .models import RowConverter
 from .row_conversion import convert_row, js_row
 
 __all__ = [
@@ -66,7 +66,7 @@ class PostgresChange(_Rows[Row]):
     ``old`` raises ``DecodeError`` where the server sent something that is no row, or no ``Todo``.
     """
 
-    __slots__ = ("_data", "_new", "_old", "_types")
+    __slots__ = ("_conversion", "_data", "_new", "_old")
 
     backfilled: ClassVar[bool] = False
     """Whether it was read from the table because the change itself was missed."""
@@ -85,9 +85,9 @@ class PostgresChange(_Rows[Row]):
         "type": "'eventType' as a key and event_type as an attribute",
     }
 
-    def __init__(self, data: PostgresData, types: str | RowModel = "js") -> None:
+    def __init__(self, data: PostgresData, conversion: str | RowConverter = "js") -> None:
         self._data = data
-        self._types = types
+        self._conversion = conversion
         self._new: Any = None
         self._old: Any = None
 
@@ -116,7 +116,7 @@ class PostgresChange(_Rows[Row]):
         """The row after the change; ``{}`` for DELETE, or None with a model."""
         row: Row = self._new
         if row is None:
-            row = self._new = self._row_new(self._types)
+            row = self._new = self._row_new(self._conversion)
         return row
 
     @property
@@ -128,7 +128,7 @@ class PostgresChange(_Rows[Row]):
         """
         row: Row = self._old
         if row is None:
-            row = self._old = self._row_old(self._types)
+            row = self._old = self._row_old(self._conversion)
         return row
 
     @property
@@ -137,26 +137,26 @@ class PostgresChange(_Rows[Row]):
         found: list[str] | None = self._data.errors
         return found
 
-    def _row_new(self, types: str | RowModel) -> Any:
+    def _row_new(self, conversion: str | RowConverter) -> Any:
         data = self._data
-        if types == "js" and data.type == "INSERT":
+        if conversion == "js" and data.type == "INSERT":
             return js_row(data.columns, data.record)
-        if not isinstance(types, str):
-            return types.new(data)
+        if not isinstance(conversion, str):
+            return conversion.new(data)
         if data.type == "INSERT" or data.type == "UPDATE":
-            return convert_row(data.columns, data.record, types)
+            return convert_row(data.columns, data.record, conversion)
         return {}
 
-    def _row_old(self, types: str | RowModel) -> Any:
+    def _row_old(self, conversion: str | RowConverter) -> Any:
         data = self._data
-        if not isinstance(types, str):
-            return types.old(data)
+        if not isinstance(conversion, str):
+            return conversion.old(data)
         if data.type == "UPDATE" or data.type == "DELETE":
-            return convert_row(data.columns, data.old_record, types)
+            return convert_row(data.columns, data.old_record, conversion)
         return {}
 
     def _plain(self) -> dict[str, Any]:
-        if self._types in ("js", "raw"):
+        if self._conversion in ("js", "raw"):
             return super()._plain()
         rows = {"new": self._row_new("js"), "old": self._row_old("js")}
         return {key: json_safe(rows[key] if key in rows else self[key]) for key in self._names}

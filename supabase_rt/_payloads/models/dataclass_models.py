@@ -27,7 +27,7 @@ from ...errors import DecodeError
 from ..pg_values import Cell
 from ..row_conversion import convert_row, undecoded
 
-__all__ = ["RowModel", "model_of"]
+__all__ = ["DataclassConverter", "dataclass_converter", "name_of"]
 
 Post = Callable[[Any], Any]
 
@@ -88,7 +88,7 @@ def _list(found: Any) -> list[Any]:
     return list(structs.astuple(found))
 
 
-class RowModel:
+class DataclassConverter:
     """The converter of one dataclass."""
 
     def __init__(self, cls: type[Any]) -> None:
@@ -112,7 +112,7 @@ class RowModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What is compiled can be neither copied nor pickled, and payloads can be both.
-        return model_of, (self.cls,)
+        return dataclass_converter, (self.cls,)
 
     def _shapes(self, *, partial: bool) -> list[_Shape]:
         """The shape that suffices for most rows, if there is one, and the one for all."""
@@ -229,7 +229,7 @@ class RowModel:
         if column is None:
             return DecodeError(f"{prefix}a row that is no {self.cls.__name__}", hint=_HINT)
         field = self._by_column[column]
-        expected = f"{self.cls.__name__}.{field.name} expects {_name(field.hint)}"
+        expected = f"{self.cls.__name__}.{field.name} expects {name_of(field.hint)}"
         if column in row:
             problem = f"column {column!r} is of type {type(row[column]).__name__}, {expected}"
         else:
@@ -240,16 +240,10 @@ class RowModel:
 _HINT: Final = "change the field of the model, give it a default, or leave model= out"
 
 
-def model_of(cls: Any) -> RowModel:
-    """The converter of a dataclass; raises ``TypeError`` for what is none."""
-    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
-        raise TypeError(f"model is a dataclass, not {_name(cls)}")
-    return _compiled(cls)
-
-
 @functools.lru_cache(512)
-def _compiled(cls: type[Any]) -> RowModel:
-    return RowModel(cls)
+def dataclass_converter(cls: type[Any]) -> DataclassConverter:
+    """Returns the converter of a dataclass, compiled at the first use."""
+    return DataclassConverter(cls)
 
 
 # -- compiling ---------------------------------------------------------------------------
@@ -258,7 +252,7 @@ def _compiled(cls: type[Any]) -> RowModel:
 def _field(cls: type[Any], field: dataclasses.Field[Any], hint: Any) -> _Field:
     config = field.metadata.get("dataclasses_json") or {}
     decoder = config.get("decoder")
-    read_as, post = _reading(cls, hint) if decoder is None else _decoded(hint, decoder)
+    read_as, post = _decode_type_for(cls, hint) if decoder is None else _decoded(hint, decoder)
     if field.default_factory is not dataclasses.MISSING:
         default: Callable[[], Any] = field.default_factory
     else:
@@ -321,27 +315,27 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _reading(cls: type[Any], hint: Any) -> tuple[Any, Post | None]:
+def _decode_type_for(cls: type[Any], hint: Any) -> tuple[Any, Post | None]:
     """What msgspec is asked for in the place of ``hint``, and what is made of that."""
     if hint is bytes:
         # msgspec takes bytes in JSON for base64; Postgres writes hex.
         return str, _bytes
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint is not cls:
-        inner = model_of(hint)
+        inner = dataclass_converter(hint)
         return inner.shape, inner.build
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         wanted = [one for one in args if one is not types.NoneType]
         if len(wanted) == 1:
-            read_as, post = _reading(cls, wanted[0])
+            read_as, post = _decode_type_for(cls, wanted[0])
             optional = read_as if read_as is Any else read_as | None
             return optional, None if post is None else functools.partial(_unless_none, post)
     elif origin is list and args:
-        read_as, post = _reading(cls, args[0])
+        read_as, post = _decode_type_for(cls, args[0])
         if post is not None:
             return list[read_as], functools.partial(_each, post)  # type: ignore[valid-type]
     elif origin is dict and args and args[0] is str:
-        read_as, post = _reading(cls, args[1])
+        read_as, post = _decode_type_for(cls, args[1])
         if post is not None:
             return dict[str, read_as], functools.partial(_each_value, post)  # type: ignore[valid-type]
     return (hint, None) if _is_known(hint) else (Any, None)
@@ -372,5 +366,5 @@ def _bytes(text: str) -> bytes:
     return binascii.unhexlify(text.removeprefix("\\x"))
 
 
-def _name(hint: Any) -> str:
+def name_of(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

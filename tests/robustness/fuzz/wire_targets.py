@@ -19,7 +19,7 @@ from supabase_rt._backfill import pages
 from supabase_rt._connection import frame_decoders
 from supabase_rt._payloads import pg_arrays, row_conversion
 from supabase_rt._payloads.broadcast import Broadcast, read_broadcast
-from supabase_rt._payloads.models import dataclass_models
+from supabase_rt._payloads.models import converter_for
 from supabase_rt._payloads.postgres_change import (
     PostgresChange,
     PostgresData,
@@ -306,7 +306,7 @@ def model(data: bytes) -> None:
     change = PostgresData(
         "UPDATE", columns=listed, record=message.payload, old_record=message.payload
     )
-    for read in (dataclass_models.model_of(Row).new, dataclass_models.model_of(Row).old):
+    for read in (converter_for(Row).new, converter_for(Row).old):
         found = _tried(DecodeError, read, change)
         assert found is None or isinstance(found, Row)
 

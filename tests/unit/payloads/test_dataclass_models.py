@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import DecodeError, PostgresChange
-from supabase_rt._payloads.models.dataclass_models import model_of
+from supabase_rt._payloads.models import converter_for
 from supabase_rt._payloads.postgres_change import PostgresData, read_postgres_changes
 from supabase_rt.rows import pg
 
@@ -54,7 +54,7 @@ def change(
         f'"columns": {described}, "record": {text}, "old_record": {json.dumps(old)}}}}}'
     )
     raw: Any = json.loads(frame) if decoded else msgspec.Raw(frame.encode())
-    return PostgresChange(read_postgres_changes(raw).data, model_of(model))
+    return PostgresChange(read_postgres_changes(raw).data, converter_for(model))
 
 
 class Mood(enum.Enum):
@@ -424,7 +424,7 @@ def test_a_change_with_a_model_converts_like_any_other() -> None:
 @pytest.mark.parametrize("other", [dict, Todo(1, "x"), 5, "Todo"])
 def test_only_a_dataclass_is_a_model(other: Any) -> None:
     with pytest.raises(TypeError, match="model is a dataclass, not"):
-        model_of(other)
+        converter_for(other)
 
 
 def test_two_fields_of_one_column_are_refused() -> None:
@@ -434,11 +434,11 @@ def test_two_fields_of_one_column_are_refused() -> None:
         key: int = field(metadata=config(field_name="id"))
 
     with pytest.raises(TypeError, match="two fields of Item are read from the same column"):
-        model_of(Item)
+        converter_for(Item)
 
 
 def test_the_converter_is_compiled_once() -> None:
-    assert model_of(Todo) is model_of(Todo)
+    assert converter_for(Todo) is converter_for(Todo)
 
 
 def test_a_change_with_a_model_can_be_copied_and_pickled() -> None:
@@ -451,6 +451,6 @@ def test_a_change_with_a_model_can_be_copied_and_pickled() -> None:
 @given(st.integers(-(2**70), 2**70), st.text())
 def test_whatever_fits_comes_through_unchanged(number: int, text: str) -> None:
     data = PostgresData(type="INSERT", record={"id": number, "text": text})
-    decoded: PostgresChange[Any] = PostgresChange(data, model_of(Todo))
+    decoded: PostgresChange[Any] = PostgresChange(data, converter_for(Todo))
     found = change(Todo, {"id": number, "text": text}).new
     assert found == decoded.new == Todo(number, text)
