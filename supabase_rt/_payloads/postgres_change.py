@@ -85,11 +85,18 @@ class PostgresChange(_Rows[Row]):
         "type": "'eventType' as a key and event_type as an attribute",
     }
 
-    def __init__(self, data: PostgresData, conversion: str | RowConverter = "js") -> None:
+    def __init__(
+        self,
+        data: PostgresData,
+        conversion: str | RowConverter = "js",
+        new: Any = None,
+        old: Any = None,
+    ) -> None:
         self._data = data
         self._conversion = conversion
-        self._new: Any = None
-        self._old: Any = None
+        # None until it is read for the first time.
+        self._new: Any = new
+        self._old: Any = old
 
     @property
     def schema(self) -> str | None:
@@ -172,9 +179,7 @@ class PostgresChange(_Rows[Row]):
             commit_timestamp=values["commit_timestamp"],
             errors=values["errors"],
         )
-        change = cls(data, "raw")
-        change._new, change._old = dict(values["new"]), dict(values["old"])
-        return change
+        return cls(data, "raw", dict(values["new"]), dict(values["old"]))
 
     def __repr__(self) -> str:
         where = ".".join(name for name in (self.schema, self.table) if name is not None)

@@ -16,7 +16,7 @@ from ...errors import DecodeError
 
 __all__ = [
     "PresenceState",
-    "PresenceStep",
+    "PresenceUpdate",
     "sync_diff",
     "sync_state",
     "transform",
@@ -31,7 +31,7 @@ the diffs of others and never a state, and must not grow by them."""
 _REFS: Final = frozenset(("phx_ref", "phx_ref_prev", "presence_ref"))
 
 
-class _Step(NamedTuple):
+class _KeyChange(NamedTuple):
     """One key of a difference, on its way into the state."""
 
     kind: str
@@ -49,20 +49,20 @@ def _without(entry: dict[str, Any], refs: set[str]) -> list[Any]:
     return [meta for meta in entry["metas"] if meta["phx_ref"] not in refs]
 
 
-def _join(current: dict[str, Any] | None, key: str, joined: dict[str, Any]) -> _Step:
+def _join(current: dict[str, Any] | None, key: str, joined: dict[str, Any]) -> _KeyChange:
     """Metas that are there and not told again stay in front of the new ones."""
     if current is None:
-        return _Step("join", key, [], joined["metas"], joined)
+        return _KeyChange("join", key, [], joined["metas"], joined)
     metas = _without(current, _refs(joined)) + joined["metas"]
-    return _Step("join", key, current["metas"], joined["metas"], {**joined, "metas": metas})
+    return _KeyChange("join", key, current["metas"], joined["metas"], {**joined, "metas": metas})
 
 
-def _leave(current: dict[str, Any], key: str, left: dict[str, Any]) -> _Step:
+def _leave(current: dict[str, Any], key: str, left: dict[str, Any]) -> _KeyChange:
     metas = _without(current, _refs(left))
-    return _Step("leave", key, metas, left["metas"], {**current, "metas": metas})
+    return _KeyChange("leave", key, metas, left["metas"], {**current, "metas": metas})
 
 
-def _put(state: State, step: _Step) -> None:
+def _put(state: State, step: _KeyChange) -> None:
     # A join without metas makes a key without metas, as in supabase-js.
     if step.kind == "join" or step.entry["metas"]:
         state[step.key] = step.entry
@@ -70,12 +70,12 @@ def _put(state: State, step: _Step) -> None:
         del state[step.key]
 
 
-def _steps(state: State, joins: State, leaves: State) -> list[_Step]:
+def _steps(state: State, joins: State, leaves: State) -> list[_KeyChange]:
     """Joins before leaves: an update lists both, and its key must not vanish in between.
 
     The state is only looked at, so that it costs nothing to know what it was before.
     """
-    steps: list[_Step] = []
+    steps: list[_KeyChange] = []
     came: State = {}
     for key, joined in joins.items():
         step = _join(state.get(key), key, joined)
@@ -88,7 +88,7 @@ def _steps(state: State, joins: State, leaves: State) -> list[_Step]:
     return steps
 
 
-def _apply(state: State, joins: State, leaves: State) -> tuple[State, list[_Step]]:
+def _apply(state: State, joins: State, leaves: State) -> tuple[State, list[_KeyChange]]:
     steps = _steps(state, joins, leaves)
     state = dict(state)
     for step in steps:
@@ -193,9 +193,9 @@ class _Moment:
 
     __slots__ = ("__weakref__", "state", "steps")
 
-    def __init__(self, state: State, steps: Sequence[_Step] = ()) -> None:
+    def __init__(self, state: State, steps: Sequence[_KeyChange] = ()) -> None:
         self.state: State = state
-        self.steps: Sequence[_Step] = steps
+        self.steps: Sequence[_KeyChange] = steps
 
 
 class PresenceSnapshot:
@@ -227,7 +227,7 @@ class PresenceSnapshot:
         return transform(state)
 
 
-class PresenceStep(NamedTuple):
+class PresenceUpdate(NamedTuple):
     """``join`` and ``leave`` of one key, ``sync`` at the end of each message.
 
     ``current`` are the presences before a join and those that remain after a leave; ``changed``
@@ -241,8 +241,10 @@ class PresenceStep(NamedTuple):
     state: PresenceSnapshot
 
 
-def _event(step: _Step, snapshot: PresenceSnapshot) -> PresenceStep:
-    return PresenceStep(step.kind, step.key, _public(step.current), _public(step.changed), snapshot)
+def _event(step: _KeyChange, snapshot: PresenceSnapshot) -> PresenceUpdate:
+    return PresenceUpdate(
+        step.kind, step.key, _public(step.current), _public(step.changed), snapshot
+    )
 
 
 class PresenceState:
@@ -255,7 +257,7 @@ class PresenceState:
 
     def __init__(self) -> None:
         self._state: State = {}
-        self._steps: Sequence[_Step] = ()
+        self._steps: Sequence[_KeyChange] = ()
         self._moment: weakref.ref[_Moment] | None = None
         self._join_ref: str | None = None
         self._pending: deque[tuple[State, State]] | None = None
@@ -283,7 +285,7 @@ class PresenceState:
         """``{key: [{"presence_ref", ...}]}``, a copy of its own at every call."""
         return transform(self._settled())
 
-    def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceStep]:
+    def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceUpdate]:
         """Take over the whole state of the join ``join_ref``, then the waiting differences.
 
         Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
@@ -300,7 +302,7 @@ class PresenceState:
         events.append(self._sync())
         return events
 
-    def receive_diff(self, diff: Any, join_ref: str | None) -> Sequence[PresenceStep]:
+    def receive_diff(self, diff: Any, join_ref: str | None) -> Sequence[PresenceUpdate]:
         """Apply a difference, or keep it where the state of this join has not come yet.
 
         Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
@@ -332,7 +334,7 @@ class PresenceState:
                 del state[key]
         return True
 
-    def _steps_of_diff(self, joins: State, leaves: State) -> Sequence[PresenceStep]:
+    def _steps_of_diff(self, joins: State, leaves: State) -> Sequence[PresenceUpdate]:
         self._steps = _steps(self._settled(), joins, leaves)
         moment = self._look()
         return [
@@ -340,9 +342,9 @@ class PresenceState:
             for count, step in enumerate(self._steps, 1)
         ]
 
-    def _sync(self) -> PresenceStep:
+    def _sync(self) -> PresenceUpdate:
         moment = None if self._moment is None else self._moment()
-        return PresenceStep("sync", "", [], [], PresenceSnapshot(moment or self._look()))
+        return PresenceUpdate("sync", "", [], [], PresenceSnapshot(moment or self._look()))
 
     def _keep(self, diff: tuple[State, State], join_ref: str | None) -> None:
         # What waited in an earlier join would bring back those who left between the two.
