@@ -14,7 +14,8 @@ from ._client.channel import RealtimeChannel
 from ._client.client import RealtimeClient
 from ._client.health import Health
 from ._client.supabase_client import SupabaseClient, create_client
-from ._payloads.broadcast import Broadcast, PostgresChange
+from ._payloads.broadcast import Broadcast
+from ._payloads.postgres_change import PostgresChange
 from ._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from ._payloads.system_message import SystemMessage
 from ._protocol.changes_filter import PostgresChangesFilter, postgres_changes_filter

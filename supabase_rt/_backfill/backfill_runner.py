@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 
 from .._client.parts import Core
 from .._handlers.handler import Registration, Reports
-from .._payloads.postgres_change import BackfilledChange, PostgresChange, PostgresData
+from .._payloads.postgres_change import BackfilledChange, PostgresChange
+from .._payloads.postgres_data import PostgresData
 from .._payloads.row_conversion import convert_row
 from .._printable import get_logger
 from .._runtime.log_fields import facts

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 from .._backfill.options import Backfill
 from .._handlers.pending_decorator import Decorator
-from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.broadcast import Broadcast
+from .._payloads.postgres_change import PostgresChange
 from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from .._payloads.system_message import SystemMessage
 from .._protocol.channel_options import MAXBYTES, check_filter, check_listen_type

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
-from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.broadcast import Broadcast
+from .._payloads.postgres_change import PostgresChange
 from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from .._payloads.system_message import SystemMessage
 from .._protocol.changes_filter import PostgresChangesFilter

@@ -14,7 +14,8 @@ from .._backfill.options import Backfill
 from .._handlers.event_stream import Stream, wait_for_event, weak_handler
 from .._handlers.handler import Registration
 from .._handlers.signatures import check_asked
-from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.broadcast import Broadcast
+from .._payloads.postgres_change import PostgresChange
 from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from .._payloads.system_message import SystemMessage
 from .._protocol.channel_options import MAXBYTES, check_filter, check_listen_type, check_seconds

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from .._payloads.broadcast import Broadcast
-from .._payloads.postgres_change import PostgresEnvelope
+from .._payloads.postgres_data import PostgresEnvelope
 from .._wire.envelope import Message
 
 __all__ = ["BROADCAST", "CHANGES", "DIFF", "decoder_for", "is_utf8", "undecoded"]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from .._payloads.base import Payload, brief
-from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.broadcast import Broadcast
+from .._payloads.postgres_change import PostgresChange
 from .._printable import get_logger
 from .._protocol import events
 from .._runtime.log_fields import facts

@@ -19,16 +19,8 @@ from .._wire.envelope import UserBroadcast
 from .._wire.json_codec import UNREADABLE, plain
 from ..errors import DecodeError
 from .base import TEXT_OR_NONE, Payload, brief, check_types, js_keys, shown
-from .postgres_change import PostgresChange, PostgresData, read_postgres_changes
 
-__all__ = [
-    "Broadcast",
-    "Payload",
-    "PostgresChange",
-    "PostgresData",
-    "read_broadcast",
-    "read_postgres_changes",
-]
+__all__ = ["Broadcast", "read_broadcast"]
 
 if TYPE_CHECKING:
     Undecoded = Any

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ..postgres_change import PostgresData
+from ..postgres_data import PostgresData
 
 __all__ = ["RowConverter"]
 

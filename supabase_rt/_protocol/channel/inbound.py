@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..._payloads.broadcast import read_broadcast, read_postgres_changes
+from ..._payloads.broadcast import read_broadcast
+from ..._payloads.postgres_data import read_postgres_changes
 from ..._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from ..._payloads.system_message import SystemMessage, read_system
 from ..._wire.json_codec import plain

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from supabase_rt._payloads.broadcast import PostgresChange, read_broadcast, read_postgres_changes
+from supabase_rt._payloads.broadcast import read_broadcast
+from supabase_rt._payloads.postgres_change import PostgresChange
+from supabase_rt._payloads.postgres_data import read_postgres_changes
 from supabase_rt._payloads.system_message import read_system
 from supabase_rt._protocol.channel.presence_state import PresenceState
 from supabase_rt._wire.envelope import Message, UserBroadcast

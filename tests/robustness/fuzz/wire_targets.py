@@ -20,11 +20,8 @@ from supabase_rt._connection import frame_decoders
 from supabase_rt._payloads import pg_arrays, row_conversion
 from supabase_rt._payloads.broadcast import Broadcast, read_broadcast
 from supabase_rt._payloads.models import converter_for
-from supabase_rt._payloads.postgres_change import (
-    PostgresChange,
-    PostgresData,
-    read_postgres_changes,
-)
+from supabase_rt._payloads.postgres_change import PostgresChange
+from supabase_rt._payloads.postgres_data import PostgresData, read_postgres_changes
 from supabase_rt._payloads.system_message import SystemMessage, read_system
 from supabase_rt._protocol import changes_filter
 from supabase_rt._wire import jwt_claims, serializer, urls

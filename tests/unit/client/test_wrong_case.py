@@ -26,7 +26,7 @@ from supabase_rt import (
     postgres_changes_filter,
     types,
 )
-from supabase_rt._payloads.postgres_change import PostgresData
+from supabase_rt._payloads.postgres_data import PostgresData
 
 URL, KEY = "https://x.supabase.co", "key"
 

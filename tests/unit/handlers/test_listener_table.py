@@ -12,7 +12,7 @@ from pyee.base import EventEmitter
 from supabase_rt._handlers.dispatcher import Dispatch
 from supabase_rt._handlers.handler import Registration
 from supabase_rt._handlers.listener_table import Emitter
-from supabase_rt._payloads.postgres_change import read_postgres_changes
+from supabase_rt._payloads.postgres_data import read_postgres_changes
 from supabase_rt._wire.json_codec import loads
 
 

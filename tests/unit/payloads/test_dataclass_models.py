@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from supabase_rt import DecodeError, PostgresChange
 from supabase_rt._payloads.models import converter_for
-from supabase_rt._payloads.postgres_change import PostgresData, read_postgres_changes
+from supabase_rt._payloads.postgres_data import PostgresData, read_postgres_changes
 from supabase_rt.rows import pg
 
 COLUMNS = {

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._payloads.base import json_shape
-from supabase_rt._payloads.broadcast import Broadcast, Payload, read_broadcast
+from supabase_rt._payloads.base import Payload, json_shape
+from supabase_rt._payloads.broadcast import Broadcast, read_broadcast
 from supabase_rt._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from supabase_rt._payloads.system_message import SystemMessage, read_system
 from supabase_rt._wire.envelope import UserBroadcast

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._payloads.broadcast import PostgresChange, PostgresData, read_postgres_changes
+from supabase_rt._payloads.postgres_change import PostgresChange
+from supabase_rt._payloads.postgres_data import PostgresData, read_postgres_changes
 from supabase_rt._payloads.presence_events import PresenceSync
 from supabase_rt._wire.serializer import decode_text
 from supabase_rt.errors import DecodeError
