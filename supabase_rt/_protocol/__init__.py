@@ -1,1 +1,1 @@
-"""The protocol without I/O."""
+"""The state machines of the client: no I/O, no clock, no call of user code."""

@@ -1,4 +1,8 @@
-"""What is due when; no clock."""
+"""The deadlines of the machines; time is an argument.
+
+The local server has deadlines of another kind, ``ServerDeadlines``: those carry the function to
+call. It may not import this folder.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ __all__ = ["Deadlines"]
 
 
 class Deadlines:
-    """Deadlines by key in one heap, so that waking costs the same for one channel or 5,000.
+    """Deadlines by key in one heap: a wake-up costs the same for one channel and for 5,000.
 
     A key has one deadline; setting it again moves it. Moved and cancelled entries stay in the
-    heap until they surface, which is cheaper than searching for them.
+    heap until they reach its top, which is cheaper than a search for them.
     """
 
     def __init__(self) -> None:
@@ -35,7 +39,7 @@ class Deadlines:
         return self._due.get(key)
 
     def next(self) -> float | None:
-        """When the earliest deadline falls due, or None."""
+        """Returns the time of the earliest deadline, or None."""
         while self._heap:
             when, _, key = self._heap[0]
             if self._due.get(key) == when:
@@ -44,7 +48,7 @@ class Deadlines:
         return None
 
     def pop_due(self, now: float) -> Hashable | None:
-        """Take the earliest key that is due at ``now``, or None."""
+        """Remove and return the earliest key that is due at ``now``, or None."""
         when = self.next()
         if when is None or when > now:
             return None

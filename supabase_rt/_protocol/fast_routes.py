@@ -1,10 +1,10 @@
-"""The short way from a frame to the listeners of a joined channel.
+"""The fast path from a frame to the handlers of a joined channel.
 
-Most frames are broadcasts and changes for channels that are joined, and what the long way
-(``Session.receive``) finds out about one of them it has found out before. So the answer is kept:
-a ``FastRoute`` for each joined channel, with a ``CachedListener`` for each event seen. The machines
-throw away whatever may have become wrong: the route when the channel is joined no longer, its
-lanes when a binding comes or goes. The shell fills in who listens.
+Most frames are broadcasts or changes for a joined channel. For these the general path,
+``ClientMachine.receive``, gives the same answer each time, so the answer is cached. Each joined
+channel has a ``FastRoute``, with a ``CachedListener`` for each event name seen. The machines drop
+what may be outdated: the route when the channel is no longer joined, its listeners when a binding
+is added or removed. The reader fills in the listeners.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 __all__ = ["ROUTE_LIMIT", "CachedListener", "FastRoute", "reroute"]
 
 ROUTE_LIMIT = 1024
-"""Lanes of one kind for each channel: a peer that invents names must not fill the memory."""
+"""Cached listeners of one kind for each channel. A peer that invents names must not fill the
+memory."""
 
 
 class CachedListener:
-    """One event of one channel. ``listener`` is None once the lane is closed."""
+    """The listener of one event of one channel; None once the cache was dropped."""
 
     __slots__ = ("event", "listener")
 
@@ -29,10 +30,10 @@ class CachedListener:
 
 
 class FastRoute:
-    """Where the frames of one join go; ``channel`` is the machine.
+    """The listeners of one join; ``channel`` is the machine.
 
-    ``event`` and ``listener`` are those of the last broadcast: with thousands of channels, what
-    a frame costs is the memory it touches, and most channels carry one event.
+    ``event`` and ``listener`` belong to the last broadcast. Most channels carry one event, and
+    with thousands of channels the cost of a frame is the memory that it touches.
     """
 
     __slots__ = ("broadcasts", "changes", "channel", "event", "join_ref", "listener", "sync")
@@ -44,30 +45,30 @@ class FastRoute:
         self.listener: Any = None
         self.broadcasts: dict[str | None, CachedListener] = {}
         self.changes: dict[tuple[Any, ...], Any] = {}
-        """The listener by the kind of change and the server's ids."""
+        """The listener by the type of change and the server's ids."""
         self.sync: Any = None
-        """Who listens to presence, where nobody does to joins and leaves."""
+        """The listener of ``sync``, if the channel has no handler for joins and leaves."""
 
     def add_broadcast(self, event: str | None, listener: Any) -> CachedListener:
-        """A lane for broadcasts of this name."""
+        """Cache the listener of broadcasts with this name."""
         if len(self.broadcasts) >= ROUTE_LIMIT:
             self.forget()
-        # One text for all channels: it is compared for every frame.
+        # One string object for all channels: it is compared for every frame.
         name = None if event is None else sys.intern(event)
-        lane = self.broadcasts[name] = CachedListener(name, listener)
-        return lane
+        cached = self.broadcasts[name] = CachedListener(name, listener)
+        return cached
 
     def add_change(self, key: tuple[Any, ...], listener: Any) -> None:
-        """The listener of changes of this kind, for these ids of the server."""
+        """Cache the listener of changes by type and server ids."""
         if len(self.changes) >= ROUTE_LIMIT:
             self.forget()
         self.changes[key] = listener
 
     def forget(self) -> None:
-        """Who listens has changed, or nobody may any more."""
-        for lane in self.broadcasts.values():
-            # Others may still hold it.
-            lane.listener = None
+        """Drop what is cached: a binding was added or removed, or the join is over."""
+        for cached in self.broadcasts.values():
+            # The reader may still hold the object.
+            cached.listener = None
         self.broadcasts.clear()
         self.listener = None
         self.changes.clear()
@@ -75,7 +76,7 @@ class FastRoute:
 
 
 def reroute(routes: dict[str, FastRoute], channel: Any, *, is_joined: bool) -> None:
-    """The channel has moved: only a joined one has a short way to its handlers."""
+    """Add or remove the route of a channel whose state changed. Only a joined channel has one."""
     bindings = channel.bindings
     if is_joined:
         bindings.route = routes[channel.topic] = FastRoute(channel, channel.join_ref)

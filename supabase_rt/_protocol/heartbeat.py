@@ -1,8 +1,8 @@
-"""Is the link alive? (docs/protocol.md#6-heartbeat)
+"""The heartbeat, which finds out that a link is dead (docs/protocol.md#6-heartbeat).
 
-One heartbeat every interval, the next one an interval after the answer. An answer that is
-missing for ``timeout`` seconds means a dead link, with one allowance: while a join is unanswered
-the server answers nothing else, so time runs from the last frame received then.
+The next heartbeat is sent one interval after the answer to the last one. A link whose answer is
+missing for ``timeout`` seconds is dead. There is one exception: while a join is unanswered the
+server answers nothing else, so the timeout then counts from the last frame received.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Heartbeat:
         self._sent_at = 0.0
 
     def start(self, now: float) -> None:
-        """A link is open: the first beat comes after one interval."""
+        """Start on an open link; the first heartbeat is due after one interval."""
         self._ref = None
         self._context.outbox.deadlines.set("beat", now + self.interval)
 
@@ -40,7 +40,7 @@ class Heartbeat:
             self._context.outbox.deadlines.cancel(name)
 
     def beat(self, now: float) -> None:
-        """Send one. While one is unanswered its own deadline decides, so nothing is sent."""
+        """Send a heartbeat, unless one is still unanswered: its own deadline decides then."""
         if self._ref is not None:
             return
         outbox = self._context.outbox
@@ -52,7 +52,7 @@ class Heartbeat:
         outbox.emit(HeartbeatReported(HeartbeatStatus.SENT))
 
     def replied(self, ref: str | None, status: str, now: float) -> bool:
-        """Whether this reply is the heartbeat's; it is taken if so."""
+        """Handle a reply to the heartbeat. Returns False for any other reply."""
         if ref is None or ref != self._ref:
             return False
         self._ref = None
@@ -64,7 +64,7 @@ class Heartbeat:
         return True
 
     def overdue(self, now: float, is_joining: Callable[[], bool]) -> None:
-        """The answer's deadline passed."""
+        """The deadline of the answer passed: extend it while a join waits, else report a dead link."""
         outbox = self._context.outbox
         if is_joining():
             heard = max(self._sent_at, self._context.last_frame_at)

@@ -1,9 +1,8 @@
-"""Who joins next.
+"""The queue of channels that wait to be joined on the open link.
 
-The server decides joins one at a time, holds a refusal back for 5 s, and cuts the socket of a
-client that joins too fast
-(docs/protocol.md#one-join-at-a-time and 10). So joins are paced by a token bucket,
-and a channel that was refused goes behind those that were not.
+The server decides joins one at a time, delays a refusal by 5 s, and closes the socket of a client
+that joins too fast (docs/protocol.md#one-join-at-a-time). So joins are paced by a token bucket,
+and a channel that was refused queues behind those that were not.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ __all__ = ["JOIN_BURST", "JOIN_RATE", "JoinQueue"]
 
 JOIN_RATE = 50.0
 JOIN_BURST = 100.0
-"""Half the server's default of 100 a second, averaged there over at least 5 s; the burst is as
-many channels as one client may have by default."""
+"""Half the server's default limit of 100 a second, which it averages over at least 5 s. The burst
+is the number of channels that one client may have by default."""
 JOIN_BATCH = 5
-"""So many go together once the burst is spent: the joins themselves cost less than waking up for
-each of them."""
+"""Joins sent together once the burst is spent. A wake-up for each of them would cost more than
+the joins themselves."""
 
 
 class JoinQueue:
@@ -32,11 +31,12 @@ class JoinQueue:
         self._context = context
         self._bucket = TokenBucket(JOIN_RATE, JOIN_BURST)
         self._waiting: dict[ChannelMachine, None] = {}
-        """Every channel that waits, in order."""
+        """All channels that wait, in order."""
         self._tokenless: dict[ChannelMachine, None] = {}
-        """Those of them that wait for a token first."""
+        """The channels among them that need a fresh token first."""
         self._ready: list[tuple[int, int, ChannelMachine]] = []
-        """A heap of those whose turn may come; who left meanwhile is skipped when it surfaces."""
+        """A heap of the channels that may be joined; one that left meanwhile is skipped at the
+        top."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class JoinQueue:
         self._waiting.pop(channel, None)
         self._tokenless.pop(channel, None)
         if not self._waiting:
-            # Else those who left would be kept here until somebody joins again.
+            # Otherwise channels that left would be referenced here until the next join.
             self._ready.clear()
 
     def clear(self) -> None:
@@ -71,17 +71,17 @@ class JoinQueue:
 
     @property
     def wants_token(self) -> bool:
-        """Whether a channel waits for a fresh token."""
+        """True if a channel waits for a fresh token."""
         return bool(self._tokenless)
 
     def token_arrived(self) -> None:
-        """The token is as fresh as it gets, even if asking for it failed."""
+        """The token source has answered or failed: join the channels that waited for it."""
         tokenless, self._tokenless = self._tokenless, {}
         for channel in tokenless:
             self._line_up(channel)
 
     def pump(self, now: float) -> None:
-        """Write as many joins as the bucket allows; wake again when it allows some more."""
+        """Write as many joins as the bucket allows, and set a deadline for the next ones."""
         if self._ready and not self._bucket.holds(self._few, now):
             self._wake(now)
             return
@@ -99,12 +99,12 @@ class JoinQueue:
 
     @property
     def _few(self) -> int:
-        """How many to wait for; not for more than there are or ever will be allowed at once."""
+        """The number of joins to wait for: a batch, but no more than are queued or fit the bucket."""
         return min(JOIN_BATCH, len(self._ready), int(self._bucket.burst))
 
     def _wake(self, now: float) -> None:
         deadlines = self._context.outbox.deadlines
         planned, due = deadlines.get("joins"), self._bucket.ready_at(now, self._few)
-        # Most frames that come by find it planned. Waking a little early does no harm.
+        # This runs for most frames and mostly finds the deadline set. An early wake-up is harmless.
         if planned is None or due < planned:
             deadlines.set("joins", due)

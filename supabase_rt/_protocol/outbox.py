@@ -1,8 +1,8 @@
-"""What the machines hand out: frames to write, events to tell, deadlines to wake for.
+"""The output of the machines: messages to write, events to report, deadlines to wake for.
 
-Machines never call out. They append here and the shell collects, by swapping the lists for
-empty ones, after every call: so a message is applied completely or not at all, and user code
-never runs while a machine is half way through a change.
+Machines call nobody. They append here, and after every call the connection takes the lists away.
+So a message is applied completely or not at all, and user code never runs in the middle of a
+change of state.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["Outbox", "OutgoingMessage"]
 
 
 class OutgoingMessage(NamedTuple):
-    """A message to write, and the outcome that is settled once it is written (or cannot be)."""
+    """A message to write, and the outcome that is settled when it was written or failed."""
 
     message: Message
     outcome: object | None = None
 
 
 class Outbox:
-    """The one place where machines leave their results."""
+    """The output of all machines of one client."""
 
     def __init__(self) -> None:
         self.deadlines: Deadlines = Deadlines()
@@ -32,9 +32,9 @@ class Outbox:
         self._ref = 0
 
     def next_ref(self) -> str:
-        """A ref that no earlier frame of this client had, across reconnects too.
+        """Returns a ref that this client never used before, not even on an earlier connection.
 
-        So a reply that belongs to an older connection can never meet a pending push.
+        So a reply of an older connection can never match a pending request.
         """
         self._ref += 1
         return str(self._ref)
@@ -47,12 +47,12 @@ class Outbox:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing waits to be written or told."""
+        """True if no message and no event waits here."""
         return not self._events and not self._frames
 
     @property
     def has_frames(self) -> bool:
-        """Whether something waits to be written."""
+        """True if a message waits to be written."""
         return bool(self._frames)
 
     def pop_frames(self) -> list[OutgoingMessage]:

@@ -48,12 +48,15 @@ class Request:
 
 
 class PendingRequests:
-    """Pending requests by ref. Each ends exactly once: reply, deadline, or taken away."""
+    """The requests sent and not yet answered, by ref.
+
+    Each ends exactly once: by its reply, by its deadline, or by ``pop``.
+    """
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._pending: dict[str, Request] = {}
-        # A second way in: asking every request for its channel would be quadratic.
+        # A second index: a scan of all requests for each channel would be quadratic.
         self._by_channel: dict[Any, dict[str, Request]] = {}
 
     def __len__(self) -> int:
@@ -63,14 +66,14 @@ class PendingRequests:
         return iter(list(self._pending.values()))
 
     def write(self, request: Request, join_ref: str | None, topic: str, now: float) -> None:
-        """Give the request a ref and send it. A join's own ref is its join_ref."""
+        """Give the request a ref and send it. The ref of a join is its ``join_ref`` too."""
         ref = self.expect(request, now)
         if request.kind is RequestKind.JOIN:
             join_ref = ref
         self._outbox.send(Message(join_ref, ref, topic, request.event, request.payload))
 
     def expect(self, request: Request, now: float) -> str:
-        """Give the request a ref, which is returned, and wait for the reply to it."""
+        """Give the request a ref, register it as pending, and return the ref."""
         ref = request.ref = self._outbox.next_ref()
         request.sent_at = now
         self._pending[ref] = request
@@ -82,7 +85,7 @@ class PendingRequests:
         return ref
 
     def pop(self, ref: Any) -> Request | None:
-        """The request that a reply with this ref answers; it is pending no longer."""
+        """Remove and return the pending request with this ref, or None."""
         request = self._pending.pop(ref, None)
         if request is not None:
             self._outbox.deadlines.cancel(request)
@@ -93,23 +96,26 @@ class PendingRequests:
         return request
 
     def of(self, channel: Any) -> list[Request]:
-        """The pending requests of one channel."""
+        """Returns the pending requests of one channel."""
         return list(self._by_channel.get(channel, {}).values())
 
 
 class RequestBuffer:
-    """Requests of one channel that wait for its join; the oldest falls out when it is full."""
+    """The requests of one channel that wait for its join; the oldest is dropped when it is full."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        # Not a deque, which takes 700 bytes when empty; each channel has one of these.
+        # A list, because an empty deque takes 700 bytes and each channel has a buffer.
         self._waiting: list[Request] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, request: Request, now: float) -> Request | None:
-        """Hold the request; its time runs already. Returns the one that fell out, if any."""
+        """Hold the request; its timeout starts now.
+
+        Returns the request that was dropped, if any.
+        """
         dropped = None
         if len(self._waiting) >= REQUEST_BUFFER_LIMIT:
             dropped = self._waiting.pop(0)

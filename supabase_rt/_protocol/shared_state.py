@@ -1,4 +1,4 @@
-"""What all machines of one client share."""
+"""The state that all machines of one client share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIENT_VERSION = f"supabase-rt/{__version__}"
 
 @dataclass(slots=True)
 class Counters:
-    """What went by, for ``health()``."""
+    """Counts of unusual frames, for ``health()``."""
 
     stale: int = 0
     unknown: int = 0
@@ -32,7 +32,7 @@ class Counters:
 
 @dataclass(slots=True)
 class SharedState:
-    """Options, the outbox, and the few facts about the link that channels decide by."""
+    """Options, the outbox, and the facts about the link that channels need."""
 
     policy: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     reconnect_after: Callable[[int], float] | None = None
@@ -40,32 +40,34 @@ class SharedState:
     timeout: float = 10.0
     presence_limit: tuple[int, float] | None = (5, 30.0)
     has_token_source: bool = False
-    """Whether a fresh token can be had by asking."""
+    """True if a callback can be asked for a fresh token."""
 
     outbox: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)
     requests: PendingRequests = field(init=False)
     routes: dict[str, FastRoute] = field(default_factory=dict)
-    """The joined channels by topic, for the short way of a frame."""
+    """The joined channels by topic, for the fast path."""
 
     is_open: bool = False
     token: str | None = field(default=None, repr=False)
     token_generation: int = 0
-    """Counts the changes of the token: a join payload tells the server once it has changed."""
+    """The number of token changes; a join payload carries ``version`` once the token has
+    changed."""
     last_frame_at: float = 0.0
     unix_time_offset: float = 0.0
-    """What to add to the machine's time to get Unix time, by the server's clock if it told."""
+    """Unix time minus the machines' time. Unix time is by the server's clock if it told its
+    time."""
     last_system_error: str | None = None
     wait_for_join: Callable[[Any, bool], None] = field(init=False)
-    """Queue a channel for joining; the flag says that its token must be fresh."""
+    """Queues a channel for joining; True asks for a fresh token first."""
 
     def __post_init__(self) -> None:
         self.requests = PendingRequests(self.outbox)
 
     def delay(self, attempt: int) -> float:
-        """Seconds to wait before ``attempt``, by ``reconnect_after`` where there is one.
+        """Returns the seconds to wait before ``attempt``: those of ``reconnect_after`` if given.
 
-        A ``reconnect_after`` that fails must not end the attempts; the policy steps in.
+        A ``reconnect_after`` that fails must not end the attempts: the policy decides instead.
         """
         if self.reconnect_after is not None:
             try:
@@ -80,7 +82,7 @@ class SharedState:
         return now + self.unix_time_offset
 
     def token_lifetime(self, now: float) -> float:
-        """Seconds until the token expires; endless where that cannot be told."""
+        """Returns the seconds until the token expires; infinity if it does not tell."""
         expiry = expires_at(self.token)
         return math.inf if expiry is None else expiry - self.unix_time(now)
 

@@ -1,4 +1,4 @@
-"""A rate limit as a bucket of tokens; time is an argument."""
+"""A rate limit as a token bucket; time is an argument."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 __all__ = ["TokenBucket"]
 
 _ROUNDING = 1e-6
-"""What arithmetic with a large clock may lose; else the moment of ``ready_at`` could come and
-not be ready, in the same moment over and over."""
+"""The rounding error of arithmetic with large times. Without it ``acquire`` could fail at the very
+moment that ``ready_at`` returned, over and over."""
 
 
 class TokenBucket:
-    """``burst`` at once, then ``rate`` a second. Time is an argument."""
+    """Allows ``burst`` at once, then ``rate`` a second."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
@@ -33,22 +33,22 @@ class TokenBucket:
         return True
 
     def reserve(self, now: float) -> float:
-        """Take one that may not be there yet; returns when it is."""
+        """Take a token that may not be there yet; returns the time at which it is."""
         due = self.ready_at(now)
         self._level -= 1.0
         return due
 
     def owed(self, now: float) -> int:
-        """How many were reserved that are not there yet."""
+        """Returns the number of reserved tokens that are not there yet."""
         self._fill(now)
         return max(0, math.ceil(-self._level - _ROUNDING))
 
     def holds(self, count: int, now: float) -> bool:
-        """Whether so many may go."""
+        """Returns True if ``count`` tokens are there."""
         self._fill(now)
         return self._level >= count - _ROUNDING
 
     def ready_at(self, now: float, count: int = 1) -> float:
-        """When the next one may go, or the next few."""
+        """Returns the time at which ``count`` tokens are there."""
         self._fill(now)
         return now + max(0.0, count - self._level) / self.rate

@@ -1,8 +1,8 @@
-"""When to ask for the next token: some time before the one in use expires.
+"""The request for the next access token, made some time before the current one expires.
 
-Heartbeats look for a new token too, but they may be rarer than tokens are short, and the one
-before the end may come too early for a callback that keeps its token while it is good. The server
-ends a channel in the second its token expires.
+Each heartbeat asks for a token too, but a token may live for less than one heartbeat interval. The
+last heartbeat may also be too early: a callback often returns its cached token until shortly
+before the end. The server ends a channel in the second its token expires.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .shared_state import SharedState
 __all__ = ["AHEAD", "TokenRefresh"]
 
 AHEAD = 30.0
-"""Seconds before the end; for a short-lived token half of its time."""
+"""Seconds before the end; for a short-lived token, half of its lifetime."""
 LAST_CALL = 2.0
-"""Nearer to the end another asking would come too late."""
+"""Seconds before the end after which another request would be too late."""
 
 
 class TokenRefresh:
-    """Asks for a token by one timer of the session, ``"token"``, while a link is open."""
+    """Asks for a token by one deadline of the client, ``"token"``, while a link is open."""
 
     def __init__(self, context: SharedState) -> None:
         self._context = context
 
     def plan(self, now: float) -> None:
-        """There is a link, or another token: ask before it ends."""
+        """Set the deadline: a link was opened or the token changed."""
         context = self._context
         lifetime = context.token_lifetime(now)
         if context.has_token_source and context.is_open and LAST_CALL <= lifetime < math.inf:
@@ -37,10 +37,10 @@ class TokenRefresh:
             self.stop()
 
     def stop(self) -> None:
-        """The link is gone: the next one is opened with a token that is asked for first."""
+        """Cancel the deadline: the link is gone, and the next one begins with a fresh token."""
         self._context.outbox.deadlines.cancel("token")
 
     def due(self, now: float) -> None:
-        """Ask; and once more in half of the time that is left, if nothing better comes."""
+        """Ask now, and again after half of the remaining time unless the token changes."""
         self._context.outbox.emit(TokenWanted(blocking=False))
         self.plan(now)
