@@ -1,12 +1,16 @@
-"""One client's conversation with the server, without the socket and without a clock.
+"""The state machine of one client: no socket, no clock.
 
-The shell calls in (``link_up``, ``receive``, ``on_deadline``, ...), with the time wherever it
-matters, and after each call collects frames and events and arms one timer for ``next_deadline``.
+The connection calls ``link_up``, ``receive``, ``on_deadline`` and others, and passes the time where
+it matters. After each call it collects messages and events, and sets one timer for
+``next_deadline``.
 
-What is stale is decided in ``receive`` and what it calls: pending requests are dropped with their
-link and refs are never used twice, so a reply of an older connection finds nothing; a frame with
-another ``join_ref``, or a ``phx_close``/``phx_error`` with another ``ref``, belongs to an older
-join; a frame with neither belongs to the channel that is joined on its topic, if one is.
+``receive`` decides which frames are stale:
+
+* Pending requests are dropped with their link, and no ref is used twice. So a reply of an older
+  connection matches no request.
+* A frame with another ``join_ref`` belongs to an older join. So does a ``phx_close`` or
+  ``phx_error`` with another ``ref``.
+* A frame with neither belongs to the channel that is joined on its topic, if there is one.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ RAW_BUFFER_LIMIT = 1000
 
 
 class ClientMachine:
-    """Refs, routing, heartbeat, token, joins and reconnection of one client."""
+    """Routes messages to channels and owns heartbeat, token, joins and reconnection."""
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class ClientMachine:
         self.channels: dict[str, ChannelMachine] = {}
         self.state: ConnectionState = ConnectionState.CLOSED
         self.wanted: bool = False
-        """Whether a link is wanted: our intent, which alone decides about reconnecting."""
+        """True if the user wants a link. Only this decides about reconnecting."""
         self.heartbeat: Heartbeat = Heartbeat(
             context, heartbeat_interval, heartbeat_timeout or heartbeat_interval
         )
@@ -75,7 +79,7 @@ class ClientMachine:
         self._reconnector = Reconnector(context)
         self._token_refresh = TokenRefresh(context)
         self._leaving: dict[str, ChannelMachine] = {}
-        # The phx_close after the reply to a leave is expected, and no news of a stale frame.
+        # The phx_close after the reply to a leave is expected: it does not count as stale.
         self._left: deque[str] = deque(maxlen=256)
         self._raw: list[Message] = []
         self._lost_at: float | None = None
@@ -85,21 +89,21 @@ class ClientMachine:
     # -- collecting ----------------------------------------------------------------------
 
     def pop_frames(self) -> list[OutgoingMessage]:
-        """The frames to write, in order. A second call returns none."""
+        """Remove and return the messages to write, in order."""
         return self._outbox.pop_frames()
 
     def pop_events(self) -> list[Any]:
-        """What happened, in order. A second call returns nothing."""
+        """Remove and return the events, in order."""
         return self._outbox.pop_events()
 
     def next_deadline(self) -> float | None:
-        """When ``on_deadline`` wants to be called, or None."""
+        """Returns the time of the next ``on_deadline`` call, or None."""
         return self._outbox.deadlines.next()
 
     # -- the link ------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """The user wants a link. Does nothing while one is wanted already."""
+        """Ask for a link. Does nothing if one is wanted already."""
         if self.wanted:
             return
         self.wanted = True
@@ -108,7 +112,7 @@ class ClientMachine:
         self._reconnector.start()
 
     def link_up(self, now: float, unix_time: float) -> None:
-        """A socket is open; ``epoch`` is Unix time now, by the server's clock if it told."""
+        """Start on an open socket; ``unix_time`` is by the server's clock if it told its time."""
         context = self.context
         self.state = ConnectionState.OPEN
         context.is_open = True
@@ -130,7 +134,7 @@ class ClientMachine:
             self._outbox.send(message)
 
     def link_lost(self, error: BaseException, now: float) -> None:
-        """The socket is gone, or could not be opened."""
+        """Handle a lost socket, or one that could not be opened."""
         was_open = self.context.is_open
         self._drop_link(error, now)
         if not self.wanted:
@@ -153,7 +157,7 @@ class ClientMachine:
         self._joins.clear()
         self._probes.clear(self.channels.values(), now)
         self._outbox.deadlines.cancel("joins")
-        # All at once: asking each channel to find its own would be quadratic.
+        # All requests at once: a search by each channel would be quadratic.
         for request in self._requests:
             if request.kind is not RequestKind.LEAVE:
                 self._requests.pop(request.ref)
@@ -165,7 +169,7 @@ class ClientMachine:
             channel.link_lost(error, now)
 
     def disconnect(self, now: float, code: int = 1000, reason: str = "") -> None:
-        """The user wants no link. Channels stay, errored, for the next ``connect``."""
+        """Give up the link by the user's wish. Channels stay errored, for the next ``connect``."""
         if self.wanted:
             self._hang_up(now, code, reason)
         for channel in self.channels.values():
@@ -179,12 +183,12 @@ class ClientMachine:
         self.state = ConnectionState.CLOSING
 
     def link_closed(self) -> None:
-        """The shell has closed the socket that ``disconnect`` gave up."""
+        """Note that the socket which ``disconnect`` gave up is closed."""
         if not self.wanted:
             self.state = ConnectionState.CLOSED
 
     def give_up(self, error: Any) -> None:
-        """Stop for good: every channel is closed with the reason."""
+        """Stop for good and close every channel with the reason."""
         self._want_no_link()
         self.state = ConnectionState.CLOSED
         for channel in list(self.channels.values()):
@@ -194,7 +198,7 @@ class ClientMachine:
         self._outbox.emit(GaveUpForGood(error))
 
     def abandon(self) -> None:
-        """A first attempt failed and its caller has been told: nothing keeps running."""
+        """Stop after a failed first attempt, whose caller was told the error."""
         self._want_no_link()
         self.state = ConnectionState.CLOSED
 
@@ -209,9 +213,9 @@ class ClientMachine:
     def receive(self, message: Message, now: float) -> Delivery | None:
         """Apply one message.
 
-        Returns the delivery it leads to where nothing else waits to be told before it; all
-        other results are collected as after every call. Raises ``DecodeError`` for a payload
-        that cannot be read, and is then as it was before.
+        Returns the delivery that it leads to, unless other output must come before it; that
+        delivery is then an event. Raises ``DecodeError`` for an unreadable payload, which changes
+        nothing.
         """
         self.context.last_frame_at = now
         channel = self.channels.get(message.topic)
@@ -232,7 +236,7 @@ class ClientMachine:
         return None
 
     def _receive_other(self, message: Message, channel: ChannelMachine | None, now: float) -> None:
-        """What is not for the handlers of a joined channel, or for nobody any more."""
+        """Apply a reply, an end of a channel, or a message that no joined channel expects."""
         event = message.event
         if event == "phx_reply":
             self._reply(message, now)
@@ -259,12 +263,12 @@ class ClientMachine:
         if request is not None:
             channel.replied(request, status, response, now)
         if channel.state is JOINED and is_unmatched(status, response):
-            # Joined here, unknown there: its end was lost on the way.
+            # The server does not know the channel: its close got lost in an unreadable frame.
             channel.crashed(response, now)
         self._settle(channel, now)
 
     def unreadable(self, error: DecodeError, now: float) -> None:
-        """A frame came that nobody can read. Without a topic it may have been anything."""
+        """Count an unreadable frame. If it has no topic, all channels may have missed something."""
         self.context.counters.decode_errors += 1
         channel = self.channels.get(error.topic)
         if not error.topic and self.context.is_open:
@@ -285,7 +289,10 @@ class ClientMachine:
         self._settle(channel, now)
 
     def _addressee(self, message: Message) -> ChannelMachine | None:
-        """Whom a ``phx_close`` or ``phx_error`` is for: both carry the join's ref twice."""
+        """Returns the channel of a ``phx_close`` or ``phx_error``.
+
+        Both carry the ref of the join twice, as ``join_ref`` and as ``ref``.
+        """
         given = {ref for ref in (message.join_ref, message.ref) if ref is not None}
         channel = self.channels.get(message.topic)
         if not given:
@@ -299,7 +306,7 @@ class ClientMachine:
         return channel if channel is not None and channel.join_ref == ref else None
 
     def _settle(self, channel: ChannelMachine, now: float) -> None:
-        """Let go of a channel that is over."""
+        """Remove the channel from the registry if it is closed for good."""
         if channel.removed:
             self._forget(channel)
             self.watch_idle(now)
@@ -314,7 +321,7 @@ class ClientMachine:
     # -- time ----------------------------------------------------------------------------
 
     def on_deadline(self, now: float) -> None:
-        """Do what is due at ``now``."""
+        """Run every deadline that is due at ``now``."""
         deadlines = self._outbox.deadlines
         while (key := deadlines.pop_due(now)) is not None:
             if isinstance(key, Request):
@@ -346,7 +353,7 @@ class ClientMachine:
         return any(request.kind is RequestKind.JOIN for request in self._requests)
 
     def send_heartbeat(self, now: float) -> bool:
-        """Beat now; False where there is no link. Also the moment to look for a new token."""
+        """Send a heartbeat and ask for a new token. Returns False without a link."""
         if not self.context.is_open:
             return False
         self.heartbeat.beat(now)
@@ -355,7 +362,7 @@ class ClientMachine:
         return True
 
     def _pump(self, now: float) -> None:
-        """Write the joins whose turn it is; ask for a token if one of them needs it."""
+        """Write the joins that are allowed now, and ask for a token if one needs it."""
         if not self.context.is_open or not self._joins:
             return
         if self._joins.wants_token and not self._token_asked:
@@ -366,7 +373,10 @@ class ClientMachine:
     # -- tokens --------------------------------------------------------------------------
 
     def set_token(self, token: str | None, now: float) -> bool:
-        """Use ``token`` from now on; True where it differs. Tells every joined channel."""
+        """Use ``token`` from now on and send it to every joined channel.
+
+        Returns True if it differs from the last one.
+        """
         changed = token != self.context.token
         if changed:
             self.context.token = token
@@ -378,7 +388,7 @@ class ClientMachine:
         return changed
 
     def token_arrived(self, now: float) -> None:
-        """The token source has been asked; joins that waited for it may go."""
+        """The token source has answered or failed: write the joins that waited for it."""
         self._token_asked = False
         self._joins.token_arrived()
         self._pump(now)
@@ -386,17 +396,17 @@ class ClientMachine:
     # -- channels ------------------------------------------------------------------------
 
     def open_channel(self, topic: str, config: ChannelConfig) -> ChannelMachine:
-        """A new channel in the registry; the caller has looked for a live one."""
+        """Add a new channel to the registry. The caller made sure that its topic is free."""
         channel = ChannelMachine(topic, config, self.context)
         self.channels[topic] = channel
         self._outbox.deadlines.cancel("idle")
         return channel
 
     def subscribe(self, channel: ChannelMachine, timeout: float, now: float) -> None:
-        """Join the channel as soon as there is a link, a token and a turn.
+        """Join the channel as soon as there is a link, a token and a free place in the queue.
 
-        A channel made by hand enters the registry here; the server has one channel for a topic
-        on each socket, so another one that is there leaves first.
+        A channel that the user built enters the registry here. The server has one channel for
+        each topic of a socket, so another channel with this topic leaves first.
         """
         channel.subscribe(timeout, now)
         other = self.channels.get(channel.topic)
@@ -411,13 +421,13 @@ class ClientMachine:
         self._pump(now)
 
     def joins_waiting(self, channel: ChannelMachine) -> int:
-        """How many channels wait for their turn to join, where this one is among them; else 0."""
+        """Returns the length of the join queue if this channel is in it, else 0."""
         return len(self._joins) if channel in self._joins else 0
 
     def unsubscribe(
         self, channel: ChannelMachine, timeout: float, outcome: object | None, now: float
     ) -> None:
-        """Leave. The topic is free when this returns."""
+        """Leave the channel. Its topic is free when this returns."""
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
         self._joins.discard(channel)
@@ -428,7 +438,7 @@ class ClientMachine:
         self.watch_idle(now)
 
     def teardown(self, channel: ChannelMachine, now: float) -> None:
-        """Drop the channel here without a word to the server."""
+        """Remove the channel here without telling the server."""
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
         self._joins.discard(channel)
@@ -437,24 +447,27 @@ class ClientMachine:
         self.watch_idle(now)
 
     def watch_idle(self, now: float) -> None:
-        """With no channel left, the socket may go after a while."""
+        """If no channel is left, set the deadline after which the socket may be closed."""
         if not self.channels and self.wanted:
             self._outbox.deadlines.set("idle", now + self._idle_after)
 
     def push(self, request: Request, now: float) -> Request | None:
-        """Send a request of a channel, or hold it; returns the one that had to go for it."""
+        """Send a request of a channel, or hold it for the join.
+
+        Returns the held request that was dropped for it, if any.
+        """
         dropped: Request | None = request.channel.push(request, now)
         return dropped
 
     def cast_now(self, channel: ChannelMachine, event: str, body: bytes) -> bytes:
-        """A broadcast by the short way: its frame is returned, not left in the outbox.
+        """Returns the frame of a broadcast without ack: the fast path past the outbox.
 
-        For a channel that ``can_push``, on protocol 2.0.0, while the outbox holds no frames.
+        Allowed if the channel ``can_push``, the protocol is 2.0.0 and the outbox has no messages.
         """
         return self._frame(channel, self._outbox.next_ref(), event, body)
 
     def push_now(self, request: Request, event: str, body: bytes, now: float) -> bytes:
-        """The same for one that the server answers."""
+        """Returns the frame of a broadcast with ack, under the conditions of ``cast_now``."""
         return self._frame(request.channel, self._requests.expect(request, now), event, body)
 
     def _frame(self, channel: ChannelMachine, ref: str, event: str, body: bytes) -> bytes:
@@ -464,7 +477,7 @@ class ClientMachine:
         return frames.encode(ref, event, body)
 
     def push_raw(self, message: Message) -> None:
-        """Send any message; held until there is a link, the oldest falling out."""
+        """Send any message. It is held until there is a link; the oldest held one is dropped."""
         if self.context.is_open:
             self._outbox.send(message)
             return

@@ -48,11 +48,12 @@ __all__ = [
 
 
 Delivery = tuple[Any, tuple[int, ...], Any]
-"""A channel, the bindings it concerns, the payload. A plain tuple: one is made for every frame."""
+"""A channel, the ids of the bindings, and the payload. A plain tuple, for it is made for each
+frame."""
 
 
 class Delivered(NamedTuple):
-    """A delivery that had to wait for its turn behind other events."""
+    """A delivery that comes after other events."""
 
     channel: Machine
     ids: tuple[int, ...]
@@ -61,7 +62,7 @@ class Delivered(NamedTuple):
 
 @dataclass(slots=True)
 class PresenceDelivered:
-    """A presence event, with the state that ``presence_state()`` shows while it is handled."""
+    """A presence event, with the state that ``presence_state()`` returns to its handlers."""
 
     channel: Machine
     ids: tuple[int, ...]
@@ -80,7 +81,7 @@ class StatusChanged:
 
 @dataclass(slots=True)
 class ReadyChanged:
-    """Database changes flow now (``error`` is None), or the server said why they do not."""
+    """Database changes flow now (``error`` is None), or the server told why they do not."""
 
     channel: Machine
     error: RealtimeError | None = None
@@ -88,14 +89,14 @@ class ReadyChanged:
 
 @dataclass(slots=True)
 class ChannelRemoved:
-    """The channel left the registry: its topic is free."""
+    """The channel left the registry, and its topic is free."""
 
     channel: Machine
 
 
 @dataclass(slots=True)
 class ChannelResumed:
-    """A channel that was lost is joined again; ``downtime`` in seconds."""
+    """A lost channel is joined again after ``downtime`` seconds."""
 
     channel: Machine
     downtime: float
@@ -103,7 +104,7 @@ class ChannelResumed:
 
 @dataclass(slots=True)
 class GapFound:
-    """Events of ``topic`` may have been missed between two moments (Unix time in seconds)."""
+    """Events of ``topic`` may have been missed between two times (Unix time in seconds)."""
 
     topic: str
     since: float
@@ -113,8 +114,10 @@ class GapFound:
 
 @dataclass(slots=True)
 class RequestEnded:
-    """A request got its reply, ran out of time or lost its link: ``ok``, ``error``,
-    ``timed out``."""
+    """A request ended with a ``result``: ``ok``, ``error`` or ``timed out``.
+
+    ``error`` is a reply of the server, or the loss of the link.
+    """
 
     outcome: object
     result: str
@@ -123,7 +126,7 @@ class RequestEnded:
 
 @dataclass(slots=True)
 class HeartbeatReported:
-    """``latency`` in seconds where the server answered."""
+    """A heartbeat was sent, answered or missed; ``latency`` is None without an answer."""
 
     status: HeartbeatStatus
     latency: float | None = None
@@ -141,7 +144,7 @@ class LinkOpened:
 
 @dataclass(slots=True)
 class LinkClosed:
-    """The open socket is gone, whoever closed it."""
+    """The open socket is gone; either side may have closed it."""
 
     code: int
     reason: str
@@ -149,14 +152,14 @@ class LinkClosed:
 
 @dataclass(slots=True)
 class LinkDied:
-    """The open socket is dead though it does not say so; close it without waiting."""
+    """The open socket does not answer: close it without a close handshake."""
 
     error: RealtimeError
 
 
 @dataclass(slots=True)
 class ReconnectScheduled:
-    """Attempt number ``attempt`` follows in ``delay`` seconds."""
+    """The attempt to connect with this number follows in ``delay`` seconds."""
 
     attempt: int
     delay: float
@@ -172,19 +175,19 @@ class Reconnected:
 
 @dataclass(slots=True)
 class TokenWanted:
-    """The token callback should be asked; ``blocking`` when a join waits for the answer."""
+    """The token callback should be called; ``blocking`` is True if a join waits for it."""
 
     blocking: bool
 
 
 @dataclass(slots=True)
 class IdleReached:
-    """No channel has been there for so long that the socket may go."""
+    """There was no channel for so long that the socket may be closed."""
 
 
 @dataclass(slots=True)
 class ErrorReported:
-    """Something failed that no call is waiting to hear of."""
+    """Something failed, and no call awaits the error."""
 
     error: BaseException
     channel: Machine | None = None
@@ -192,12 +195,12 @@ class ErrorReported:
 
 @dataclass(slots=True)
 class ReconnectAfterFailed(ErrorReported):
-    """The user's ``reconnect_after`` failed; the policy says how long to wait."""
+    """The user's ``reconnect_after`` failed; the delay of the policy is used."""
 
 
 @dataclass(slots=True)
 class GaveUpForGood:
-    """No further attempt follows."""
+    """The client stopped reconnecting."""
 
     error: RealtimeError
 

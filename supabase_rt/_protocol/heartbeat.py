@@ -64,7 +64,7 @@ class Heartbeat:
         return True
 
     def overdue(self, now: float, is_joining: Callable[[], bool]) -> None:
-        """The deadline of the answer passed: extend it while a join waits, else report a dead link."""
+        """The deadline of the answer passed: extend it during a join, else report a dead link."""
         outbox = self._context.outbox
         if is_joining():
             heard = max(self._sent_at, self._context.last_frame_at)

@@ -99,7 +99,7 @@ class JoinQueue:
 
     @property
     def _few(self) -> int:
-        """The number of joins to wait for: a batch, but no more than are queued or fit the bucket."""
+        """The number of joins to wait for: a batch, at most what is queued or fits the bucket."""
         return min(JOIN_BATCH, len(self._ready), int(self._bucket.burst))
 
     def _wake(self, now: float) -> None:

@@ -1,7 +1,7 @@
-"""When to try again, and when to stop.
+"""The decision about the next attempt to connect: its delay, or the end of all attempts.
 
-Whether a link is wanted is our own intent; the close code or the HTTP status only chooses the
-delay and whether another attempt makes sense at all.
+The user's wish decides whether a link is wanted. A close code or an HTTP status only decides on
+the delay, and whether another attempt can succeed at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ __all__ = ["Reconnector", "close_code", "http_failure", "http_skips_immediate_re
 
 
 def skip_immediate_retry(error: BaseException) -> bool:
-    """Whether the server asked for distance: 1012, 1013, 429 and 5xx."""
+    """True if the first attempt after ``error`` must wait: 1012, 1013, 429 and 5xx.
+
+    The server is restarting or overloaded then.
+    """
     if isinstance(error, ConnectionLost):
         return close_code(error.close_code)[1]
     status = error.status if isinstance(error, ConnectionFailed) else None
@@ -34,7 +37,7 @@ def skip_immediate_retry(error: BaseException) -> bool:
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether the same attempt would fail again until somebody changes something."""
+    """True if every further attempt would fail too, until the user changes something."""
     if isinstance(error, ConnectionLost):
         return not close_code(error.close_code)[0]
     if isinstance(error, ConnectionFailed) and error.status is not None:
@@ -43,7 +46,7 @@ def is_final(error: BaseException) -> bool:
 
 
 class Reconnector:
-    """Counts attempts. The count goes back to zero only after a link has proved itself."""
+    """Counts attempts. The count starts anew after a link that lived for ``stable_after``."""
 
     def __init__(self, context: SharedState) -> None:
         self._context = context
@@ -52,7 +55,7 @@ class Reconnector:
         self._up_at: float | None = None
 
     def start(self) -> None:
-        """The user asked for a link: at once, and with all attempts ahead."""
+        """Connect at once, with all attempts left: the user asked for a link."""
         self._attempt = self._made = 0
         self._up_at = None
         self._context.outbox.emit(ConnectDue())
@@ -65,7 +68,7 @@ class Reconnector:
         self._up_at = now
 
     def next_attempt(self, error: BaseException, now: float) -> GaveUp | None:
-        """Schedule the next attempt after ``error``, or say why there is none."""
+        """Schedule the next attempt after ``error``, or return the reason for giving up."""
         policy = self._context.policy
         if self._up_at is None:
             self._attempt = max(self._attempt, 1)
@@ -74,7 +77,7 @@ class Reconnector:
         self._up_at = None
         if is_final(error) or not policy.allows(self._made):
             return self._gave_up(error)
-        # The table of supabase-js has no attempt at once, and no zeroth entry to ask for.
+        # supabase-js never tries at once: its table of delays begins with attempt 1.
         first = 1 if self._context.reconnect_after is not None or policy.steps else 0
         attempt = max(self._attempt, 1 if skip_immediate_retry(error) else first)
         delay = self._context.delay(attempt) if attempt else 0.0
@@ -162,12 +165,12 @@ _SLOW_CLOSE_CODES: Final = frozenset((1012, 1013))
 def http_failure(
     status: int, *, body: str = "", location: str | None = None, asked: str = ""
 ) -> tuple[bool, str, str]:
-    """What an unexpected HTTP ``status`` means: retryable, hint, code.
+    """Returns the meaning of an unexpected HTTP ``status``: retryable, hint, code.
 
-    ``body`` is the text of the answer; where it is one of Realtime's, the code is the server's
-    word and the hint more exact. Whether to retry goes by the status alone, because servers
-    of different age give one cause different bodies. Protocol reference, section 1.6.
-    ``location`` is where a redirect of ``asked`` leads; it is named, never followed.
+    ``body`` is the text of the response. If it is a text of Realtime, the code is the server's and
+    the hint is more exact. The status alone decides about a retry, because older and newer
+    servers send different bodies for one cause (docs/protocol.md#refused-handshakes).
+    ``location`` is the target of a redirect of ``asked``; the hint names it, nobody follows it.
     """
     retryable, hint = _status(status)
     if is_redirect(status):
@@ -190,14 +193,14 @@ def _status(status: int) -> tuple[bool, str]:
 
 
 def http_skips_immediate_retry(status: int) -> bool:
-    """Whether the server asked for distance: 429 and 5xx are not tried again at once."""
+    """True if a failed attempt with this status must not be repeated at once: 429 and 5xx."""
     return status == 429 or status >= 500
 
 
 def close_code(code: int | None) -> tuple[bool, bool]:
-    """Whether a link closed with ``code`` may be tried again, and whether not at once.
+    """Returns two flags for a close code: retry, and skip the immediate retry.
 
-    None is a link that ended without a close frame. 1000 and 1001 are retryable: only our own
-    intent ends a connection (docs/protocol.md#11-ends-of-a-socket).
+    None is a link that ended without a close frame. 1000 and 1001 are retryable: only the user's
+    wish ends a connection (docs/protocol.md#11-ends-of-a-socket).
     """
     return code not in _FINAL_CLOSE_CODES, code in _SLOW_CLOSE_CODES

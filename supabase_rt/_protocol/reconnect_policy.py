@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt, and whether there is one."""
+"""The options for reconnecting and rejoining: delays and the number of attempts."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ def _is_finite(value: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReconnectPolicy(JsonDataclass):
-    """When a lost link or a refused channel is tried again.
+    """The delays before a lost link or a refused channel is tried again.
 
     ``enabled``: False makes every loss final.
-    ``initial_backoff``, ``max_backoff``: seconds before attempt 1, and at most.
+    ``initial_backoff``: seconds before attempt 1.
+    ``max_backoff``: the longest delay in seconds.
     ``multiplier``: the growth from one attempt to the next.
-    ``jitter``: 0 to 1; the share of a delay that chance may take off, so that the clients of a
-    restarted server do not come back all at once.
-    ``max_attempts``: attempts after which the client gives up; None is never.
-    ``stable_after``: seconds a link must live before the count starts again.
-    ``rejoin_closed``: whether a channel that the server closed unasked is joined again.
-    ``steps``: delays in seconds of attempts 1, 2, ...; the last one repeats. Where given they
-    are used instead of the exponential, still capped at ``max_backoff``.
+    ``jitter``: 0 to 1; the largest share of a delay that is taken off at random. So the clients
+    of a restarted server do not all come back at once.
+    ``max_attempts``: attempts after which the client gives up; None for no limit.
+    ``stable_after``: seconds that a link must live before the count starts anew.
+    ``rejoin_closed``: True if a channel that the server closed by itself is joined again.
+    ``steps``: delays in seconds of attempts 1, 2, ...; the last one repeats. They replace the
+    exponential delays and are capped at ``max_backoff`` too.
 
-    Raises ``ValueError`` that names the field and what is allowed.
+    Raises ``ValueError`` that names the field and the allowed values.
     """
 
     enabled: bool = True
@@ -89,9 +90,9 @@ class ReconnectPolicy(JsonDataclass):
             _check_number("steps", step, 0)
 
     def delay(self, attempt: int, rng: Callable[[], float] = random.random) -> float:
-        """Seconds to wait before ``attempt``; attempt 0 is at once.
+        """Returns the seconds to wait before ``attempt``; attempt 0 is at once.
 
-        ``rng`` gives numbers from 0 to 1.
+        ``rng`` returns numbers from 0 to 1.
         """
         if attempt <= 0:
             return 0.0
@@ -108,11 +109,11 @@ class ReconnectPolicy(JsonDataclass):
         try:
             return float(self.initial_backoff * float(self.multiplier) ** (attempt - 1))
         except OverflowError:
-            # Growth of 1 overflows only where the exponent itself is beyond a float.
+            # With a multiplier of 1 only the exponent itself can be too large for a float.
             return float(self.initial_backoff if self.multiplier == 1 else self.max_backoff)
 
     def allows(self, attempts_made: int) -> bool:
-        """Whether another attempt may follow ``attempts_made`` of them."""
+        """Returns True if another attempt may follow after ``attempts_made``."""
         if not self.enabled:
             return False
         return self.max_attempts is None or attempts_made < self.max_attempts
@@ -125,10 +126,10 @@ class ReconnectPolicy(JsonDataclass):
 
     @classmethod
     def disabled(cls) -> Self:
-        """Never try again: a lost link is final."""
+        """Returns a policy without retries: a lost link is final."""
         return cls(enabled=False)
 
     @classmethod
     def supabase_js(cls) -> Self:
-        """The delays of supabase-js: 1, 2, 5 and then always 10 s, without jitter."""
+        """Returns the delays of supabase-js: 1, 2, 5 and then always 10 s, without jitter."""
         return cls(initial_backoff=1.0, max_backoff=10.0, jitter=0.0, steps=(1.0, 2.0, 5.0, 10.0))
