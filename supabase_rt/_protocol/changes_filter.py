@@ -1,11 +1,11 @@
-"""Filters of postgres_changes, written safely (docs/protocol.md#filters).
+"""The builder of postgres_changes filters, which quotes values (docs/protocol.md#filters).
 
 ::
 
     postgres_changes_filter().eq("room", "a,b").gt("n", 3).build()      # room=eq."a,b",n=gt.3
 
-Conditions are joined by commas, which the server reads as AND. A value that holds what the
-server would take for structure is put in double quotes.
+Conditions are joined by commas, which mean AND to the server. A value with characters that have a
+meaning in a filter is put in double quotes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _PATTERNS: Final = ("like", "ilike", "match", "imatch")
 _OPERATORS: Final = (*_COMPARISONS, *_PATTERNS, "is", "in")
 _KEYWORDS: Final = ("null", "true", "false", "unknown")
 
-# What separates a column from its condition, and one condition from the next.
+# These separate a column from its condition, and one condition from the next.
 _NOT_IN_COLUMN: Final = re.compile(r'[,=()"]')
 _NEEDS_QUOTES: Final = re.compile(r'[,()"\\]')
-# The list of in is an array of Postgres, where these are structure, nothing at all or NULL.
+# The list of "in" becomes a Postgres array, where braces are structure, an empty element is
+# nothing, and null means NULL.
 _QUOTED_IN_LIST: Final = re.compile(r"|null|.*[{}].*", re.IGNORECASE | re.DOTALL)
 _ESCAPED: Final = re.compile(r'(["\\])')
 _EXPONENT: Final = re.compile(r"e([+-])0*")
@@ -47,14 +48,14 @@ def _column(column: str) -> str:
 def _operator(operator: str) -> str:
     if operator in _OPERATORS:
         return operator
-    # "in_", "is_distinct" and "isDistinct" are how the methods are called, here and in JS.
+    # The methods are called "in_", "is_distinct" and, in JS, "isDistinct": suggest the operator.
     guess = str(operator).lower().replace("_", "")
     hint = advice(guess, _OPERATORS, "there are")
     raise ValueError(f"unknown operator {operator!r}; {hint}")
 
 
 def _float(value: float) -> str:
-    """As JavaScript writes a number: 1 for 1.0, and no exponent between 1e-6 and 1e21."""
+    """Returns a number as JavaScript writes it: 1 for 1.0, no exponent from 1e-6 to 1e21."""
     if value == 0:
         return "0"
     if value != value:
@@ -68,12 +69,12 @@ def _float(value: float) -> str:
 
 
 def _decimal(value: Decimal) -> str:
-    # A column of integers takes 1000 but not 1E+3.
+    # An integer column accepts 1000 but not 1E+3.
     return f"{value:f}" if value.is_finite() and abs(value.adjusted()) < 1000 else str(value)
 
 
 def _text(value: object) -> str:
-    """A value as the server casts it from text; raises ``TypeError`` for other types."""
+    """Returns a value as text that the server casts; raises ``TypeError`` for other types."""
     match value:
         case str():
             return value
@@ -97,8 +98,8 @@ def _text(value: object) -> str:
 
 
 def _quoted(text: str, *, always: bool = False) -> str:
-    # The byte order mark is a blank for JavaScript and not for Python, which knows some more;
-    # quoting is harmless where it was not needed.
+    # JavaScript trims the byte order mark and Python does not; Python trims some more characters.
+    # Needless quotes are harmless.
     if always or _NEEDS_QUOTES.search(text) or text != text.strip().strip("\ufeff"):
         return '"' + _ESCAPED.sub(r"\\\1", text) + '"'
     return text
@@ -126,7 +127,7 @@ def _keyword(value: object) -> str:
 
 
 def _identity(value: object) -> tuple[str, str]:
-    """What makes two values of ``in_`` the same. In Python 1 == True, and in JS 1 is 1.0."""
+    """Returns the key by which duplicates in ``in_`` are found: 1 is 1.0 as in JS, but not True."""
     value = _member(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     kind = "number" if number else "str" if isinstance(value, str) else type(value).__name__
@@ -151,12 +152,12 @@ def _condition(operator: str, value: Any) -> str:
 
 
 class PostgresChangesFilter:
-    """Builds the ``filter`` of a postgres_changes binding; its methods return it.
+    """Builds the ``filter`` of a postgres_changes binding; each method returns the builder.
 
     Values are ``str``, ``int``, ``float``, ``bool``, ``None``, ``Decimal``, ``datetime``,
     ``date``, ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these; others raise
-    ``TypeError``. A column that a filter cannot name raises ``ValueError``. Give the builder to
-    ``channel.on`` as it is, or its ``build()``.
+    ``TypeError``. A column name that a filter cannot express raises ``ValueError``. Pass the
+    builder to ``channel.on``, or the result of ``build()``.
     """
 
     __slots__ = ("_conditions",)
@@ -198,7 +199,7 @@ class PostgresChangesFilter:
         return self._add(column, "like", pattern)
 
     def ilike(self, column: str, pattern: str) -> Self:
-        """The same in upper or lower case."""
+        """The column matches a pattern with ``%`` and ``_``, ignoring case."""
         return self._add(column, "ilike", pattern)
 
     def match(self, column: str, pattern: str) -> Self:
@@ -206,34 +207,34 @@ class PostgresChangesFilter:
         return self._add(column, "match", pattern)
 
     def imatch(self, column: str, pattern: str) -> Self:
-        """The same in upper or lower case."""
+        """The column matches a POSIX regular expression, ignoring case."""
         return self._add(column, "imatch", pattern)
 
     def is_(self, column: str, value: bool | str | None) -> Self:
         """The column is ``None``, ``True``, ``False`` or ``"unknown"``.
 
-        The words ``"null"``, ``"true"`` and ``"false"`` are taken as well; anything else raises
+        The words ``"null"``, ``"true"`` and ``"false"`` are accepted too; any other value raises
         ``ValueError``.
         """
         return self._add(column, "is", value)
 
     def is_distinct(self, column: str, value: object) -> Self:
-        """The column differs from the value, where NULL is a value like others."""
+        """The column differs from the value; NULL counts as a value."""
         return self._add(column, "isdistinct", value)
 
     def in_(self, column: str, values: Iterable[object]) -> Self:
-        """The column equals one of the values; the server takes up to 100.
+        """The column equals one of the values; the server accepts up to 100.
 
-        The same value twice is sent once; ``1``, ``"1"`` and ``True`` are three. No value at
-        all raises ``ValueError``.
+        Duplicates are removed; ``1``, ``"1"`` and ``True`` are three values. An empty list raises
+        ``ValueError``.
         """
         return self._add(column, "in", values)
 
     def not_(self, column: str, operator: str, value: Any) -> Self:
-        """The opposite of a condition: ``not_("status", "in", ["draft", "archived"])``.
+        """The negation of a condition: ``not_("status", "in", ["draft", "archived"])``.
 
         ``operator`` is spelled as on the wire: ``eq neq gt gte lt lte like ilike match imatch
-        is isdistinct in``; another raises ``ValueError``. For ``in`` a single value is a list
+        is isdistinct in``; any other raises ``ValueError``. For ``in`` a single value is a list
         of one.
         """
         _operator(operator)
@@ -242,7 +243,7 @@ class PostgresChangesFilter:
         return self._add(column, operator, value, "not.")
 
     def build(self) -> str:
-        """The filter as the server reads it; ``""`` without a condition."""
+        """Returns the filter as sent to the server; ``""`` without a condition."""
         return ",".join(self._conditions)
 
     def __str__(self) -> str:
@@ -256,5 +257,5 @@ class PostgresChangesFilter:
 
 
 def postgres_changes_filter() -> PostgresChangesFilter:
-    """A new, empty ``PostgresChangesFilter``."""
+    """Returns a new, empty ``PostgresChangesFilter``."""
     return PostgresChangesFilter()

@@ -1,7 +1,7 @@
-"""What the caller may say: channel options, listen filters, send options.
+"""The checks of channel options, listen filters and send options.
 
-Everything here raises at the call, with the nearest name where a key is unknown. supabase-js
-ignores unknown keys, and a misspelt option is the most silent of failures.
+A wrong option raises at the call, and an unknown key is answered with the nearest known name.
+supabase-js ignores unknown keys, so a misspelt option fails silently there.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _EVENTS: dict[ListenType, tuple[str, ...]] = {
 }
 
 MAXBYTES = 64 * 2**20
-"""Bytes of the frames whose events may wait for one handler, unless it says otherwise."""
+"""The default of ``maxbytes``: bytes of the frames whose events wait for one handler."""
 
 DEFAULT_WAIT = 15_000
 WAIT_GRACE = 10_000
-"""Milliseconds, as on the wire: how long the server may delay a join that waits for the change
-feed, and what is granted on top."""
+"""Milliseconds, as on the wire. The server delays a join that waits for the change feed by up to
+the first; the client allows the second on top."""
 
 
 def check_keys(what: str, given: Iterable[Any], known: Iterable[str]) -> None:
@@ -63,7 +63,7 @@ def check_keys(what: str, given: Iterable[Any], known: Iterable[str]) -> None:
 
 
 def check_seconds(what: str, value: Any) -> float:
-    """A number of seconds, positive and finite; raises ``ValueError``."""
+    """Returns a positive, finite number of seconds; raises ``ValueError`` for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise ValueError(f"{what} is a positive number of seconds, not {value!r}")
     return float(value)
@@ -88,8 +88,8 @@ def _boolean(what: str, value: Any) -> bool:
 class ChannelConfig:
     """The options of one channel.
 
-    ``params`` is the merged form that supabase-js shows as ``channel.params``; ``given`` is
-    what the caller said, to compare when the same topic is asked for again.
+    ``params`` has the defaults merged in, as ``channel.params`` of supabase-js. ``given`` has only
+    the user's options, to compare them when the same topic is requested again.
     """
 
     params: dict[str, Any]
@@ -97,7 +97,7 @@ class ChannelConfig:
 
     @classmethod
     def build(cls, opts: Any, topic: str) -> ChannelConfig:
-        """Check and merge ``opts``; raises ``ValueError`` saying how to mend it."""
+        """Check ``opts`` and merge the defaults in; raises ``ValueError`` with a remedy."""
         opts = _mapping("channel options", {} if opts is None else opts)
         for key in opts:
             if key in _CONFIG_KEYS:
@@ -122,7 +122,7 @@ class ChannelConfig:
 
     @property
     def ack(self) -> bool:
-        """Whether the server answers broadcasts."""
+        """True if the server answers broadcasts."""
         return bool(self.params["config"]["broadcast"].get("ack"))
 
     @property
@@ -136,7 +136,7 @@ class ChannelConfig:
 
     @property
     def join_timeout_extension(self) -> float:
-        """Seconds that a join must be given at least: the server may hold its answer back."""
+        """The least timeout of a join in seconds: the server may delay its answer."""
         options = self.params["config"].get("postgres_changes_options") or {}
         if not options.get("wait"):
             return 0.0
@@ -145,7 +145,7 @@ class ChannelConfig:
     def join_payload(
         self, *, presence: bool, postgres_changes: list[dict[str, Any]], since: int | None
     ) -> dict[str, Any]:
-        """The ``config`` of ``phx_join`` (docs/protocol.md#joins)."""
+        """Returns the ``config`` of ``phx_join`` (docs/protocol.md#joins)."""
         config = dict(self.params["config"])
         if presence:
             config["presence"] = {**config["presence"], "enabled": True}
@@ -161,7 +161,7 @@ class ChannelConfig:
         return config
 
     def difference(self, other: ChannelConfig) -> str | None:
-        """What ``other`` asks for that this one does not do; options left out never differ."""
+        """Returns the first option that ``other`` sets differently; omitted ones never differ."""
         return _difference(self.params["config"], other.given, "")
 
 
@@ -228,7 +228,7 @@ def _check_replay(value: Any) -> dict[str, Any]:
 
 
 def check_listen_type(type: Any) -> ListenType:
-    """The listen type by its name, in any case; raises ``ValueError`` for another."""
+    """Returns the listen type of a name in any case; raises ``ValueError`` for another name."""
     try:
         return ListenType(type.lower() if isinstance(type, str) else type)
     except ValueError:
@@ -239,7 +239,7 @@ def check_listen_type(type: Any) -> ListenType:
 
 
 def check_filter(type: ListenType, filter: Any) -> dict[str, Any]:
-    """A checked copy of the filter of ``on``; a builder is written out here, once."""
+    """Returns a checked copy of the filter of ``on``; a filter builder becomes its text."""
     if filter is None and type is ListenType.SYSTEM:
         return {}
     if not isinstance(filter, Mapping):
@@ -308,7 +308,7 @@ def _columns(select: Any) -> list[str]:
 
 
 def send_options(opts: Any, timeout: Any, persist: Any) -> tuple[float | None, Any]:
-    """``timeout`` (seconds) and ``persist`` of a call, from ``opts`` or from keywords."""
+    """Returns ``timeout`` (seconds) and ``persist`` of a call, from ``opts`` or keywords."""
     found = _mapping("opts", {} if opts is None else opts)
     check_keys("opts", found, ("timeout", "persist"))
     timeout = found.get("timeout") if timeout is None else timeout

@@ -1,4 +1,4 @@
-"""What the server says when it refuses, what follows from it, and what a user can do.
+"""The refusals of the server: what the client does next, and a hint for the user.
 
 Texts and codes: docs/protocol.md#refused-joins, docs/protocol.md#4-system-messages and
 docs/protocol.md#refused-subscriptions.
@@ -30,18 +30,18 @@ __all__ = [
 
 
 class Verdict(enum.Enum):
-    """What follows from a refusal."""
+    """The consequence of a refusal."""
 
     RETRY = "retry"
-    """The same join may succeed; the policy decides when."""
+    """Join again by the policy: the same join may succeed."""
     RETRY_LATER = "retry later"
-    """As RETRY, but not within 30 s: a rate limit is an average over time."""
+    """Join again, but not within 30 s: a rate limit is an average over time."""
     AFTER_TOKEN = "after token"
-    """The token expired: get another, then join again."""
+    """Get another token and join again: this one expired."""
     FINAL_UNTIL_TOKEN = "final until token"
-    """This token will never do; another one may."""
+    """Stop until the token changes: the server will never accept this one."""
     FINAL = "final"
-    """Nothing but a change by the user helps."""
+    """Stop: only a change by the user helps."""
 
 
 RETRY, RETRY_LATER, FINAL = Verdict.RETRY, Verdict.RETRY_LATER, Verdict.FINAL
@@ -49,10 +49,10 @@ AFTER_TOKEN, FINAL_UNTIL_TOKEN = Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN
 
 
 class Rule(NamedTuple):
-    """``text`` is how the server's text starts, after its code where it has one.
+    """The consequence of one text of the server, which begins with ``text``.
 
-    A text that came with a code meets the rules of that code, the last of which serves for
-    every text of it; a text without a known code is looked up among all of them.
+    If the server sent a code, only the rules of that code apply, and the last of them fits every
+    text. Otherwise the text is looked up in all rules.
     """
 
     code: str
@@ -339,7 +339,7 @@ CHANGE_REMEDIES: Final = (
     ),
     ("invalid input syntax", "the value of the filter does not fit the type of its column"),
 )
-"""Parts of the text that say more than its start."""
+"""Hints for a part of the text; a part tells more than the beginning."""
 
 
 _CODE: Final = re.compile(r"([A-Z][A-Za-z0-9]+)(?:: |\Z)")
@@ -348,13 +348,14 @@ _TOKEN_CODES: Final = ("InvalidJWTToken", "MalformedJWT", "JwtSignatureError", "
 
 
 def rule_for(code: str, text: str) -> Rule:
+    """Returns the rule for a refusal; ``text`` is without the code."""
     for rule in BY_CODE.get(code, ()):
         if text.startswith(rule.text):
             return rule
     if code in BY_CODE:
         return BY_CODE[code][-1]
-    # No code, or one that another age of the server gave to a text we know. An empty text
-    # would fit everything.
+    # There is no code, or an older or newer server uses an unknown code with a known text.
+    # A rule with an empty text would fit everything.
     for rule in RULES:
         if rule.text and text.startswith(rule.text):
             return rule
@@ -362,7 +363,7 @@ def rule_for(code: str, text: str) -> Rule:
 
 
 def _sort(text: str) -> tuple[str, Rule]:
-    """The server's code, or ours where it gave none, and what is known about the text."""
+    """Returns the code and the rule of a text. Without a code of the server the rule's is used."""
     match = _CODE.match(text)
     if match is None:
         rule = rule_for("", text)
@@ -383,7 +384,7 @@ def _word(value: Any) -> str:
 
 
 def _text(response: Any) -> str:
-    """The text of a refusal as supabase-js makes it: every value of the response."""
+    """Returns the text of a refusal as in supabase-js: all values of the response."""
     if isinstance(response, dict):
         response = list(response.values())
     if isinstance(response, list):
@@ -392,11 +393,11 @@ def _text(response: Any) -> str:
 
 
 def join_refusal(response: Any, topic: str) -> tuple[Refused, Verdict]:
-    """What the ``response`` of a refused join means (docs/protocol.md#refused-joins).
+    """Returns the error of a refused join and its verdict (docs/protocol.md#refused-joins).
 
-    The error's text is the server's whole text, its ``code`` the server's code or, for texts
-    without one, a word of ours; ``retryable`` is True where the same join may succeed later
-    with nothing changed, so not for an expired token.
+    The error has the whole text of the server. Its ``code`` is the server's, or one of ours for a
+    text without a code. ``retryable`` is True if the same join may succeed later without any
+    change; an expired token needs a change.
     """
     text = _text(response)
     reason = response.get("reason") if isinstance(response, dict) else None
@@ -413,18 +414,18 @@ def join_refusal(response: Any, topic: str) -> tuple[Refused, Verdict]:
 
 
 def system_close(message: str) -> Verdict:
-    """What follows when the server closed a channel after this ``system`` error.
+    """Returns the verdict after a ``system`` error with which the server closed a channel.
 
-    Protocol reference, section 4.
+    See docs/protocol.md#4-system-messages.
     """
     return _sort(message)[1].verdict
 
 
 def close_error(message: str | None, topic: str) -> tuple[SubscribeError | AuthError, Verdict]:
-    """The CHANNEL_ERROR of a channel that the server closed unasked, and what follows.
+    """Returns the error of a channel that the server closed by itself, and its verdict.
 
-    ``message`` is the ``system`` error that came before the close, None where there was none.
-    ``AuthError`` where a token was the reason.
+    ``message`` is the ``system`` error that came before the close, or None. The error is an
+    ``AuthError`` if the token was the reason.
     """
     if not message:
         hint = "the server does not say why; the client joins again by itself"
@@ -444,10 +445,10 @@ def close_error(message: str | None, topic: str) -> tuple[SubscribeError | AuthE
 
 
 def system_error(message: str, topic: str) -> SubscribeError:
-    """Why no database changes flow: a ``system`` error of the extension ``postgres_changes``.
+    """Returns the error for a ``system`` error of the extension ``postgres_changes``.
 
-    The channel stays joined. ``retryable`` is True where the server tries again by itself
-    (docs/protocol.md#refused-subscriptions).
+    The channel stays joined but receives no database changes. ``retryable`` is True if the server
+    tries again by itself (docs/protocol.md#refused-subscriptions).
     """
     rule = next(rule for rule in CHANGE_RULES if message.startswith(rule.text))
     remedies = (hint for part, hint in CHANGE_REMEDIES if part in message)

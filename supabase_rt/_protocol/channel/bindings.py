@@ -1,11 +1,11 @@
-"""Which registrations an event is for.
+"""The bindings of a channel, and the search for those that an event matches.
 
 A binding is one ``on(type, filter, ...)``. Its id is ours and never leaves the process. A
-postgres_changes binding also needs the id that the server gave its filter at the join; equal
-filters share one server binding, because the server gives equal entries equal ids.
+postgres_changes binding also has the id that the server gave its filter at the join. Equal
+filters are one entry of the join, because the server gives equal entries equal ids.
 
-Matching is done once for each distinct event name (or set of server ids) and remembered:
-the tables are thrown away when a binding comes or goes.
+A match is found once for each event name, or set of server ids, and then cached. The cache is
+dropped when a binding is added or removed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Binding", "Bindings"]
 
 _MATCHED_FIELDS = ("schema", "table", "filter")
 _TABLE_LIMIT = 1024
-"""How many event names are remembered: a peer that invents names must not fill the memory."""
+"""Entries in the cache: a peer that invents event names must not fill the memory."""
 
 
 @dataclass(slots=True, eq=False)
 class Binding:
-    """One registration: ``event`` is None, ``*`` or a name; ``filter`` is what was given."""
+    """One registration: ``event`` is None, ``*`` or a name; ``filter`` is the user's."""
 
     id: int
     type: ListenType
@@ -35,7 +35,7 @@ class Binding:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Two bindings with one key are one entry of the join payload."""
+        """The key of the join payload's entry: bindings with equal keys share one entry."""
         return _key(self.filter)
 
 
@@ -49,7 +49,7 @@ def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class Bindings:
-    """The registrations of one channel, in the order of their registration."""
+    """The bindings of one channel, in the order of their registration."""
 
     def __init__(self) -> None:
         self._all: dict[int, Binding] = {}
@@ -58,7 +58,7 @@ class Bindings:
         self._routes: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self._broadcasts: dict[str | None, tuple[int, ...]] = {}
         self.route: FastRoute | None = None
-        """The short way past these tables, while the channel is joined."""
+        """The fast path past these tables, while the channel is joined."""
 
     def add(self, type: ListenType, filter: dict[str, Any]) -> Binding:
         self._count += 1
@@ -90,17 +90,17 @@ class Bindings:
     # -- the join ------------------------------------------------------------------------
 
     def postgres_changes(self) -> list[dict[str, Any]]:
-        """The entries of the join payload: distinct filters, in registration order."""
+        """Returns the entries of the join payload: distinct filters, by order of registration."""
         distinct: dict[tuple[Any, ...], dict[str, Any]] = {}
         for binding in self.of_type(ListenType.POSTGRES_CHANGES):
             distinct.setdefault(binding.key, dict(binding.filter))
         return list(distinct.values())
 
     def reconcile(self, sent: Sequence[dict[str, Any]], joined: Any) -> str | None:
-        """Take over the server's ids by position; returns the difference where they disagree.
+        """Take the server's ids by position. Returns the first difference, or None.
 
-        Absent and null are equal, as in supabase-js; ``select`` is not compared, because older
-        servers do not echo it. Entries beyond ours are ignored.
+        Absent and null are equal, as in supabase-js. ``select`` is not compared, because older
+        servers do not return it. Surplus entries of the server are ignored.
         """
         ids: dict[tuple[Any, ...], Any] = {}
         for index, ours in enumerate(sent):
@@ -115,7 +115,7 @@ class Bindings:
     # -- matching ------------------------------------------------------------------------
 
     def named(self, type: ListenType, event: str | None) -> tuple[int, ...]:
-        """The bindings of a broadcast, presence or system event, by case-insensitive name."""
+        """Returns the bindings of a broadcast, presence or system event by name, in any case."""
         route = (type, event)
         found = self._routes.get(route)
         if found is None:
@@ -123,7 +123,7 @@ class Bindings:
         return found
 
     def broadcast(self, event: str | None) -> tuple[int, ...]:
-        """``named`` for broadcasts, by a table of their own: this is asked for every frame."""
+        """Returns ``named`` for broadcasts. They have a table of their own, which is quicker."""
         found = self._broadcasts.get(event)
         if found is None:
             if len(self._broadcasts) >= _TABLE_LIMIT:
@@ -138,7 +138,7 @@ class Bindings:
         return tuple(binding.id for binding in self.of_type(type) if binding.event in ("*", name))
 
     def changed(self, ids: Sequence[Any], event: str) -> tuple[int, ...]:
-        """The bindings of a database change, by the server's ids and the kind of change."""
+        """Returns the bindings of a database change, by the server's ids and the type of change."""
         route = (ListenType.POSTGRES_CHANGES, event, *ids)
         found = self._routes.get(route)
         if found is None:

@@ -1,17 +1,17 @@
-"""The life of one channel: what each transition of the table sends and tells.
+"""The state machine of one channel: the messages and events of each transition.
 
-The table itself is in transitions.py; no other file moves a channel.
+``channel_states`` has the table of transitions; no other file changes the state of a channel.
 
-Rules that the table alone does not show:
+Rules that the table does not show:
 
-* ``joining`` means wanted and not answered yet; the frame may still wait for a link, for a token
-  or for its turn. ``join_ref`` is set only while the server has been asked or has said yes, so a
-  frame of an older join never matches.
-* Leaving waits for the server (bounded by the timeout), unlike supabase-js, so that CLOSED
-  means closed. The topic is free from the moment of the call: the session moves the channel out
-  of its registry first.
-* A loss is told once. While a channel is errored, further failures of the link are silent.
-* When and whether a lost or refused channel comes back is decided in recovery.py.
+* ``joining`` means wanted and not answered yet. The join may still wait for a link, for a token
+  or in the queue. ``join_ref`` is set only from the sending of a join until its end, so a frame of
+  an older join never matches.
+* Leaving waits for the server's reply or the timeout, unlike in supabase-js, so that CLOSED means
+  closed on the server too. The topic is free at once: the client's machine removes the channel from
+  its registry first.
+* A loss is reported once. While a channel is errored, further failures of the link are silent.
+* ``rejoin`` decides whether and when a lost or refused channel is joined again.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ __all__ = ["ChannelMachine", "crash_error", "mismatch_error", "over_error", "too
 
 
 class ChannelMachine:
-    """One channel of one client. ``owner`` is the public object, never looked into here."""
+    """One channel of one client. ``owner`` is the public object; the machine never uses it."""
 
-    # Past thirty attributes Python gives each object a dict of its own, of 1.5 KB.
+    # With over thirty attributes Python gives each object a dict of its own, of 1.5 KB.
     # fmt: off
     __slots__ = (
         "__weakref__", "_buffer", "_context", "_gap_reason", "_heard_until", "_join", "_joined_at",
@@ -60,7 +60,7 @@ class ChannelMachine:
         self.state: ChannelState = CLOSED
         self.join_ref: str | None = None
         self.left_ref: str | None = None
-        """The ``join_ref`` that was left, by which a late ``phx_close`` is known."""
+        """The ``join_ref`` of the join that was left; a late ``phx_close`` carries it."""
         self.subscribed_once: bool = False
         self.removed: bool = False
         self.timeout: float = context.timeout
@@ -82,7 +82,7 @@ class ChannelMachine:
         self._joined_at = 0.0
         self._lost_at: float | None = None
         self._gap_reason = "lost"
-        # Unix times: while a computer sleeps our clock may stand still, and not the server's.
+        # Unix times, because our monotonic clock may stop while the computer sleeps.
         self._heard_until = self._missed_since = 0.0
         self.frames: BroadcastFrames | None = None
 
@@ -105,12 +105,12 @@ class ChannelMachine:
 
     @property
     def final_error(self) -> RealtimeError | None:
-        """The error after which no join follows by itself."""
+        """The error after which the channel is not joined again by itself, or None."""
         return self.rejoin.final_error
 
     @property
     def wants_join(self) -> bool:
-        """Whether a link that comes up should join this channel."""
+        """True if this channel must be joined on a new link."""
         if self.state is JOINING:
             return self._join is None
         return self.state is ERRORED and self.final_error is None and not self.removed
@@ -121,14 +121,14 @@ class ChannelMachine:
     # -- joining -------------------------------------------------------------------------
 
     def subscribe(self, timeout: float, now: float) -> None:
-        """The user wants the channel. Does nothing while it is wanted already."""
+        """Ask for the channel. Does nothing if it is wanted already."""
         if self.removed or self.state is LEAVING:
             raise over_error(
                 "tried to join multiple times. 'join' can only be called a single time per "
                 "channel instance",
                 self.sub_topic,
             )
-        # Without a policy to join it again, an errored channel waits for its user.
+        # Without automatic rejoining an errored channel waits for a call of ``subscribe``.
         waits = self.final_error is not None or not self._context.policy.enabled
         if self.state is not CLOSED and not (self.state is ERRORED and waits):
             return
@@ -144,7 +144,7 @@ class ChannelMachine:
             self._outbox.deadlines.set((self, "unsent"), now + self.timeout)
 
     def write_join(self, now: float) -> None:
-        """It is this channel's turn on an open link."""
+        """Send the join: the link is open and the queue has come to this channel."""
         self._outbox.deadlines.cancel((self, "unsent"))
         self._outbox.deadlines.cancel((self, "rejoin"))
         self._move(Input.REJOIN)
@@ -188,7 +188,7 @@ class ChannelMachine:
         self.rejoin.joined()
         self.inbound.joined(self.join_ref)
         if self._context.token != self.rejoin.told_token:
-            # Changed while the join was under way; nothing else would tell the server.
+            # The token changed while the join was under way; nothing else would tell the server.
             self.token_changed(now)
         for request in self._buffer.pop_all():
             self._context.requests.write(request, self.join_ref, self.topic, now)
@@ -231,7 +231,7 @@ class ChannelMachine:
         self._status(SubscribeStatus.TIMED_OUT)
 
     def _tell_server_of_leaving(self) -> None:
-        """A leave whose reply nobody waits for: the server may still decide the join late."""
+        """Send a leave without waiting for the reply: the server may still accept the join late."""
         if self.join_ref is not None and self._context.is_open:
             ref = self._outbox.next_ref()
             self._outbox.send(Message(self.join_ref, ref, self.topic, "phx_leave", {}))
@@ -240,7 +240,7 @@ class ChannelMachine:
     # -- losing --------------------------------------------------------------------------
 
     def link_lost(self, error: BaseException, now: float) -> None:
-        """The socket is gone, and with it all that this channel was to the server."""
+        """Handle the loss of the socket, which ends the channel on the server."""
         if self.state is LEAVING:
             self._left("ok", None)
         elif self.state in (JOINING, JOINED):
@@ -249,7 +249,7 @@ class ChannelMachine:
         self._outbox.deadlines.cancel((self, "rejoin"))
 
     def crashed(self, payload: Any, now: float) -> None:
-        """``phx_error``: the channel's process on the server died.
+        """Handle ``phx_error``: the process of the channel on the server died.
 
         See docs/protocol.md#closes-and-crashes.
         """
@@ -261,7 +261,7 @@ class ChannelMachine:
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def closed_by_server(self, now: float) -> None:
-        """``phx_close``: the answer to our leave, or a loss that nobody asked for."""
+        """Handle ``phx_close``: the answer to our leave, or a close by the server itself."""
         if self.state is LEAVING:
             self._left("ok", None)
             return
@@ -278,12 +278,12 @@ class ChannelMachine:
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def rejoin_silent(self, now: float) -> None:
-        """Join anew though nothing was lost: changes fell silent."""
-        # A token would re-create the subscription too, but the server ignores the one it has
-        # (docs/protocol.md#a-new-token), so a join is the only way that is always there.
+        """Join again because no database changes came for long."""
+        # A new token makes the server subscribe again too, but it ignores a token that it knows
+        # (docs/protocol.md#a-new-token). A join always works.
         self._tell_server_of_leaving()
         self._lose(now)
-        # Frames came all the time; it is the changes that may have stopped.
+        # Other frames may have come all the time: the gap begins at the last change.
         self._missed_since = self._context.unix_time(self.inbound.changed_at)
         self._gap_reason = "resubscribed"
         self._context.wait_for_join(self, False)
@@ -309,7 +309,7 @@ class ChannelMachine:
             self._finish(request, "error", None)
 
     def link_up(self, now: float) -> None:
-        """A link is there. A channel that was lost with the last one joins again at once."""
+        """Join on a new link, if the channel is wanted and no rate limit delays it."""
         self._outbox.deadlines.cancel((self, "unsent"))
         if not self.wants_join:
             return
@@ -320,7 +320,7 @@ class ChannelMachine:
             self._outbox.deadlines.set((self, "rejoin"), paused_until)
 
     def token_changed(self, now: float) -> None:
-        """A new token: tell the server, or wake up if the old one was the reason to rest."""
+        """Send a new token to the server, or join again if the old token was refused."""
         if self.can_push:
             payload = {"access_token": self._context.token}
             ref = self._outbox.next_ref()
@@ -332,7 +332,7 @@ class ChannelMachine:
     # -- leaving -------------------------------------------------------------------------
 
     def unsubscribe(self, timeout: float, outcome: object | None, now: float) -> None:
-        """The user leaves. The session has freed the topic already."""
+        """Leave by the user's wish. The topic is free already."""
         if self.state is LEAVING:
             self._leavers.append(outcome)
             return
@@ -370,7 +370,7 @@ class ChannelMachine:
             self._outbox.emit(RequestEnded(outcome, result, response))
 
     def teardown(self) -> None:
-        """Local end: the server is not told."""
+        """End the channel here without telling the server."""
         if self.state is LEAVING:
             self._left("ok", None)
         elif not (self.state is CLOSED and self.removed):
@@ -379,13 +379,13 @@ class ChannelMachine:
             self._end(None)
 
     def give_up(self, error: BaseException) -> None:
-        """The client stops for good."""
+        """End the channel because the client stops for good."""
         self._drop_join()
         self._move(Input.GIVE_UP)
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        """The common end of every way to ``closed``: nobody is left waiting, CLOSED once."""
+        """End every request and report CLOSED once; common to all ways to ``closed``."""
         told_already = self.removed
         self.join_ref = None
         self.rejoin.wanted()
@@ -395,13 +395,13 @@ class ChannelMachine:
             self._status(SubscribeStatus.CLOSED, error)
 
     def remove(self) -> None:
-        """Out of the registry, told once."""
+        """Report once that the channel left the registry."""
         if not self.removed:
             self.removed = True
             self._outbox.emit(ChannelRemoved(self))
 
     def end_waiting(self) -> None:
-        """Nobody is going to join: end the requests that wait for it."""
+        """End the requests that wait for a join, for no join follows."""
         for request in self._buffer.pop_all():
             self._finish(request, "error", None)
         self.tracker.end_waiting("error")
@@ -417,7 +417,7 @@ class ChannelMachine:
     # -- requests ------------------------------------------------------------------------
 
     def require_subscribed(self, event: str) -> None:
-        """Raise unless ``subscribe`` was called and the channel is not closed."""
+        """Raise ``InvalidState`` before ``subscribe`` and after the channel is closed."""
         if not self.subscribed_once:
             raise too_early_error(event, self.topic)
         if self.state is CLOSED:
@@ -425,9 +425,9 @@ class ChannelMachine:
             raise over_error(text, self.sub_topic)
 
     def push(self, request: Request, now: float) -> Request | None:
-        """Send a request that the server answers, or hold it until the channel is joined.
+        """Send a request, or hold it until the channel is joined.
 
-        Returns the request that was dropped because too many are held.
+        Returns the request that was dropped because too many are held, if any.
         """
         self.require_subscribed(request.event)
         dropped: Request | None = None
@@ -442,12 +442,12 @@ class ChannelMachine:
         return dropped
 
     def cast(self, event: str, payload: Any, outcome: object | None) -> None:
-        """Send what the server does not answer; ``outcome`` settles when it is written."""
+        """Send a message without a reply; ``outcome`` settles when it is written."""
         ref = self._outbox.next_ref()
         self._outbox.send(Message(self.join_ref, ref, self.topic, event, payload), outcome)
 
     def replied(self, request: Request, status: str, response: Any, now: float) -> None:
-        """The reply to a request of this channel."""
+        """Handle the reply to a request of this channel."""
         if request is self._join:
             self._join_replied(status, response, now)
         elif request is self._leave:
@@ -458,7 +458,7 @@ class ChannelMachine:
             self._finish(request, "ok" if status == "ok" else "error", response)
 
     def timed_out(self, request: Request, now: float) -> None:
-        """The deadline of a request of this channel passed."""
+        """Handle the passed deadline of a request of this channel."""
         if request is self._join:
             deadline = join_deadline(request, self._context)
             if deadline > now:
@@ -475,7 +475,7 @@ class ChannelMachine:
         self._finish(request, "timed out", None)
 
     def dropped(self, request: Request) -> None:
-        """The link of a request that was sent is gone. A join is told of by ``link_lost``."""
+        """End a request whose link is gone. ``link_lost`` reports a join."""
         self._finish(request, "error", None)
 
     def _finish(self, request: Request, result: str, response: Any) -> None:
@@ -485,7 +485,7 @@ class ChannelMachine:
             self._outbox.emit(RequestEnded(request.outcome, result, response))
 
     def woken(self, name: str, now: float) -> None:
-        """One of this channel's own timers fell due."""
+        """Handle a deadline of this channel by its name."""
         if name == "track":
             self.tracker.woken(now)
         elif name == "unsent":
@@ -497,7 +497,7 @@ class ChannelMachine:
 
 
 def crash_error(payload: Any, topic: str) -> SubscribeError:
-    """For a ``phx_error`` (docs/protocol.md#closes-and-crashes)."""
+    """Returns the error for a ``phx_error`` (docs/protocol.md#closes-and-crashes)."""
     return SubscribeError(
         _crash_text(payload),
         topic=topic,
@@ -508,7 +508,7 @@ def crash_error(payload: Any, topic: str) -> SubscribeError:
 
 
 def _crash_text(payload: Any) -> str:
-    """The words of supabase-js; a reason that is given comes instead of its general one."""
+    """Returns the text of supabase-js, with the server's reason if it gave one."""
     if not isinstance(payload, dict):
         return str(payload) if isinstance(payload, str) else "channel error: connection lost"
     code, reason = payload.get("code"), payload.get("reason")
@@ -518,7 +518,7 @@ def _crash_text(payload: Any) -> str:
 
 
 def mismatch_error(difference: str, topic: str) -> BindingMismatch:
-    """For a join whose reply lists other postgres_changes than were asked for."""
+    """Returns the error for a join whose reply lists other postgres_changes than requested."""
     return BindingMismatch(
         "mismatch between server and client bindings for postgres changes",
         topic=topic,
@@ -527,7 +527,7 @@ def mismatch_error(difference: str, topic: str) -> BindingMismatch:
 
 
 def too_early_error(event: str, topic: str) -> InvalidState:
-    """For a request on a channel that was never subscribed, in the words of supabase-js."""
+    """Returns the error for a request before ``subscribe``, with the text of supabase-js."""
     return InvalidState(
         f"tried to push '{event}' to '{topic}' before joining. "
         "Use channel.subscribe() before pushing events",
@@ -536,5 +536,5 @@ def too_early_error(event: str, topic: str) -> InvalidState:
 
 
 def over_error(text: str, sub_topic: str) -> InvalidState:
-    """For a channel object that cannot be joined any more."""
+    """Returns the error for a channel object that cannot be joined any more."""
     return InvalidState(text, hint=f"make a new one: client.channel({sub_topic!r})")

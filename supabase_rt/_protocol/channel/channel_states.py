@@ -1,4 +1,4 @@
-"""The states of a channel and everything that moves it from one to another.
+"""The states of a channel and the table of all transitions.
 
 The inputs:
 
@@ -9,9 +9,9 @@ The inputs:
     LEFT        the server answered, or never will   LOST          link lost, phx_error, phx_close
     CLOSE       phx_close with rejoin_closed off     GIVE_UP       the client stops for good
 
-A client that gives up has lost its link before, which ends every leaving, and closes only what
-was subscribed: so it never meets a channel that is leaving or closed.
-A pair that is not in the table is a mistake of ours: it raises and changes nothing.
+GIVE_UP never meets a channel that is leaving or closed. The client lost its link before, which
+ends every leave, and it closes only channels that were subscribed.
+A pair that is not in the table is a bug of ours: it raises and changes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JOINED, JOINING, LEAVING = ChannelState.JOINED, ChannelState.JOINING, ChannelSta
 
 
 class Input(enum.Enum):
-    """What can happen to a channel."""
+    """An input of the state machine of a channel."""
 
     SUBSCRIBE = enum.auto()
     REJOIN = enum.auto()

@@ -1,7 +1,7 @@
-"""What arrives on a joined channel, and whom it is for.
+"""The messages that arrive on a joined channel, and the bindings that they are for.
 
-A payload that cannot be read raises ``DecodeError`` to the session, which counts and skips the
-frame; nothing has changed by then.
+An unreadable payload raises ``DecodeError`` before anything has changed. The connection counts and
+skips the frame.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .presence_state import PresenceState
 __all__ = ["READERS", "Inbound"]
 
 REPLAY_OVERLAP = 30.0
-"""Seconds that a replay reaches back beyond the last frame heard: clocks and queues differ."""
+"""Seconds by which a replay begins before the last frame heard: clocks and queues differ."""
 REPLAY_LIMIT = 25
-"""Rows that the server replays at most; as many as that, and there may have been more."""
+"""The most broadcasts that the server replays. If this many come, more may be missing."""
 REPLAY_MEMORY = 4096
-"""Ids of broadcasts remembered, to drop those that a replay brings again."""
+"""Ids of broadcasts kept, to drop those that a replay sends again."""
 
 
 class Inbound:
-    """The inbound half of one channel."""
+    """The receiving side of one channel."""
 
     def __init__(self, channel: Any, context: SharedState) -> None:
         self.bindings: Bindings = Bindings()
@@ -48,52 +48,52 @@ class Inbound:
         self._join_ref: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
         self.replays: bool = channel.config.replay is not None
-        """Whether every broadcast must be looked at: a replay may bring it again."""
+        """True if each broadcast must be checked, because a replay may send it again."""
         self._replayed_since = 0.0
         self._replayed = 0
         self._feed_down_since: float | None = None
         self._feed_flowed = False
         self.notes_changes: bool = False
-        """Whether every database change must be looked at, for the time when it came."""
+        """True if the time of each database change must be noted."""
         self.changed_at: float = 0.0
-        """When the last database change came; kept for ``resubscribe_after`` only."""
+        """The time of the last database change; kept for ``resubscribe_after`` only."""
 
     @property
     def listens_to_presence(self) -> bool:
         return bool(self.bindings.of_type(ListenType.PRESENCE))
 
     def joined(self, join_ref: str | None) -> None:
-        """A new join: what the server said of the last one is history."""
+        """Forget what the server reported about the last join: there is a new one."""
         self._join_ref = join_ref
         self.system_error = None
         self.ready = False
         self.ready_error = None
         self._replayed = 0
         if self._feed_flowed and self._feed_down_since is None:
-            # What was missed before is told by the channel; the feed starts later than the join.
+            # The channel reports the gap until the join; the change feed starts even later.
             self._feed_down_since = self._context.last_frame_at
 
     def lost(self) -> None:
-        """The join is over; the presence state stays to be seen, as in supabase-js."""
+        """Handle the end of the join. The presence state stays readable, as in supabase-js."""
         self.ready = False
         self.system_error = None
         self._feed_down_since = None
 
     def missed(self, since: float, until: float, event: str | None = None) -> None:
-        """Between two moments came what nobody could read: of this ``event``, or of any."""
+        """Report a gap: between two times came an unreadable frame of this ``event``, or of any."""
         if event is not None and event not in READERS:
             return
         since, until = map(self._context.unix_time, (since, until))
         self._emit(GapFound(self._channel.topic, since, until, "unreadable"))
         if self.ready and event in (None, "postgres_changes"):
-            # As when the feed begins: a backfill reads what it may have been.
+            # The same event as at the start of the feed: a backfill reads the missed rows.
             self._emit(ReadyChanged(self._channel, None))
 
     def replay_since(self, heard_until: float) -> int | None:
-        """The replay's ``since`` for the next join, in milliseconds of Unix time.
+        """Returns ``since`` of the replay for the next join, in milliseconds of Unix time.
 
-        It moves with what was ``heard_until`` a Unix time (0 for nothing), so that a rejoin does
-        not bring everything again.
+        ``heard_until`` is the Unix time of the last frame, 0 before the first. ``since`` follows
+        it, so that a rejoin does not replay everything again.
         """
         replay = self._channel.config.replay
         if replay is None:
@@ -104,9 +104,9 @@ class Inbound:
         self._replayed_since = since / 1000
         return since
 
-    # Each reader acts on a payload of the present join and returns the delivery it leads to. It
-    # is returned, not put into the outbox, because most frames lead to one delivery and nothing
-    # else: the shell can then tell it at once.
+    # Each reader applies a payload of the current join and returns its delivery. Most frames lead
+    # to one delivery and nothing else, which the connection can then hand over at once, without
+    # the outbox.
 
     def _broadcast(self, payload: Any) -> Delivery | None:
         found = read_broadcast(payload)
@@ -116,7 +116,7 @@ class Inbound:
         return (self._channel, ids, found) if ids else None
 
     def _is_known(self, meta: Any) -> bool:
-        """Whether a replay (or the live feed after it) brought this broadcast before."""
+        """Returns True for a broadcast that came before, live or by a replay."""
         if isinstance(meta, dict) and meta.get("replayed") is True:
             self._count_replayed()
         found = meta.get("id") if isinstance(meta, dict) else None
@@ -151,14 +151,14 @@ class Inbound:
         self._emit_presence(self.presence.receive_diff(plain(payload), self._join_ref))
 
     def sync_only(self) -> tuple[int, ...] | None:
-        """The bindings of ``sync``, or None where joins and leaves have to be told as well."""
+        """Returns the bindings of ``sync``, or None if there are bindings of joins or leaves."""
         named = self.bindings.named
         if named(ListenType.PRESENCE, "join") or named(ListenType.PRESENCE, "leave"):
             return None
         return named(ListenType.PRESENCE, "sync")
 
     def apply_diff(self, diff: Any) -> bool:
-        """Apply a presence diff; whether ``sync`` is due. For where only that is told."""
+        """Apply a presence diff without join and leave events. Returns True if ``sync`` is due."""
         return self.presence.apply_diff(diff, self._join_ref)
 
     def _emit_presence(self, events: Any) -> None:
@@ -187,7 +187,7 @@ class Inbound:
         return (self._channel, ids, found) if ids else None
 
     def _database(self, payload: SystemMessage) -> None:
-        """The change feed is up, or is not: the join itself says nothing of it.
+        """Handle the report that the change feed runs or failed; the join does not tell it.
 
         See docs/protocol.md#from-join-to-live.
         """
@@ -219,4 +219,4 @@ READERS: Final[dict[str, Callable[[Inbound, Any], Delivery | None]]] = {
     "presence_state": Inbound._presence_state,
     "system": Inbound._system,
 }
-"""Who reads the payload of each event. One table for all channels: it would be 600 bytes each."""
+"""The reader of each event. One table for all channels; one for each would take 600 bytes."""

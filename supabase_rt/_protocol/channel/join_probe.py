@@ -1,10 +1,9 @@
-"""What follows a frame that nobody could read, not even whose it was.
+"""The check of all channels after a frame that could not be read at all.
 
-It may have been the end of a channel, which would then be joined here and nowhere else, for ever:
-is it still there on the server? The server ignores an event it does not know on a joined topic and
-answers it on any other
-(docs/protocol.md#pushes-nobody-expects), so asking costs one small frame and
-changes nothing. And it may have been an event of any channel, which each of them is told.
+The frame may have been the close of a channel, which would then stay joined here but not on the
+server. So each joined channel is probed with an unknown event. The server ignores it on a joined
+topic and answers it on any other (docs/protocol.md#pushes-nobody-expects).
+The frame may also have been an event of any channel, so a gap is reported for each.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from .channel_states import JOINED
 __all__ = ["PROBE_PAUSE", "JoinProbe", "is_unmatched"]
 
 PROBE_PAUSE: Final = 2.0
-"""Seconds from the first unreadable frame to the question: a flood of them asks once."""
+"""Seconds from the first unreadable frame to the probes: a flood of them leads to one round."""
 TIMER: Final = "probe"
 
 
 def is_unmatched(status: str, response: Any) -> bool:
-    """Whether a reply says that nobody is joined on the topic of a request."""
+    """Returns True for a reply that no channel is joined on the topic of a request."""
     return (
         status == "error"
         and isinstance(response, dict)
@@ -34,22 +33,22 @@ def is_unmatched(status: str, response: Any) -> bool:
 
 
 class JoinProbe:
-    """The questions of one link after the other."""
+    """The probes of the open link."""
 
     def __init__(self, context: SharedState) -> None:
         self._outbox = context.outbox
         self._asked: dict[str, ChannelMachine] = {}
-        """Whom the last questions were about; most are never answered."""
+        """The probed channels by ref; most probes are never answered."""
         self._since = 0.0
 
     def soon(self, now: float) -> None:
-        """A frame could not be read."""
+        """Schedule the probes after an unreadable frame."""
         if self._outbox.deadlines.get(TIMER) is None:
             self._outbox.deadlines.set(TIMER, now + PROBE_PAUSE)
             self._since = now
 
     def ask(self, channels: Iterable[ChannelMachine], now: float) -> None:
-        """It is time to ask about every channel that is joined."""
+        """Report a gap for every joined channel and send a probe on its topic."""
         self._asked.clear()
         for channel in channels:
             if channel.state is JOINED:
@@ -59,12 +58,12 @@ class JoinProbe:
                 self._outbox.send(Message(channel.join_ref, ref, channel.topic, TIMER, {}))
 
     def answered(self, ref: Any) -> ChannelMachine | None:
-        """The channel that the question was about, if this is an answer to one."""
+        """Returns the channel whose probe this ref belongs to, or None."""
         channel = self._asked.pop(str(ref), None)
         return channel if channel is not None and channel.state is JOINED else None
 
     def clear(self, channels: Iterable[ChannelMachine], now: float) -> None:
-        """The link is gone. What was missed on it is told now, for the next one knows nothing."""
+        """Report the gaps of a link that was lost before its probes were sent."""
         self._asked.clear()
         if self._outbox.deadlines.get(TIMER) is None:
             return

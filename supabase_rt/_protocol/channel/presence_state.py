@@ -1,8 +1,8 @@
-"""Who is there: the state of presence and the differences it changes by.
+"""The presence state of a channel, and the diffs that change it.
 
 A state is ``{key: {"metas": [meta, ...]}}`` as the server sends it. ``sync_state`` and
-``sync_diff`` are the algorithm of Phoenix as pure functions; ``PresenceState`` adds what a
-channel needs around them.
+``sync_diff`` are the algorithm of Phoenix as pure functions. ``PresenceState`` adds the join that a
+message belongs to, and the events for handlers.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = [
 State = dict[str, dict[str, Any]]
 
 PENDING_LIMIT: Final = 1000
-"""Differences kept for a state that has not come. A channel without presence of its own gets
-the diffs of others and never a state, and must not grow by them."""
+"""Diffs kept until the state comes. A channel that does not use presence receives diffs but never a
+state, and must not grow by them."""
 
 _REFS: Final = frozenset(("phx_ref", "phx_ref_prev", "presence_ref"))
 
 
 class _KeyChange(NamedTuple):
-    """One key of a difference, on its way into the state."""
+    """The change of one key by a diff; ``entry`` is the new entry of the state."""
 
     kind: str
     key: str
@@ -50,7 +50,7 @@ def _without(entry: dict[str, Any], refs: set[str]) -> list[Any]:
 
 
 def _join(current: dict[str, Any] | None, key: str, joined: dict[str, Any]) -> _KeyChange:
-    """Metas that are there and not told again stay in front of the new ones."""
+    """Returns the change of a join. Metas that are not repeated stay in front of the new ones."""
     if current is None:
         return _KeyChange("join", key, [], joined["metas"], joined)
     metas = _without(current, _refs(joined)) + joined["metas"]
@@ -71,9 +71,9 @@ def _put(state: State, step: _KeyChange) -> None:
 
 
 def _steps(state: State, joins: State, leaves: State) -> list[_KeyChange]:
-    """Joins before leaves: an update lists both, and its key must not vanish in between.
+    """Returns the changes of a diff without changing the state.
 
-    The state is only looked at, so that it costs nothing to know what it was before.
+    Joins come before leaves: an update of a meta is both, and its key must not vanish in between.
     """
     steps: list[_KeyChange] = []
     came: State = {}
@@ -113,19 +113,19 @@ def _difference(state: State, new: State) -> tuple[State, State]:
 
 
 def sync_state(state: State, new: State) -> tuple[State, State, State]:
-    """Move ``state`` to the whole state ``new``: the result, what joined and what left.
+    """Returns ``state`` replaced by the whole state ``new``, what joined, and what left.
 
-    Nothing given is changed. Raises ``DecodeError`` where ``new`` is no presence state.
+    No argument is changed. Raises ``DecodeError`` if ``new`` is no presence state.
     """
     joins, leaves = _difference(state, _checked_state(new))
     return _apply(state, joins, leaves)[0], joins, leaves
 
 
 def sync_diff(state: State, diff: dict[str, State]) -> tuple[State, State, State]:
-    """Apply a difference ``{"joins", "leaves"}``: the result, what joined and what left.
+    """Returns ``state`` after a diff ``{"joins", "leaves"}``, what joined, and what left.
 
-    Who leaves without being there is not among those who left. Nothing given is changed.
-    Raises ``DecodeError`` where ``diff`` is no difference.
+    A key that leaves but is not in the state is left out. No argument is changed. Raises
+    ``DecodeError`` if ``diff`` is no diff.
     """
     joins, leaves = _checked_diff(diff)
     found, steps = _apply(state, joins, leaves)
@@ -160,7 +160,7 @@ def _checked_diff(value: Any) -> tuple[State, State]:
 
 
 def _own(value: Any) -> Any:
-    """A copy that a handler may change without changing the state."""
+    """Returns a copy that a handler may change without changing the state."""
     if isinstance(value, dict):
         return {name: _own(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -173,8 +173,8 @@ def _public_meta(meta: dict[str, Any]) -> dict[str, Any]:
     try:
         shown = {name: _own(value) for name, value in shown.items()}
     except RecursionError:
-        # Another member tracked something absurdly deep. That must not break the reader, and
-        # sharing it with the state is the lesser evil.
+        # Another client tracked a payload of absurd depth. It must not break the reader, so this
+        # payload is shared with the state instead of copied.
         pass
     return {"presence_ref": meta["phx_ref"], **shown}
 
@@ -184,12 +184,12 @@ def _public(metas: list[Any]) -> list[dict[str, Any]]:
 
 
 def transform(state: State) -> dict[str, list[dict[str, Any]]]:
-    """The state as users see it: ``{key: [{"presence_ref", ...}]}``, all of it fresh."""
+    """Returns a copy of the state for users: ``{key: [{"presence_ref", ...}]}``."""
     return {key: _public(entry["metas"]) for key, entry in state.items()}
 
 
 class _Moment:
-    """A state and the steps that lead on from it. While one is alive its state does not change."""
+    """A state and the changes that follow. While this object lives, its state is not changed."""
 
     __slots__ = ("__weakref__", "state", "steps")
 
@@ -199,10 +199,10 @@ class _Moment:
 
 
 class PresenceSnapshot:
-    """The state as it was while one event happened, made only if somebody asks.
+    """The state at the time of one event, computed only when it is read.
 
-    A state of n keys and a difference of k would cost n times k to copy out in advance, and
-    handlers seldom look.
+    Copies in advance would cost n times k for a state of n keys and a diff of k, and handlers
+    seldom read the state.
     """
 
     __slots__ = ("_count", "_moment")
@@ -212,7 +212,7 @@ class PresenceSnapshot:
         self._count = count
 
     def list(self) -> dict[str, Any]:
-        """``{key: [{"presence_ref", ...}]}``, a copy of its own at every call."""
+        """Returns ``{key: [{"presence_ref", ...}]}``, a new copy at each call."""
         moment, count = self._moment, self._count
         steps = moment.steps if count is None else moment.steps[:count]
         if not steps:
@@ -221,17 +221,17 @@ class PresenceSnapshot:
         for step in steps:
             _put(state, step)
         if count is not None:
-            # While the last meta of a key leaves, the key is still there with nothing under it.
+            # During the leave of its last meta a key is still there, with an empty list.
             last = steps[-1]
             state[last.key] = last.entry
         return transform(state)
 
 
 class PresenceUpdate(NamedTuple):
-    """``join`` and ``leave`` of one key, ``sync`` at the end of each message.
+    """The ``join`` or ``leave`` of one key, or the ``sync`` at the end of each message.
 
-    ``current`` are the presences before a join and those that remain after a leave; ``changed``
-    those that joined or left. ``state.list()`` is what ``presence_state()`` shows meanwhile.
+    ``current`` are the presences before a join, or those that remain after a leave. ``changed``
+    are those that joined or left. ``presence_state()`` returns ``state.list()`` meanwhile.
     """
 
     kind: str
@@ -250,9 +250,9 @@ def _event(step: _KeyChange, snapshot: PresenceSnapshot) -> PresenceUpdate:
 class PresenceState:
     """The presence of one channel, across its joins.
 
-    The steps of the last difference are put into the state when the next one comes, or when
-    somebody looks: until then the state is what it was, and what lies between is told from the
-    steps. A difference of k keys so costs k, however many are present.
+    The changes of the last diff are put into the state when the next diff comes or when the state
+    is read. Until then snapshots combine the old state and the changes. So a diff of k keys costs
+    k, however many keys are present.
     """
 
     def __init__(self) -> None:
@@ -264,10 +264,10 @@ class PresenceState:
         self._pending_ref: str | None = None
 
     def _settled(self) -> State:
-        """The state with all steps in it, for nobody but us to change."""
+        """Returns the state with all changes in it. Only this class may change it."""
         moment = None if self._moment is None else self._moment()
         if moment is not None:
-            # An event of that moment is still to be handled, or was kept.
+            # A snapshot of the old state is still in use: change a copy.
             self._state = dict(self._state)
         self._moment = None
         steps, self._steps = self._steps, ()
@@ -276,19 +276,19 @@ class PresenceState:
         return self._state
 
     def _look(self) -> _Moment:
-        """The present moment, for events to keep."""
+        """Returns the current state and changes for the snapshots of events."""
         moment = _Moment(self._state, self._steps)
         self._moment = weakref.ref(moment)
         return moment
 
     def list(self) -> dict[str, Any]:
-        """``{key: [{"presence_ref", ...}]}``, a copy of its own at every call."""
+        """Returns ``{key: [{"presence_ref", ...}]}``, a new copy at each call."""
         return transform(self._settled())
 
     def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceUpdate]:
-        """Take over the whole state of the join ``join_ref``, then the waiting differences.
+        """Apply the whole state of the join ``join_ref``, then the diffs that waited for it.
 
-        Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
+        Returns the events in the order of supabase-js. Raises ``DecodeError`` before any change.
         """
         before = self._settled()
         joins, leaves = _difference(before, _checked_state(new))
@@ -303,9 +303,9 @@ class PresenceState:
         return events
 
     def receive_diff(self, diff: Any, join_ref: str | None) -> Sequence[PresenceUpdate]:
-        """Apply a difference, or keep it where the state of this join has not come yet.
+        """Apply a diff, or keep it until the state of this join comes.
 
-        Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
+        Returns the events in the order of supabase-js. Raises ``DecodeError`` before any change.
         """
         checked = _checked_diff(diff)
         if self._join_ref is None or self._join_ref != join_ref:
@@ -314,7 +314,7 @@ class PresenceState:
         return [*self._steps_of_diff(*checked), self._sync()]
 
     def apply_diff(self, diff: Any, join_ref: str | None) -> bool:
-        """``receive_diff`` where nobody listens to joins and leaves; whether ``sync`` is due."""
+        """Apply a diff without join and leave events. Returns True if ``sync`` is due."""
         joins, leaves = _checked_diff(diff)
         if self._join_ref is None or self._join_ref != join_ref:
             self._keep((joins, leaves), join_ref)
@@ -347,11 +347,11 @@ class PresenceState:
         return PresenceUpdate("sync", "", [], [], PresenceSnapshot(moment or self._look()))
 
     def _keep(self, diff: tuple[State, State], join_ref: str | None) -> None:
-        # What waited in an earlier join would bring back those who left between the two.
+        # Diffs of an earlier join would bring back keys that left between the two joins.
         if self._pending is None or join_ref != self._pending_ref:
             self._pending = deque(maxlen=PENDING_LIMIT)
             self._pending_ref = join_ref
-        # When full the oldest goes: it is the one most surely contained in the state to come.
+        # A full queue drops its oldest diff, which the coming state most likely contains.
         self._pending.append(diff)
 
     def _pop_pending(self, join_ref: str | None) -> Iterable[tuple[State, State]]:

@@ -1,9 +1,9 @@
-"""What this client says of itself in presence, kept across rejoins and under the server's limit.
+"""The presence that this client tracks, kept across rejoins and within the server's limit.
 
-The server closes a channel on its sixth presence call within 30 s
-(docs/protocol.md#presence-limits), so
-calls beyond the limit wait here and the latest wins; those it overtook share its result. The
-window counts per join on the server, and so it does here.
+The server closes a channel at its sixth presence call within 30 s
+(docs/protocol.md#presence-limits). So calls beyond the limit wait here. The latest call replaces
+an earlier one that waits, and both get the same result. The server counts anew for each join, and
+so does this module.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _NOTHING = object()
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two payloads are the same JSON, in whatever order their keys stand."""
-    # Compared as text, where 1 is neither 1.0 nor true.
+    """Returns True for two payloads that are equal as JSON, in any order of keys."""
+    # As text, because 1 == 1.0 == True in Python.
     try:
         first, second = (json.dumps(plain(payload), sort_keys=True) for payload in (one, other))
     except (DecodeError, RecursionError):
-        # Too deep for one or the other.
+        # One of them is nested too deeply.
         return False
     return first == second
 
 
 class PresenceTracker:
-    """The tracked payload of one channel: what is wanted, and what this join was told."""
+    """The tracked payload of one channel: the user's, and the one sent in this join."""
 
     def __init__(self, channel: Any, context: SharedState) -> None:
         self._channel = channel
@@ -47,7 +47,7 @@ class PresenceTracker:
         self._calls: list[float] = []
 
     def call(self, request: Request, now: float) -> None:
-        """``track`` or ``untrack``: now, when the limit allows, or after the join."""
+        """Send ``track`` or ``untrack`` now, when the limit allows, or after the join."""
         tracked = request.payload.get("payload", _NOTHING)
         if self._is_told(tracked):
             self._context.outbox.emit(RequestEnded(request.outcome, "ok", {}))
@@ -74,7 +74,7 @@ class PresenceTracker:
         self._next = request
 
     def pump(self, now: float) -> None:
-        """Send the waiting call if the limit allows, or wake when it will."""
+        """Send the waiting call, or set a deadline for the time when the limit allows it."""
         request = self._next
         if request is None or not self._channel.can_push:
             return
@@ -99,7 +99,7 @@ class PresenceTracker:
         return now if len(self._calls) < count else self._calls[0] + window
 
     def joined(self, now: float) -> None:
-        """A new join: the server knows nothing, and counts from zero."""
+        """Track again after a join: the server knows no payload and counts from zero."""
         self._calls.clear()
         self._told = _NOTHING
         self._context.outbox.deadlines.cancel((self._channel, "track"))
@@ -111,15 +111,15 @@ class PresenceTracker:
         self.pump(now)
 
     def woken(self, now: float) -> None:
-        """The channel's ``track`` timer: the window moved on, or the wait for a join is over."""
+        """Handle the ``track`` deadline: the limit allows a call, or no join came in time."""
         if self._channel.can_push:
             self.pump(now)
         else:
-            # It is tracked after the next join all the same.
+            # Only the call times out: the payload is still tracked after the next join.
             self.end_waiting("timed out")
 
     def ended(self, request: Request, result: str, response: Any) -> None:
-        """The call that was sent got its reply, ran out of time or lost its link."""
+        """Settle a call that was sent, and those that it replaced."""
         for outcome in (request.outcome, *self._followers.pop(request, ())):
             self._context.outbox.emit(RequestEnded(outcome, result, response))
         tracked = request.payload.get("payload", _NOTHING)
@@ -127,16 +127,16 @@ class PresenceTracker:
             self._told = _NOTHING
 
     def refused(self, request: Request) -> None:
-        """The server will not have this payload: do not offer it again after a rejoin."""
+        """Do not track this payload again after a rejoin: the server refused it."""
         if self._wanted is request.payload.get("payload", _NOTHING):
             self._wanted = _NOTHING
 
     def forget(self) -> None:
-        """Drop the wish: the server closed the channel for its size, or the channel is over."""
+        """Forget the payload: it was too large for the server, or the channel is closed."""
         self._wanted = _NOTHING
 
     def lost(self, now: float) -> None:
-        """What waited for the limit waits for the next join now, which has a window of its own."""
+        """Let the waiting call wait for the next join instead of the limit."""
         if self._next is not None:
             self._wait(self._next, now)
 
@@ -144,7 +144,7 @@ class PresenceTracker:
         self._context.outbox.deadlines.set((self._channel, "track"), now + request.timeout)
 
     def end_waiting(self, result: str) -> None:
-        """Tell who waits for a call that was not sent yet. The wish stays."""
+        """End the calls that were not sent yet. The payload is kept for the next join."""
         request, self._next = self._next, None
         overtaken, self._overtaken = self._overtaken, []
         self._context.outbox.deadlines.cancel((self._channel, "track"))

@@ -1,8 +1,8 @@
-"""How a channel that was lost or refused comes back: soon, later, after a token, or not at all.
+"""The decision about a lost or refused channel: join again soon, later, after a token, or never.
 
-Attempts of a channel are numbered from 1: something was wrong with it, so at once would be too
-soon. ``rest`` holds the error after which no attempt follows by itself: for ever, or until the
-token changes.
+The attempts of a channel are numbered from 1, because attempt 0 has no delay and the channel has
+just failed. After ``final_error`` no attempt follows by itself, either for ever or until the token
+changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Rejoin:
         self.final_error: RealtimeError | None = None
         self.refusals: int = 0
         self.told_token: str | None = None
-        """The token that the server was told last, with the join or after it."""
+        """The token that was sent last, with the join or after it."""
         self._channel = channel
         self._context = context
         self._until_token = False
@@ -41,7 +41,7 @@ class Rejoin:
     # -- what happened -------------------------------------------------------------------
 
     def wanted(self) -> None:
-        """The user asks (again): what was final before is tried once more."""
+        """Allow joins again after a final error: the user called ``subscribe``."""
         self.final_error = None
         self._until_token = False
 
@@ -49,19 +49,19 @@ class Rejoin:
         self.refusals = self._token_refusals = 0
 
     def lost(self, lived: float) -> None:
-        """A join is over after ``lived`` seconds; if it was a good one, counting starts anew."""
+        """Count failures anew if the join that ended had ``lived`` for ``stable_after`` seconds."""
         if lived >= self._context.policy.stable_after:
             self._failures = 0
 
     def told(self, token: str | None, pushed_at: float | None = None) -> None:
-        """The server was told the token: with a join, or by a push into a running one."""
+        """Note the token that was sent with a join or, at ``pushed_at``, into a running one."""
         self.told_token = token
         self._pushed_at = pushed_at
 
     # -- what follows --------------------------------------------------------------------
 
     def follow(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
-        """Do what the table of refusals says."""
+        """Act on the verdict of a refusal."""
         if verdict in (Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN):
             self._token_refused(error, verdict, now)
         elif verdict is Verdict.FINAL:
@@ -71,7 +71,7 @@ class Rejoin:
             self.schedule(now, at_least=pause)
 
     def _token_refused(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
-        # Refused was what the server had been told; the token may have changed since.
+        # The refusal is about the token sent last; the token may have changed since.
         again = self._context.token != self.told_token
         if verdict is Verdict.AFTER_TOKEN:
             self._token_refusals += 1
@@ -84,7 +84,7 @@ class Rejoin:
             self.stop_rejoining(error, until_token=True)
 
     def _may_have_crossed(self, now: float) -> bool:
-        """Whether a good token was on its way to the server when the old one expired."""
+        """Returns True if a valid token was under way when the old one expired."""
         context = self._context
         return (
             self._pushed_at is not None
@@ -109,15 +109,15 @@ class Rejoin:
     # -- what wakes it -------------------------------------------------------------------
 
     def paused_until(self, now: float) -> float | None:
-        """When a rate limit lets the channel join, if it does not now.
+        """Returns the time until which a rate limit forbids to join, or None.
 
-        The pause outlives the link: the server cuts the socket after refusing a join for its
-        rate, and joining at once on the next one would meet the same limit.
+        The pause outlives the link. The server closes the socket after a join beyond the rate
+        limit, and a join at once on the next socket would exceed the same limit.
         """
         return self._paused_until if self._paused_until > now else None
 
     def token_changed(self) -> bool:
-        """Whether the channel rested for its token, and so may go now."""
+        """Returns True if the channel waited for a new token and may join now."""
         if not self._until_token:
             return False
         self.wanted()

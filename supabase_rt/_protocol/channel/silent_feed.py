@@ -1,4 +1,4 @@
-"""A channel whose database changes fell silent: a server can lose a subscription without a word."""
+"""The watch for missing database changes: a server can lose a subscription silently."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ __all__ = ["SilentFeedWatch"]
 
 
 class SilentFeedWatch:
-    """Has a channel joined anew when no change was heard for long, by its timer ``"feed"``."""
+    """Joins a channel again when no change came for long, by its deadline ``"feed"``."""
 
     __slots__ = ("_channel", "_deadlines", "after")
 
     def __init__(self, channel: Any, context: SharedState) -> None:
         self.after: float | None = None
-        """Seconds of silence that are enough; None where nobody asked for it."""
+        """Seconds without a change after which the channel is joined again; None for never."""
         self._channel = channel
         self._deadlines = context.outbox.deadlines
 
     def begin(self, seconds: float) -> None:
-        """Watch from the next moment on in which changes flow. To be told before the first join."""
+        """Watch from the time when changes flow. Must be called before the first join."""
         self.after = seconds
         self._channel.inbound.notes_changes = True
 
     def flows(self) -> None:
-        """The server says that changes flow from now on."""
+        """Set the deadline: the server reports that changes flow from now on."""
         if self.after is not None:
             self._deadlines.set((self._channel, "feed"), self._due)
 
     def stop(self) -> None:
-        """The join is over."""
+        """Cancel the deadline: the join is over."""
         self._deadlines.cancel((self._channel, "feed"))
 
     def woken(self, now: float) -> None:
-        """The timer: changes may have come since it was set."""
+        """Join again, or move the deadline if changes came since it was set."""
         if self._channel.state is not JOINED:
             return
         if self._due > now:
