@@ -1,4 +1,4 @@
-"""Names that came along from elsewhere: the error says what they are called here."""
+"""Hints for unknown names: a misspelt one, or the name that another library uses."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def snake_case(name: str) -> str:
-    """``eventType`` as ``event_type``, ``endpointURL`` as ``endpoint_url``."""
+    """Returns ``eventType`` as ``event_type`` and ``endpointURL`` as ``endpoint_url``."""
     return _BORDER.sub("_", name).lower()
 
 
 def advice(name: str, known: Sequence[str], instead: str = "known:", cutoff: float = 0.6) -> str:
-    """What to say of a name that is not among the known ones: the nearest of them, or all."""
+    """Returns the hint for an unknown name: the nearest known name, or all of them."""
     near = difflib.get_close_matches(name, known, 1, cutoff)
     return f"did you mean {near[0]!r}?" if near else f"{instead} {', '.join(known) or 'none'}"
 
 
 def no_attribute(owner: object, name: str) -> AttributeError:
-    """The error for an attribute that ``owner`` lacks, to be raised in ``__getattr__``.
+    """Returns the error for an attribute that ``owner`` lacks, to be raised in ``__getattr__``.
 
-    A class may say in ``_moved`` what names of another kind have become.
+    A class may list the replacements of other libraries' names in ``_moved``.
     """
     message = f"{type(owner).__name__!r} object has no attribute {name!r}"
     moved = getattr(type(owner), "_moved", {}).get(name)
@@ -40,7 +40,7 @@ def no_attribute(owner: object, name: str) -> AttributeError:
 
 
 def _has(owner: object, name: str) -> bool:
-    """As ``hasattr``, which would come back here for an object without the attribute."""
+    """Returns ``hasattr`` without a call of ``__getattr__``, which would recurse."""
     try:
         own = object.__getattribute__(owner, "__dict__")
     except AttributeError:

@@ -1,11 +1,11 @@
-"""Words of others, made fit for a terminal and for a log: the one place that escapes them.
+"""The escaping of foreign text for terminals and logs; no other module does it.
 
-Topics, events, roles, reasons, table names, bodies and tracebacks hold what somebody else chose. An
-escape sequence among them steers a terminal, a line break forges a log record, and a bidirectional
-control shows another text than the one that is there.
+Others choose the text of topics, events, roles, reasons, table names, bodies and tracebacks. An
+escape sequence in it controls a terminal, a line break forges a log record, and a bidirectional
+control changes the order in which text is shown.
 
-A new place where such words come out needs nothing of its own: loggers are made by ``get_logger``,
-errors are of ``errors``, and commands print with ``Screen.say``. All three end in ``printable``.
+A new output needs no escaping of its own. Loggers come from ``get_logger``, errors from ``errors``,
+and commands print with ``Screen.say``; all three call ``printable``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any, Final
 __all__ = ["LONGEST", "get_logger", "printable", "printable_lines"]
 
 LONGEST: Final = 2000
-"""Characters of one value that are shown; a program that wants all of it has the value itself."""
+"""Characters shown of one value. A program that needs all of it has the value itself."""
 
 
 def printable(text: object, longest: int | None = LONGEST) -> str:
-    """Returns the text on one line, without what would steer a terminal, and not too long.
+    """Returns the text on one line, cut, with control characters escaped.
 
     Control and format characters, line breaks, bidirectional controls, zero-width characters and
     lone surrogates become ``\\x1b`` or ``\\u202e``; letters, emoji and spaces of any script stay.
-    What was made printable stays as it is when made so again.
+    A printable text is returned unchanged.
     """
     whole = str(text)
     shown = whole if longest is None else whole[: longest + 1]
@@ -40,14 +40,14 @@ def printable(text: object, longest: int | None = LONGEST) -> str:
 
 
 def _shown(character: str) -> str:
-    # Python counts the wide space of CJK text and the one before a French colon as unprintable.
+    # For Python the spaces of CJK text and of French punctuation are unprintable.
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     return character.encode("unicode_escape").decode()
 
 
 def printable_lines(text: str) -> str:
-    """Returns a text of several lines with each of them printable; tabs stay, too."""
+    """Returns a text of several lines with each line printable; tabs are kept."""
     return "\n".join(
         "\t".join(printable(part, None) for part in line.split("\t")) for line in text.split("\n")
     )
@@ -57,7 +57,7 @@ def printable_lines(text: str) -> str:
 
 
 class _Words(str):
-    """A value as it is shown by ``%s``, with its own ``repr`` for ``%r``."""
+    """The printable text of a value for ``%s``, and its printable ``repr`` for ``%r``."""
 
     _repr: str
 
@@ -71,29 +71,29 @@ class _Words(str):
 
 
 def _argument(value: Any) -> Any:
-    """Returns the value itself wherever it may be shown as it is."""
+    """Returns the value itself if it is printable, else its printable text."""
     if value is None or isinstance(value, int | float):
         return value
     try:
         shown = _Words(value)
         same = shown == str(value) and repr(shown) == repr(value)
     except Exception:
-        # It cannot be shown at all; logging says so, without quoting it.
+        # Its ``str`` or ``repr`` fails: logging reports that without the value.
         return value
     return value if same else shown
 
 
 def _traceback(error: BaseException) -> str | None:
-    """Returns a traceback in which no line of a message looks like the beginning of a record.
+    """Returns a traceback in which no line of a message looks like a log record.
 
-    None where Python's own is as good.
+    Returns None if Python's own traceback needs no change.
     """
     lines: list[str] = []
     parts = list(traceback.TracebackException.from_exception(error, compact=True).format())
     for part in parts:
         first, *more = part.rstrip("\n").split("\n")
         lines.append(first)
-        # A part that begins with an empty line is Python's own sentence between two errors.
+        # A part that begins with an empty line is the sentence of Python between two errors.
         indent = "    " if first else ""
         lines += [line if not line or line[0].isspace() else indent + line for line in more]
         if not first:
@@ -103,14 +103,13 @@ def _traceback(error: BaseException) -> str | None:
 
 
 class _Escaping(logging.Filter):
-    """Makes all that a record holds printable, before any handler sees it.
+    """Makes the message, arguments and fields of a record printable before any handler sees it.
 
-    A record of honest words passes untouched, with the template and the arguments that tools group
-    records by.
+    A printable record is not changed, because tools group records by template and arguments.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every record pass."""
+        """Returns True for every record."""
         record.msg = _argument(record.msg)
         if isinstance(record.args, Mapping):
             record.args = {name: _argument(value) for name, value in record.args.items()}
@@ -129,7 +128,7 @@ _ESCAPING: Final = _Escaping()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Returns the logger of that name, whose records hold printable words only."""
+    """Returns the logger of that name, with the filter that makes its records printable."""
     logger = logging.getLogger(name)
     logger.addFilter(_ESCAPING)
     return logger

@@ -1,4 +1,4 @@
-"""Enums of the public surface; the values are the words supabase-js uses."""
+"""The public enums; their values are the words of supabase-js."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ListenType(enum.StrEnum):
-    """What ``channel.on`` can listen to."""
+    """The types of events for ``channel.on``."""
 
     BROADCAST = "broadcast"
     PRESENCE = "presence"
@@ -47,7 +47,7 @@ class PresenceEvent(enum.StrEnum):
 
 
 class SubscribeStatus(enum.StrEnum):
-    """What the callback of ``channel.subscribe`` is told."""
+    """The status that the callback of ``channel.subscribe`` receives."""
 
     SUBSCRIBED = "SUBSCRIBED"
     TIMED_OUT = "TIMED_OUT"
@@ -56,7 +56,7 @@ class SubscribeStatus(enum.StrEnum):
 
 
 class ChannelState(enum.StrEnum):
-    """The life of a channel."""
+    """The state of a channel."""
 
     CLOSED = "closed"
     ERRORED = "errored"
@@ -72,7 +72,7 @@ class ChannelState(enum.StrEnum):
 
 
 class ConnectionState(enum.StrEnum):
-    """The life of the socket."""
+    """The state of the socket."""
 
     CONNECTING = "connecting"
     OPEN = "open"
@@ -81,7 +81,7 @@ class ConnectionState(enum.StrEnum):
 
 
 class HeartbeatStatus(enum.StrEnum):
-    """What the heartbeat callback is told."""
+    """The status that the heartbeat callback receives."""
 
     SENT = "sent"
     OK = "ok"

@@ -1,23 +1,23 @@
-"""The exception tree.
+"""The exceptions of this package.
 
 ::
 
     RealtimeError
     ├── ConnectionFailed      the socket could not be opened
-    ├── ConnectionLost        an open socket went away
+    ├── ConnectionLost        an open socket was lost
     ├── GaveUp                the reconnect policy allows no further attempt
     ├── InvalidState          the call does not fit the state of the object
     ├── DecodeError           a frame from the server could not be read
     ├── AuthError             a token is missing, expired or was not accepted
     ├── SubscribeError        a channel could not be joined, or was lost
     │   ├── TimedOut          (also a TimeoutError) no answer in time
-    │   ├── Refused           the server said no
-    │   └── BindingMismatch   the server joined other postgres_changes than asked for
+    │   ├── Refused           the server refused the join
+    │   └── BindingMismatch   the server joined other postgres_changes than requested
     └── SendError             a message was not accepted
 
-Every error carries ``code`` (a short stable word, the server's own where it sent one),
-``retryable`` (whether the same call may succeed later without a change) and ``hint`` (what
-to do). The hint is also a note of the exception, so that a traceback shows it.
+Every error has three attributes. ``code`` is a short stable word, the server's if it sent one.
+``retryable`` is True if the same call may succeed later without a change. ``hint`` is a remedy; it
+is also a note of the exception, so that a traceback shows it.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ __all__ = [
 
 
 class RealtimeError(Exception):
-    """Base of every error that this package raises on its own account."""
+    """The base of all errors of this package."""
 
     code: str = "RealtimeError"
     """A short stable word that names the failure."""
 
     retryable: bool = False
-    """Whether the same call may succeed later without a change."""
+    """True if the same call may succeed later without a change."""
 
     hint: str = ""
-    """What to do about it."""
+    """A remedy, or an empty string."""
 
     _moved: ClassVar[dict[str, str]] = {"message": "str(error)", "cause": "error.__cause__"}
 
@@ -70,9 +70,9 @@ class RealtimeError(Exception):
         retryable: bool | None = None,
         hint: str | None = None,
     ) -> None:
-        # Both quote the server, and end in tracebacks and logs.
+        # Message and hint quote the server and are shown in tracebacks and logs.
         super().__init__(printable(message))
-        # Only what differs from the class is stored: pickling and copying rebuild from args.
+        # Only values that differ from the class are stored: pickle and copy rebuild from args.
         if code is not None:
             self.code = code
         if retryable is not None:
@@ -84,7 +84,7 @@ class RealtimeError(Exception):
 
 
 class ConnectionFailed(RealtimeError):
-    """The socket could not be opened; ``status`` is the HTTP status where there was one."""
+    """The socket could not be opened; ``status`` is the HTTP status, or None."""
 
     code = "ConnectionFailed"
     retryable = True
@@ -104,7 +104,7 @@ class ConnectionFailed(RealtimeError):
 
 
 class ConnectionLost(RealtimeError):
-    """An open socket went away; ``close_code`` and ``reason`` as in the close frame."""
+    """An open socket was lost; ``close_code`` and ``reason`` are those of the close frame."""
 
     code = "ConnectionLost"
     retryable = True
@@ -127,7 +127,7 @@ class ConnectionLost(RealtimeError):
 
 
 class GaveUp(RealtimeError):
-    """The client stopped for good; the last failure is its ``__cause__``."""
+    """The client stopped reconnecting; the last failure is the ``__cause__``."""
 
     code = "GaveUp"
     attempts: int = 0
@@ -146,7 +146,7 @@ class GaveUp(RealtimeError):
 
 
 class InvalidState(RealtimeError):
-    """The call does not fit the present state of the client or the channel."""
+    """The call does not fit the current state of the client or the channel."""
 
     code = "InvalidState"
 
@@ -154,7 +154,7 @@ class InvalidState(RealtimeError):
 class DecodeError(RealtimeError):
     """A frame from the server could not be read; it was counted and skipped.
 
-    ``topic`` and ``event`` say what it was, and are empty where not even that could be read.
+    ``topic`` and ``event`` are empty if they could not be read either.
     """
 
     code = "DecodeError"
@@ -195,7 +195,7 @@ class TimedOut(SubscribeError, TimeoutError):
 
 
 class Refused(SubscribeError):
-    """The server said no; ``code`` is the server's own, ``response`` its whole answer."""
+    """The server refused the join; ``code`` is the server's, ``response`` its whole answer."""
 
     code = "Refused"
     response: object = None
@@ -215,13 +215,13 @@ class Refused(SubscribeError):
 
 
 class BindingMismatch(SubscribeError):
-    """The server joined other postgres_changes than this client asked for."""
+    """The server joined other postgres_changes than this client requested."""
 
     code = "BindingMismatch"
 
 
 class SendError(RealtimeError):
-    """A message was not accepted; ``status`` is the HTTP status where there was one."""
+    """A message was not accepted; ``status`` is the HTTP status, or None."""
 
     code = "SendError"
     status: int | None = None

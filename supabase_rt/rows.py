@@ -1,4 +1,4 @@
-"""What generated rows stand on: field configs by Postgres type, for ``dataclasses_json``.
+"""The field configs of generated row classes: by Postgres type, for ``dataclasses_json``.
 
 ::
 
@@ -8,8 +8,8 @@
         price: Decimal = field(metadata=pg("numeric"))
         class_: str = field(metadata=pg(name="class"))
 
-Written by ``supabase-rt gen types``, and as good by hand. Imports dataclasses-json, so it is not
-imported by the package itself.
+``supabase-rt gen types`` writes such classes; they can also be written by hand. This module imports
+dataclasses-json, so the package itself does not import it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["UNSET", "pg"]
 
 
 class _Unset:
-    """A column that an insert or an update does not mention."""
+    """The value of a column that an insert or an update leaves out."""
 
     __slots__ = ()
 
@@ -48,20 +48,18 @@ class _Unset:
 
 
 UNSET: Final[Any] = _Unset()
-"""The default of optional fields in ``...Insert`` and ``...Update``: left out of ``to_dict()``,
-where ``None`` would write NULL."""
+"""The default of optional fields in ``...Insert`` and ``...Update``. ``to_dict()`` leaves such a
+field out, while ``None`` writes NULL."""
 
 
 def pg(type_name: str = "", *, name: str | None = None) -> dict[str, dict[str, Any]]:
-    """The metadata of a dataclass field that holds a column.
+    """Returns the ``metadata`` of a dataclass field for a column.
 
     Args:
         type_name: the type as ``pg_type.typname`` spells it: ``"timestamptz"``, ``"_numeric"``
-            for an array. Values are read as with ``types="python"``; what Python has no object
-            for (``infinity``) stays text.
-        name: the column's name where the field has another.
-
-    Returns what ``dataclasses.field(metadata=...)`` takes.
+            for an array. Values are converted as with ``types="python"``; a value without a
+            Python type (``infinity``) stays text.
+        name: the name of the column, if the field has another one.
     """
     cell = python_cell(type_name) if type_name else None
     return config(
@@ -77,7 +75,7 @@ def _is_unset(value: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value as PostgREST takes it in JSON."""
+    """Returns a value as PostgREST reads it in JSON."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, bytes):

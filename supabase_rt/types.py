@@ -1,4 +1,4 @@
-"""The dicts that calls take, spelled out for type checkers and editors.
+"""The dicts that methods accept, typed for type checkers and editors.
 
 A literal in a call needs none of these names; a dict that is made elsewhere may be given one::
 
@@ -55,17 +55,17 @@ __all__ = [
 ]
 
 TypesMode: TypeAlias = Literal["js", "python", "raw"]
-"""How the columns of a database change are converted."""
+"""The conversion of the columns of a database change."""
 
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "close"]
-"""What happens when a handler falls ``maxsize`` events behind."""
+"""The policy for an event that finds the queue of its handler full."""
 
 
 # -- client.channel(topic, opts) ---------------------------------------------------------
 
 
 class ReplayOptions(TypedDict, total=False):
-    """Broadcasts of the past that a private channel asks for."""
+    """The request of a private channel for past broadcasts."""
 
     since: Required[float]
     """Unix time in milliseconds."""
@@ -77,28 +77,28 @@ class BroadcastOptions(TypedDict, total=False):
     """``config.broadcast``."""
 
     self: bool
-    """Whether our own broadcasts come back to us."""
+    """True if the channel receives its own broadcasts."""
     ack: bool
-    """Whether the server answers each broadcast."""
+    """True if the server answers each broadcast."""
     replay: ReplayOptions
     replication_ready: bool
-    """Whether the server tells when broadcasts from the database flow."""
+    """True if the server reports when broadcasts from the database flow."""
 
 
 class PresenceOptions(TypedDict, total=False):
     """``config.presence``."""
 
     key: str
-    """Whose presence we track; the server makes one up by default."""
+    """The key of our own presence; the server generates one by default."""
     enabled: bool
-    """Whether presence is wanted without a handler for it."""
+    """True if the channel uses presence without a presence handler."""
 
 
 class ChangesJoinOptions(TypedDict, total=False):
     """``config.postgres_changes_options``."""
 
     wait: bool
-    """Whether the join waits until database changes flow."""
+    """True if the join waits until database changes flow."""
     timeout: int
     """Milliseconds."""
 
@@ -109,7 +109,7 @@ class ChannelConfigOptions(TypedDict, total=False):
     broadcast: BroadcastOptions
     presence: PresenceOptions
     private: bool
-    """Whether policies on ``realtime.messages`` decide who may read and write."""
+    """True if policies on ``realtime.messages`` decide who may read and write."""
     postgres_changes_options: ChangesJoinOptions
 
 
@@ -123,19 +123,19 @@ class ChannelOptions(TypedDict, total=False):
 
 
 class ChangesFilter(TypedDict, total=False):
-    """Which database changes: ``schema``, ``table`` or both are needed."""
+    """The filter of database changes; ``schema``, ``table`` or both are required."""
 
     event: Required[Literal["*", "INSERT", "UPDATE", "DELETE"] | PostgresChangesEvent]
     schema: str
     table: str
     filter: str | PostgresChangesFilter
-    """``"room_id=eq.5"``, or what ``postgres_changes_filter()`` builds."""
+    """A text such as ``"room_id=eq.5"``, or a ``postgres_changes_filter()``."""
     select: Sequence[str]
-    """Columns; all of them by default."""
+    """Names of the columns to send; all columns by default."""
 
 
 class BroadcastFilter(TypedDict):
-    """Which broadcasts: ``"*"`` for all of them."""
+    """The filter of broadcasts; ``"*"`` for all events."""
 
     event: str
 
@@ -147,31 +147,31 @@ class PresenceSyncFilter(TypedDict):
 
 
 class PresenceJoinFilter(TypedDict):
-    """Somebody came."""
+    """Presences appeared under a key."""
 
     event: Literal["join", PresenceEvent.JOIN]
 
 
 class PresenceLeaveFilter(TypedDict):
-    """Somebody left."""
+    """Presences disappeared from a key."""
 
     event: Literal["leave", PresenceEvent.LEAVE]
 
 
 class PresenceFilter(TypedDict):
-    """Which presence events: ``"*"`` for all of them."""
+    """The filter of presence events; ``"*"`` for all events."""
 
     event: Literal["*", "sync", "join", "leave"] | PresenceEvent
 
 
 class SystemFilter(TypedDict, total=False):
-    """System messages are not filtered: ``{}``."""
+    """The filter of system messages, which is empty: ``{}``."""
 
     event: str
 
 
 AnyFilter: TypeAlias = ChangesFilter | BroadcastFilter | PresenceFilter | SystemFilter
-"""The filter of whatever listen type."""
+"""The filter of any listen type."""
 
 
 class OnceOptions(TypedDict, total=False):
@@ -187,27 +187,28 @@ class ListenOptions(OnceOptions, total=False):
     maxsize: int
     overflow: Overflow
     backfill: Backfill | None
-    """For ``postgres_changes``: what to read where changes were missed."""
+    """The reading of missed ``postgres_changes`` from the table."""
     concurrency: int
-    """How many events at once, for an ``async`` or ``thread`` handler; 1 by default."""
+    """The number of events that an ``async`` or ``thread`` handler handles at once; 1 by
+    default."""
     key: Callable[[Any], Hashable] | None
-    """The events of one key come in order, one at a time."""
+    """The function that returns an event's key. Events of one key are handled one at a time."""
     maxbytes: int
-    """How large the frames of the events that wait may be in sum; 64 MiB by default."""
+    """The total size of the frames of waiting events, in bytes; 64 MiB by default."""
 
 
 # -- channel.send(args, opts) ------------------------------------------------------------
 
 
 class PersistOptions(TypedDict, total=False):
-    """``persist``: how long the server keeps a broadcast for replay."""
+    """The value of ``persist``: the server keeps the broadcast for replay."""
 
     ttl: int
     """Seconds."""
 
 
 class BroadcastMessage(TypedDict, total=False):
-    """What ``channel.send`` takes; further keys go along."""
+    """The message of ``channel.send``; further keys are sent too."""
 
     type: Required[Literal["broadcast", ListenType.BROADCAST]]
     event: Required[str]
@@ -228,7 +229,7 @@ class SendOptions(TypedDict, total=False):
 
 
 class RealtimeOptions(TypedDict, total=False):
-    """The keyword options of ``RealtimeClient``, described there."""
+    """The keyword options of ``RealtimeClient``, which describes them."""
 
     params: Mapping[str, Any] | None
     timeout: float

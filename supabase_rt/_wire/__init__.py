@@ -1,1 +1,1 @@
-"""Bytes to messages and back; no I/O."""
+"""Conversion between bytes and messages; no I/O."""

@@ -1,10 +1,10 @@
-"""The five-field envelope of the Phoenix channel protocol, and the JSON beneath it.
+"""The message of the Phoenix channel protocol, with its five fields.
 
-A message that came from the wire keeps its payload as undecoded JSON (``msgspec.Raw``): most
-of it is never read, and what is read is decoded once, by whoever wants it. ``plain`` does that.
+The payload of a received message stays undecoded JSON (``msgspec.Raw``), because most payloads are
+never read. ``json_codec.plain`` decodes one when it is needed.
 
-msgspec is the decoder because it keeps integers of any size exact. It refuses some texts that
-the standard library reads (``1e400``, lone surrogates, ``NaN``); ``loads`` falls back for those.
+msgspec is the decoder because it keeps integers of any size exact. It refuses some texts that the
+standard library reads (``1e400``, lone surrogates, ``NaN``); for those ``loads`` uses ``json``.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ PHOENIX = "phoenix"
 """The topic of heartbeats."""
 
 TOPIC_PREFIX = "realtime:"
-"""What every channel's topic starts with on the wire; users leave it out."""
+"""The prefix of every channel's topic on the wire; users leave it out."""
 
 if TYPE_CHECKING:
     Undecoded = Any
     Ref = str | None
 else:
     Undecoded = msgspec.Raw
-    # The server echoes a ref in whatever JSON type it was given; ours are strings.
+    # The server returns a ref in the JSON type that it received; this client sends strings.
     Ref = str | int | None
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):
     """One message, in the field order of vsn 2.0.0.
 
-    ``payload`` is plain Python data on its way out, and ``msgspec.Raw``, ``UserBroadcast`` or
-    plain data (where only the standard library could read the frame) on its way in.
+    ``payload`` of a sent message is plain Python data. ``payload`` of a received message is
+    ``msgspec.Raw`` or ``UserBroadcast``, or plain data if only ``json`` could read the frame.
     """
 
     join_ref: Ref
@@ -54,7 +54,7 @@ class UserBroadcast(msgspec.Struct, gc=False):
 
 
 def sub_topic(topic: str) -> str:
-    """The topic as users write it, and as the HTTP and SQL interfaces do."""
+    """Returns the topic as users, the HTTP interface and the SQL functions write it."""
     if topic.lower().startswith(TOPIC_PREFIX):
         return topic[len(TOPIC_PREFIX) :]
     return topic

@@ -1,4 +1,4 @@
-"""JSON as bytes, and back."""
+"""Encoding and decoding of JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..errors import DecodeError
 __all__ = ["UNREADABLE", "dumps", "loads", "plain"]
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What msgspec raises for JSON that is not what was asked for, or that only ``json`` reads."""
+"""The errors of msgspec for JSON of another type, and for JSON that only ``json`` reads."""
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
 def loads(text: bytes | str) -> Any:
-    """Decode JSON; raises ``DecodeError`` where neither decoder reads the text."""
+    """Decode JSON; raises ``DecodeError`` if neither decoder can read the text."""
     try:
         return _decoder.decode(text)
     except UNREADABLE:
@@ -28,12 +28,12 @@ def loads(text: bytes | str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as exc:
         problem = type(exc).__name__
-    # Outside the except block: the cause quotes the whole text, which may hold secrets.
+    # Raised outside the except block: the cause would quote the text, which may hold secrets.
     raise DecodeError(f"not valid JSON ({problem})")
 
 
 def plain(payload: Any) -> Any:
-    """The payload of a message as plain Python data; raises ``DecodeError``."""
+    """Returns the payload of a message as plain Python data; raises ``DecodeError``."""
     if isinstance(payload, msgspec.Raw):
         try:
             return _decoder.decode(payload)
@@ -45,14 +45,13 @@ def plain(payload: Any) -> Any:
 def dumps(value: Any) -> bytes:
     """Encode to compact UTF-8 JSON.
 
-    Raises ``TypeError`` or ``ValueError`` for what JSON cannot carry: the caller's mistake, to
-    be heard at the call.
+    Raises ``TypeError`` or ``ValueError`` for a value that JSON cannot carry.
     """
     try:
         try:
             return _encoder.encode(value)
         except (OverflowError, UnicodeError):
-            # Lone surrogates: legal in a Python str and, escaped, in JSON.
+            # Lone surrogates are allowed in a Python str and, escaped, in JSON.
             return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     except RecursionError:
         pass

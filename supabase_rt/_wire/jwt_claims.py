@@ -1,4 +1,4 @@
-"""What can be told of a token without its key."""
+"""The claims of a token, read without the key and without a check of the signature."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _JWT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 
 
 def claims_of(token: Any) -> dict[str, Any] | None:
-    """What a JWT says of itself, or None for what has not the form of one. Never raises.
+    """Returns the claims of a JWT, or None for a value that is no JWT. Never raises.
 
-    Nothing of it is judged, the signature above all.
+    Nothing is verified, not even the signature.
     """
     match = _JWT.fullmatch(token) if isinstance(token, str) else None
     if match is None:
@@ -36,18 +36,18 @@ def _object(part: str) -> dict[str, Any] | None:
 
 
 def is_jwt(token: Any) -> bool:
-    """Whether ``token`` has the form of a JWT.
+    """Returns True if ``token`` has the form of a JWT.
 
-    An ``sb_...`` key has not: only the gateway of a hosted project turns it into one (protocol
-    reference, section 1.3).
+    An ``sb_...`` key has another form; the gateway of a hosted project exchanges it for a JWT
+    (docs/protocol.md#credentials).
     """
     return claims_of(token) is not None
 
 
 def expires_at(token: Any) -> float | None:
-    """The ``exp`` claim as Unix time in seconds, or None where there is none to be read.
+    """Returns the ``exp`` claim as Unix time in seconds, or None if there is none. Never raises.
 
-    The signature is not checked; this only says when a refresh is due. Never raises.
+    The signature is not checked: the result only decides when to refresh the token.
     """
     expiry = (claims_of(token) or {}).get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
@@ -60,14 +60,15 @@ def expires_at(token: Any) -> float | None:
 
 
 LONGEST_TOKEN: Final = 1_000_000
-"""Bytes. A join that carries a longer one would near the size at which the server hangs up."""
+"""Bytes. The join with a longer token could exceed the frame size at which the server closes the
+socket."""
 
 
 def check_token(token: Any) -> None:
-    """Raise ``TypeError`` or ``ValueError`` for what must not be put into a header.
+    """Raise ``TypeError`` or ``ValueError`` for a token that must not be put into a header.
 
-    A line break in a token would end the header and start one of the token's own. The message
-    never shows the token.
+    A line break in a token would end the header and begin another one. The message never shows the
+    token.
     """
     if not isinstance(token, str):
         raise TypeError(f"a token is a str, not {type(token).__name__}")

@@ -1,7 +1,7 @@
-"""No redirect is followed with a key; the error names the address it leads to.
+"""The hint for a redirect. No redirect is followed, because the request carries a key.
 
-Only scheme, host and port of that address are named. Its path and query may hold what was sent,
-and all of it is the other side's choice: what is no plain ASCII is percent-encoded.
+The hint names only scheme, host and port of the target: its path and query may repeat secrets of
+the request. The other side chooses the target, so characters beyond ASCII are percent-encoded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _LONGEST_NAME: Final = 253
 
 
 def is_redirect(status: int) -> bool:
-    """Whether an HTTP status sends the caller elsewhere; 304 says "as it was"."""
+    """Returns True for a status of a redirect: 3xx but 304, which means "not modified"."""
     return 300 <= status < 400 and status != 304
 
 
 def redirect_hint(location: str | None, asked: str) -> str:
-    """What to do about a redirect of ``asked``, a URL, to ``location``, the header's text."""
+    """Returns the hint for a redirect of the URL ``asked`` to ``location``, as in the header."""
     here, there = _origin(asked), _origin(_absolute(location, asked))
     if there is None:
         return "the URL leads elsewhere, to no usable address: check the URL, and ask its owner"
@@ -46,7 +46,7 @@ def _absolute(location: str | None, asked: str) -> str:
 
 
 def _origin(url: str) -> str | None:
-    """Scheme, host and port of ``url``, in ASCII; None where it has none of use."""
+    """Returns scheme, host and port of ``url`` in ASCII, or None for an unusable URL."""
     try:
         parts = urlsplit(url)
         scheme, port = _PLAIN.get(parts.scheme), parts.port

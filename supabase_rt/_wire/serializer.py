@@ -1,4 +1,4 @@
-"""Frames to messages and back, for vsn 1.0.0 and 2.0.0 (docs/protocol.md#2-framing).
+"""Encoding and decoding of frames, for vsn 1.0.0 and 2.0.0 (docs/protocol.md#2-framing).
 
 Text frames are JSON objects (1.0.0) or five-element arrays (2.0.0). Binary frames exist in
 2.0.0 only: a kind byte, one length byte for each field of the header, the fields, the body.
@@ -11,7 +11,7 @@ Text frames are JSON objects (1.0.0) or five-element arrays (2.0.0). Binary fram
     3     client to server   join_ref ref topic user_event metadata +encoding
     4     server to client   topic user_event metadata +encoding
 
-Both ends of the wire are here, because the local server speaks the same frames.
+Both directions are here, because the local server uses the same frames.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ MAX_FRAME: Final = 5_000_000
 """Bytes; the server answers a larger frame by closing the socket with 1009."""
 
 REMEMBERED_EVENTS: Final = 32
-"""How many parts of headers are kept: a name may be made up for each message."""
+"""Header parts kept in the cache: each message may have a new event name."""
 
 METADATA_KEYS: Final = ("persist",)
 """The keys of a broadcast that travel in the metadata of kind 3."""
 
 
 class _Object(msgspec.Struct, gc=False):
-    """A text frame of vsn 1.0.0. The server leaves join_ref out; a client may send it."""
+    """A text frame of vsn 1.0.0. The server omits join_ref; a client may send it."""
 
     topic: str
     event: str
@@ -72,8 +72,8 @@ _syntax = msgspec.json.Decoder(msgspec.Raw)
 
 
 def _check_utf8(data: bytes) -> None:
-    # msgspec checks the grammar of an undecoded payload but not its characters, and a payload
-    # that fails in a handler's hands would be the handler's error instead of the frame's.
+    # msgspec checks the grammar of an undecoded payload but not its characters. Without this check
+    # a broken payload would fail later, in a handler.
     if not data.isascii():
         try:
             data.decode()
@@ -86,7 +86,7 @@ def _check_utf8(data: bytes) -> None:
 
 
 def decode_array(data: bytes) -> Message:
-    """``decode_text`` of vsn 2.0.0, for the reader: most frames come through here."""
+    """Decode a text frame of vsn 2.0.0; a fast path of ``decode_text`` for most frames."""
     if data.isascii():
         try:
             return _array.decode(data)
@@ -98,8 +98,8 @@ def decode_array(data: bytes) -> Message:
 def decode_text(vsn: str, data: bytes | str, *, lenient: bool = True) -> Message:
     """Decode a text frame; raises ``DecodeError`` for anything that is not a message.
 
-    ``lenient`` False does without the second decoder, which decodes the payload too: whoever sent
-    three bytes may cost a hundred by it.
+    With ``lenient`` False the second decoder is not tried. It decodes the payload too, which can
+    take thirty times the memory of the frame.
     """
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
@@ -116,7 +116,7 @@ def decode_text(vsn: str, data: bytes | str, *, lenient: bool = True) -> Message
 
 
 def encode_text(vsn: str, message: Message) -> str:
-    """Encode a text frame; raises ``TypeError`` or ``ValueError`` for what JSON cannot carry."""
+    """Encode a text frame; raises ``TypeError`` or ``ValueError`` if JSON cannot carry it."""
     if vsn == "2.0.0":
         return dumps(
             (message.join_ref, message.ref, message.topic, message.event, message.payload)
@@ -125,7 +125,7 @@ def encode_text(vsn: str, message: Message) -> str:
 
 
 def message_to_object(message: Message) -> dict[str, Any]:
-    """The message as supabase-js shows it to ``encode`` and ``logger``."""
+    """Returns the message as supabase-js passes it to ``encode`` and ``logger``."""
     found = {
         "topic": message.topic,
         "event": message.event,
@@ -138,7 +138,7 @@ def message_to_object(message: Message) -> dict[str, Any]:
 
 
 def message_from_object(found: Any) -> Message:
-    """A message from what a decoder made of a frame, of either vsn; raises ``DecodeError``."""
+    """Returns the message of a decoded frame of either vsn; raises ``DecodeError``."""
     if isinstance(found, Message):
         return found
     if isinstance(found, list) and len(found) >= 5:
@@ -172,7 +172,7 @@ def _pack(kind: int, fields: list[bytes], body: bytes, encoding: int) -> bytes:
 
 
 def _unpack(data: bytes, count: int, *, encoding: bool = False) -> tuple[list[bytes], int]:
-    """The header's fields, and where the body starts."""
+    """Returns the fields of the header and the index of the body."""
     start = 1 + count + encoding
     if len(data) < start:
         raise DecodeError("binary frame is shorter than its header")
@@ -194,17 +194,17 @@ def _texts(fields: list[bytes]) -> list[str]:
     raise DecodeError("binary frame with a field that is not UTF-8")
 
 
-# A tuple: a union in the call would be built anew for every message.
+# A tuple, because a union type in the call would be built for every message.
 _BINARY = (bytes, bytearray, memoryview)
 
 
 def is_binary(value: Any) -> bool:
-    """Whether a broadcast payload travels as opaque bytes."""
+    """Returns True for a broadcast payload that is sent as opaque bytes."""
     return isinstance(value, _BINARY)
 
 
 def is_too_large(frame: str | bytes) -> bool:
-    """Whether the server would close the socket over this frame."""
+    """Returns True if the server would close the socket because of the size of this frame."""
     if len(frame) * 4 <= MAX_FRAME:
         return False
     size = len(frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame)
@@ -212,10 +212,10 @@ def is_too_large(frame: str | bytes) -> bool:
 
 
 def encode_client(vsn: str, message: Message) -> str | bytes:
-    """The frame that a client writes for ``message``.
+    """Returns the frame of a client's message.
 
-    vsn 2.0.0 sends a broadcast as kind 3 and all else as text, as supabase-js does. Raises
-    ``TypeError`` or ``ValueError`` where the message cannot be put on the wire.
+    In vsn 2.0.0 a broadcast is a binary frame of kind 3 and every other message is text, as in
+    supabase-js. Raises ``TypeError`` or ``ValueError`` for a message that cannot be encoded.
     """
     payload = message.payload
     if message.event != "broadcast" or not isinstance(payload, dict):
@@ -228,7 +228,7 @@ def encode_client(vsn: str, message: Message) -> str | bytes:
 
 
 def encode_client_binary(message: Message) -> bytes:
-    """Kind 3 of a broadcast message whose payload is ``{"event", "payload", ...}``."""
+    """Returns the frame of kind 3 of a broadcast; its payload is ``{"event", "payload", ...}``."""
     content = message.payload
     metadata = {key: content[key] for key in METADATA_KEYS if key in content}
     body = content.get("payload")
@@ -245,7 +245,7 @@ def encode_client_binary(message: Message) -> bytes:
 
 
 class BroadcastFrames:
-    """Kind 3 for one join of one topic: what its broadcasts have in common is encoded once."""
+    """The frames of kind 3 for one join; the common parts of its broadcasts are encoded once."""
 
     __slots__ = ("_parts", "_start", "_topic", "join_ref")
 
@@ -256,7 +256,7 @@ class BroadcastFrames:
         self._parts: dict[tuple[str, int], tuple[bytes, bytes]] = {}
 
     def encode(self, ref: str, event: str, body: bytes) -> bytes:
-        """``encode_client_binary`` of a message with a JSON ``body`` and no metadata."""
+        """Returns ``encode_client_binary`` of a message with a JSON ``body`` and no metadata."""
         number = ref.encode()
         key = event, len(number)
         parts = self._parts.get(key)
@@ -265,7 +265,7 @@ class BroadcastFrames:
         return b"".join((parts[0], number, parts[1], body))
 
     def _new_parts(self, event: str, digits: int) -> tuple[bytes, bytes]:
-        """What stands before the ref and what between it and the body."""
+        """Returns the bytes before the ref, and those between the ref and the body."""
         start, topic, name = self._start, self._topic, _field("userEvent", event)
         header = bytes((3, len(start), digits, len(topic), len(name), 0, 1))
         if len(self._parts) >= REMEMBERED_EVENTS:
@@ -275,7 +275,7 @@ class BroadcastFrames:
 
 
 def encode_user_broadcast(topic: str, frame: UserBroadcast) -> bytes:
-    """Kind 4: what the server relays to a member that speaks vsn 2.0.0."""
+    """Returns the frame of kind 4, which the server relays to a client of vsn 2.0.0."""
     if len(frame.metadata) > 255:
         raise ValueError(f"metadata length {len(frame.metadata)} exceeds maximum of 255")
     fields = [_field("topic", topic), _field("userEvent", frame.event), frame.metadata]
@@ -291,7 +291,7 @@ def _user_broadcast(event: str, metadata: bytes, encoding: int, body: bytes) -> 
 
 
 def _check_json(text: bytes) -> None:
-    # The server relays the bytes of a JSON broadcast unread, so they may be garbage.
+    # The server relays the bytes of a JSON broadcast unread, so they may be invalid.
     _check_utf8(text)
     try:
         _syntax.decode(text)
@@ -300,10 +300,10 @@ def _check_json(text: bytes) -> None:
 
 
 def decode_server_binary(data: bytes) -> Message:
-    """Decode what a server sends: kinds 0, 1, 2 and 4. Raises ``DecodeError``."""
+    """Decode a binary frame of a server: kinds 0, 1, 2 and 4. Raises ``DecodeError``."""
     kind = data[0] if data else None
     if kind == 4:
-        # Spelled out, not by _unpack: this is the frame that most broadcasts arrive in.
+        # Most broadcasts arrive in this kind, so it does without the calls of _unpack.
         if len(data) < 5:
             raise DecodeError("binary frame is shorter than its header")
         topic_end = 5 + data[1]
@@ -340,7 +340,7 @@ def decode_server_binary(data: bytes) -> Message:
 
 
 def decode_client_binary(data: bytes) -> Message:
-    """Decode what a client sends: kinds 0 and 3. Raises ``DecodeError``."""
+    """Decode a binary frame of a client: kinds 0 and 3. Raises ``DecodeError``."""
     kind = data[0] if data else None
     if kind == 3:
         fields, body = _unpack(data, 5, encoding=True)
@@ -358,7 +358,7 @@ def decode_client_binary(data: bytes) -> Message:
 
 
 def broadcast_object(frame: UserBroadcast) -> dict[str, Any]:
-    """A binary broadcast in the shape of a text one; raises ``DecodeError``."""
+    """Returns a binary broadcast in the form of a text one; raises ``DecodeError``."""
     found: dict[str, Any] = {
         "type": "broadcast",
         "event": frame.event,
@@ -370,7 +370,7 @@ def broadcast_object(frame: UserBroadcast) -> dict[str, Any]:
 
 
 def payload_object(message: Message) -> Any:
-    """The payload of a message as supabase-js shows it, whatever frame it came in."""
+    """Returns the payload of a message as supabase-js does, from a text or a binary frame."""
     if isinstance(message.payload, UserBroadcast):
         return broadcast_object(message.payload)
     return plain(message.payload)

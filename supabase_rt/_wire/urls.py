@@ -1,4 +1,4 @@
-"""Every address this client calls, made from the one that the user gave."""
+"""The URLs that this client requests, derived from the URL that the user gave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Endpoint", "path_segment", "realtime_endpoint", "redact"]
 _SOCKET_SCHEMES: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _HTTP_SCHEMES: Final = {"ws": "http", "wss": "https"}
 _EXAMPLE: Final = "wss://<project ref>.supabase.co/realtime/v1"
-# supabase-js takes these off one after the other, so that /websocket/socket loses both.
+# supabase-js removes these one after the other: /websocket/socket loses both.
 _SOCKET_PATHS: Final = tuple(
     re.compile(rf"/{name}\Z", re.IGNORECASE) for name in ("socket/websocket", "socket", "websocket")
 )
@@ -25,15 +25,15 @@ def encode_component(text: str) -> str:
 
 
 def path_segment(text: str) -> str:
-    """A name as one segment of a path, also where it is ``.`` or ``..``.
+    """Returns a name as one segment of a path.
 
-    As they stand, these two lead to another address.
+    ``.`` and ``..`` are escaped too: as they are, they lead to another address.
     """
     return text.replace(".", "%2E") if text in (".", "..") else encode_component(text)
 
 
 def _word(name: str, value: Any) -> str:
-    """A value of the query as JavaScript writes it."""
+    """Returns a value of the query as JavaScript writes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -58,18 +58,18 @@ def _join(url: str, *queries: str) -> str:
 
 
 def _split(url: Any, example: str) -> SplitResult:
-    """The parts of a usable address; raises ``TypeError`` or ``ValueError`` that helps."""
+    """Returns the parts of a URL; raises ``TypeError`` or ``ValueError`` for an unusable one."""
     if not isinstance(url, str):
         raise TypeError(f"the URL is a str such as {example!r}, not {type(url).__name__}")
     shown = redact(url)
-    # urlsplit drops line breaks and tabs silently; the address called would be another one.
+    # urlsplit removes line breaks and tabs silently, so another address would be called.
     if any(character <= " " or character == "\x7f" for character in url):
         raise ValueError(f"URL {shown!r} holds a blank or a control character; take it out")
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
     except ValueError:
-        # Without the cause: its text quotes the host part, which may hold a password.
+        # Without the cause, which quotes the host part: it may hold a password.
         raise ValueError(
             f"URL {shown!r} has a host or a port that cannot be read; write {example!r}"
         ) from None
@@ -84,17 +84,17 @@ def _split(url: Any, example: str) -> SplitResult:
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Endpoint:
-    """The address of a Realtime service, the part before ``/websocket``.
+    """The URL of a Realtime service, the part before ``/websocket``.
 
-    ``url`` is what the user gave: ``wss://x.supabase.co/realtime/v1``, also ``ws``, ``http`` and
-    ``https``, with any base path and with or without trailing slashes. Raises ``ValueError``
-    or ``TypeError`` that says how to mend it.
+    ``url`` is the user's, such as ``wss://x.supabase.co/realtime/v1``. The scheme may also be
+    ``ws``, ``http`` or ``https``; the path may be any, with or without a trailing slash. Raises
+    ``ValueError`` or ``TypeError`` with a remedy.
     """
 
     base: str
     """Scheme ``ws`` or ``wss``, host and path, without a trailing slash."""
     query: str = field(default="")
-    """A query that the user's URL had; it goes before our own parameters."""
+    """The query of the user's URL; it comes before our own parameters."""
 
     def __init__(self, url: str) -> None:
         parts = _split(url, _EXAMPLE)
@@ -106,10 +106,10 @@ class Endpoint:
         return f"Endpoint({redact(_join(self.base, self.query))!r})"
 
     def socket_url(self, params: Mapping[str, Any], vsn: str, log_level: str | None = None) -> str:
-        """The URL of the socket: ``params`` in their order, ``log_level``, then ``vsn``.
+        """Returns the URL of the socket: ``params`` in their order, ``log_level``, then ``vsn``.
 
-        Raises ``TypeError`` for a parameter that is neither text nor a number. Protocol
-        reference, section 1.4.
+        Raises ``TypeError`` for a parameter that is neither text nor a number
+        (docs/protocol.md#query-parameters).
         """
         given = {name: value for name, value in params.items() if name != "vsn"}
         if log_level:
@@ -126,7 +126,7 @@ class Endpoint:
 
     @property
     def tables_url(self) -> str | None:
-        """Where a project of Supabase has its tables, beside Realtime; None at other addresses."""
+        """The URL of PostgREST in a Supabase project; None if the path is not ``/realtime/v1``."""
         scheme, _, rest = self.base.partition("://")
         if not rest.endswith("/realtime/v1"):
             return None
@@ -134,10 +134,7 @@ class Endpoint:
 
     @property
     def http_url(self) -> str:
-        """Where broadcasts are posted in batches.
-
-        See docs/protocol.md#broadcasts-by-http-in-batches.
-        """
+        """The URL for batches of broadcasts (docs/protocol.md#broadcasts-by-http-in-batches)."""
         return _join(self._http_base(), self.query)
 
     def broadcast_url(
@@ -149,10 +146,10 @@ class Endpoint:
         *,
         params: Mapping[str, Any] | None = None,
     ) -> str:
-        """Where one broadcast is posted (docs/protocol.md#one-broadcast-by-http).
+        """Returns the URL for one broadcast (docs/protocol.md#one-broadcast-by-http).
 
         ``sub_topic`` is the topic without ``realtime:``; ``persist`` is True or ``{"ttl": n}``;
-        ``params`` go first in the query (supabase-js sends ``apikey`` and ``vsn`` there).
+        ``params`` come first in the query (supabase-js sends ``apikey`` and ``vsn`` there).
         """
         path = f"{path_segment(sub_topic)}/events/{path_segment(event)}"
         flags: dict[str, Any] = dict(params or {})
@@ -166,10 +163,10 @@ class Endpoint:
 
 
 def realtime_endpoint(supabase_url: str) -> str:
-    """The Realtime endpoint of a Supabase project: ``{url}/realtime/v1``, over ``ws``/``wss``.
+    """Returns the Realtime URL of a Supabase project: ``{url}/realtime/v1`` with ``ws`` or ``wss``.
 
-    A base path stays; a query is dropped, as in supabase-js. Raises ``ValueError`` or
-    ``TypeError`` that says how to mend the URL.
+    A base path is kept and a query dropped, as in supabase-js. Raises ``ValueError`` or
+    ``TypeError`` with a remedy.
     """
     parts = _split(supabase_url, "https://<project ref>.supabase.co")
     scheme = _SOCKET_SCHEMES[parts.scheme]
@@ -190,19 +187,19 @@ _SECRETS: Final = (
         rf"\1\2{_MASK}\2",
     ),
     (re.compile(r"(?i)(\bbearer\s+)[^\s\"',;]+"), rf"\1{_MASK}"),
-    # A password with a slash has to be percent-encoded, and is secret where it is not.
+    # A slash in a password must be percent-encoded; a password with a plain one is masked too.
     (
         re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@:]*:(?!\d+(?:[/?#]|\Z))\S*@)"),
         f"{_MASK}@",
     ),
-    # Cut off or whole: the header and the claims of a JWT are JSON objects, which encode to eyJ.
+    # A JWT, whole or truncated: its header is a JSON object, whose base64 begins with eyJ.
     (re.compile(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,2}"), _MASK),
     (re.compile(r"(?:\bsb_|sb_(?:publishable|secret)_)[A-Za-z0-9_-]+"), _MASK),
 )
 
 
 def redact(text: str) -> str:
-    """``text`` without keys, tokens and passwords, for logs and ``repr``."""
+    """Returns ``text`` with keys, tokens and passwords masked, for logs and ``repr``."""
     for pattern, mask in _SECRETS:
         text = pattern.sub(mask, text)
     return text
