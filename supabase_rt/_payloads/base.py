@@ -1,8 +1,8 @@
-"""What all payloads share: a read-only mapping with the keys of supabase-js, and equality by value.
+"""The base class of payloads: a read-only mapping with the keys of supabase-js.
 
-A payload holds what came from the wire and reads it when asked. Every attribute is a property
-without a setter, which is what makes it read-only; what constructors store stands in slots
-behind the properties. (A ``__setattr__`` that refuses would slow every constructor down.)
+A payload keeps the undecoded JSON of the wire and decodes it when it is read. It is read-only,
+because its attributes are properties without a setter; the values are in slots. (A ``__setattr__``
+that refuses would slow every constructor down.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT_OR_NONE: Final = (str, type(None))
 
 
 class _Brief(reprlib.Repr):
-    """``repr`` that reads no further than it shows: a payload may have megabytes."""
+    """The ``repr`` of a payload, which reads only what it shows: a payload may have megabytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Brief(reprlib.Repr):
         self.maxlevel, self.maxdict = 4, 8
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        # The one of reprlib sorts the keys, and rows come in the order of their columns.
+        # reprlib sorts the keys; rows keep the order of their columns.
         if level <= 0 and x:
             return "{...}"
         pairs = islice(x.items(), self.maxdict)
@@ -53,16 +53,16 @@ class _Brief(reprlib.Repr):
 
 
 brief: Callable[[object], str] = _Brief().repr
-"""``repr`` cut to a length that a line of text bears."""
+"""``repr``, cut to fit into one line of text."""
 
 LONGEST: Final = 120
-"""Characters of the ``repr`` of a payload: a line of a terminal or two."""
+"""The most characters of the ``repr`` of a payload, about two lines of a terminal."""
 
 
 def shown(kind: str, *parts: str, content: Callable[[], Any] = lambda: None) -> str:
-    """``<kind parts content>``, cut; content that cannot be read or shown is called unreadable.
+    """Returns ``<kind parts content>``, cut; content that fails to decode shows as unreadable.
 
-    Nothing is raised: a ``repr`` is asked for by whoever looks for something else that is wrong.
+    Raises nothing, because a ``repr`` is mostly wanted in the search for another error.
     """
     try:
         found = content()
@@ -74,7 +74,7 @@ def shown(kind: str, *parts: str, content: Callable[[], Any] = lambda: None) -> 
 
 
 def js_keys(*keys: str) -> dict[str, str]:
-    """Each key of supabase-js with the attribute behind it."""
+    """Returns each key of supabase-js with the name of its attribute."""
     return {key: snake_case(key) for key in keys}
 
 
@@ -92,8 +92,8 @@ else:
     class _Mapping:
         """The mixin methods of ``Mapping`` without its metaclass.
 
-        A broadcast is a msgspec struct, which has one of its own; ``Payload`` is registered as a
-        ``Mapping`` instead, for ``isinstance`` and for ``match``.
+        ``Broadcast`` is a msgspec struct, which has another metaclass. So ``Payload`` is registered
+        as a ``Mapping``, for ``isinstance`` and ``match``.
         """
 
         __slots__ = ()
@@ -115,10 +115,10 @@ class Payload(_Mapping[str, Any]):
     __slots__ = ()
 
     _names: ClassVar[dict[str, str]]
-    """The attribute behind each key, in the order of the keys."""
+    """The name of the attribute of each key, in the order of the keys."""
 
     _moved: ClassVar[dict[str, str]] = {}
-    """What the keys of other clients have become."""
+    """The replacement of each key that other clients have."""
 
     _optional: ClassVar[str] = ""
     """The key that is absent, as in supabase-js, while its value is ``None``."""
@@ -155,8 +155,8 @@ class Payload(_Mapping[str, Any]):
         raise no_attribute(self, name)
 
     def __eq__(self, other: object) -> bool:
-        # Plain values are compared as well as those that are seen: a row of Decimals equals
-        # what from_dict makes of it, and the dict itself.
+        # Values are also compared in their JSON form: a row of Decimals equals its copy by
+        # from_dict, and its dict.
         if isinstance(other, Payload):
             return type(self) is type(other) and self._plain() == other._plain()
         if isinstance(other, Mapping):
@@ -165,30 +165,30 @@ class Payload(_Mapping[str, Any]):
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
-        # A broadcast would have that of its struct otherwise, which compares by identity.
+        # Otherwise a broadcast would inherit that of the struct, which compares by identity.
         return not self == other
 
     def _plain(self) -> dict[str, Any]:
-        """The keys with values that JSON can carry."""
+        """Returns the keys with values that JSON can carry."""
         return {key: json_safe(value) for key, value in self.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values under the keys of supabase-js, in new containers.
+        """Returns plain JSON values under the keys of supabase-js, in new containers.
 
-        ``Decimal``, ``datetime`` and the like are given as in ``types="js"``; infinities and
-        NaN are texts; the bytes of a binary broadcast are base64, marked by ``"encoding"``.
+        Columns are converted as with ``types="js"``. Infinities and NaN become texts. The bytes of
+        a binary broadcast become base64, marked by ``"encoding"``.
         """
-        # What dataclasses-json would make of it, without loading it: a handler that converts
-        # its first payload would stop the loop for the quarter of a second that takes.
+        # The same result as that of dataclasses-json, whose import takes a quarter of a second: a
+        # handler that converts its first payload would block the event loop.
         return self._plain()
 
     def to_json(self) -> str:
-        """The JSON text of ``to_dict()``."""
+        """Returns the JSON text of ``to_dict()``."""
         return json_shape(type(self)).to_json(self._plain())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The payload that ``data``, in the shape of ``to_dict()``, describes.
+        """Returns the payload of a dict such as ``to_dict()`` returns.
 
         Raises ``ValueError`` for a missing key or a value of the wrong type.
         """
@@ -196,12 +196,12 @@ class Payload(_Mapping[str, Any]):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The payload that a JSON text describes; raises ``ValueError`` as ``from_dict``."""
+        """Returns the payload of a JSON text; raises ``ValueError`` as ``from_dict`` does."""
         return cls._restore(json_shape(cls).from_json(text))
 
     @classmethod
     def _restore(cls, values: dict[str, Any]) -> Self:
-        """The payload of these values under JS keys; raises ``ValueError`` for wrong types."""
+        """Returns the payload of values by key; raises ``ValueError`` for a wrong type."""
         raise AssertionError(f"{cls.__name__} does not restore itself")
 
 

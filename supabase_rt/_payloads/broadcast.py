@@ -1,10 +1,12 @@
-"""What handlers are given: read-only objects that are also mappings with the keys of JS.
+"""The payload of a broadcast, and its decoding.
 
-An event whose handler looks at nothing costs the decoding of its envelope. Attributes have
-Python's spelling, keys that of supabase-js::
+Like all payloads it is a read-only mapping too. Attributes have the spelling of Python, keys that
+of supabase-js::
 
-    change.event_type           change["eventType"]
-    match change: case {"eventType": "INSERT", "new": {"id": id}}: ...
+    message.payload             message["payload"]
+    match message: case {"event": "cursor", "payload": {"x": x}}: ...
+
+A payload that the handler does not read is never decoded.
 """
 
 from __future__ import annotations
@@ -38,19 +40,20 @@ _set: Final = msgspec.structs.force_setattr
 
 
 class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename=_WIRE_NAMES.get):
-    """A broadcast: docs/protocol.md#what-receivers-get.
+    """A broadcast (docs/protocol.md#what-receivers-get).
 
-    ``payload`` is any JSON value, or ``bytes`` of a binary broadcast; ``meta`` is given by the
-    database and replay (``{"id", "replayed"}``). The key ``"meta"`` is absent without one.
+    ``payload`` is any JSON value, or ``bytes`` of a binary broadcast. ``meta``
+    (``{"id", "replayed"}``) comes with broadcasts from the database and from replay; otherwise
+    its key is absent.
 
-    It is the struct that the decoder makes of a text frame: one object for each event received,
-    made in C, with the payload still undecoded.
+    The decoder of text frames makes this struct itself, in C: one object for each event, with the
+    payload still undecoded.
     """
 
     type: str = "broadcast"
     """``"broadcast"``."""
     event: str | None = None
-    """The name given by the sender; ``None`` where it gave none."""
+    """The event name of the sender, or ``None``."""
     _payload: Undecoded = None
     _meta: Undecoded = None
 
@@ -63,7 +66,7 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
 
     @property
     def payload(self) -> Any:
-        """What was sent: JSON, decoded at first sight, or ``bytes``."""
+        """The sent value: JSON, decoded when it is first read, or ``bytes``."""
         value = self._payload
         if isinstance(value, msgspec.Raw):
             value = plain(value)
@@ -72,7 +75,7 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
 
     @property
     def meta(self) -> Any:
-        """What the server added, or ``None``."""
+        """The data added by the server, or ``None``."""
         value = self._meta
         if isinstance(value, msgspec.Raw):
             value = plain(value)
@@ -82,7 +85,7 @@ class Broadcast(Payload, msgspec.Struct, frozen=True, gc=False, eq=False, rename
     def __getitem__(self, key: str) -> Any:
         if key != "payload":
             return super().__getitem__(key)
-        # Most handlers read just this, and first: the property, written out.
+        # Most handlers read only this key: the code of the property saves a call.
         value = self._payload
         if type(value) is msgspec.Raw:
             value = plain(value)

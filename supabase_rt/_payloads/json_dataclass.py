@@ -1,7 +1,7 @@
 """``to_dict``, ``to_json``, ``from_dict``, ``from_json`` for our own dataclasses.
 
-dataclasses-json does the work, imported at the first use: it brings marshmallow along, which
-would cost every ``import supabase_rt`` a quarter of a second.
+dataclasses-json does the work. It is imported at the first use, because it imports marshmallow,
+which would add a quarter of a second to ``import supabase_rt``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["JsonDataclass", "UnknownField", "check_names"]
 
 
 class UnknownField(TypeError, ValueError):
-    """A field that the class does not have: a wrong keyword, or a wrong key of a dict."""
+    """An unknown field: a wrong keyword argument, or a wrong key of a dict."""
 
 
 class JsonDataclass:
-    """Mixin of a dataclass that travels as a plain object."""
+    """The base of a dataclass that can be converted to and from JSON."""
 
     __slots__ = ()
 
@@ -33,24 +33,24 @@ class JsonDataclass:
             raise no_attribute(self, name)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values: tuples become lists, nested objects become dicts."""
+        """Returns the fields as plain values: tuples become lists, nested objects become dicts."""
         from dataclasses_json import DataClassJsonMixin
 
-        # Its methods work on any dataclass; inheriting them would need the import at once.
+        # The method works on any dataclass; to inherit it would need the import at once.
         convert: Any = DataClassJsonMixin.to_dict
         found: dict[str, Any] = convert(self)
         return found
 
     def to_json(self) -> str:
-        """The fields as JSON text."""
+        """Returns the fields as JSON text."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the object from what ``to_dict`` gave; fields left out have their default.
+        """Returns the object of a dict such as ``to_dict`` returns; omitted fields have defaults.
 
-        Raises ``ValueError`` for an unknown key (naming the nearest one), for a missing field
-        and for a value of another type: nothing is coerced.
+        Raises ``ValueError`` for an unknown key (and names the nearest one), for a missing field
+        and for a value of a wrong type, which is never converted.
         """
         from dataclasses_json import DataClassJsonMixin
 
@@ -62,12 +62,12 @@ class JsonDataclass:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Build the object from what ``to_json`` gave; raises ``ValueError``."""
+        """Returns the object of JSON text; raises ``ValueError`` as ``from_dict`` does."""
         return cls.from_dict(json.loads(text))
 
 
 def check_names(cls: Any, values: Iterable[Any]) -> None:
-    """Raise ``UnknownField`` with the nearest name for a field that ``cls`` does not have."""
+    """Raise ``UnknownField`` with the nearest name for a field that ``cls`` lacks."""
     names = [field.name for field in dataclasses.fields(cls)]
     for name in values:
         if name not in names:
@@ -87,7 +87,7 @@ def _check_names(cls: Any, values: Any) -> None:
 
 
 def _check_types(cls: Any, values: dict[str, Any]) -> None:
-    # dataclasses-json takes any value for a plain type and makes a tuple of any iterable.
+    # dataclasses-json accepts any value for a plain type, and makes a tuple of any iterable.
     hints = get_type_hints(cls)
     for name, value in values.items():
         try:

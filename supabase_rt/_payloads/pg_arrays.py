@@ -1,7 +1,7 @@
-"""Postgres array literals, ``{1,NULL,"a b"}``, as text columns of older servers carry them.
+"""The parser of Postgres array literals such as ``{1,NULL,"a b"}``.
 
-The server of today sends arrays as JSON lists; the literal form is still what ``::text``
-casts, replicated text and older self-hosted servers give.
+Current servers send arrays as JSON lists. Literals still come from older self-hosted servers and
+from columns that hold them as text.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Final
 __all__ = ["MAX_DIMENSIONS", "parse_array"]
 
 MAX_DIMENSIONS: Final = 6
-"""What Postgres allows. It also bounds every recursion over an array."""
+"""The limit of Postgres. It also bounds every recursion over an array."""
 
-# ``[0:1][-3:4]=`` stands before the braces where the lower bounds are not 1.
+# ``[0:1][-3:4]=`` comes before the braces if a lower bound is not 1.
 _BOUNDS: Final = re.compile(r"\s*(?:(?:\[[+-]?\d+:[+-]?\d+\])+=)?")
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def _tokens(delimiter: str) -> re.Pattern[str]:
-    # An unquoted backslash is legal input for Postgres but never its output, so it is no token:
-    # the text then stays as it came.
+    # Postgres accepts an unquoted backslash but never writes one. It is no token here, so such a
+    # text is left unchanged.
     return re.compile(
         rf"""\s*(?:(?P<brace>[{{}}])
             |(?P<delimiter>{delimiter})
@@ -35,7 +35,7 @@ _TOKENS: Final = {delimiter: _tokens(delimiter) for delimiter in ",;"}
 
 
 class _Builder:
-    """Puts tokens together and refuses those that are out of place."""
+    """Builds nested lists of tokens and refuses a token at a wrong place."""
 
     __slots__ = ("done", "open", "wants_value")
 
@@ -61,7 +61,7 @@ class _Builder:
         self.open.append([])
 
     def end(self) -> None:
-        # After an opening brace nothing is owed; after a delimiter a value is.
+        # "{}" is allowed, but a value must follow a delimiter.
         if not self.open or (self.wants_value and self.open[-1]):
             raise ValueError("array brace out of place")
         finished = self.open.pop()
@@ -91,8 +91,8 @@ def _feed(builder: _Builder, match: re.Match[str]) -> None:
 def parse_array(text: str, delimiter: str = ",") -> list[Any]:
     """Read an array literal into nested lists of ``str`` and ``None``.
 
-    ``delimiter`` is ``","``, or ``";"`` for arrays of ``box``. Raises ``ValueError`` where the
-    text is no array literal.
+    ``delimiter`` is ``","``, or ``";"`` for arrays of ``box``. Raises ``ValueError`` for a text
+    that is no array literal.
     """
     tokens = _TOKENS[delimiter]
     builder = _Builder()

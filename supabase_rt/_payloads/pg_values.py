@@ -1,7 +1,7 @@
-"""One cell of a row as a Python object: the conversions of ``types="python"``.
+"""The conversions of cells to Python objects, for ``types="python"``.
 
-A conversion never raises for a value that it cannot read: ``infinity``, dates before Christ or
-after the year 9999 and what else Python has no object for stay as they came.
+A value that cannot be converted is returned unchanged, such as ``infinity`` or a date before
+Christ or after the year 9999.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """How a column is read: from decoded JSON, or from the JSON text itself."""
+    """The conversion of a column: ``plain`` takes decoded JSON, ``raw`` the JSON text."""
 
     plain: Convert
     raw: Callable[[msgspec.Raw], Any]
     native: Any = None
-    """The type that msgspec makes alike of what it does not refuse; None where there is none."""
+    """The type for which msgspec gives the same result, unless it refuses the value; or None."""
     is_exact: bool = False
-    """Whether decoded JSON is not enough, because a float has lost digits."""
+    """True if the JSON text is needed, because a float would lose digits."""
     is_of_text: bool = False
-    """Whether what is no text is left as it is."""
+    """True if only texts are converted."""
 
     def __call__(self, value: Any) -> Any:
-        """``plain``: as the decoder of a field, where it can be told from other functions."""
+        """Returns ``plain(value)``. As a callable object a cell can be the decoder of a field."""
         return self.plain(value)
 
 
@@ -48,7 +48,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 def decode_raw(raw: msgspec.Raw) -> Any:
-    """``plain`` for the value of a cell, without its two calls and its copy of the text."""
+    """Returns ``json_codec.plain`` of a cell, with fewer calls and without a copy of the text."""
     try:
         return _decode(raw)
     except UNREADABLE:
@@ -56,7 +56,7 @@ def decode_raw(raw: msgspec.Raw) -> Any:
 
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
-# Python's own number parsers take underscores, blanks and digits of other scripts as well.
+# int() and float() also accept underscores, blanks and digits of other scripts.
 _NUMBER: Final = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|Infinity)|NaN"
 )
@@ -91,7 +91,7 @@ def _decimal_text(text: str) -> Any:
 
 
 def _native(kind: type, text: str) -> Any:
-    """As msgspec reads it within a row; None for what it refuses."""
+    """Returns the object that msgspec makes of the text, or None if it refuses the text."""
     try:
         return msgspec.convert(text, kind)
     except msgspec.ValidationError:
@@ -102,8 +102,8 @@ def _datetime(text: str) -> Any:
     found = _native(datetime.datetime, text)
     if found is not None:
         return found
-    # Offsets without minutes and with seconds are left. fromisoformat reads week dates and dates
-    # without dashes as well, which Postgres never writes.
+    # msgspec refuses offsets without minutes or with seconds. fromisoformat also accepts week dates
+    # and dates without dashes, which Postgres never writes.
     if text[4:5] != "-" or text[7:8] != "-":
         return text
     return datetime.datetime.fromisoformat(text)
@@ -114,7 +114,7 @@ def _date(text: str) -> Any:
 
 
 def _time(text: str) -> Any:
-    # 24:00:00 is the end of a day for Postgres; some Pythons read it as the start of one.
+    # 24:00:00 is the end of a day in Postgres; some versions of Python read it as the start.
     if text[2:3] != ":" or text.startswith("24"):
         return text
     return datetime.time.fromisoformat(text)
@@ -125,13 +125,13 @@ def _uuid(text: str) -> Any:
 
 
 def _bytes(text: str) -> Any:
-    # Not bytes.fromhex, which skips blanks. The server leaves the \x out, Postgres writes it.
+    # bytes.fromhex would skip blanks. Postgres writes \x; the server omits it.
     return binascii.unhexlify(text.removeprefix("\\x"))
 
 
 def _json(text: str) -> Any:
-    # A json column holding a string arrives as that string; only what older servers sent as the
-    # text of a whole document is read, and a document is an object or an array.
+    # A string in a json column arrives as that string. Older servers send a whole document as text:
+    # only objects and arrays are decoded.
     if not text.startswith(("{", "[")):
         return text
     try:
@@ -149,7 +149,7 @@ _from_decimal_text: Final = _from_text(_decimal_text)
 
 
 def _float(value: Any) -> Any:
-    """Postgres writes 2.0 as ``2``, so that integers come here as well."""
+    """Returns a float; Postgres writes 2.0 as ``2``, so the value may be an integer."""
     if type(value) is float:
         return value
     if not _number(value):
@@ -161,17 +161,17 @@ def _float(value: Any) -> Any:
 
 
 def _decimal(value: Any) -> Any:
-    # By way of repr: Decimal(1.1) would show the binary digits of the float.
+    # With repr, because Decimal(1.1) has the binary digits of the float.
     return Decimal(repr(value)) if _number(value) else _from_decimal_text(value)
 
 
 def _decimal_raw(raw: msgspec.Raw) -> Any:
-    """From the text of the number itself: a float in between would cost digits."""
+    """Returns the decimal of the JSON text, because a float would lose digits."""
     text = str(raw, "latin-1")
     if text[0] not in "-0123456789":
         return _decimal(decode_raw(raw))
     try:
-        # No _NUMBER is needed: JSON allows less, and whoever made the Raw has checked it.
+        # The grammar of JSON numbers is stricter than _NUMBER, and the decoder has checked it.
         return Decimal(text)
     except ArithmeticError:
         return text
@@ -217,8 +217,8 @@ def _same(value: Any) -> Any:
 
 def _array(element: str) -> Convert:
     convert = _CONVERTS.get(element, _same)
-    # A list inside a JSON list may be a JSON value or a dimension; elements of a json array
-    # are decoded with the list, so there is nothing to do.
+    # A list in a list is a dimension, or a JSON value of a json array. The elements of a json array
+    # are decoded already.
     decoded = _same if element in ("json", "jsonb") else convert
     delimiter = ";" if element == "box" else ","
 
@@ -281,7 +281,7 @@ _CELLS: Final = {
 
 
 def python_cell(type_name: str) -> Cell | None:
-    """The conversion for a Postgres type as ``pg_type.typname`` spells it, ``None`` for none."""
+    """Returns the conversion for a Postgres type, by ``pg_type.typname``, or None."""
     found = _CELLS.get(type_name)
     if found is None and type_name[:1] == "_":
         convert = _array(type_name[1:])

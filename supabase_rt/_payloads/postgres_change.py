@@ -1,4 +1,4 @@
-"""A change of the database as its handler sees it: docs/protocol.md#9-database-changes."""
+"""The payload of a database change (docs/protocol.md#9-database-changes)."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     Row = TypeVar("Row", default=dict[str, Any], covariant=True)
 
     class _Rows(Payload, Generic[Row]):
-        """Generic for type checkers only: at run time ``PostgresChange[Todo]`` is the class."""
+        """The base for type checkers only: at run time ``PostgresChange[Todo]`` is the class."""
 else:
     Row, _Rows = Any, Payload
 
 
 class PostgresChange(_Rows[Row]):
-    """One change of one row; rows are converted at first sight.
+    """One change of one row; a row is converted when it is first read.
 
-    ``types`` is ``"js"``, ``"python"`` or ``"raw"``: see ``columns.convert_row``. With a
-    ``RowModel`` rows are instances of its dataclass: ``PostgresChange[Todo]``. Reading ``new`` or
-    ``old`` raises ``DecodeError`` where the server sent something that is no row, or no ``Todo``.
+    ``conversion`` is ``"js"``, ``"python"`` or ``"raw"`` (see ``row_conversion``), or the converter
+    of a model. With a model rows are instances of its class: ``PostgresChange[Todo]``. ``new`` and
+    ``old`` raise ``DecodeError`` for a row that is malformed or does not fit the model.
     """
 
     __slots__ = ("_conversion", "_data", "_new", "_old")
 
     backfilled: ClassVar[bool] = False
-    """Whether it was read from the table because the change itself was missed."""
+    """True if the row was read from the table because its change was missed."""
 
     _names = js_keys("schema", "table", "commit_timestamp", "eventType", "new", "old", "errors")
     _defaults: ClassVar[dict[str, Any]] = {
@@ -71,12 +71,12 @@ class PostgresChange(_Rows[Row]):
 
     @property
     def table(self) -> str | None:
-        """The table."""
+        """The name of the table."""
         return self._data.table
 
     @property
     def commit_timestamp(self) -> str | None:
-        """When it was committed, ISO 8601 in UTC; ``None`` beside some ``errors``."""
+        """The time of the commit, ISO 8601 in UTC; ``None`` with some ``errors``."""
         return self._data.commit_timestamp
 
     @property
@@ -94,10 +94,10 @@ class PostgresChange(_Rows[Row]):
 
     @property
     def old(self) -> Row:
-        """What is known of the row before: its key, or all of it with REPLICA IDENTITY FULL.
+        """The old row: its key, or all of it with REPLICA IDENTITY FULL.
 
-        ``{}`` for INSERT, or None with a model. Fields of a model whose columns are not known
-        have their default, or None.
+        ``{}`` for INSERT, or None with a model. Fields of a model have their default, or None, if
+        the server does not tell the column.
         """
         row: Row = self._old
         if row is None:
@@ -106,7 +106,7 @@ class PostgresChange(_Rows[Row]):
 
     @property
     def errors(self) -> list[str] | None:
-        """What the server could not deliver: docs/protocol.md#errors-inside-a-change."""
+        """The reasons of missing data (docs/protocol.md#errors-inside-a-change), or None."""
         found: list[str] | None = self._data.errors
         return found
 
@@ -157,7 +157,7 @@ class PostgresChange(_Rows[Row]):
 class BackfilledChange(PostgresChange[Row]):
     """A row that was read from its table because its change was missed.
 
-    ``commit_timestamp`` is None and ``old`` empty: nobody knows them any more.
+    ``commit_timestamp`` is None and ``old`` is empty, because they are not known.
     """
 
     __slots__ = ()

@@ -19,9 +19,9 @@ else:
 
 
 class PostgresData(msgspec.Struct, gc=False):
-    """The ``data`` of a change: rows and columns undecoded, or plain data.
+    """The ``data`` of a change (docs/protocol.md#the-event).
 
-    Protocol reference, section 9.2.
+    Rows and columns are undecoded, or plain data if only ``json`` could read the frame.
     """
 
     type: str
@@ -35,7 +35,7 @@ class PostgresData(msgspec.Struct, gc=False):
 
 
 class PostgresEnvelope(msgspec.Struct, gc=False):
-    """The payload of a postgres_changes message: one change and the bindings it is for."""
+    """The payload of a postgres_changes message: one change and the ids of its bindings."""
 
     ids: list[int | str]
     data: PostgresData
@@ -47,7 +47,7 @@ _envelope: Final = msgspec.json.Decoder(PostgresEnvelope)
 def read_postgres_changes(payload: Any) -> PostgresEnvelope:
     """Read the payload of a postgres_changes message: ``msgspec.Raw`` or plain data.
 
-    Raises ``DecodeError`` for anything without ids and a type.
+    Raises ``DecodeError`` for a payload without ids or type.
     """
     if isinstance(payload, msgspec.Raw):
         try:

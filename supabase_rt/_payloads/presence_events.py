@@ -1,4 +1,4 @@
-"""The payloads of presence: the whole state, a join, a leave."""
+"""The payloads of presence events: sync, join and leave."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class _PresenceChange(Payload):
 
     @property
     def key(self) -> str:
-        """Whose presence changed."""
+        """The presence key that changed."""
         return self._key
 
     @property
     def current_presences(self) -> list[dict[str, Any]]:
-        """Before a join, those that were there; after a leave, those that are left."""
+        """The presences before a join, or those that remain after a leave."""
         return self._current
 
     @classmethod
@@ -90,12 +90,12 @@ class PresenceJoin(_PresenceChange):
 
     @property
     def new_presences(self) -> list[dict[str, Any]]:
-        """Those that appeared."""
+        """The presences that appeared."""
         return self._changed
 
 
 class PresenceLeave(_PresenceChange):
-    """Presences went away from a key."""
+    """Presences disappeared from a key."""
 
     __slots__ = ()
 
@@ -114,5 +114,5 @@ class PresenceLeave(_PresenceChange):
 
     @property
     def left_presences(self) -> list[dict[str, Any]]:
-        """Those that went away."""
+        """The presences that disappeared."""
         return self._changed

@@ -4,14 +4,14 @@ A change arrives with ``columns``, a list of ``{"name", "type"}``, and one or tw
 modes turn a row into a dict:
 
 ``"js"``
-    What supabase-js makes of it, except that integers of any size are exact. Only strings are
-    converted: the server of today sends numbers, booleans, JSON and arrays as such.
+    The result of supabase-js, except that integers of any size are exact. Only strings are
+    converted: current servers send numbers, booleans, JSON and arrays as such.
 ``"python"``
     Python objects: ``Decimal``, ``datetime``, ``UUID``, ``bytes``, nested lists.
 ``"raw"``
-    What the JSON gave.
+    The decoded JSON, unchanged.
 
-The module-level helpers are the ones supabase-js exports, by name.
+The public functions for cells have the names of those that supabase-js exports.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
 ]
 
 MODES: Final = ("js", "python", "raw")
-"""What ``types=`` may be."""
+"""The values of ``types=``."""
 
 PLANS: Final = 512
-"""How many tables are remembered; a row of a forgotten one costs some microseconds more."""
+"""Tables in the cache; a row of any other table takes some microseconds more."""
 
 Convert = Callable[[Any], Any]
 
@@ -63,7 +63,7 @@ def check_mode(types: object) -> None:
 
 # -- the helpers of supabase-js ----------------------------------------------------------
 
-# The start of a text that JavaScript's parseFloat reads; what follows is ignored there too.
+# The beginning of a text that parseFloat of JavaScript reads; it ignores the remainder too.
 _NUMBER: Final = re.compile(
     "[\\s\ufeff]*([+-]?(?:Infinity|([0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][+-]?[0-9]+)?))"
 )
@@ -71,17 +71,17 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 
 
 def to_boolean(value: Any) -> Any:
-    """``"t"`` and ``"f"`` as booleans, anything else unchanged."""
+    """Returns ``"t"`` and ``"f"`` as booleans, any other value unchanged."""
     if isinstance(value, str):
         return {"t": True, "f": False}.get(value, value)
     return value
 
 
 def to_number(value: Any) -> Any:
-    """A text as a number: ``int`` where it has digits only, else ``float``.
+    """Returns a text as a number: ``int`` if it is an integer, else ``float``.
 
-    As in JavaScript what follows the number is ignored, and a text that starts with none
-    (``"NaN"`` included) is returned unchanged, as is every value that is no text.
+    As in JavaScript, text after the number is ignored. A text that begins with no number
+    (``"NaN"`` too) is returned unchanged, as is a value that is no text.
     """
     if not isinstance(value, str):
         return value
@@ -101,16 +101,16 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _parse_json(text: str) -> Any:
-    """Strict JSON, as JavaScript reads it; raises ``ValueError`` or ``RecursionError``."""
+    """Decode strict JSON, as JavaScript does; raises ``ValueError`` or ``RecursionError``."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError):
-        # Numbers beyond float and lone surrogates: JavaScript reads them. NaN it does not.
+        # JavaScript reads numbers beyond float and lone surrogates, but not NaN.
         return json.loads(text, parse_constant=_refuse)
 
 
 def to_json(value: Any) -> Any:
-    """A text that is a JSON document as what it holds, anything else unchanged."""
+    """Returns a JSON text decoded, any other value unchanged."""
     if isinstance(value, str):
         try:
             return _parse_json(value)
@@ -120,11 +120,11 @@ def to_json(value: Any) -> Any:
 
 
 def to_array(value: Any, type: str) -> Any:
-    """``"{a,b}"`` as a list whose elements are converted as ``type``.
+    """Returns ``"{a,b}"`` as a list whose elements are converted as ``type``.
 
-    The best effort of supabase-js: quoted elements are understood, ``NULL`` stays a text and
-    nested arrays do not survive. ``types="python"`` reads them properly. Anything else than a
-    text in braces is returned unchanged.
+    This is the incomplete parser of supabase-js: it reads quoted elements, but ``NULL`` stays a
+    text and nested arrays break. ``types="python"`` reads all of them. A value that is no text in
+    braces is returned unchanged.
     """
     if not isinstance(value, str) or value[:1] != "{" or value[-1:] != "}":
         return value
@@ -133,14 +133,14 @@ def to_array(value: Any, type: str) -> Any:
         elements = _parse_json(f"[{inner}]")
     except (ValueError, RecursionError):
         elements = inner.split(",")
-    # Postgres has no type "array of arrays": with one underscore off no other is expected,
-    # and a made-up name full of them shall not recurse.
+    # Postgres has no type "array of arrays", so a second underscore is no array. A made-up name
+    # of many underscores must not recurse.
     convert = None if type[:1] == "_" else _js_convert(type)
     return elements if convert is None else [convert(element) for element in elements]
 
 
 def to_timestamp_string(value: Any) -> Any:
-    """The first space of a text replaced by ``T``, as ISO 8601 wants it."""
+    """Returns a text with its first space replaced by ``T``, as in ISO 8601."""
     return value.replace(" ", "T", 1) if isinstance(value, str) else value
 
 
@@ -160,7 +160,7 @@ def _js_convert(type_name: str) -> Convert | None:
 
 
 def convert_cell(type: str, value: Any) -> Any:
-    """``value`` converted as supabase-js converts a cell of this Postgres type."""
+    """Returns ``value`` converted as supabase-js converts a cell of this Postgres type."""
     convert = _js_convert(type)
     return value if convert is None else convert(value)
 
@@ -171,7 +171,7 @@ def convert_column(
     record: Mapping[str, Any],
     skip_types: Container[str] = (),
 ) -> Any:
-    """The value of one column of ``record``; ``None`` where the record has none.
+    """Returns the value of one column of ``record``, or None if the record lacks it.
 
     Types in ``skip_types`` are not converted. Raises ``DecodeError`` for malformed columns.
     """
@@ -185,7 +185,7 @@ def convert_change_data(
     record: Mapping[str, Any] | None,
     skip_types: Container[str] = (),
 ) -> dict[str, Any]:
-    """A whole row; ``{}`` for no row.
+    """Returns a converted row; ``{}`` for no row.
 
     Types in ``skip_types`` are not converted. Raises ``DecodeError`` for malformed columns.
     """
@@ -210,7 +210,8 @@ _raw_row: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _types(columns: Any) -> dict[str, str]:
-    """Type by name. Of columns with the same name the first counts, as in supabase-js."""
+    """Returns the type of each column. The first of several equal names counts, as in
+    supabase-js."""
     try:
         found = msgspec.convert(columns, list[_Column] | None) or []
     except UNREADABLE as exc:
@@ -236,18 +237,18 @@ def _types_raw(columns: bytes) -> dict[str, str]:
 
 
 class _JsPlan:
-    """What is converted in the rows of one table, as supabase-js does it: texts only."""
+    """The conversions for the rows of one table in the mode ``"js"``: of texts only."""
 
     __slots__ = ("_converts", "_look")
 
     latest: ClassVar[tuple[bytes, _JsPlan]]
-    """The last one used and its columns: comparing them is cheaper than hashing them."""
+    """The last plan and its columns: a comparison is cheaper than a hash of the columns."""
 
     def __init__(self, types: dict[str, str]) -> None:
         found = ((name, _js_convert(type_name)) for name, type_name in types.items())
         self._converts = [(name, convert) for name, convert in found if convert is not None]
         names = [name for name, _ in self._converts]
-        # The first name twice, for with one name it would be no tuple.
+        # The first name twice, because itemgetter returns no tuple for a single name.
         self._look = itemgetter(*names, names[0]) if names else None
 
     def convert(self, row: dict[str, Any]) -> None:
@@ -255,7 +256,7 @@ class _JsPlan:
         if self._look is None:
             return
         try:
-            # The server of today sends few of these as texts: mostly one look is all.
+            # Current servers send few of these as texts, so mostly this check is enough.
             for value in self._look(row):
                 if type(value) is str:
                     break
@@ -278,10 +279,10 @@ def _cells(types: dict[str, str]) -> dict[str, Cell]:
 
 
 class _PythonPlan:
-    """What is converted in the rows of one table to Python's own types.
+    """The conversions for the rows of one table in the mode ``"python"``.
 
-    A row is decoded twice: as JSON, and into a struct of the columns that msgspec makes objects
-    of, or that are wanted as the texts of numbers. That is cheaper than a call for each cell.
+    A row is decoded twice: as JSON, and into a struct. The struct has the columns that msgspec
+    itself converts, and those whose JSON text is needed. That is cheaper than a call for each cell.
     """
 
     __slots__ = ("_of_text", "_others", "_typed", "_typed_columns", "cells", "is_complete")
@@ -291,7 +292,7 @@ class _PythonPlan:
         typed = {name: cell for name, cell in self.cells.items() if cell.is_exact or cell.native}
         self._typed = _typed_decoder(typed) if typed else None
         self.is_complete = not typed or self._typed is not None
-        """Whether the struct has all columns that belong there, so that ``row`` may be asked."""
+        """True if the struct could be built, so that ``row`` may be called."""
         self._typed_columns = [
             (name, cell.raw if cell.is_exact else None) for name, cell in typed.items()
         ]
@@ -300,7 +301,7 @@ class _PythonPlan:
         self._others = [(name, cell.plain) for name, cell in rest if not cell.is_of_text]
 
     def row(self, record: msgspec.Raw) -> dict[str, Any]:
-        """The row; raises what decoders do where a cell is not as most of its type are."""
+        """Returns the row; raises the decoder's error for a cell of an unusual form."""
         row: dict[str, Any] = _row.decode(record)
         if self._typed is not None:
             values = msgspec.structs.astuple(self._typed.decode(record))
@@ -318,8 +319,11 @@ class _PythonPlan:
 
 
 def _typed_decoder(columns: dict[str, Cell]) -> msgspec.json.Decoder[Any] | None:
-    """For these columns of a row, UNSET where it has none; None where a name does not allow it."""
-    # Not a TypedDict: msgspec 0.22 does not find its keys where they are not ASCII.
+    """Returns the decoder of these columns, or None if msgspec refuses a column name.
+
+    A column that the row lacks is UNSET.
+    """
+    # msgspec 0.22 does not find keys of a TypedDict that are not ASCII.
     members = [
         (f"c{number}", (msgspec.Raw if cell.is_exact else cell.native | None) | UnsetType, UNSET)
         for number, cell in enumerate(columns.values())
@@ -331,7 +335,7 @@ def _typed_decoder(columns: dict[str, Cell]) -> msgspec.json.Decoder[Any] | None
         return None
 
 
-# Keyed by the text of the columns: a table's changes repeat it byte for byte.
+# The key is the JSON text of the columns, which every change of a table repeats exactly.
 @functools.lru_cache(PLANS)
 def _js_plan_cached(columns: bytes) -> _JsPlan:
     return _JsPlan(_types_raw(columns))
@@ -343,7 +347,7 @@ def _python_plan(columns: bytes) -> _PythonPlan:
 
 
 def undecoded(record: Any) -> dict[str, msgspec.Raw]:
-    """The cells of a row as JSON texts; ``{}`` where msgspec does not find any."""
+    """Returns the cells of a row as JSON texts; ``{}`` for a row that msgspec cannot read."""
     try:
         found: dict[str, msgspec.Raw] = _raw_row.decode(record)
     except (*UNREADABLE, TypeError):
@@ -352,7 +356,7 @@ def undecoded(record: Any) -> dict[str, msgspec.Raw]:
 
 
 def _decode_row(record: Any) -> dict[str, Any]:
-    """The row as JSON gave it, in a dict of the caller's own."""
+    """Returns the decoded row as a new dict."""
     if isinstance(record, msgspec.Raw):
         try:
             return _row.decode(record)
@@ -366,7 +370,7 @@ def _decode_row(record: Any) -> dict[str, Any]:
 
 
 def js_row(columns: Any, record: Any) -> dict[str, Any]:
-    """``convert_row`` in the mode ``"js"``."""
+    """Returns ``convert_row`` in the mode ``"js"``."""
     try:
         row: dict[str, Any] = _row.decode(record)
     except (*UNREADABLE, TypeError):
@@ -411,15 +415,14 @@ def _python_row(columns: Any, record: Any) -> dict[str, Any]:
 
 
 def convert_row(columns: Any, record: Any, mode: str) -> dict[str, Any]:
-    """A row converted by the types of its columns.
+    """Returns a new dict of a row, converted by the types of its columns.
 
-    ``columns`` and ``record`` are undecoded JSON (``msgspec.Raw``) or, where only the standard
-    library could read the frame, a list and a dict; ``None`` stands for neither. Columns that
-    are not listed, and types without a conversion, are left as JSON gave them; a record without
-    a listed column stays without it. The dict is new.
+    ``columns`` and ``record`` are undecoded JSON (``msgspec.Raw``), or a list and a dict if only
+    ``json`` could read the frame, or None. A cell of an unlisted column, or of a type without a
+    conversion, is left unchanged. A listed column that the record lacks is not added.
 
-    Raises ``DecodeError`` for columns or a record of another shape, ``ValueError`` for an
-    unknown mode. Protocol reference, section 9.2.
+    Raises ``DecodeError`` for malformed columns or records, ``ValueError`` for an unknown mode
+    (docs/protocol.md#the-event).
     """
     if mode == "js":
         return js_row(columns, record)

@@ -12,9 +12,9 @@ __all__ = ["SystemMessage", "read_system"]
 
 
 class SystemMessage(Payload):
-    """The server about the channel: docs/protocol.md#4-system-messages.
+    """A report of the server about a channel (docs/protocol.md#4-system-messages).
 
-    The key ``"channel"`` is absent where the message is about the whole socket.
+    The key ``"channel"`` is absent if the message is about the whole socket.
     """
 
     __slots__ = ("_channel", "_extension", "_message", "_status")
@@ -43,7 +43,7 @@ class SystemMessage(Payload):
 
     @property
     def message(self) -> str:
-        """What happened."""
+        """The text of the report."""
         return self._message
 
     @property
@@ -67,9 +67,9 @@ _SYSTEM: Final = ("extension", "status", "message", "channel")
 def read_system(payload: Any) -> SystemMessage:
     """Read the payload of a system message: ``msgspec.Raw`` or plain data.
 
-    Raises ``DecodeError`` where extension, status or message is missing or no text.
+    Raises ``DecodeError`` if extension, status or message is missing or no text.
     """
-    # Not by msgspec.convert: it fails at a lone surrogate, in keys that mean nothing here too.
+    # Without msgspec.convert, which fails at a lone surrogate even in unknown keys.
     found = plain(payload)
     if not isinstance(found, dict):
         raise DecodeError(f"malformed system message: no object but {type(found).__name__}")

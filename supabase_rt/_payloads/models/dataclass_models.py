@@ -1,8 +1,8 @@
 """Rows as instances of the user's dataclass: ``model=Todo``.
 
-A converter is compiled once for each class: msgspec reads the JSON of the row straight into a
-struct with the columns and types of the dataclass, and the dataclass is made of that. The
-field configs of dataclasses-json (``field_name``, ``letter_case``, ``decoder``) are honoured.
+A converter is compiled once for each class. msgspec decodes the JSON of a row into a struct with
+the columns and types of the dataclass, and the dataclass is built from the struct. The field
+configs of dataclasses-json (``field_name``, ``letter_case``, ``decoder``) apply.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _UNMADE: Final = (
     ArithmeticError,
     LookupError,
 )
-"""What a decoder raises for a value that it does not know."""
+"""The errors of a field decoder for a value that it cannot decode."""
 _PATH: Final = re.compile(r"at `\$\.(.+)`$")
 _MISSING: Final = re.compile(r"Object missing required field `(.+?)`(?: - at `\$\.(.+)`)?$")
 
 
 class _Field(NamedTuple):
-    """A field of the dataclass: the column it is read from, as what, and what is done then."""
+    """A field of the dataclass: its column, the type to decode, and the function to apply then."""
 
     name: str
     column: str
@@ -55,14 +55,14 @@ class _Field(NamedTuple):
     required: bool
     default: Callable[[], Any]
     native: Any = None
-    """What msgspec makes of most values at once; ``read_as`` and ``post`` are for the others."""
+    """A type that msgspec decodes without ``post`` for most values; None if there is none."""
 
 
 class _Shape:
-    """A struct of the columns, and the values in it that something is yet to be done with.
+    """A struct of the columns, and the list of values that need another step.
 
-    ``partial`` for rows that may lack any column; ``names`` for dataclasses that are made by the
-    names of their fields, not by position.
+    ``partial`` is True for rows that may lack any column. ``names`` is True for dataclasses that
+    are built with keyword arguments instead of positions.
     """
 
     def __init__(self, title: str, fields: list[_Field], *, partial: bool, names: bool) -> None:
@@ -111,11 +111,11 @@ class DataclassConverter:
         self.shape: type[Any] = self._whole[-1].type
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is compiled can be neither copied nor pickled, and payloads can be both.
+        # Payloads can be copied and pickled; compiled decoders cannot.
         return dataclass_converter, (self.cls,)
 
     def _shapes(self, *, partial: bool) -> list[_Shape]:
-        """The shape that suffices for most rows, if there is one, and the one for all."""
+        """Returns the quick shape for most rows, if there is one, and the shape for all rows."""
         native = [
             field if field.native is None else field._replace(read_as=field.native, post=None)
             for field in self._fields
@@ -127,13 +127,13 @@ class DataclassConverter:
     # -- reading -------------------------------------------------------------------------
 
     def new(self, data: Any) -> Any:
-        """The row after the change, or None where there is none."""
+        """Returns the row after the change, or None for a DELETE."""
         if data.type != "INSERT" and data.type != "UPDATE":
             return None
         return self._read(data, data.record, self._whole)
 
     def old(self, data: Any) -> Any:
-        """What is known of the row before: columns that are not have the default, or None."""
+        """Returns the known part of the old row; unknown columns have their default, or None."""
         if data.type != "UPDATE" and data.type != "DELETE":
             return None
         return self._read(data, data.old_record, self._partial)
@@ -150,17 +150,17 @@ class DataclassConverter:
         return self._make(shape, self._read_slowly(data, record, shape.type), data)
 
     def _read_slowly(self, data: Any, record: Any, shape: Any) -> Any:
-        """By way of a dict, and for what does not fit by the type of the column.
+        """Decode by a dict; a value that does not fit is converted by its column's type first.
 
-        A server of old sends every value as text, and Postgres has its own ways to write a time.
+        Older servers send every value as text, and Postgres writes times in forms of its own.
         """
         row = plain(record) if isinstance(record, msgspec.Raw) else record
         row = dict(row) if isinstance(row, Mapping) else {}
-        # What no field asks for is not looked at: msgspec fails at a lone surrogate in a name.
+        # Only columns of fields: msgspec fails at a lone surrogate in any other name.
         row = {name: value for name, value in row.items() if name in self._by_column}
         by_type = functools.cache(lambda: convert_row(data.columns, record, "python"))
         for column in self._decimals & row.keys():
-            # Not by way of a float, which would lose digits.
+            # A float would lose digits.
             row[column] = by_type()[column]
         texts = undecoded(record) if self._undecoded else {}
         for column in self._undecoded & row.keys():
@@ -187,7 +187,7 @@ class DataclassConverter:
         raise self._misfit(data, column, row)
 
     def _column(self, problem: str) -> str | None:
-        """The column that a complaint of msgspec is about."""
+        """Returns the column that an error of msgspec is about, or None."""
         missing = _MISSING.search(problem)
         path = _PATH.search(problem)
         where = (missing[2] or missing[1]) if missing else path[1] if path else ""
@@ -201,7 +201,7 @@ class DataclassConverter:
     # -- making --------------------------------------------------------------------------
 
     def build(self, found: Any) -> Any:
-        """The dataclass of a ``shape``."""
+        """Returns the dataclass for an object of ``shape``; for a field of another model."""
         return self._make(self._whole[-1], found, None)
 
     def _make(self, shape: _Shape, found: Any, data: Any) -> Any:
@@ -221,7 +221,7 @@ class DataclassConverter:
         return self.cls(**values) if self._names else self.cls(*values)
 
     def _misfit(self, data: Any, column: str | None, row: dict[str, Any]) -> DecodeError:
-        """Names and types; the values are nobody's business but the row's."""
+        """Returns the error with names and types only: the values may be secret."""
         where = ".".join(
             part for part in (getattr(data, "schema", None), getattr(data, "table", None)) if part
         )
@@ -270,7 +270,7 @@ _exact: Final = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def _decoded(hint: Any, decoder: Post) -> tuple[Any, Post]:
-    """For the user's decoder; one that makes decimals is given them, for a float loses digits."""
+    """Returns type and function for a user's decoder; one for decimals is given exact numbers."""
     if "Decimal" not in str(hint):
         return Any, decoder
     if isinstance(decoder, Cell) and decoder.is_exact:
@@ -284,25 +284,25 @@ _NATIVE: Final[dict[Any, Any]] = {
     datetime.datetime.fromisoformat: datetime.datetime,
     datetime.date.fromisoformat: datetime.date,
 }
-"""Decoders of which msgspec does the work: it makes the same, or refuses the value."""
+"""Decoders that msgspec can replace: its result is the same, or it refuses the value."""
 
 
 def _native(decoder: Any) -> Any:
     if isinstance(decoder, Cell):
         return None if decoder.native is None else decoder.native | None
-    # Of other callables it is not known that they may be compared.
+    # Other callables may not be hashable.
     return _NATIVE.get(decoder) if isinstance(decoder, type | types.BuiltinMethodType) else None
 
 
 def _column_name(cls: type[Any], field: dataclasses.Field[Any], config: Mapping[str, Any]) -> str:
-    """``field_name`` of dataclasses-json is a ``letter_case`` that looks at nothing."""
+    """Returns the column of a field. dataclasses-json stores ``field_name`` as ``letter_case``."""
     whole = getattr(cls, "dataclass_json_config", None) or {}
     rename = config.get("letter_case") or whole.get("letter_case")
     return str(rename(field.name)) if callable(rename) else field.name
 
 
 def _is_made_by_position(cls: type[Any], names: list[str]) -> bool:
-    """Whether it takes its fields in their order, as an ``__init__`` of one's own may not."""
+    """Returns True if the constructor takes the fields by position; an own one may not."""
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):
@@ -316,9 +316,9 @@ def _same(value: Any) -> Any:
 
 
 def _decode_type_for(cls: type[Any], hint: Any) -> tuple[Any, Post | None]:
-    """What msgspec is asked for in the place of ``hint``, and what is made of that."""
+    """Returns the type that msgspec decodes for ``hint``, and the function to apply to it."""
     if hint is bytes:
-        # msgspec takes bytes in JSON for base64; Postgres writes hex.
+        # msgspec reads bytes from base64; Postgres writes hex.
         return str, _bytes
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint is not cls:
         inner = dataclass_converter(hint)
@@ -342,7 +342,7 @@ def _decode_type_for(cls: type[Any], hint: Any) -> tuple[Any, Post | None]:
 
 
 def _is_known(hint: Any) -> bool:
-    """Whether msgspec can check it; what it cannot is handed on as JSON gave it."""
+    """Returns True if msgspec supports the type; a field of any other type gets decoded JSON."""
     try:
         msgspec.json.Decoder(hint)
     except TypeError:
