@@ -50,7 +50,7 @@ class JsonDataclass:
         """Returns the object of a dict such as ``to_dict`` returns; omitted fields have defaults.
 
         Raises ``ValueError`` for an unknown key (and names the nearest one), for a missing field
-        and for a value of a wrong type, which is never converted.
+        and for a value of a wrong type.
         """
         from dataclasses_json import DataClassJsonMixin
 

@@ -111,8 +111,8 @@ class Rejoin:
     def paused_until(self, now: float) -> float | None:
         """Returns the time until which a rate limit forbids to join, or None.
 
-        The pause outlives the link. The server closes the socket after a join beyond the rate
-        limit, and a join at once on the next socket would exceed the same limit.
+        The pause outlives the link. The server closes the socket after a join beyond the limit,
+        and an immediate join on the next socket would exceed it again.
         """
         return self._paused_until if self._paused_until > now else None
 
