@@ -98,7 +98,7 @@ class Sending:
         core, machine = self._core, self._machine
         connection = core.connection
         connection.enter_loop(required="send")
-        link = connection.way_out()
+        link = connection.idle_link()
         if link is None or not core.is_plain or not machine.can_push:
             return None
         if type(args) is not dict or len(args) != 3 or args.get("type") != "broadcast":
@@ -114,7 +114,7 @@ class Sending:
         reply = Reply()
         push = Push(machine, "push", "broadcast", None, core.timeout, reply)
         link.put(core.session.push_now(push, event, body, connection.now()), None)
-        connection.set_alarm()
+        connection.arm_timer()
         return reply
 
     def _checked_message(self, args: Any) -> dict[str, Any]:
@@ -314,7 +314,7 @@ class Sending:
                 outcome.succeed(otherwise)
             outcome.fail(SendError("the client was closed before the message was sent"))
 
-        task = self._core.connection.helpers.start(run(), name, patient=otherwise is None)
+        task = self._core.connection.background.start(run(), name, patient=otherwise is None)
         task.add_done_callback(ended)
         return outcome
 

@@ -284,7 +284,7 @@ class RealtimeClient:
         The socket stays for a channel that is subscribed while the others leave.
         """
         self._core.connection.enter_loop(required="remove_all_channels")
-        stays = self._core.dispatch.leaves()
+        stays = self._core.dispatch.exempt_caller()
         leaving = [channel.unsubscribe() for channel in self.channels]
         outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
 

@@ -16,15 +16,12 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from .._printable import get_logger
-from .._protocol.client_machine import Session
 from .._runtime.background_tasks import TooLong, in_time
-from .._runtime.event_loop import LoopBound
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome
 from .._wire.jwt_claims import check_token
 from ..errors import AuthError
 
-__all__ = ["TokenSource", "TokenUser"]
+__all__ = ["AccessTokens"]
 
 log: Final = get_logger("supabase_rt.auth")
 
@@ -34,7 +31,7 @@ class _Asking:
 
     __slots__ = ("is_over", "source", "within")
 
-    def __init__(self, source: TokenSource, within: _Asking | None) -> None:
+    def __init__(self, source: AccessTokens, within: _Asking | None) -> None:
         self.source = source
         self.within = within
         """The callback of another client may be what asks."""
@@ -44,7 +41,7 @@ class _Asking:
 _asking: ContextVar[_Asking | None] = ContextVar("supabase_rt_asking", default=None)
 
 
-class TokenSource:
+class AccessTokens:
     """Asks the callback; only the newest answer counts."""
 
     def __init__(
@@ -166,8 +163,8 @@ class TokenSource:
         if flights:
             await asyncio.wait(flights)
 
-    def forget(self) -> None:
-        """The loop of the askings under way is gone."""
+    def forget_loop(self) -> None:
+        """Drop the calls under way: their loop is gone."""
         self._flight = None
         self._flights.clear()
 
@@ -182,48 +179,3 @@ def _is_current(task: asyncio.Task[Any] | None) -> bool:
         return asyncio.current_task() is task
     except RuntimeError:
         return False
-
-
-class TokenUser(LoopBound):
-    """The half of the connection that keeps its session in tokens."""
-
-    session: Session
-    tokens: TokenSource
-
-    def flush(self) -> None:
-        """Write and tell what the session has to say."""
-
-    def _use_token(self, token: str | None) -> None:
-        self.session.set_token(token, self.now())
-        self.flush()
-
-    def _want_token(self, blocking: bool) -> None:
-        flight = self.tokens.refresh()
-        if flight is None:
-            self.session.token_arrived(self.now())
-        elif blocking:
-            flight.add_done_callback(self._token_asked)
-
-    def _token_asked(self, _: asyncio.Task[None]) -> None:
-        # Cancelled, too: the joins that wait for a token go with the one there is.
-        if self.session.wanted:
-            self.session.token_arrived(self.now())
-            self.flush()
-
-    def set_auth(self, token: str | None) -> Outcome[None]:
-        """Use ``token``, or ask the callback for one. A token is in use when this returns.
-
-        Called by the callback itself without a token it asks nobody: what that returns counts.
-        """
-        self.enter_loop()
-        if token is not None and token != "":
-            self.tokens.set(token)
-            return Outcome.of(None)
-        if self.tokens.callback is None or self.tokens.is_asked_here:
-            return Outcome.of(None)
-        self.enter_loop(required="set_auth")
-        outcome: Outcome[None] = Outcome()
-        flight = self.tokens.refresh(anew=True)
-        assert flight is not None
-        flight.add_done_callback(lambda _: outcome.succeed(None))
-        return outcome

@@ -55,9 +55,9 @@ def build_codec(
         return _decoded(decode, data)
 
     if logger is None and decode is None:
-        is_plain = vsn == "2.0.0"
-        read = decode_array if is_plain else from_text
-        return Codec(to_frame, read, decode_server_binary, is_plain)
+        fast_path_allowed = vsn == "2.0.0"
+        read = decode_array if fast_path_allowed else from_text
+        return Codec(to_frame, read, decode_server_binary, fast_path_allowed)
     if logger is None:
         return Codec(to_frame, from_text, from_binary)
     return Codec(
@@ -161,6 +161,6 @@ class Codec:
     encode: Callable[[Message], str | bytes]
     decode_text: Callable[[bytes], Message]
     decode_binary: Callable[[bytes], Message]
-    is_plain: bool = False
-    """Whether it is the serializer of vsn 2.0.0 and nobody looks on, so that a frame may be read
-    in another way with the same result."""
+    fast_path_allowed: bool = False
+    """True for the serializer of vsn 2.0.0 without a logger: the reader may decode a frame by
+    other means, with the same result."""

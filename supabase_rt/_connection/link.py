@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from .._printable import get_logger
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome
-from ..errors import ConnectionFailed, ConnectionLost
+from .._runtime.outcome import Outcome, settle
+from ..errors import ConnectionLost
+from .traffic import Traffic
 from .transport import Transport, Unfinished
 
-__all__ = ["Link", "Traffic", "after_newest", "disconnected", "settle"]
+__all__ = ["Link"]
 
 log: Final = get_logger("supabase_rt.connection")
 
@@ -36,37 +36,6 @@ MOST_WAITING = 64 * 2**20
 
 WRITTEN: Outcome[str] = Outcome.of("ok")
 """The result of every frame that nobody answers and that left at the call."""
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the socket, for ``health()``."""
-
-    frames_in: int = 0
-    frames_out: int = 0
-    frames_refused: int = 0
-    connected_since: float | None = None
-    reconnects: int = 0
-
-
-def settle(outcome: Any, result: str) -> None:
-    """Settle the outcome of a frame, where it has one."""
-    if isinstance(outcome, Outcome):
-        outcome.succeed(result)
-
-
-def disconnected(why: str = "disconnect() was called") -> ConnectionFailed:
-    """What those hear who wait for a link that is not wanted any more."""
-    return ConnectionFailed(f"{why} before the connection was open", retryable=False)
-
-
-def after_newest(task: Callable[[], asyncio.Task[Any] | None], then: Callable[[], Any]) -> None:
-    """Call ``then`` when the task is over, and every newer one that has taken its place."""
-    found = task()
-    if found is None or found.done():
-        then()
-    else:
-        found.add_done_callback(lambda _: after_newest(task, then))
 
 
 class Link:

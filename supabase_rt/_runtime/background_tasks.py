@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Helpers", "TooLong", "in_time"]
+__all__ = ["BackgroundTasks", "TooLong", "in_time"]
 
 T = TypeVar("T")
 
 GRACE = 0.5
 """Seconds that cancelled work of the user's gets to end; what does not is left behind."""
 
-HELPER_TIMEOUT = 3.0
+REQUEST_TIMEOUT = 3.0
 """Seconds that requests under way get when the client closes."""
 
 
-class Helpers:
+class BackgroundTasks:
     """Keeps tasks until they end, and ends those that are left with the client."""
 
     def __init__(self) -> None:
@@ -44,14 +44,14 @@ class Helpers:
         for task in list(self._impatient):
             task.cancel()
         if self._tasks:
-            _, late = await asyncio.wait(list(self._tasks), timeout=HELPER_TIMEOUT)
+            _, late = await asyncio.wait(list(self._tasks), timeout=REQUEST_TIMEOUT)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
 
-    def forget(self) -> None:
-        """The loop of the tasks is gone."""
+    def forget_loop(self) -> None:
+        """Drop the tasks: their loop is gone."""
         self._tasks.clear()
         self._impatient.clear()
 

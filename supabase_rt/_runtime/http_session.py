@@ -22,7 +22,7 @@ import aiohttp
 from ..errors import ConnectionFailed, SendError
 
 __all__ = [
-    "HttpOwner",
+    "HttpSession",
     "Redirected",
     "TransportOptions",
     "close_session",
@@ -156,7 +156,7 @@ def _cut(sockets: Iterable[socket.socket]) -> None:
                 found.shutdown(socket.SHUT_RDWR)
 
 
-class HttpOwner:
+class HttpSession:
     """Hands out one session and closes it, unless it is the user's."""
 
     def __init__(self, given: aiohttp.ClientSession | None) -> None:
@@ -178,8 +178,8 @@ class HttpOwner:
             self._own = open_session()
         return self._own
 
-    def forget(self) -> None:
-        """The loop of our own session is gone."""
+    def forget_loop(self) -> None:
+        """Drop our own session: its loop is gone."""
         self._own = None
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import AuthError, ConnectionFailed
-from supabase_rt._connection.access_tokens import TokenSource
+from supabase_rt._connection.access_tokens import AccessTokens
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
 
@@ -349,7 +349,7 @@ async def test_many_who_want_a_token_ask_once() -> None:
         await release.wait()
         return "token"
 
-    source = TokenSource(fetch, 1.0, used.append, lambda error: None)
+    source = AccessTokens(fetch, 1.0, used.append, lambda error: None)
     flights = {source.refresh() for _ in range(5)}
     assert len(flights) == 1
     release.set()
@@ -363,7 +363,7 @@ async def test_many_who_want_a_token_ask_once() -> None:
 
 
 async def test_without_a_callback_there_is_nothing_to_ask() -> None:
-    source = TokenSource(None, 1.0, lambda token: None, lambda error: None)
+    source = AccessTokens(None, 1.0, lambda token: None, lambda error: None)
     assert source.refresh() is None
 
 

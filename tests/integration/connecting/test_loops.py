@@ -18,7 +18,7 @@ from supabase_rt import (
     ReconnectPolicy,
 )
 from supabase_rt._runtime.outcome import Outcome
-from supabase_rt._runtime.timer import Alarm
+from supabase_rt._runtime.timer import Timer
 from supabase_rt.server import LocalRealtime
 
 from ...support.clients import QUICK, MakeClient
@@ -208,7 +208,7 @@ def test_a_handler_whose_worker_died_with_its_loop_hears_in_the_next_one() -> No
 async def test_an_alarm_never_rings_late_and_is_moved_forward_only() -> None:
     loop = asyncio.get_running_loop()
     rung: list[float] = []
-    alarm = Alarm(lambda: rung.append(loop.time()))
+    alarm = Timer(lambda: rung.append(loop.time()))
     start, context = loop.time(), contextvars.copy_context()
     alarm.set(loop, start + 3600, context)
     alarm.set(loop, start + 0.002, context)

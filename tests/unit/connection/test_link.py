@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient
-from supabase_rt._connection.link import BURST, Link, Traffic
+from supabase_rt._connection.link import BURST, Link
+from supabase_rt._connection.traffic import Traffic
 from supabase_rt._connection.transport import Transport
 from supabase_rt._runtime.http_session import TransportOptions
 from supabase_rt._runtime.outcome import Outcome
@@ -112,7 +113,7 @@ def broadcast(n: int, filling: str = "") -> dict[str, Any]:
 
 
 def link_of(client: RealtimeClient) -> Link:
-    link = client._core.connection._link
+    link = client._core.connection.links.current
     assert link is not None
     return link
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt._connection.codec import build_codec
 from supabase_rt._connection.frame_decoders import decoder_for
-from supabase_rt._connection.link import Traffic
 from supabase_rt._connection.reader import HEADERS_KEPT, Reader
+from supabase_rt._connection.traffic import Traffic
 from supabase_rt._protocol.fast_routes import LANE_LIMIT
 from supabase_rt._wire.envelope import UserBroadcast
 from supabase_rt._wire.json_codec import UNREADABLE
@@ -38,12 +38,12 @@ class Desk:
         core = self.client._core
         self.session, self.dispatch = core.session, core.dispatch
         self.traffic = Traffic()
-        self.is_telling = self.is_dirty = False
+        self.in_callback = self.flush_requested = False
         self.seen: list[Any] = []
         self.loop = asyncio.new_event_loop()
         codec = build_codec("2.0.0", None, None, logger)
         if not short:
-            codec = dataclasses.replace(codec, is_plain=False)
+            codec = dataclasses.replace(codec, fast_path_allowed=False)
         self.session.connect()
         self.session.link_up(0.0, 0.0)
         self.reader = Reader(self, codec, self.dispatch, self.loop)
@@ -55,17 +55,17 @@ class Desk:
     def flush(self) -> None:
         """The connection's, without a socket."""
         self.session.take_frames()
-        if self.is_telling:
-            self.is_dirty = True
+        if self.in_callback:
+            self.flush_requested = True
             return
-        self.is_telling = True
+        self.in_callback = True
         try:
             while found := self.session.take_events():
                 for event in found:
                     if type(event) in self.dispatch._tellers:
-                        self.dispatch.tell(event)
+                        self.dispatch.handle(event)
         finally:
-            self.is_telling = False
+            self.in_callback = False
 
     def report(self, error: BaseException) -> None:
         self.dispatch.error(error)
@@ -430,8 +430,8 @@ def test_what_a_handler_calls_is_done_after_it(desk: Desk) -> None:
     desk.join(channel)
     desk.broadcast(channel, "x")
     assert desk.seen == ["left"]
-    assert not desk.is_telling
-    assert not desk.is_dirty
+    assert not desk.in_callback
+    assert not desk.flush_requested
     assert desk.session.take_events() == []
 
 
@@ -567,4 +567,4 @@ def test_a_logger_sees_every_frame() -> None:
 def test_only_the_serializer_itself_may_be_passed_by(given: dict[str, Any]) -> None:
     options: dict[str, Any] = {"vsn": "2.0.0", "encode": None, "decode": None, "logger": None}
     plain, other = build_codec(**options), build_codec(**{**options, **given})
-    assert (plain.is_plain, other.is_plain) == (True, False)
+    assert (plain.fast_path_allowed, other.fast_path_allowed) == (True, False)
