@@ -12,7 +12,7 @@ from .._http.broadcast_api import holds_flags
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import send_options
-from .._protocol.requests import Push
+from .._protocol.requests import Request
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome, Reply
 from .._wire.envelope import Message
@@ -112,7 +112,7 @@ class Sending:
         if not machine.config.ack:
             return link.cast(core.session.cast_now(machine, event, body))
         reply = Reply()
-        push = Push(machine, "push", "broadcast", None, core.timeout, reply)
+        push = Request(machine, "push", "broadcast", None, core.timeout, reply)
         link.put(core.session.push_now(push, event, body, connection.now()), None)
         connection.arm_timer()
         return reply
@@ -279,7 +279,7 @@ class Sending:
         outcome = Reply(persist)
         event = message["type"]
         tracking = event == "presence" and message.get("event") in ("track", "untrack")
-        push = Push(
+        push = Request(
             self._machine, "track" if tracking else "push", event, message, timeout, outcome
         )
         connection = self._core.connection

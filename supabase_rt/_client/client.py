@@ -18,9 +18,9 @@ from .._http.http_client import HttpClient
 from .._name_hints import no_attribute
 from .._printable import get_logger
 from .._protocol.channel_options import ChannelConfig, check_seconds
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._protocol.reconnect_policy import ReconnectPolicy
-from .._protocol.shared_state import Context
+from .._protocol.shared_state import SharedState
 from .._runtime.http_session import TransportOptions
 from .._runtime.outcome import Outcome
 from .._wire.envelope import TOPIC_PREFIX
@@ -144,7 +144,7 @@ class RealtimeClient:
         self.heartbeat_interval: float = float(heartbeat_interval)
         transport = TransportOptions(self.timeout, headers, ssl, proxy, max_message_size)
         self._core = self._build(
-            context=Context(
+            context=SharedState(
                 policy=reconnect,
                 reconnect_after=reconnect_after,
                 timeout=self.timeout,
@@ -158,11 +158,11 @@ class RealtimeClient:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _build(
-        self, context: Context, transport: TransportOptions, options: dict[str, Any]
+        self, context: SharedState, transport: TransportOptions, options: dict[str, Any]
     ) -> Core:
         """Put the rooms together: session, connection, dispatch, rest."""
         encode, decode = codec_function(options["encode"]), codec_function(options["decode"])
-        machine = Session(
+        machine = ClientMachine(
             context,
             heartbeat_interval=options["heartbeat_interval"],
             heartbeat_timeout=options["heartbeat_timeout"],

@@ -11,7 +11,7 @@ from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Chain
 from .._http.broadcast_api import BroadcastApi
 from .._http.http_client import HttpClient
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .send_limit import Pacer
 
 __all__ = ["Core"]
@@ -21,7 +21,7 @@ __all__ = ["Core"]
 class Core:
     """The parts of one client."""
 
-    session: Session
+    session: ClientMachine
     connection: Connection
     dispatch: Dispatch
     rest: HttpClient

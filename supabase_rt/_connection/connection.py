@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from .._protocol import events
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._protocol.events import EventSink
 from .._runtime.background_tasks import BackgroundTasks
 from .._runtime.event_loop import LoopBinding
@@ -54,7 +54,7 @@ class Connection:
 
     def __init__(
         self,
-        session: Session,
+        session: ClientMachine,
         codec: Codec,
         url: Callable[[], str],
         host: str,

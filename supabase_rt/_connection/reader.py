@@ -21,9 +21,9 @@ from .._payloads.broadcast import Broadcast
 from .._payloads.postgres_change import PostgresEnvelope
 from .._payloads.presence_events import PresenceSync
 from .._printable import get_logger
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._protocol.events import EventListener, EventSink
-from .._protocol.fast_routes import Lane, Route
+from .._protocol.fast_routes import CachedListener, FastRoute
 from .._runtime.log_fields import facts
 from .._runtime.slow_handler import BLOCKING_AFTER
 from .._wire.envelope import Message
@@ -47,7 +47,7 @@ HEADERS_KEPT: Final = 16_384
 class Shell(Protocol):
     """The reader's view of the connection."""
 
-    session: Session
+    session: ClientMachine
     traffic: Traffic
     in_callback: bool
     flush_requested: bool
@@ -71,7 +71,7 @@ class Reader:
         self._receive = shell.session.receive
         self._context = context
         self._routes = context.routes
-        self._headers: dict[bytes, Lane] = {}
+        self._headers: dict[bytes, CachedListener] = {}
         self._sink = sink
         self._stopwatch = sink.stopwatch
         self._loop = loop
@@ -138,21 +138,21 @@ class Reader:
         self._decode = decoder_for(event)
         return self._decode
 
-    def _find_broadcast(self, route: Route, event: str | None) -> Any:
+    def _find_broadcast(self, route: FastRoute, event: str | None) -> Any:
         lane = route.broadcasts.get(event) or self._add_broadcast(route, event)
         if lane is None:
             return None
         route.event, route.listener = lane.event, lane.listener
         return lane.listener
 
-    def _add_broadcast(self, route: Route, event: str | None) -> Lane | None:
+    def _add_broadcast(self, route: FastRoute, event: str | None) -> CachedListener | None:
         channel = route.channel
         if channel.reception.replays:
             return None
         ids = channel.bindings.broadcast(event)
         return route.add_broadcast(event, self._sink.listener_for(channel, ids))
 
-    def _find_change(self, route: Route, envelope: PostgresEnvelope) -> Any:
+    def _find_change(self, route: FastRoute, envelope: PostgresEnvelope) -> Any:
         kind = envelope.data.type
         key = (kind, *envelope.ids)
         found = route.changes.get(key)
@@ -165,7 +165,7 @@ class Reader:
             route.add_change(key, found)
         return found
 
-    def _take_diff(self, route: Route, diff: Any) -> bool:
+    def _take_diff(self, route: FastRoute, diff: Any) -> bool:
         """Apply a presence diff; returns False if the general path has to do it."""
         reception = route.channel.reception
         listener = route.sync
@@ -212,7 +212,7 @@ class Reader:
                         return
         self._take_general_path(self._decode_binary, data)
 
-    def _add_header(self, header: bytes) -> Lane | None:
+    def _add_header(self, header: bytes) -> CachedListener | None:
         """Returns the cached listener for a broadcast without metadata, otherwise None."""
         if header[0] != USER_BROADCAST or header[3] or len(header) < 5 + header[1] + header[2]:
             return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._protocol.events import EventSink
 from .._runtime.background_tasks import BackgroundTasks
 from .._runtime.event_loop import LoopBinding
@@ -39,7 +39,7 @@ class Shutdown:
 
     def __init__(
         self,
-        session: Session,
+        session: ClientMachine,
         loop: LoopBinding,
         tokens: AccessTokens,
         background: BackgroundTasks,

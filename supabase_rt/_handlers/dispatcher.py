@@ -122,7 +122,7 @@ class Dispatch(Workers):
     def _resumed(self, event: events.ChannelResumed) -> None:
         self.client_event("resumed", event.channel.topic, event.downtime)
 
-    def _push_ended(self, event: events.PushEnded) -> None:
+    def _push_ended(self, event: events.RequestEnded) -> None:
         settle = getattr(event.outcome, "push_ended", None)
         if settle is not None:
             settle(event.result, event.response)
@@ -333,7 +333,7 @@ Dispatch._tellers = {
     events.GapFound: lambda self, event: self.client_event(
         "gap", event.topic, event.since, event.until, event.reason
     ),
-    events.PushEnded: Dispatch._push_ended,
+    events.RequestEnded: Dispatch._push_ended,
     events.HeartbeatReported: Dispatch._heartbeat,
     events.LinkOpened: Dispatch._opened,
     events.LinkClosed: Dispatch._closed,

@@ -15,14 +15,14 @@ import msgspec
 
 from .._name_hints import advice, no_attribute, snake_case
 
-__all__ = ["JsonEdge", "UnknownField", "check_names"]
+__all__ = ["JsonDataclass", "UnknownField", "check_names"]
 
 
 class UnknownField(TypeError, ValueError):
     """A field that the class does not have: a wrong keyword, or a wrong key of a dict."""
 
 
-class JsonEdge:
+class JsonDataclass:
     """Mixin of a dataclass that travels as a plain object."""
 
     __slots__ = ()

@@ -22,7 +22,7 @@ from ..errors import ConnectionLost, DecodeError
 from .channel.channel_machine import ChannelMachine
 from .channel.channel_states import JOINED
 from .channel.inbound import READERS
-from .channel.join_probe import Probes, is_unmatched
+from .channel.join_probe import JoinProbe, is_unmatched
 from .channel_options import ChannelConfig
 from .events import (
     ConnectDue,
@@ -37,23 +37,23 @@ from .events import (
 )
 from .heartbeat import Heartbeat
 from .join_queue import JoinQueue
-from .outbox import Frame
+from .outbox import OutgoingMessage
 from .reconnect import Reconnector
-from .requests import Push
-from .shared_state import Context
-from .token_refresh import TokenRenewal
+from .requests import Request
+from .shared_state import SharedState
+from .token_refresh import TokenRefresh
 
-__all__ = ["Session"]
+__all__ = ["ClientMachine"]
 
 RAW_BUFFER_LIMIT = 1000
 
 
-class Session:
+class ClientMachine:
     """Refs, routing, heartbeat, token, joins and reconnection of one client."""
 
     def __init__(
         self,
-        context: Context,
+        context: SharedState,
         *,
         heartbeat_interval: float = 25.0,
         heartbeat_timeout: float | None = None,
@@ -71,9 +71,9 @@ class Session:
         self._outbox = context.outbox
         self._replies = context.replies
         self._joins = JoinQueue(context)
-        self._probes = Probes(context)
+        self._probes = JoinProbe(context)
         self._reconnector = Reconnector(context)
-        self._renewal = TokenRenewal(context)
+        self._renewal = TokenRefresh(context)
         self._leaving: dict[str, ChannelMachine] = {}
         # The phx_close after the reply to a leave is expected, and no news of a stale frame.
         self._left: deque[str] = deque(maxlen=256)
@@ -84,7 +84,7 @@ class Session:
 
     # -- collecting ----------------------------------------------------------------------
 
-    def take_frames(self) -> list[Frame]:
+    def take_frames(self) -> list[OutgoingMessage]:
         """The frames to write, in order. A second call returns none."""
         return self._outbox.take_frames()
 
@@ -317,7 +317,7 @@ class Session:
         """Do what is due at ``now``."""
         timers = self._outbox.timers
         while (key := timers.pop_due(now)) is not None:
-            if isinstance(key, Push):
+            if isinstance(key, Request):
                 key.channel.timed_out(key, now)
                 self._settle(key.channel, now)
             elif isinstance(key, tuple):
@@ -441,9 +441,9 @@ class Session:
         if not self.channels and self.wanted:
             self._outbox.timers.set("idle", now + self._idle_after)
 
-    def push(self, push: Push, now: float) -> Push | None:
+    def push(self, push: Request, now: float) -> Request | None:
         """Send a request of a channel, or hold it; returns the one that had to go for it."""
-        dropped: Push | None = push.channel.push(push, now)
+        dropped: Request | None = push.channel.push(push, now)
         return dropped
 
     def cast_now(self, channel: ChannelMachine, event: str, body: bytes) -> bytes:
@@ -453,7 +453,7 @@ class Session:
         """
         return self._frame(channel, self._outbox.next_ref(), event, body)
 
-    def push_now(self, push: Push, event: str, body: bytes, now: float) -> bytes:
+    def push_now(self, push: Request, event: str, body: bytes, now: float) -> bytes:
         """The same for one that the server answers."""
         return self._frame(push.channel, self._replies.expect(push, now), event, body)
 

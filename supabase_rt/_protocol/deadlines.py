@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable
 
-__all__ = ["Timers"]
+__all__ = ["Deadlines"]
 
 
-class Timers:
+class Deadlines:
     """Deadlines by key in one heap, so that waking costs the same for one channel or 5,000.
 
     A key has one deadline; setting it again moves it. Moved and cancelled entries stay in the

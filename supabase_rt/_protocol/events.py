@@ -37,11 +37,11 @@ __all__ = [
     "LinkDied",
     "LinkOpened",
     "PresenceDelivered",
-    "PushEnded",
     "ReadyChanged",
     "ReconnectAfterFailed",
     "ReconnectScheduled",
     "Reconnected",
+    "RequestEnded",
     "StatusChanged",
     "TokenWanted",
 ]
@@ -112,7 +112,7 @@ class GapFound:
 
 
 @dataclass(slots=True)
-class PushEnded:
+class RequestEnded:
     """A request got its reply, ran out of time or lost its link: ``ok``, ``error``,
     ``timed out``."""
 

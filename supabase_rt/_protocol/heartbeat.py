@@ -12,9 +12,9 @@ from collections.abc import Callable
 from .._wire.envelope import PHOENIX, Message
 from ..enums import HeartbeatStatus
 from ..errors import ConnectionLost
-from .channel.join_timeout import JOIN_PATIENCE
+from .channel.join_timeout import JOIN_TIMEOUT_EXTENSION
 from .events import HeartbeatReported, LinkDied
-from .shared_state import Context
+from .shared_state import SharedState
 
 __all__ = ["Heartbeat"]
 
@@ -22,7 +22,7 @@ __all__ = ["Heartbeat"]
 class Heartbeat:
     """The heartbeat of one open link after another."""
 
-    def __init__(self, context: Context, interval: float, timeout: float) -> None:
+    def __init__(self, context: SharedState, interval: float, timeout: float) -> None:
         self.interval = interval
         self.timeout = timeout
         self._context = context
@@ -68,7 +68,9 @@ class Heartbeat:
         outbox = self._context.outbox
         if is_joining():
             heard = max(self._sent_at, self._context.last_frame_at)
-            deadline = min(heard + self.timeout, self._sent_at + self.timeout + JOIN_PATIENCE)
+            deadline = min(
+                heard + self.timeout, self._sent_at + self.timeout + JOIN_TIMEOUT_EXTENSION
+            )
             if deadline > now:
                 outbox.timers.set("beat-ack", deadline)
                 return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 
 from .channel.channel_machine import ChannelMachine
-from .shared_state import Context
+from .shared_state import SharedState
 from .token_bucket import TokenBucket
 
 __all__ = ["JOIN_BURST", "JOIN_RATE", "JoinQueue"]
@@ -28,7 +28,7 @@ each of them."""
 class JoinQueue:
     """Channels waiting to be joined on the open link."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: SharedState) -> None:
         self._context = context
         self._bucket = TokenBucket(JOIN_RATE, JOIN_BURST)
         self._waiting: dict[ChannelMachine, None] = {}

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._wire.envelope import Message
-from .deadlines import Timers
+from .deadlines import Deadlines
 
-__all__ = ["Frame", "Outbox"]
+__all__ = ["Outbox", "OutgoingMessage"]
 
 
-class Frame(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """A message to write, and the outcome that is settled once it is written (or cannot be)."""
 
     message: Message
@@ -26,8 +26,8 @@ class Outbox:
     """The one place where machines leave their results."""
 
     def __init__(self) -> None:
-        self.timers: Timers = Timers()
-        self._frames: list[Frame] = []
+        self.timers: Deadlines = Deadlines()
+        self._frames: list[OutgoingMessage] = []
         self._events: list[Any] = []
         self._ref = 0
 
@@ -40,7 +40,7 @@ class Outbox:
         return str(self._ref)
 
     def send(self, message: Message, outcome: object | None = None) -> None:
-        self._frames.append(Frame(message, outcome))
+        self._frames.append(OutgoingMessage(message, outcome))
 
     def tell(self, event: object) -> None:
         self._events.append(event)
@@ -55,7 +55,7 @@ class Outbox:
         """Whether something waits to be written."""
         return bool(self._frames)
 
-    def take_frames(self) -> list[Frame]:
+    def take_frames(self) -> list[OutgoingMessage]:
         frames, self._frames = self._frames, []
         return frames
 

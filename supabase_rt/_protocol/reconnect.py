@@ -20,17 +20,17 @@ from .refusals import (
     UNKNOWN,
     rule_for,
 )
-from .shared_state import Context
+from .shared_state import SharedState
 
-__all__ = ["Reconnector", "close_code", "http_failure", "http_starts_slow"]
+__all__ = ["Reconnector", "close_code", "http_failure", "http_skips_immediate_retry"]
 
 
-def starts_slow(error: BaseException) -> bool:
+def skip_immediate_retry(error: BaseException) -> bool:
     """Whether the server asked for distance: 1012, 1013, 429 and 5xx."""
     if isinstance(error, ConnectionLost):
         return close_code(error.close_code)[1]
     status = error.status if isinstance(error, ConnectionFailed) else None
-    return status is not None and http_starts_slow(status)
+    return status is not None and http_skips_immediate_retry(status)
 
 
 def is_final(error: BaseException) -> bool:
@@ -45,7 +45,7 @@ def is_final(error: BaseException) -> bool:
 class Reconnector:
     """Counts attempts. The count goes back to zero only after a link has proved itself."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: SharedState) -> None:
         self._context = context
         self._attempt = 0
         self._made = 0
@@ -76,7 +76,7 @@ class Reconnector:
             return self._gave_up(error)
         # The table of supabase-js has no attempt at once, and no zeroth entry to ask for.
         first = 1 if self._context.reconnect_after is not None or policy.steps else 0
-        attempt = max(self._attempt, 1 if starts_slow(error) else first)
+        attempt = max(self._attempt, 1 if skip_immediate_retry(error) else first)
         delay = self._context.delay(attempt) if attempt else 0.0
         self._attempt = attempt + 1
         self._made += 1
@@ -189,7 +189,7 @@ def _status(status: int) -> tuple[bool, str]:
     return True, f"unexpected answer {status}: the URL may not be a Realtime endpoint"
 
 
-def http_starts_slow(status: int) -> bool:
+def http_skips_immediate_retry(status: int) -> bool:
     """Whether the server asked for distance: 429 and 5xx are not tried again at once."""
     return status == 429 or status >= 500
 

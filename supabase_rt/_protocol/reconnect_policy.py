@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from .._payloads.json_dataclass import JsonEdge, check_names
+from .._payloads.json_dataclass import JsonDataclass, check_names
 
 __all__ = ["ReconnectPolicy"]
 
@@ -33,7 +33,7 @@ def _is_finite(value: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ReconnectPolicy(JsonEdge):
+class ReconnectPolicy(JsonDataclass):
     """When a lost link or a refused channel is tried again.
 
     ``enabled``: False makes every loss final.

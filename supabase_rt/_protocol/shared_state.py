@@ -11,12 +11,12 @@ from .._payloads.base import brief
 from .._version import __version__
 from .._wire.jwt_claims import expires_at
 from .events import ReconnectAfterFailed
-from .fast_routes import Route
+from .fast_routes import FastRoute
 from .outbox import Outbox
 from .reconnect_policy import ReconnectPolicy
-from .requests import Replies
+from .requests import PendingRequests
 
-__all__ = ["CLIENT_VERSION", "Context", "Counters"]
+__all__ = ["CLIENT_VERSION", "Counters", "SharedState"]
 
 CLIENT_VERSION = f"supabase-rt/{__version__}"
 
@@ -31,7 +31,7 @@ class Counters:
 
 
 @dataclass(slots=True)
-class Context:
+class SharedState:
     """Options, the outbox, and the few facts about the link that channels decide by."""
 
     policy: ReconnectPolicy = field(default_factory=ReconnectPolicy)
@@ -44,8 +44,8 @@ class Context:
 
     outbox: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)
-    replies: Replies = field(init=False)
-    routes: dict[str, Route] = field(default_factory=dict)
+    replies: PendingRequests = field(init=False)
+    routes: dict[str, FastRoute] = field(default_factory=dict)
     """The joined channels by topic, for the short way of a frame."""
 
     is_open: bool = False
@@ -60,7 +60,7 @@ class Context:
     """Queue a channel for joining; the flag says that its token must be fresh."""
 
     def __post_init__(self) -> None:
-        self.replies = Replies(self.outbox)
+        self.replies = PendingRequests(self.outbox)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait before ``attempt``, by ``reconnect_after`` where there is one.

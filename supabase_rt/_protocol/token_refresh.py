@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 from .events import TokenWanted
-from .shared_state import Context
+from .shared_state import SharedState
 
-__all__ = ["AHEAD", "TokenRenewal"]
+__all__ = ["AHEAD", "TokenRefresh"]
 
 AHEAD = 30.0
 """Seconds before the end; for a short-lived token half of its time."""
@@ -20,10 +20,10 @@ LAST_CALL = 2.0
 """Nearer to the end another asking would come too late."""
 
 
-class TokenRenewal:
+class TokenRefresh:
     """Asks for a token by one timer of the session, ``"token"``, while a link is open."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: SharedState) -> None:
         self._context = context
 
     def plan(self, now: float) -> None:

@@ -115,7 +115,7 @@ FOREIGN_OF = {
 }
 """A package outside the core dependencies is imported only in a file named for it."""
 
-VALUE_TYPES = {"Outcome", "CallNext", "JsonEdge", "ErrorReported", "OnceOptions"}
+VALUE_TYPES = {"Outcome", "CallNext", "JsonDataclass", "ErrorReported", "OnceOptions"}
 """Classes of ours that may have subclasses, one level deep."""
 
 LARGEST_ROOT, LARGEST_FOLDER = 14, 20

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...enums import ListenType
-from ..fast_routes import Route
+from ..fast_routes import FastRoute
 
 __all__ = ["Binding", "Bindings"]
 
@@ -57,7 +57,7 @@ class Bindings:
         self._server_ids: dict[tuple[Any, ...], Any] = {}
         self._routes: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self._broadcasts: dict[str | None, tuple[int, ...]] = {}
-        self.route: Route | None = None
+        self.route: FastRoute | None = None
         """The short way past these tables, while the channel is joined."""
 
     def add(self, type: ListenType, filter: dict[str, Any]) -> Binding:

@@ -23,18 +23,18 @@ from ..._wire.serializer import BroadcastFrames
 from ...enums import ChannelState, ListenType, SubscribeStatus
 from ...errors import BindingMismatch, InvalidState, RealtimeError, SubscribeError
 from ..channel_options import ChannelConfig
-from ..events import ChannelRemoved, ChannelResumed, GapFound, PushEnded, StatusChanged
+from ..events import ChannelRemoved, ChannelResumed, GapFound, RequestEnded, StatusChanged
 from ..fast_routes import reroute
 from ..refusals import close_error, join_refusal
-from ..requests import Push, PushBuffer
-from ..shared_state import CLIENT_VERSION, Context
+from ..requests import Request, RequestBuffer
+from ..shared_state import CLIENT_VERSION, SharedState
 from .bindings import Bindings
 from .channel_states import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
-from .inbound import Reception
+from .inbound import Inbound
 from .join_timeout import join_deadline
-from .presence_tracking import Tracker
-from .rejoin import Recovery
-from .silent_feed import FeedWatch
+from .presence_tracking import PresenceTracker
+from .rejoin import Rejoin
+from .silent_feed import SilentFeedWatch
 
 __all__ = ["ChannelMachine", "crash_error", "mismatch_error", "over_error", "too_early_error"]
 
@@ -53,7 +53,7 @@ class ChannelMachine:
     )
     # fmt: on
 
-    def __init__(self, topic: str, config: ChannelConfig, context: Context) -> None:
+    def __init__(self, topic: str, config: ChannelConfig, context: SharedState) -> None:
         self.topic: str = topic
         self.config: ChannelConfig = config
         self.owner: Any = None
@@ -65,17 +65,17 @@ class ChannelMachine:
         self.removed: bool = False
         self.timeout: float = context.timeout
         self.last_downtime: float | None = None
-        self.reception: Reception = Reception(self, context)
+        self.reception: Inbound = Inbound(self, context)
         self.bindings: Bindings = self.reception.bindings
-        self.tracker: Tracker = Tracker(self, context)
-        self.recovery: Recovery = Recovery(self, context)
-        self.feed_watch: FeedWatch = FeedWatch(self, context)
+        self.tracker: PresenceTracker = PresenceTracker(self, context)
+        self.recovery: Rejoin = Rejoin(self, context)
+        self.feed_watch: SilentFeedWatch = SilentFeedWatch(self, context)
         self.join_payload_extra: dict[str, Any] = {}
         self._context = context
         self._outbox = context.outbox
-        self._buffer = PushBuffer(context.outbox)
-        self._join: Push | None = None
-        self._leave: Push | None = None
+        self._buffer = RequestBuffer(context.outbox)
+        self._join: Request | None = None
+        self._leave: Request | None = None
         self._leavers: list[object | None] = []
         self._sent_entries: list[dict[str, Any]] = []
         self._token_generation = context.token_generation
@@ -150,7 +150,7 @@ class ChannelMachine:
         self._move(Input.REJOIN)
         self._sent_entries = self.bindings.postgres_changes()
         payload = self._join_payload()
-        self._join = Push(self, "join", "phx_join", payload, self.timeout)
+        self._join = Request(self, "join", "phx_join", payload, self.timeout)
         self._context.replies.write(self._join, None, self.topic, now)
         self.join_ref = self._join.ref
 
@@ -337,18 +337,18 @@ class ChannelMachine:
             self._leavers.append(outcome)
             return
         if self.state is CLOSED and self.removed:
-            self._outbox.tell(PushEnded(outcome, "ok"))
+            self._outbox.tell(RequestEnded(outcome, "ok"))
             return
         told = self.join_ref is not None and self._context.is_open
         self._drop_join()
         if not told:
             self._move(Input.LEAVE_NOW)
             self._end(None)
-            self._outbox.tell(PushEnded(outcome, "ok"))
+            self._outbox.tell(RequestEnded(outcome, "ok"))
             return
         self._move(Input.LEAVE)
         self.left_ref = self.join_ref
-        self._leave = Push(self, "leave", "phx_leave", {}, timeout)
+        self._leave = Request(self, "leave", "phx_leave", {}, timeout)
         self._leavers.append(outcome)
         self._context.replies.write(self._leave, self.join_ref, self.topic, now)
 
@@ -367,7 +367,7 @@ class ChannelMachine:
         self._end(None)
         leavers, self._leavers = self._leavers, []
         for outcome in leavers:
-            self._outbox.tell(PushEnded(outcome, result, response))
+            self._outbox.tell(RequestEnded(outcome, result, response))
 
     def teardown(self) -> None:
         """Local end: the server is not told."""
@@ -424,13 +424,13 @@ class ChannelMachine:
             text = f"tried to push '{event}' to '{self.topic}' after it was closed"
             raise over_error(text, self.sub_topic)
 
-    def push(self, push: Push, now: float) -> Push | None:
+    def push(self, push: Request, now: float) -> Request | None:
         """Send a request that the server answers, or hold it until the channel is joined.
 
         Returns the request that was dropped because too many are held.
         """
         self.require_subscribed(push.event)
-        dropped: Push | None = None
+        dropped: Request | None = None
         if push.kind == "track":
             self.tracker.call(push, now)
         elif self.can_push:
@@ -446,7 +446,7 @@ class ChannelMachine:
         ref = self._outbox.next_ref()
         self._outbox.send(Message(self.join_ref, ref, self.topic, event, payload), outcome)
 
-    def replied(self, push: Push, status: str, response: Any, now: float) -> None:
+    def replied(self, push: Request, status: str, response: Any, now: float) -> None:
         """The reply to a request of this channel."""
         if push is self._join:
             self._join_replied(status, response, now)
@@ -457,7 +457,7 @@ class ChannelMachine:
                 self.tracker.refused(push)
             self._finish(push, "ok" if status == "ok" else "error", response)
 
-    def timed_out(self, push: Push, now: float) -> None:
+    def timed_out(self, push: Request, now: float) -> None:
         """The deadline of a request of this channel passed."""
         if push is self._join:
             deadline = join_deadline(push, self._context)
@@ -474,15 +474,15 @@ class ChannelMachine:
         self._buffer.remove(push)
         self._finish(push, "timed out", None)
 
-    def dropped(self, push: Push) -> None:
+    def dropped(self, push: Request) -> None:
         """The link of a request that was sent is gone. A join is told of by ``link_lost``."""
         self._finish(push, "error", None)
 
-    def _finish(self, push: Push, result: str, response: Any) -> None:
+    def _finish(self, push: Request, result: str, response: Any) -> None:
         if push.kind == "track":
             self.tracker.ended(push, result, response)
         elif push.kind != "join":
-            self._outbox.tell(PushEnded(push.outcome, result, response))
+            self._outbox.tell(RequestEnded(push.outcome, result, response))
 
     def woken(self, name: str, now: float) -> None:
         """One of this channel's own timers fell due."""

@@ -18,11 +18,11 @@ from ...enums import ListenType
 from ...errors import RealtimeError
 from ..events import Delivery, ErrorReported, GapFound, PresenceDelivered, ReadyChanged
 from ..refusals import system_error
-from ..shared_state import Context
+from ..shared_state import SharedState
 from .bindings import Bindings
 from .presence_state import PresenceState
 
-__all__ = ["READERS", "Reception"]
+__all__ = ["READERS", "Inbound"]
 
 REPLAY_OVERLAP = 30.0
 """Seconds that a replay reaches back beyond the last frame heard: clocks and queues differ."""
@@ -32,10 +32,10 @@ REPLAY_MEMORY = 4096
 """Ids of broadcasts remembered, to drop those that a replay brings again."""
 
 
-class Reception:
+class Inbound:
     """The inbound half of one channel."""
 
-    def __init__(self, channel: Any, context: Context) -> None:
+    def __init__(self, channel: Any, context: SharedState) -> None:
         self.bindings: Bindings = Bindings()
         self.presence: PresenceState = PresenceState()
         self.system_error: str | None = None
@@ -211,11 +211,11 @@ class Reception:
         self._channel.feed_watch.flows()
 
 
-READERS: Final[dict[str, Callable[[Reception, Any], Delivery | None]]] = {
-    "broadcast": Reception._broadcast,
-    "postgres_changes": Reception._postgres_changes,
-    "presence_diff": Reception._presence_diff,
-    "presence_state": Reception._presence_state,
-    "system": Reception._system,
+READERS: Final[dict[str, Callable[[Inbound, Any], Delivery | None]]] = {
+    "broadcast": Inbound._broadcast,
+    "postgres_changes": Inbound._postgres_changes,
+    "presence_diff": Inbound._presence_diff,
+    "presence_state": Inbound._presence_state,
+    "system": Inbound._system,
 }
 """Who reads the payload of each event. One table for all channels: it would be 600 bytes each."""

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..._wire.envelope import Message
-from ..shared_state import Context
+from ..shared_state import SharedState
 from .channel_machine import ChannelMachine
 from .channel_states import JOINED
 
-__all__ = ["PROBE_PAUSE", "Probes", "is_unmatched"]
+__all__ = ["PROBE_PAUSE", "JoinProbe", "is_unmatched"]
 
 PROBE_PAUSE: Final = 2.0
 """Seconds from the first unreadable frame to the question: a flood of them asks once."""
@@ -33,10 +33,10 @@ def is_unmatched(status: str, response: Any) -> bool:
     )
 
 
-class Probes:
+class JoinProbe:
     """The questions of one link after the other."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: SharedState) -> None:
         self._outbox = context.outbox
         self._asked: dict[str, ChannelMachine] = {}
         """Whom the last questions were about; most are never answered."""

@@ -6,16 +6,16 @@ reference, section 1.9). So time runs from the last frame of the link, but not f
 
 from __future__ import annotations
 
-from ..requests import Push
-from ..shared_state import Context
+from ..requests import Request
+from ..shared_state import SharedState
 
-__all__ = ["JOIN_PATIENCE", "join_deadline"]
+__all__ = ["JOIN_TIMEOUT_EXTENSION", "join_deadline"]
 
-JOIN_PATIENCE = 30.0
+JOIN_TIMEOUT_EXTENSION = 30.0
 """Seconds that other joins may hold up an answer."""
 
 
-def join_deadline(push: Push, context: Context) -> float:
+def join_deadline(push: Request, context: SharedState) -> float:
     """When an unanswered join has been waited for long enough."""
     heard = max(push.sent_at, context.last_frame_at)
-    return min(heard + push.timeout, push.sent_at + max(push.timeout, JOIN_PATIENCE))
+    return min(heard + push.timeout, push.sent_at + max(push.timeout, JOIN_TIMEOUT_EXTENSION))

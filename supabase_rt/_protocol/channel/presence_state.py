@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from ...errors import DecodeError
 
 __all__ = [
-    "PresenceEvent",
     "PresenceState",
+    "PresenceStep",
     "sync_diff",
     "sync_state",
     "transform",
@@ -227,7 +227,7 @@ class PresenceSnapshot:
         return transform(state)
 
 
-class PresenceEvent(NamedTuple):
+class PresenceStep(NamedTuple):
     """``join`` and ``leave`` of one key, ``sync`` at the end of each message.
 
     ``current`` are the presences before a join and those that remain after a leave; ``changed``
@@ -241,10 +241,8 @@ class PresenceEvent(NamedTuple):
     state: PresenceSnapshot
 
 
-def _event(step: _Step, snapshot: PresenceSnapshot) -> PresenceEvent:
-    return PresenceEvent(
-        step.kind, step.key, _public(step.current), _public(step.changed), snapshot
-    )
+def _event(step: _Step, snapshot: PresenceSnapshot) -> PresenceStep:
+    return PresenceStep(step.kind, step.key, _public(step.current), _public(step.changed), snapshot)
 
 
 class PresenceState:
@@ -285,7 +283,7 @@ class PresenceState:
         """``{key: [{"presence_ref", ...}]}``, a copy of its own at every call."""
         return transform(self._settled())
 
-    def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceEvent]:
+    def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceStep]:
         """Take over the whole state of the join ``join_ref``, then the waiting differences.
 
         Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
@@ -302,7 +300,7 @@ class PresenceState:
         events.append(self._sync())
         return events
 
-    def receive_diff(self, diff: Any, join_ref: str | None) -> Sequence[PresenceEvent]:
+    def receive_diff(self, diff: Any, join_ref: str | None) -> Sequence[PresenceStep]:
         """Apply a difference, or keep it where the state of this join has not come yet.
 
         Returns the events in the order of supabase-js. Raises ``DecodeError``, nothing changed.
@@ -334,7 +332,7 @@ class PresenceState:
                 del state[key]
         return True
 
-    def _apply_diff(self, joins: State, leaves: State) -> Sequence[PresenceEvent]:
+    def _apply_diff(self, joins: State, leaves: State) -> Sequence[PresenceStep]:
         self._steps = _steps(self._settled(), joins, leaves)
         moment = self._look()
         return [
@@ -342,9 +340,9 @@ class PresenceState:
             for count, step in enumerate(self._steps, 1)
         ]
 
-    def _sync(self) -> PresenceEvent:
+    def _sync(self) -> PresenceStep:
         moment = None if self._moment is None else self._moment()
-        return PresenceEvent("sync", "", [], [], PresenceSnapshot(moment or self._look()))
+        return PresenceStep("sync", "", [], [], PresenceSnapshot(moment or self._look()))
 
     def _keep(self, diff: tuple[State, State], join_ref: str | None) -> None:
         # What waited in an earlier join would bring back those who left between the two.

@@ -13,11 +13,11 @@ from typing import Any
 
 from ..._wire.json_codec import plain
 from ...errors import DecodeError
-from ..events import PushEnded
-from ..requests import Push
-from ..shared_state import Context
+from ..events import RequestEnded
+from ..requests import Request
+from ..shared_state import SharedState
 
-__all__ = ["Tracker"]
+__all__ = ["PresenceTracker"]
 
 _NOTHING = object()
 
@@ -33,24 +33,24 @@ def _is_same(one: Any, other: Any) -> bool:
     return first == second
 
 
-class Tracker:
+class PresenceTracker:
     """The tracked payload of one channel: what is wanted, and what this join was told."""
 
-    def __init__(self, channel: Any, context: Context) -> None:
+    def __init__(self, channel: Any, context: SharedState) -> None:
         self._channel = channel
         self._context = context
         self._wanted: Any = _NOTHING
         self._told: Any = _NOTHING
-        self._next: Push | None = None
+        self._next: Request | None = None
         self._overtaken: list[object] = []
-        self._followers: dict[Push, list[object]] = {}
+        self._followers: dict[Request, list[object]] = {}
         self._calls: list[float] = []
 
-    def call(self, push: Push, now: float) -> None:
+    def call(self, push: Request, now: float) -> None:
         """``track`` or ``untrack``: now, when the limit allows, or after the join."""
         tracked = push.payload.get("payload", _NOTHING)
         if self._is_told(tracked):
-            self._context.outbox.tell(PushEnded(push.outcome, "ok", {}))
+            self._context.outbox.tell(RequestEnded(push.outcome, "ok", {}))
             return
         self._wanted = tracked
         self._supersede(push)
@@ -68,7 +68,7 @@ class Tracker:
             and _is_same(tracked, self._told)
         )
 
-    def _supersede(self, push: Push) -> None:
+    def _supersede(self, push: Request) -> None:
         if self._next is not None:
             self._overtaken.append(self._next.outcome)
         self._next = push
@@ -105,7 +105,7 @@ class Tracker:
         self._context.outbox.timers.cancel((self._channel, "track"))
         if self._next is None and self._wanted is not _NOTHING:
             payload = {"type": "presence", "event": "track", "payload": self._wanted}
-            self._next = Push(self._channel, "track", "presence", payload, self._context.timeout)
+            self._next = Request(self._channel, "track", "presence", payload, self._context.timeout)
         self.pump(now)
 
     def woken(self, now: float) -> None:
@@ -116,15 +116,15 @@ class Tracker:
             # It is tracked after the next join all the same.
             self.end_waiting("timed out")
 
-    def ended(self, push: Push, result: str, response: Any) -> None:
+    def ended(self, push: Request, result: str, response: Any) -> None:
         """The call that was sent got its reply, ran out of time or lost its link."""
         for outcome in (push.outcome, *self._followers.pop(push, ())):
-            self._context.outbox.tell(PushEnded(outcome, result, response))
+            self._context.outbox.tell(RequestEnded(outcome, result, response))
         tracked = push.payload.get("payload", _NOTHING)
         if result != "ok" and self._told is tracked:
             self._told = _NOTHING
 
-    def refused(self, push: Push) -> None:
+    def refused(self, push: Request) -> None:
         """The server will not have this payload: do not offer it again after a rejoin."""
         if self._wanted is push.payload.get("payload", _NOTHING):
             self._wanted = _NOTHING
@@ -138,7 +138,7 @@ class Tracker:
         if self._next is not None:
             self._wait(self._next, now)
 
-    def _wait(self, push: Push, now: float) -> None:
+    def _wait(self, push: Request, now: float) -> None:
         self._context.outbox.timers.set((self._channel, "track"), now + push.timeout)
 
     def end_waiting(self, result: str) -> None:
@@ -148,4 +148,4 @@ class Tracker:
         self._context.outbox.timers.cancel((self._channel, "track"))
         waiting = overtaken if push is None else [push.outcome, *overtaken]
         for outcome in waiting:
-            self._context.outbox.tell(PushEnded(outcome, result))
+            self._context.outbox.tell(RequestEnded(outcome, result))

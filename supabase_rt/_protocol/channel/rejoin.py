@@ -13,19 +13,19 @@ from typing import Any
 from ...errors import RealtimeError
 from ..events import ErrorReported
 from ..refusals import Verdict
-from ..shared_state import Context
+from ..shared_state import SharedState
 
-__all__ = ["Recovery"]
+__all__ = ["Rejoin"]
 
 RATE_LIMIT_PAUSE = 30.0
 TOKEN_REFUSALS = 3
 """After this many refusals of one cause in a row a fresh token is no remedy."""
 
 
-class Recovery:
+class Rejoin:
     """Counts the failures of one channel and decides when it is joined again."""
 
-    def __init__(self, channel: Any, context: Context) -> None:
+    def __init__(self, channel: Any, context: SharedState) -> None:
         self.rest: RealtimeError | None = None
         self.refusals: int = 0
         self.told_token: str | None = None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..shared_state import Context
+from ..shared_state import SharedState
 from .channel_states import JOINED
 
-__all__ = ["FeedWatch"]
+__all__ = ["SilentFeedWatch"]
 
 
-class FeedWatch:
+class SilentFeedWatch:
     """Has a channel joined anew when no change was heard for long, by its timer ``"feed"``."""
 
     __slots__ = ("_channel", "_timers", "after")
 
-    def __init__(self, channel: Any, context: Context) -> None:
+    def __init__(self, channel: Any, context: SharedState) -> None:
         self.after: float | None = None
         """Seconds of silence that are enough; None where nobody asked for it."""
         self._channel = channel

@@ -18,7 +18,7 @@ from supabase_rt._connection.codec import build_codec
 from supabase_rt._connection.frame_decoders import decoder_for
 from supabase_rt._connection.reader import HEADERS_KEPT, Reader
 from supabase_rt._connection.traffic import Traffic
-from supabase_rt._protocol.fast_routes import LANE_LIMIT
+from supabase_rt._protocol.fast_routes import ROUTE_LIMIT
 from supabase_rt._wire.envelope import UserBroadcast
 from supabase_rt._wire.json_codec import UNREADABLE
 from supabase_rt._wire.serializer import encode_user_broadcast
@@ -539,12 +539,12 @@ def test_invented_names_do_not_fill_the_memory(desk: Desk) -> None:
     channel.on("postgres_changes", CHANGES, lambda payload: None)
     desk.join(channel, ids=(1,))
     route = desk.session.context.routes[channel.topic]
-    for number in range(LANE_LIMIT + 10):
+    for number in range(ROUTE_LIMIT + 10):
         desk.broadcast(channel, f"name{number}")
         payload = {"ids": [1, number], "data": {"type": "INSERT"}}
         desk.text([None, None, channel.topic, "postgres_changes", payload])
-    assert len(route.broadcasts) <= LANE_LIMIT
-    assert len(route.changes) <= LANE_LIMIT
+    assert len(route.broadcasts) <= ROUTE_LIMIT
+    assert len(route.changes) <= ROUTE_LIMIT
     for number in range(HEADERS_KEPT + 10):
         desk.reader.on_binary(binary(channel.topic, f"name{number}", b"{}"))
     assert len(desk.reader._headers) <= HEADERS_KEPT

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from supabase_rt._payloads.json_dataclass import JsonEdge
+from supabase_rt._payloads.json_dataclass import JsonDataclass
 
 
 @dataclass
-class Option(JsonEdge):
+class Option(JsonDataclass):
     name: str
     seconds: float = 1.0
     flag: bool = False

@@ -1,6 +1,6 @@
 """A world for the machines: the part of the shell in virtual time, and a server by hand.
 
-Nothing here is patched into the package. ``World`` calls a real ``Session`` as the shell does
+Nothing here is patched into the package. ``World`` calls a real ``ClientMachine`` as the shell does
 and collects after every call, holding two rules throughout: no frame is written while the link
 is down, and no outcome ends twice.
 """
@@ -16,11 +16,11 @@ from typing import Any
 from supabase_rt._protocol import events
 from supabase_rt._protocol.channel.channel_machine import ChannelMachine
 from supabase_rt._protocol.channel_options import ChannelConfig
-from supabase_rt._protocol.client_machine import Session
-from supabase_rt._protocol.outbox import Frame
+from supabase_rt._protocol.client_machine import ClientMachine
+from supabase_rt._protocol.outbox import OutgoingMessage
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
-from supabase_rt._protocol.requests import Push
-from supabase_rt._protocol.shared_state import Context
+from supabase_rt._protocol.requests import Request
+from supabase_rt._protocol.shared_state import SharedState
 from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ConnectionState, SubscribeStatus
 from supabase_rt.errors import ConnectionFailed, ConnectionLost
@@ -79,14 +79,14 @@ class World:
     ) -> None:
         self.now = START
         self.epoch = EPOCH
-        self.context = Context(
+        self.context = SharedState(
             policy=policy,
             reconnect_after=reconnect_after,
             presence_limit=presence_limit,
             has_token_source=token_source,
         )
         self.context.token = token
-        self.session = Session(self.context, **session)
+        self.session = ClientMachine(self.context, **session)
         self.written: list[Message] = []
         self.written_outcomes: list[Any] = []
         self.told: list[Any] = []
@@ -100,11 +100,11 @@ class World:
             self._write(frame)
         for event in self.session.take_events():
             self.told.append(event)
-            if isinstance(event, events.PushEnded) and event.outcome is not None:
+            if isinstance(event, events.RequestEnded) and event.outcome is not None:
                 assert event.outcome not in self.ended, f"{event.outcome} ended twice"
                 self.ended[event.outcome] = event.result
 
-    def _write(self, frame: Frame) -> None:
+    def _write(self, frame: OutgoingMessage) -> None:
         assert self.context.is_open, f"{frame.message} written without a link"
         self.written.append(frame.message)
         self.written_outcomes.append(frame.outcome)
@@ -184,21 +184,21 @@ class World:
         self.collect()
 
     def push(self, channel: ChannelMachine, event: str = "custom", timeout: float = 10.0) -> int:
-        return self._push(Push(channel, "push", event, {}, timeout, next(self._outcomes)))
+        return self._push(Request(channel, "push", event, {}, timeout, next(self._outcomes)))
 
     def track(self, channel: ChannelMachine, payload: Any, timeout: float = 10.0) -> int:
         content = {"type": "presence", "event": "track", "payload": payload}
         return self._push(
-            Push(channel, "track", "presence", content, timeout, next(self._outcomes))
+            Request(channel, "track", "presence", content, timeout, next(self._outcomes))
         )
 
     def untrack(self, channel: ChannelMachine, timeout: float = 10.0) -> int:
         content = {"type": "presence", "event": "untrack"}
         return self._push(
-            Push(channel, "track", "presence", content, timeout, next(self._outcomes))
+            Request(channel, "track", "presence", content, timeout, next(self._outcomes))
         )
 
-    def _push(self, push: Push) -> int:
+    def _push(self, push: Request) -> int:
         self.session.push(push, self.now)
         self.collect()
         assert isinstance(push.outcome, int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supabase_rt._protocol.events import ChannelRemoved, PushEnded
+from supabase_rt._protocol.events import ChannelRemoved, RequestEnded
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 from supabase_rt.enums import ListenType
 from supabase_rt.errors import BindingMismatch, GaveUp, InvalidState
@@ -46,7 +46,7 @@ def test_closed_is_told_before_the_call_ends() -> None:
     world.told.clear()
     world.reply(world.written[-1])
     kinds = [type(event).__name__ for event in world.told]
-    assert kinds == ["ChannelRemoved", "StatusChanged", "PushEnded"]
+    assert kinds == ["ChannelRemoved", "StatusChanged", "RequestEnded"]
 
 
 @pytest.mark.conformance("CC11", "PU13")
@@ -270,7 +270,7 @@ def test_a_request_ends_with_its_reply(status: str, result: str) -> None:
     world.reply(request, status, {"n": 1})
     world.reply(request, status, {"n": 1})
     world.advance(20.0)
-    (ended,) = [event for event in world.told if isinstance(event, PushEnded)]
+    (ended,) = [event for event in world.told if isinstance(event, RequestEnded)]
     assert (ended.outcome, ended.result, ended.response) == (outcome, result, {"n": 1})
 
 

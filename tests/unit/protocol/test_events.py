@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from supabase_rt._protocol import events
-from supabase_rt._protocol.events import Delivered, PushEnded, ReconnectScheduled
+from supabase_rt._protocol.events import Delivered, ReconnectScheduled, RequestEnded
 
 CLASSES = [
     found
@@ -33,7 +33,7 @@ def test_events_hold_facts_and_do_nothing(kind: type) -> None:
 
 
 def test_equal_facts_are_equal_events() -> None:
-    assert PushEnded("outcome", "ok") == PushEnded("outcome", "ok", None)
+    assert RequestEnded("outcome", "ok") == RequestEnded("outcome", "ok", None)
     assert ReconnectScheduled(1, 0.5, None) != ReconnectScheduled(2, 0.5, None)
 
 

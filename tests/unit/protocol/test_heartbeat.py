@@ -4,7 +4,7 @@ import pytest
 
 from supabase_rt._protocol.events import HeartbeatReported, LinkDied
 from supabase_rt._protocol.heartbeat import Heartbeat
-from supabase_rt._protocol.shared_state import Context
+from supabase_rt._protocol.shared_state import SharedState
 from supabase_rt.enums import HeartbeatStatus
 from supabase_rt.errors import ConnectionLost
 
@@ -15,7 +15,7 @@ class Beating:
     """A heartbeat on a link that opened at 0, with an interval of 25 s."""
 
     def __init__(self, timeout: float = 25.0) -> None:
-        self.context = Context()
+        self.context = SharedState()
         self.timers = self.context.outbox.timers
         self.heartbeat = Heartbeat(self.context, 25.0, timeout)
         self.heartbeat.start(0.0)

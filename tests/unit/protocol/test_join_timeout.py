@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from supabase_rt._protocol.channel.join_timeout import join_deadline
-from supabase_rt._protocol.requests import Push
-from supabase_rt._protocol.shared_state import Context
+from supabase_rt._protocol.requests import Request
+from supabase_rt._protocol.shared_state import SharedState
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,6 @@ from supabase_rt._protocol.shared_state import Context
 def test_a_join_waits_from_the_last_frame_but_not_for_ever(
     timeout: float, heard: float, deadline: float
 ) -> None:
-    context = Context(last_frame_at=heard)
-    push = Push(None, "join", "phx_join", {}, timeout, sent_at=100.0)
+    context = SharedState(last_frame_at=heard)
+    push = Request(None, "join", "phx_join", {}, timeout, sent_at=100.0)
     assert join_deadline(push, context) == deadline

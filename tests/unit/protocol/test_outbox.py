@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._protocol.deadlines import Timers
-from supabase_rt._protocol.outbox import Frame, Outbox
+from supabase_rt._protocol.deadlines import Deadlines
+from supabase_rt._protocol.outbox import Outbox, OutgoingMessage
 from supabase_rt._wire.envelope import Message
 
 
-def drained(timers: Timers, now: float = float("inf")) -> list[Any]:
+def drained(timers: Deadlines, now: float = float("inf")) -> list[Any]:
     return list(iter(lambda: timers.pop_due(now), None))
 
 
@@ -24,12 +24,12 @@ def message(event: str) -> Message:
 
 
 def test_nothing_is_due_without_timers() -> None:
-    timers = Timers()
+    timers = Deadlines()
     assert (timers.next(), timers.pop_due(9e9), len(timers)) == (None, None, 0)
 
 
 def test_the_earliest_deadline_comes_first_and_only_when_it_is_due() -> None:
-    timers = Timers()
+    timers = Deadlines()
     timers.set("late", 3.0)
     timers.set("early", 1.0)
     assert timers.next() == 1.0
@@ -40,14 +40,14 @@ def test_the_earliest_deadline_comes_first_and_only_when_it_is_due() -> None:
 
 
 def test_deadlines_of_one_moment_fall_due_in_the_order_of_their_setting() -> None:
-    timers = Timers()
+    timers = Deadlines()
     for key in ("b", "a", ("c", 1)):
         timers.set(key, 1.0)
     assert drained(timers) == ["b", "a", ("c", 1)]
 
 
 def test_setting_a_key_again_moves_its_one_deadline() -> None:
-    timers = Timers()
+    timers = Deadlines()
     timers.set("key", 1.0)
     timers.set("key", 5.0)
     assert (timers.get("key"), len(timers)) == (5.0, 1)
@@ -57,14 +57,14 @@ def test_setting_a_key_again_moves_its_one_deadline() -> None:
 
 
 def test_a_key_set_twice_for_one_moment_is_due_once() -> None:
-    timers = Timers()
+    timers = Deadlines()
     timers.set("key", 1.0)
     timers.set("key", 1.0)
     assert drained(timers) == ["key"]
 
 
 def test_a_cancelled_deadline_never_falls_due() -> None:
-    timers = Timers()
+    timers = Deadlines()
     timers.set("key", 1.0)
     timers.cancel("key")
     timers.cancel("unknown")
@@ -72,7 +72,7 @@ def test_a_cancelled_deadline_never_falls_due() -> None:
 
 
 def test_a_deadline_moved_ten_thousand_times_does_not_fill_the_memory() -> None:
-    timers = Timers()
+    timers = Deadlines()
     for count in range(10_000):
         timers.set("beat", float(count))
     assert len(timers._heap) < 100
@@ -80,7 +80,7 @@ def test_a_deadline_moved_ten_thousand_times_does_not_fill_the_memory() -> None:
 
 
 def test_many_live_deadlines_all_survive_the_sweeping_of_dead_ones() -> None:
-    timers = Timers()
+    timers = Deadlines()
     for when in range(100):
         timers.set(when, float(when))
     for _ in range(10):
@@ -99,7 +99,7 @@ def test_many_live_deadlines_all_survive_the_sweeping_of_dead_ones() -> None:
     )
 )
 def test_timers_agree_with_a_plain_dict(steps: list[tuple[str, int, int]]) -> None:
-    timers, model = Timers(), dict[int, float]()
+    timers, model = Deadlines(), dict[int, float]()
     for step, key, when in steps:
         if step == "set":
             timers.set(key, float(when))
@@ -136,7 +136,7 @@ def test_frames_and_events_are_taken_once_and_in_order() -> None:
     outbox.send(second, "outcome")
     outbox.tell("one")
     outbox.tell("two")
-    assert outbox.take_frames() == [Frame(first), Frame(second, "outcome")]
+    assert outbox.take_frames() == [OutgoingMessage(first), OutgoingMessage(second, "outcome")]
     assert outbox.take_events() == ["one", "two"]
     assert (outbox.take_frames(), outbox.take_events()) == ([], [])
 

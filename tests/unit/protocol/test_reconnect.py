@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from supabase_rt._protocol.events import ConnectDue, ReconnectScheduled
-from supabase_rt._protocol.reconnect import Reconnector, is_final, starts_slow
+from supabase_rt._protocol.reconnect import Reconnector, is_final, skip_immediate_retry
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
-from supabase_rt._protocol.shared_state import Context
+from supabase_rt._protocol.shared_state import SharedState
 from supabase_rt.errors import ConnectionFailed, ConnectionLost, GaveUp, RealtimeError
 
 from .support import EXACT, lost, refused_connect
@@ -17,7 +17,7 @@ class Trying:
     """A reconnector that the user has started."""
 
     def __init__(self, policy: ReconnectPolicy = EXACT, **context: Any) -> None:
-        self.context = Context(policy=policy, **context)
+        self.context = SharedState(policy=policy, **context)
         self.reconnector = Reconnector(self.context)
         self.reconnector.start()
         assert self.context.outbox.take_events() == [ConnectDue()]
@@ -71,7 +71,7 @@ class Trying:
 def test_codes_and_statuses_choose_the_pace_and_the_end(
     error: BaseException, slow: bool, final: bool
 ) -> None:
-    assert (starts_slow(error), is_final(error)) == (slow, final)
+    assert (skip_immediate_retry(error), is_final(error)) == (slow, final)
 
 
 # -- counting ----------------------------------------------------------------------------

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from supabase_rt._protocol.channel.rejoin import Recovery
+from supabase_rt._protocol.channel.rejoin import Rejoin
 from supabase_rt._protocol.events import ErrorReported
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
 from supabase_rt._protocol.refusals import Verdict
-from supabase_rt._protocol.shared_state import Context
+from supabase_rt._protocol.shared_state import SharedState
 from supabase_rt.errors import Refused
 
 from .support import EXACT, jwt
@@ -20,9 +20,9 @@ class Refusing:
     """The recovery of a channel that joined with the token ``old``."""
 
     def __init__(self, token: str | None = "old", **context: Any) -> None:
-        self.context = Context(**{"policy": EXACT, **context})
+        self.context = SharedState(**{"policy": EXACT, **context})
         self.context.token = token
-        self.recovery = Recovery("channel", self.context)
+        self.recovery = Rejoin("channel", self.context)
         self.recovery.told(token)
 
     def follow(self, verdict: Verdict, now: float = NOW) -> Refused:

@@ -5,12 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt._protocol.outbox import Outbox
-from supabase_rt._protocol.requests import PUSH_BUFFER_LIMIT, Push, PushBuffer, Replies
+from supabase_rt._protocol.requests import (
+    REQUEST_BUFFER_LIMIT,
+    PendingRequests,
+    Request,
+    RequestBuffer,
+)
 from supabase_rt._protocol.token_bucket import TokenBucket
 
 
-def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Push:
-    return Push("channel", kind, event, {"n": 1}, timeout, outcome=object())
+def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Request:
+    return Request("channel", kind, event, {"n": 1}, timeout, outcome=object())
 
 
 # -- replies -----------------------------------------------------------------------------
@@ -18,7 +23,7 @@ def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Pu
 
 def test_a_written_request_has_a_frame_a_ref_and_a_deadline() -> None:
     outbox = Outbox()
-    replies, request = Replies(outbox), push()
+    replies, request = PendingRequests(outbox), push()
     replies.write(request, "7", "realtime:room", 100.0)
     (frame,) = outbox.take_frames()
     found = frame.message
@@ -30,7 +35,7 @@ def test_a_written_request_has_a_frame_a_ref_and_a_deadline() -> None:
 
 def test_the_join_ref_of_a_join_is_its_own_ref() -> None:
     outbox = Outbox()
-    replies, join = Replies(outbox), push("join", "phx_join")
+    replies, join = PendingRequests(outbox), push("join", "phx_join")
     outbox.next_ref()
     replies.write(join, None, "realtime:room", 0.0)
     (frame,) = outbox.take_frames()
@@ -40,7 +45,7 @@ def test_the_join_ref_of_a_join_is_its_own_ref() -> None:
 @pytest.mark.conformance("PU18", "PC21", "PC23", "PC34")
 def test_a_reply_takes_its_request_once() -> None:
     outbox = Outbox()
-    replies, request = Replies(outbox), push()
+    replies, request = PendingRequests(outbox), push()
     replies.write(request, None, "realtime:room", 0.0)
     assert replies.take(request.ref) is request
     assert replies.take(request.ref) is None
@@ -50,14 +55,14 @@ def test_a_reply_takes_its_request_once() -> None:
 @pytest.mark.parametrize("ref", [None, "999", 1], ids=["no ref", "foreign", "a number"])
 def test_a_reply_with_another_ref_takes_nothing(ref: object) -> None:
     outbox = Outbox()
-    replies = Replies(outbox)
+    replies = PendingRequests(outbox)
     replies.write(push(), None, "realtime:room", 0.0)
     assert replies.take(ref) is None
     assert len(replies) == 1
 
 
 def test_requests_may_be_taken_while_going_through_them() -> None:
-    replies = Replies(Outbox())
+    replies = PendingRequests(Outbox())
     for _ in range(3):
         replies.write(push(), None, "realtime:room", 0.0)
     for request in replies:
@@ -66,8 +71,8 @@ def test_requests_may_be_taken_while_going_through_them() -> None:
 
 
 def test_the_requests_of_one_channel_are_found_among_many() -> None:
-    replies = Replies(Outbox())
-    requests = [Push(name, "push", "custom", {}, 10.0) for name in "abab"]
+    replies = PendingRequests(Outbox())
+    requests = [Request(name, "push", "custom", {}, 10.0) for name in "abab"]
     for request in requests:
         replies.write(request, None, "realtime:room", 0.0)
     assert replies.of("a") == [requests[0], requests[2]]
@@ -83,7 +88,7 @@ def test_the_requests_of_one_channel_are_found_among_many() -> None:
 @pytest.mark.conformance("PC64")
 def test_the_buffer_gives_requests_back_in_their_order_without_deadlines() -> None:
     outbox = Outbox()
-    buffer, requests = PushBuffer(outbox), [push() for _ in range(3)]
+    buffer, requests = RequestBuffer(outbox), [push() for _ in range(3)]
     for request in requests:
         assert buffer.add(request, 5.0) is None
     assert outbox.timers.get(requests[0]) == 15.0
@@ -94,9 +99,9 @@ def test_the_buffer_gives_requests_back_in_their_order_without_deadlines() -> No
 
 def test_of_150_requests_the_newest_100_are_kept_and_the_oldest_fall_out() -> None:
     outbox = Outbox()
-    buffer, requests = PushBuffer(outbox), [push() for _ in range(150)]
+    buffer, requests = RequestBuffer(outbox), [push() for _ in range(150)]
     dropped = [buffer.add(request, 0.0) for request in requests]
-    assert PUSH_BUFFER_LIMIT == len(buffer) == 100
+    assert REQUEST_BUFFER_LIMIT == len(buffer) == 100
     assert dropped == [None] * 100 + requests[:50]
     assert all(outbox.timers.get(request) is None for request in requests[:50])
     assert buffer.take_all() == requests[50:]
@@ -104,7 +109,7 @@ def test_of_150_requests_the_newest_100_are_kept_and_the_oldest_fall_out() -> No
 
 def test_a_request_can_be_taken_out_of_the_buffer() -> None:
     outbox = Outbox()
-    buffer, first, second = PushBuffer(outbox), push(), push()
+    buffer, first, second = RequestBuffer(outbox), push(), push()
     buffer.add(first, 0.0)
     buffer.add(second, 0.0)
     buffer.remove(first)

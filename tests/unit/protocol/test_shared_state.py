@@ -9,13 +9,13 @@ import pytest
 from supabase_rt import __version__
 from supabase_rt._protocol.events import ErrorReported
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
-from supabase_rt._protocol.shared_state import CLIENT_VERSION, Context, Counters
+from supabase_rt._protocol.shared_state import CLIENT_VERSION, Counters, SharedState
 
 from .support import EXACT, jwt
 
 
 def test_contexts_share_nothing() -> None:
-    first, second = Context(), Context()
+    first, second = SharedState(), SharedState()
     first.counters.stale += 1
     first.outbox.tell("event")
     assert second.counters == Counters(stale=0, unknown=0, decode_errors=0)
@@ -31,17 +31,17 @@ def test_the_version_told_to_the_server_names_this_package() -> None:
 
 
 def test_delays_are_those_of_the_policy() -> None:
-    context = Context(policy=EXACT)
+    context = SharedState(policy=EXACT)
     assert [context.delay(attempt) for attempt in range(4)] == [0.0, 0.5, 1.0, 2.0]
 
 
 def test_chance_can_be_given() -> None:
-    context = Context(policy=ReconnectPolicy(jitter=0.5), random=lambda: 1.0)
+    context = SharedState(policy=ReconnectPolicy(jitter=0.5), random=lambda: 1.0)
     assert context.delay(1) == 0.25
 
 
 def test_reconnect_after_is_asked_from_one_on() -> None:
-    context = Context(reconnect_after=lambda tries: tries * 10.0)
+    context = SharedState(reconnect_after=lambda tries: tries * 10.0)
     assert [context.delay(attempt) for attempt in (0, 1, 2)] == [10.0, 10.0, 20.0]
 
 
@@ -70,7 +70,7 @@ def test_a_reconnect_after_that_fails_is_reported_and_the_policy_steps_in(
     reconnect_after: Callable[[int], Any],
 ) -> None:
     """Or one bad schedule would end every attempt in silence."""
-    context = Context(policy=EXACT, reconnect_after=reconnect_after)
+    context = SharedState(policy=EXACT, reconnect_after=reconnect_after)
     assert context.delay(2) == 1.0
     (event,) = context.outbox.take_events()
     assert isinstance(event, ErrorReported)
@@ -80,11 +80,11 @@ def test_a_reconnect_after_that_fails_is_reported_and_the_policy_steps_in(
 
 
 def test_the_servers_clock_is_the_machines_time_and_an_offset() -> None:
-    assert Context(epoch_offset=1_700_000_000.0).epoch(5.0) == 1_700_000_005.0
+    assert SharedState(epoch_offset=1_700_000_000.0).epoch(5.0) == 1_700_000_005.0
 
 
 def test_a_token_lives_until_its_expiry_by_the_servers_clock() -> None:
-    context = Context(epoch_offset=1000.0)
+    context = SharedState(epoch_offset=1000.0)
     context.token = jwt(1010.0)
     assert context.token_lifetime(3.0) == 7.0
     assert context.token_lifetime(15.0) == -5.0
@@ -92,6 +92,6 @@ def test_a_token_lives_until_its_expiry_by_the_servers_clock() -> None:
 
 @pytest.mark.parametrize("token", [None, "", "sb_publishable_key", "a.b.c"])
 def test_a_token_that_cannot_be_read_lives_for_ever(token: str | None) -> None:
-    context = Context()
+    context = SharedState()
     context.token = token
     assert context.token_lifetime(1e12) == math.inf

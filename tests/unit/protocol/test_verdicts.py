@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supabase_rt._protocol.reconnect import close_code, http_failure, http_starts_slow
+from supabase_rt._protocol.reconnect import close_code, http_failure, http_skips_immediate_retry
 from supabase_rt._protocol.refusals import (
     Verdict,
     close_error,
@@ -336,7 +336,7 @@ def test_a_body_of_realtime_gives_code_and_hint(
     ("status", "slow"), [(429, True), (500, True), (503, True), (401, False), (408, False)]
 )
 def test_429_and_5xx_start_slow(status: int, slow: bool) -> None:
-    assert http_starts_slow(status) is slow
+    assert http_skips_immediate_retry(status) is slow
 
 
 @pytest.mark.parametrize("code", [1008, 1010, 3000, 3003])
