@@ -228,8 +228,8 @@ class RealtimeChannel(Sugar):
             raise InvalidState(
                 f"{self.topic} was never subscribed", hint="call channel.subscribe() first"
             )
-        if machine.rest is not None:
-            raise machine.rest.with_traceback(None)
+        if machine.final_error is not None:
+            raise machine.final_error.with_traceback(None)
         if machine.state is CLOSED:
             raise self._closed_error().with_traceback(None)
 
@@ -284,8 +284,8 @@ class RealtimeChannel(Sugar):
         self._raise_if_hopeless()
         until = connection.now() + seconds
         if not self._is_ready():
-            if self._machine.reception.ready_error is not None:
-                raise self._machine.reception.ready_error.with_traceback(None)
+            if self._machine.inbound.ready_error is not None:
+                raise self._machine.inbound.ready_error.with_traceback(None)
             await self._within(seconds, self._readying, "to receive database changes")
         for registration in self._catchups():
             if registration.not_primed is not None:
@@ -303,7 +303,7 @@ class RealtimeChannel(Sugar):
         if self.state is not JOINED:
             return False
         expects = self._machine.bindings.of_type(ListenType.POSTGRES_CHANGES)
-        return self._machine.reception.ready or not expects
+        return self._machine.inbound.ready or not expects
 
     # -- leaving -------------------------------------------------------------------------
 
@@ -349,7 +349,7 @@ class RealtimeChannel(Sugar):
         Inside a presence handler it is the state that belongs to the event, as in supabase-js.
         """
         view = self._presence_view
-        found = self._machine.reception.presence if view is None else view
+        found = self._machine.inbound.presence if view is None else view
         state: dict[str, list[dict[str, Any]]] = found.list()
         return state
 
@@ -367,8 +367,8 @@ class RealtimeChannel(Sugar):
                 self._readying.succeed()
         elif status is SubscribeStatus.CLOSED:
             self._ended(error)
-        elif isinstance(error, Refused | BindingMismatch) or self._machine.rest is not None:
-            self._failed(self._machine.rest or error)
+        elif isinstance(error, Refused | BindingMismatch) or self._machine.final_error is not None:
+            self._failed(self._machine.final_error or error)
         if self._callback is not None:
             self._callback(status, error)
             if self._machine.removed:
@@ -377,9 +377,9 @@ class RealtimeChannel(Sugar):
     def _log(self, status: SubscribeStatus, error: BaseException | None) -> None:
         """Loud where nothing follows by itself; a lost link was told of by the connection."""
         known = facts(error, topic=self.topic, status=str(status))
-        if self._machine.rest is not None and error is not None:
+        if self._machine.final_error is not None and error is not None:
             words = "%s: %s: %s; no rejoin follows (%s)"
-            log.error(words, self.topic, status, error, self._machine.rest.hint, extra=known)
+            log.error(words, self.topic, status, error, self._machine.final_error.hint, extra=known)
         elif isinstance(error, SubscribeError | AuthError):
             log.warning("%s: %s: %s", self.topic, status, error, extra=known)
         else:
@@ -390,7 +390,7 @@ class RealtimeChannel(Sugar):
 
     def _ended(self, error: BaseException | None) -> None:
         # A binding mismatch is told as CLOSED first and as CHANNEL_ERROR after, as in JS.
-        self._end_reason = error = error or self._machine.rest
+        self._end_reason = error = error or self._machine.final_error
         self._joining.fail(self._closed_error())
         self._readying.fail(self._closed_error())
         self._end_listening(error)
@@ -400,7 +400,7 @@ class RealtimeChannel(Sugar):
     def _failed(self, error: BaseException | None) -> None:
         error = error or self._closed_error()
         self._joining.fail(error)
-        if self._machine.rest is not None:
+        if self._machine.final_error is not None:
             self._readying.fail(error)
             self._end_listening(error)
 

@@ -84,7 +84,7 @@ class Registry:
 
     def _require_live(self) -> None:
         """Nothing will ever come over a channel that is over; waiting would be for ever."""
-        if self._machine.removed and self._machine.rest is None:
+        if self._machine.removed and self._machine.final_error is None:
             raise InvalidState(
                 f"{self._machine.topic} was closed",
                 hint=f"make a new one: client.channel({self._machine.sub_topic!r})",
@@ -93,7 +93,7 @@ class Registry:
     def _require_bound(self, type: ListenType, filter: dict[str, Any]) -> None:
         """As ``_require_unjoined``, but what the join asked for already may be heard again."""
         if type is ListenType.PRESENCE and (
-            self._machine.reception.listens_to_presence or self._machine.config.presence_enabled
+            self._machine.inbound.listens_to_presence or self._machine.config.presence_enabled
         ):
             return
         if type is ListenType.POSTGRES_CHANGES and any(
@@ -121,7 +121,7 @@ class Registry:
         binding = self._machine.bindings.add(type, filter)
         self._bound[registration] = binding
         self._emitter.attach(binding.id, registration)
-        if isinstance(registration, CatchingUp) and self._machine.reception.ready:
+        if isinstance(registration, CatchingUp) and self._machine.inbound.ready:
             registration.feed_up()
         return registration
 

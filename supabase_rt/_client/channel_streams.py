@@ -168,8 +168,8 @@ class Iterating(Listening):
             registration = self._register(listen_type, checked, Feed(found), **options)
         found._attach(registration, self._core.connection.loop)
         self._streams.add(found)
-        if self._machine.rest is not None:
-            found._end(self._machine.rest)
+        if self._machine.final_error is not None:
+            found._end(self._machine.final_error)
         return found
 
     @overload
@@ -282,8 +282,8 @@ class Iterating(Listening):
             error = TimedOut(f"no such {listen_type} event within {seconds:g} s")
             loop = asyncio.get_running_loop()
             outcome.timer = loop.call_later(seconds, _fail, weakref.ref(outcome), error)
-        if self._machine.rest is not None:
-            outcome.fail(self._machine.rest)
+        if self._machine.final_error is not None:
+            outcome.fail(self._machine.final_error)
         return outcome
 
     def _end_listening(self, error: BaseException | None) -> None:

@@ -249,8 +249,10 @@ class RealtimeClient:
         live = self._core.session.channels.get(full)
         if live is not None:
             difference = live.config.difference(config)
-            if difference is None and seconds not in (None, live.feed_watch.after):
-                difference = f"resubscribe_after is {live.feed_watch.after}, asked for {seconds}"
+            if difference is None and seconds not in (None, live.silent_feed_watch.after):
+                difference = (
+                    f"resubscribe_after is {live.silent_feed_watch.after}, asked for {seconds}"
+                )
             if difference is not None:
                 raise ValueError(
                     f"channel {topic!r} is open with other options: {difference}; "
@@ -260,7 +262,7 @@ class RealtimeClient:
             return owner
         machine = self._core.session.open_channel(full, config)
         if seconds is not None:
-            machine.feed_watch.begin(seconds)
+            machine.silent_feed_watch.begin(seconds)
         return RealtimeChannel(full, client=self, _machine=machine)
 
     @property

@@ -119,7 +119,7 @@ class Connection:
 
     def _forget_loop(self) -> None:
         """Drop every task and timer: their loop is gone."""
-        planned = self._outbox.timers.get("connect")
+        planned = self._outbox.deadlines.get("connect")
         was_alive = self.links.current is not None or planned is not None
         self.links.forget_loop()
         self.tokens.forget_loop()
@@ -162,7 +162,7 @@ class Connection:
             return
         self.in_callback = True
         try:
-            while found := self.session.take_events():
+            while found := self.session.pop_events():
                 for event in found:
                     self._handle(event)
         finally:
@@ -338,7 +338,7 @@ class Connection:
         return link
 
     def _write_frames(self) -> None:
-        for frame in self.session.take_frames():
+        for frame in self.session.pop_frames():
             self._write(frame.message, frame.outcome)
 
     def _write(self, message: Message, outcome: Any) -> None:

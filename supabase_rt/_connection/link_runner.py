@@ -207,7 +207,7 @@ class LinkRunner:
             return
         # Reported through the outbox, so that the machine is in its new state before a listener
         # calls disconnect() or connect().
-        self._session.context.outbox.tell(events.ErrorReported(error))
+        self._session.context.outbox.emit(events.ErrorReported(error))
         self._session.link_lost(error, self._loop.now())
         self._shell.flush()
 

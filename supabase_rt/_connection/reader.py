@@ -127,7 +127,7 @@ class Reader:
                     if listener is not None:
                         self._deliver(listener, payload.data)
                         return
-                elif self._expected is DIFF and self._take_diff(route, payload):
+                elif self._expected is DIFF and self._apply_diff(route, payload):
                     return
         self._take_general_path(self._decode_text, data)
 
@@ -147,7 +147,7 @@ class Reader:
 
     def _add_broadcast(self, route: FastRoute, event: str | None) -> CachedListener | None:
         channel = route.channel
-        if channel.reception.replays:
+        if channel.inbound.replays:
             return None
         ids = channel.bindings.broadcast(event)
         return route.add_broadcast(event, self._sink.listener_for(channel, ids))
@@ -158,24 +158,24 @@ class Reader:
         found = route.changes.get(key)
         if found is None:
             channel = route.channel
-            if channel.reception.notes_changes:
+            if channel.inbound.notes_changes:
                 return None
             ids = channel.bindings.changed(envelope.ids, kind)
             found = self._sink.listener_for(channel, ids, of_changes=True)
             route.add_change(key, found)
         return found
 
-    def _take_diff(self, route: FastRoute, diff: Any) -> bool:
+    def _apply_diff(self, route: FastRoute, diff: Any) -> bool:
         """Apply a presence diff; returns False if the general path has to do it."""
-        reception = route.channel.reception
+        inbound = route.channel.inbound
         listener = route.sync
         if listener is None:
-            ids = reception.sync_only()
+            ids = inbound.sync_only()
             if ids is None:
                 return False
             listener = route.sync = self._sink.listener_for(route.channel, ids)
         try:
-            is_due = reception.take_diff(diff)
+            is_due = inbound.apply_diff(diff)
         except DecodeError:
             return False
         if is_due:

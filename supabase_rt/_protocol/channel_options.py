@@ -135,7 +135,7 @@ class ChannelConfig:
         return bool(self.params["config"]["presence"].get("enabled"))
 
     @property
-    def join_patience(self) -> float:
+    def join_timeout_extension(self) -> float:
         """Seconds that a join must be given at least: the server may hold its answer back."""
         options = self.params["config"].get("postgres_changes_options") or {}
         if not options.get("wait"):

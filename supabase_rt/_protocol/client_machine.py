@@ -69,11 +69,11 @@ class ClientMachine:
         )
         self._idle_after = 2 * heartbeat_interval if idle_after is None else idle_after
         self._outbox = context.outbox
-        self._replies = context.replies
+        self._requests = context.requests
         self._joins = JoinQueue(context)
         self._probes = JoinProbe(context)
         self._reconnector = Reconnector(context)
-        self._renewal = TokenRefresh(context)
+        self._token_refresh = TokenRefresh(context)
         self._leaving: dict[str, ChannelMachine] = {}
         # The phx_close after the reply to a leave is expected, and no news of a stale frame.
         self._left: deque[str] = deque(maxlen=256)
@@ -84,17 +84,17 @@ class ClientMachine:
 
     # -- collecting ----------------------------------------------------------------------
 
-    def take_frames(self) -> list[OutgoingMessage]:
+    def pop_frames(self) -> list[OutgoingMessage]:
         """The frames to write, in order. A second call returns none."""
-        return self._outbox.take_frames()
+        return self._outbox.pop_frames()
 
-    def take_events(self) -> list[Any]:
+    def pop_events(self) -> list[Any]:
         """What happened, in order. A second call returns nothing."""
-        return self._outbox.take_events()
+        return self._outbox.pop_events()
 
     def next_deadline(self) -> float | None:
         """When ``on_deadline`` wants to be called, or None."""
-        return self._outbox.timers.next()
+        return self._outbox.deadlines.next()
 
     # -- the link ------------------------------------------------------------------------
 
@@ -104,23 +104,23 @@ class ClientMachine:
             return
         self.wanted = True
         self.state = ConnectionState.CONNECTING
-        self._outbox.timers.cancel("idle")
+        self._outbox.deadlines.cancel("idle")
         self._reconnector.start()
 
-    def link_up(self, now: float, epoch: float) -> None:
+    def link_up(self, now: float, unix_time: float) -> None:
         """A socket is open; ``epoch`` is Unix time now, by the server's clock if it told."""
         context = self.context
         self.state = ConnectionState.OPEN
         context.is_open = True
         context.last_frame_at = now
-        context.epoch_offset = epoch - now
+        context.unix_time_offset = unix_time - now
         self._token_asked = False
         self._reconnector.link_up(now)
         self.heartbeat.start(now)
-        self._renewal.plan(now)
-        self._outbox.tell(LinkOpened())
+        self._token_refresh.plan(now)
+        self._outbox.emit(LinkOpened())
         if self._lost_at is not None:
-            self._outbox.tell(Reconnected(now - self._lost_at))
+            self._outbox.emit(Reconnected(now - self._lost_at))
             self._lost_at = None
         for channel in list(self.channels.values()):
             channel.link_up(now)
@@ -145,19 +145,19 @@ class ClientMachine:
 
     def _drop_link(self, error: BaseException, now: float) -> None:
         if self.context.is_open and isinstance(error, ConnectionLost):
-            self._outbox.tell(LinkClosed(error.close_code or 1006, error.reason))
+            self._outbox.emit(LinkClosed(error.close_code or 1006, error.reason))
         self.context.is_open = False
         self.state = ConnectionState.CLOSED
         self.heartbeat.stop()
-        self._renewal.stop()
+        self._token_refresh.stop()
         self._joins.clear()
         self._probes.clear(self.channels.values(), now)
-        self._outbox.timers.cancel("joins")
+        self._outbox.deadlines.cancel("joins")
         # All at once: asking each channel to find its own would be quadratic.
-        for push in self._replies:
-            if push.kind != "leave":
-                self._replies.take(push.ref)
-                push.channel.dropped(push)
+        for request in self._requests:
+            if request.kind != "leave":
+                self._requests.pop(request.ref)
+                request.channel.dropped(request)
         for channel in list(self._leaving.values()):
             channel.link_lost(error, now)
         self._leaving.clear()
@@ -191,7 +191,7 @@ class ClientMachine:
             if channel.subscribed_once:
                 channel.give_up(error)
                 self._forget(channel)
-        self._outbox.tell(GaveUpForGood(error))
+        self._outbox.emit(GaveUpForGood(error))
 
     def abandon(self) -> None:
         """A first attempt failed and its caller has been told: nothing keeps running."""
@@ -201,7 +201,7 @@ class ClientMachine:
     def _want_no_link(self) -> None:
         self.wanted = False
         self._reconnector.stop()
-        self._outbox.timers.cancel("idle")
+        self._outbox.deadlines.cancel("idle")
         self._lost_at = None
 
     # -- receiving -----------------------------------------------------------------------
@@ -220,10 +220,10 @@ class ClientMachine:
                 join_ref = message.join_ref
                 reader = READERS.get(message.event)
                 if reader is not None and (join_ref is None or join_ref == channel.join_ref):
-                    delivery: Delivery | None = reader(channel.reception, message.payload)
+                    delivery: Delivery | None = reader(channel.inbound, message.payload)
                     if delivery is None or self._outbox.is_quiet:
                         return delivery
-                    self._outbox.tell(Delivered(*delivery))
+                    self._outbox.emit(Delivered(*delivery))
                     return None
             self._receive_other(message, channel, now)
         except DecodeError as error:
@@ -251,13 +251,13 @@ class ClientMachine:
         status, response = payload["status"], payload.get("response")
         if self.heartbeat.replied(message.ref, status, now):
             return
-        push = self._replies.take(message.ref)
-        channel = push.channel if push is not None else self._probes.answered(message.ref)
+        request = self._requests.pop(message.ref)
+        channel = request.channel if request is not None else self._probes.answered(message.ref)
         if channel is None:
             self.context.counters.stale += 1
             return
-        if push is not None:
-            channel.replied(push, status, response, now)
+        if request is not None:
+            channel.replied(request, status, response, now)
         if channel.state is JOINED and is_unmatched(status, response):
             # Joined here, unknown there: its end was lost on the way.
             channel.crashed(response, now)
@@ -270,7 +270,7 @@ class ClientMachine:
         if not error.topic and self.context.is_open:
             self._probes.soon(now)
         elif channel is not None and channel.state is JOINED:
-            channel.reception.missed(now, now, error.event)
+            channel.inbound.missed(now, now, error.event)
 
     def _ended_by_server(self, message: Message, now: float) -> None:
         channel = self._addressee(message)
@@ -315,8 +315,8 @@ class ClientMachine:
 
     def on_deadline(self, now: float) -> None:
         """Do what is due at ``now``."""
-        timers = self._outbox.timers
-        while (key := timers.pop_due(now)) is not None:
+        deadlines = self._outbox.deadlines
+        while (key := deadlines.pop_due(now)) is not None:
             if isinstance(key, Request):
                 key.channel.timed_out(key, now)
                 self._settle(key.channel, now)
@@ -334,16 +334,16 @@ class ClientMachine:
         elif name == "beat-ack":
             self.heartbeat.overdue(now, self._is_joining)
         elif name == "connect":
-            self._outbox.tell(ConnectDue())
+            self._outbox.emit(ConnectDue())
         elif name == "probe":
             self._probes.ask(self.channels.values(), now)
         elif name == "token":
-            self._renewal.due(now)
+            self._token_refresh.due(now)
         elif name == "idle":
-            self._outbox.tell(IdleReached())
+            self._outbox.emit(IdleReached())
 
     def _is_joining(self) -> bool:
-        return any(push.kind == "join" for push in self._replies)
+        return any(request.kind == "join" for request in self._requests)
 
     def send_heartbeat(self, now: float) -> bool:
         """Beat now; False where there is no link. Also the moment to look for a new token."""
@@ -351,7 +351,7 @@ class ClientMachine:
             return False
         self.heartbeat.beat(now)
         if self.context.has_token_source:
-            self._outbox.tell(TokenWanted(blocking=False))
+            self._outbox.emit(TokenWanted(blocking=False))
         return True
 
     def _pump(self, now: float) -> None:
@@ -360,7 +360,7 @@ class ClientMachine:
             return
         if self._joins.wants_token and not self._token_asked:
             self._token_asked = True
-            self._outbox.tell(TokenWanted(blocking=True))
+            self._outbox.emit(TokenWanted(blocking=True))
         self._joins.pump(now)
 
     # -- tokens --------------------------------------------------------------------------
@@ -371,7 +371,7 @@ class ClientMachine:
         if changed:
             self.context.token = token
             self.context.token_generation += 1
-            self._renewal.plan(now)
+            self._token_refresh.plan(now)
             for channel in list(self.channels.values()):
                 channel.token_changed(now)
         self.token_arrived(now)
@@ -389,7 +389,7 @@ class ClientMachine:
         """A new channel in the registry; the caller has looked for a live one."""
         channel = ChannelMachine(topic, config, self.context)
         self.channels[topic] = channel
-        self._outbox.timers.cancel("idle")
+        self._outbox.deadlines.cancel("idle")
         return channel
 
     def subscribe(self, channel: ChannelMachine, timeout: float, now: float) -> None:
@@ -404,7 +404,7 @@ class ClientMachine:
             if other is not None:
                 self.unsubscribe(other, timeout, None, now)
             self.channels[channel.topic] = channel
-            self._outbox.timers.cancel("idle")
+            self._outbox.deadlines.cancel("idle")
         stale = self.context.token is None or self.context.token_lifetime(now) <= 0
         if stale and self.context.has_token_source and channel in self._joins:
             self._joins.add(channel, True)
@@ -439,11 +439,11 @@ class ClientMachine:
     def watch_idle(self, now: float) -> None:
         """With no channel left, the socket may go after a while."""
         if not self.channels and self.wanted:
-            self._outbox.timers.set("idle", now + self._idle_after)
+            self._outbox.deadlines.set("idle", now + self._idle_after)
 
-    def push(self, push: Request, now: float) -> Request | None:
+    def push(self, request: Request, now: float) -> Request | None:
         """Send a request of a channel, or hold it; returns the one that had to go for it."""
-        dropped: Request | None = push.channel.push(push, now)
+        dropped: Request | None = request.channel.push(request, now)
         return dropped
 
     def cast_now(self, channel: ChannelMachine, event: str, body: bytes) -> bytes:
@@ -453,9 +453,9 @@ class ClientMachine:
         """
         return self._frame(channel, self._outbox.next_ref(), event, body)
 
-    def push_now(self, push: Request, event: str, body: bytes, now: float) -> bytes:
+    def push_now(self, request: Request, event: str, body: bytes, now: float) -> bytes:
         """The same for one that the server answers."""
-        return self._frame(push.channel, self._replies.expect(push, now), event, body)
+        return self._frame(request.channel, self._requests.expect(request, now), event, body)
 
     def _frame(self, channel: ChannelMachine, ref: str, event: str, body: bytes) -> bytes:
         frames = channel.frames
@@ -473,4 +473,4 @@ class ClientMachine:
 
     @property
     def pending_replies(self) -> int:
-        return len(self._replies)
+        return len(self._requests)

@@ -32,12 +32,12 @@ class Heartbeat:
     def start(self, now: float) -> None:
         """A link is open: the first beat comes after one interval."""
         self._ref = None
-        self._context.outbox.timers.set("beat", now + self.interval)
+        self._context.outbox.deadlines.set("beat", now + self.interval)
 
     def stop(self) -> None:
         self._ref = None
         for name in ("beat", "beat-ack"):
-            self._context.outbox.timers.cancel(name)
+            self._context.outbox.deadlines.cancel(name)
 
     def beat(self, now: float) -> None:
         """Send one. While one is unanswered its own deadline decides, so nothing is sent."""
@@ -46,10 +46,10 @@ class Heartbeat:
         outbox = self._context.outbox
         self._ref = outbox.next_ref()
         self._sent_at = now
-        outbox.timers.cancel("beat")
-        outbox.timers.set("beat-ack", now + self.timeout)
+        outbox.deadlines.cancel("beat")
+        outbox.deadlines.set("beat-ack", now + self.timeout)
         outbox.send(Message(None, self._ref, PHOENIX, "heartbeat", {}))
-        outbox.tell(HeartbeatReported(HeartbeatStatus.SENT))
+        outbox.emit(HeartbeatReported(HeartbeatStatus.SENT))
 
     def replied(self, ref: str | None, status: str, now: float) -> bool:
         """Whether this reply is the heartbeat's; it is taken if so."""
@@ -58,9 +58,9 @@ class Heartbeat:
         self._ref = None
         found = HeartbeatStatus.OK if status == "ok" else HeartbeatStatus.ERROR
         outbox = self._context.outbox
-        outbox.timers.cancel("beat-ack")
-        outbox.timers.set("beat", now + self.interval)
-        outbox.tell(HeartbeatReported(found, now - self._sent_at))
+        outbox.deadlines.cancel("beat-ack")
+        outbox.deadlines.set("beat", now + self.interval)
+        outbox.emit(HeartbeatReported(found, now - self._sent_at))
         return True
 
     def overdue(self, now: float, is_joining: Callable[[], bool]) -> None:
@@ -72,13 +72,13 @@ class Heartbeat:
                 heard + self.timeout, self._sent_at + self.timeout + JOIN_TIMEOUT_EXTENSION
             )
             if deadline > now:
-                outbox.timers.set("beat-ack", deadline)
+                outbox.deadlines.set("beat-ack", deadline)
                 return
         self.stop()
-        outbox.tell(HeartbeatReported(HeartbeatStatus.TIMEOUT))
+        outbox.emit(HeartbeatReported(HeartbeatStatus.TIMEOUT))
         error = ConnectionLost(
             "heartbeat timeout",
             code="HeartbeatTimeout",
             hint="the server did not answer a heartbeat; the client reconnects by itself",
         )
-        outbox.tell(LinkDied(error))
+        outbox.emit(LinkDied(error))

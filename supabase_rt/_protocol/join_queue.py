@@ -55,7 +55,7 @@ class JoinQueue:
 
     def _line_up(self, channel: ChannelMachine) -> None:
         self._count += 1
-        heapq.heappush(self._ready, (channel.recovery.refusals, self._count, channel))
+        heapq.heappush(self._ready, (channel.rejoin.refusals, self._count, channel))
 
     def discard(self, channel: ChannelMachine) -> None:
         self._waiting.pop(channel, None)
@@ -89,7 +89,7 @@ class JoinQueue:
             channel = self._ready[0][-1]
             if channel not in self._waiting or channel in self._tokenless:
                 heapq.heappop(self._ready)
-            elif self._bucket.take(now):
+            elif self._bucket.acquire(now):
                 heapq.heappop(self._ready)
                 self.discard(channel)
                 channel.write_join(now)
@@ -103,8 +103,8 @@ class JoinQueue:
         return min(JOIN_BATCH, len(self._ready), int(self._bucket.burst))
 
     def _wake(self, now: float) -> None:
-        timers = self._context.outbox.timers
-        planned, due = timers.get("joins"), self._bucket.ready_at(now, self._few)
+        deadlines = self._context.outbox.deadlines
+        planned, due = deadlines.get("joins"), self._bucket.ready_at(now, self._few)
         # Most frames that come by find it planned. Waking a little early does no harm.
         if planned is None or due < planned:
-            timers.set("joins", due)
+            deadlines.set("joins", due)

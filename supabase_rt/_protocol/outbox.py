@@ -26,7 +26,7 @@ class Outbox:
     """The one place where machines leave their results."""
 
     def __init__(self) -> None:
-        self.timers: Deadlines = Deadlines()
+        self.deadlines: Deadlines = Deadlines()
         self._frames: list[OutgoingMessage] = []
         self._events: list[Any] = []
         self._ref = 0
@@ -42,7 +42,7 @@ class Outbox:
     def send(self, message: Message, outcome: object | None = None) -> None:
         self._frames.append(OutgoingMessage(message, outcome))
 
-    def tell(self, event: object) -> None:
+    def emit(self, event: object) -> None:
         self._events.append(event)
 
     @property
@@ -55,10 +55,10 @@ class Outbox:
         """Whether something waits to be written."""
         return bool(self._frames)
 
-    def take_frames(self) -> list[OutgoingMessage]:
+    def pop_frames(self) -> list[OutgoingMessage]:
         frames, self._frames = self._frames, []
         return frames
 
-    def take_events(self) -> list[Any]:
+    def pop_events(self) -> list[Any]:
         events, self._events = self._events, []
         return events

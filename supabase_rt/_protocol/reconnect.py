@@ -55,10 +55,10 @@ class Reconnector:
         """The user asked for a link: at once, and with all attempts ahead."""
         self._attempt = self._made = 0
         self._up_at = None
-        self._context.outbox.tell(ConnectDue())
+        self._context.outbox.emit(ConnectDue())
 
     def stop(self) -> None:
-        self._context.outbox.timers.cancel("connect")
+        self._context.outbox.deadlines.cancel("connect")
         self._up_at = None
 
     def link_up(self, now: float) -> None:
@@ -80,8 +80,8 @@ class Reconnector:
         delay = self._context.delay(attempt) if attempt else 0.0
         self._attempt = attempt + 1
         self._made += 1
-        self._context.outbox.tell(ReconnectScheduled(attempt, delay, error))
-        self._context.outbox.timers.set("connect", now + delay)
+        self._context.outbox.emit(ReconnectScheduled(attempt, delay, error))
+        self._context.outbox.deadlines.set("connect", now + delay)
         return None
 
     def _gave_up(self, error: BaseException) -> GaveUp:

@@ -44,35 +44,35 @@ class PendingRequests:
     def __iter__(self) -> Iterator[Request]:
         return iter(list(self._pending.values()))
 
-    def write(self, push: Request, join_ref: str | None, topic: str, now: float) -> None:
+    def write(self, request: Request, join_ref: str | None, topic: str, now: float) -> None:
         """Give the request a ref and send it. A join's own ref is its join_ref."""
-        ref = self.expect(push, now)
-        if push.kind == "join":
+        ref = self.expect(request, now)
+        if request.kind == "join":
             join_ref = ref
-        self._outbox.send(Message(join_ref, ref, topic, push.event, push.payload))
+        self._outbox.send(Message(join_ref, ref, topic, request.event, request.payload))
 
-    def expect(self, push: Request, now: float) -> str:
+    def expect(self, request: Request, now: float) -> str:
         """Give the request a ref, which is returned, and wait for the reply to it."""
-        ref = push.ref = self._outbox.next_ref()
-        push.sent_at = now
-        self._pending[ref] = push
-        mine = self._by_channel.get(push.channel)
+        ref = request.ref = self._outbox.next_ref()
+        request.sent_at = now
+        self._pending[ref] = request
+        mine = self._by_channel.get(request.channel)
         if mine is None:
-            mine = self._by_channel[push.channel] = {}
-        mine[ref] = push
-        self._outbox.timers.set(push, now + push.timeout)
+            mine = self._by_channel[request.channel] = {}
+        mine[ref] = request
+        self._outbox.deadlines.set(request, now + request.timeout)
         return ref
 
-    def take(self, ref: Any) -> Request | None:
+    def pop(self, ref: Any) -> Request | None:
         """The request that a reply with this ref answers; it is pending no longer."""
-        push = self._pending.pop(ref, None)
-        if push is not None:
-            self._outbox.timers.cancel(push)
-            mine = self._by_channel[push.channel]
+        request = self._pending.pop(ref, None)
+        if request is not None:
+            self._outbox.deadlines.cancel(request)
+            mine = self._by_channel[request.channel]
             del mine[ref]
             if not mine:
-                del self._by_channel[push.channel]
-        return push
+                del self._by_channel[request.channel]
+        return request
 
     def of(self, channel: Any) -> list[Request]:
         """The pending requests of one channel."""
@@ -90,23 +90,23 @@ class RequestBuffer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, push: Request, now: float) -> Request | None:
+    def add(self, request: Request, now: float) -> Request | None:
         """Hold the request; its time runs already. Returns the one that fell out, if any."""
         dropped = None
         if len(self._waiting) >= REQUEST_BUFFER_LIMIT:
             dropped = self._waiting.pop(0)
-            self._outbox.timers.cancel(dropped)
-        self._waiting.append(push)
-        self._outbox.timers.set(push, now + push.timeout)
+            self._outbox.deadlines.cancel(dropped)
+        self._waiting.append(request)
+        self._outbox.deadlines.set(request, now + request.timeout)
         return dropped
 
-    def remove(self, push: Request) -> None:
-        if push in self._waiting:
-            self._waiting.remove(push)
-            self._outbox.timers.cancel(push)
+    def remove(self, request: Request) -> None:
+        if request in self._waiting:
+            self._waiting.remove(request)
+            self._outbox.deadlines.cancel(request)
 
-    def take_all(self) -> list[Request]:
+    def pop_all(self) -> list[Request]:
         taken, self._waiting = self._waiting, []
-        for push in taken:
-            self._outbox.timers.cancel(push)
+        for request in taken:
+            self._outbox.deadlines.cancel(request)
         return taken

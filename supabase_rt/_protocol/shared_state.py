@@ -44,7 +44,7 @@ class SharedState:
 
     outbox: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)
-    replies: PendingRequests = field(init=False)
+    requests: PendingRequests = field(init=False)
     routes: dict[str, FastRoute] = field(default_factory=dict)
     """The joined channels by topic, for the short way of a frame."""
 
@@ -53,14 +53,14 @@ class SharedState:
     token_generation: int = 0
     """Counts the changes of the token: a join payload tells the server once it has changed."""
     last_frame_at: float = 0.0
-    epoch_offset: float = 0.0
+    unix_time_offset: float = 0.0
     """What to add to the machine's time to get Unix time, by the server's clock if it told."""
     last_system_error: str | None = None
     wait_for_join: Callable[[Any, bool], None] = field(init=False)
     """Queue a channel for joining; the flag says that its token must be fresh."""
 
     def __post_init__(self) -> None:
-        self.replies = PendingRequests(self.outbox)
+        self.requests = PendingRequests(self.outbox)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait before ``attempt``, by ``reconnect_after`` where there is one.
@@ -71,18 +71,18 @@ class SharedState:
             try:
                 return _seconds(self.reconnect_after(max(1, attempt)))
             except Exception as exc:
-                self.outbox.tell(ReconnectAfterFailed(exc))
+                self.outbox.emit(ReconnectAfterFailed(exc))
         if self.random is None:
             return self.policy.delay(attempt)
         return self.policy.delay(attempt, self.random)
 
-    def epoch(self, now: float) -> float:
-        return now + self.epoch_offset
+    def unix_time(self, now: float) -> float:
+        return now + self.unix_time_offset
 
     def token_lifetime(self, now: float) -> float:
         """Seconds until the token expires; endless where that cannot be told."""
         expiry = expires_at(self.token)
-        return math.inf if expiry is None else expiry - self.epoch(now)
+        return math.inf if expiry is None else expiry - self.unix_time(now)
 
 
 def _seconds(value: Any) -> float:

@@ -25,7 +25,7 @@ class TokenBucket:
             self._level = min(self.burst, self._level + (now - self._at) * self.rate)
             self._at = now
 
-    def take(self, now: float) -> bool:
+    def acquire(self, now: float) -> bool:
         self._fill(now)
         if self._level < 1.0 - _ROUNDING:
             return False

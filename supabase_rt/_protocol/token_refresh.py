@@ -32,15 +32,15 @@ class TokenRefresh:
         lifetime = context.token_lifetime(now)
         if context.has_token_source and context.is_open and LAST_CALL <= lifetime < math.inf:
             ahead = min(AHEAD, lifetime / 2)
-            context.outbox.timers.set("token", now + lifetime - ahead)
+            context.outbox.deadlines.set("token", now + lifetime - ahead)
         else:
             self.stop()
 
     def stop(self) -> None:
         """The link is gone: the next one is opened with a token that is asked for first."""
-        self._context.outbox.timers.cancel("token")
+        self._context.outbox.deadlines.cancel("token")
 
     def due(self, now: float) -> None:
         """Ask; and once more in half of the time that is left, if nothing better comes."""
-        self._context.outbox.tell(TokenWanted(blocking=False))
+        self._context.outbox.emit(TokenWanted(blocking=False))
         self.plan(now)

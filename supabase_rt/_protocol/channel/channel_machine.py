@@ -47,9 +47,9 @@ class ChannelMachine:
     __slots__ = (
         "__weakref__", "_buffer", "_context", "_gap_reason", "_heard_until", "_join", "_joined_at",
         "_leave", "_leavers", "_lost_at", "_missed_since", "_outbox", "_sent_entries",
-        "_token_generation", "bindings", "config", "feed_watch", "frames", "join_payload_extra",
-        "join_ref", "last_downtime", "left_ref", "owner", "reception", "recovery", "removed",
-        "state", "subscribed_once", "timeout", "topic", "tracker",
+        "_token_generation", "bindings", "config", "frames", "inbound", "join_payload_extra",
+        "join_ref", "last_downtime", "left_ref", "owner", "rejoin", "removed",
+        "silent_feed_watch", "state", "subscribed_once", "timeout", "topic", "tracker",
     )
     # fmt: on
 
@@ -65,11 +65,11 @@ class ChannelMachine:
         self.removed: bool = False
         self.timeout: float = context.timeout
         self.last_downtime: float | None = None
-        self.reception: Inbound = Inbound(self, context)
-        self.bindings: Bindings = self.reception.bindings
+        self.inbound: Inbound = Inbound(self, context)
+        self.bindings: Bindings = self.inbound.bindings
         self.tracker: PresenceTracker = PresenceTracker(self, context)
-        self.recovery: Rejoin = Rejoin(self, context)
-        self.feed_watch: SilentFeedWatch = SilentFeedWatch(self, context)
+        self.rejoin: Rejoin = Rejoin(self, context)
+        self.silent_feed_watch: SilentFeedWatch = SilentFeedWatch(self, context)
         self.join_payload_extra: dict[str, Any] = {}
         self._context = context
         self._outbox = context.outbox
@@ -104,19 +104,19 @@ class ChannelMachine:
         return self.state is JOINED and self._context.is_open
 
     @property
-    def rest(self) -> RealtimeError | None:
+    def final_error(self) -> RealtimeError | None:
         """The error after which no join follows by itself."""
-        return self.recovery.rest
+        return self.rejoin.final_error
 
     @property
     def wants_join(self) -> bool:
         """Whether a link that comes up should join this channel."""
         if self.state is JOINING:
             return self._join is None
-        return self.state is ERRORED and self.rest is None and not self.removed
+        return self.state is ERRORED and self.final_error is None and not self.removed
 
     def _status(self, status: SubscribeStatus, error: BaseException | None = None) -> None:
-        self._outbox.tell(StatusChanged(self, status, error))
+        self._outbox.emit(StatusChanged(self, status, error))
 
     # -- joining -------------------------------------------------------------------------
 
@@ -129,39 +129,39 @@ class ChannelMachine:
                 self.sub_topic,
             )
         # Without a policy to join it again, an errored channel waits for its user.
-        waits = self.rest is not None or not self._context.policy.enabled
+        waits = self.final_error is not None or not self._context.policy.enabled
         if self.state is not CLOSED and not (self.state is ERRORED and waits):
             return
         self._move(Input.SUBSCRIBE)
         self.subscribed_once = True
-        self.recovery.wanted()
+        self.rejoin.wanted()
         self.timeout = timeout
         if self.bindings.of_type(ListenType.POSTGRES_CHANGES):
-            self.timeout = max(timeout, self.config.join_patience)
+            self.timeout = max(timeout, self.config.join_timeout_extension)
         if self._context.is_open:
             self._context.wait_for_join(self, False)
         else:
-            self._outbox.timers.set((self, "unsent"), now + self.timeout)
+            self._outbox.deadlines.set((self, "unsent"), now + self.timeout)
 
     def write_join(self, now: float) -> None:
         """It is this channel's turn on an open link."""
-        self._outbox.timers.cancel((self, "unsent"))
-        self._outbox.timers.cancel((self, "rejoin"))
+        self._outbox.deadlines.cancel((self, "unsent"))
+        self._outbox.deadlines.cancel((self, "rejoin"))
         self._move(Input.REJOIN)
         self._sent_entries = self.bindings.postgres_changes()
         payload = self._join_payload()
         self._join = Request(self, "join", "phx_join", payload, self.timeout)
-        self._context.replies.write(self._join, None, self.topic, now)
+        self._context.requests.write(self._join, None, self.topic, now)
         self.join_ref = self._join.ref
 
     def _join_payload(self) -> dict[str, Any]:
         config = self.config.join_payload(
-            presence=self.reception.listens_to_presence,
+            presence=self.inbound.listens_to_presence,
             postgres_changes=self._sent_entries,
-            since=self.reception.replay_since(self._heard_until),
+            since=self.inbound.replay_since(self._heard_until),
         )
         payload: dict[str, Any] = {"config": config}
-        self.recovery.told(self._context.token)
+        self.rejoin.told(self._context.token)
         if self._context.token:
             payload["access_token"] = self._context.token
         if self._context.token_generation != self._token_generation:
@@ -185,39 +185,39 @@ class ChannelMachine:
     def _joined(self, now: float) -> None:
         self._move(Input.JOIN_OK)
         self._joined_at = now
-        self.recovery.joined()
-        self.reception.joined(self.join_ref)
-        if self._context.token != self.recovery.told_token:
+        self.rejoin.joined()
+        self.inbound.joined(self.join_ref)
+        if self._context.token != self.rejoin.told_token:
             # Changed while the join was under way; nothing else would tell the server.
             self.token_changed(now)
-        for push in self._buffer.take_all():
-            self._context.replies.write(push, self.join_ref, self.topic, now)
+        for request in self._buffer.pop_all():
+            self._context.requests.write(request, self.join_ref, self.topic, now)
         self.tracker.joined(now)
         if self._lost_at is not None:
-            self._tell_resumed(self._lost_at, now)
+            self._emit_resumed(self._lost_at, now)
         self._status(SubscribeStatus.SUBSCRIBED)
 
-    def _tell_resumed(self, lost_at: float, now: float) -> None:
+    def _emit_resumed(self, lost_at: float, now: float) -> None:
         self._lost_at = None
         self.last_downtime = now - lost_at
-        until = self._context.epoch(now)
-        self._outbox.tell(GapFound(self.topic, self._missed_since, until, self._gap_reason))
+        until = self._context.unix_time(now)
+        self._outbox.emit(GapFound(self.topic, self._missed_since, until, self._gap_reason))
         self._gap_reason = "lost"
-        self._outbox.tell(ChannelResumed(self, self.last_downtime))
+        self._outbox.emit(ChannelResumed(self, self.last_downtime))
 
     def _join_refused(self, response: Any, now: float) -> None:
         error, verdict = join_refusal(response, self.topic)
         self.join_ref = None
-        self.recovery.refusals += 1
+        self.rejoin.refusals += 1
         self._move(Input.JOIN_REFUSED)
-        self.recovery.follow(error, verdict, now)
+        self.rejoin.follow(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def _mismatched(self, difference: str) -> None:
         error = mismatch_error(difference, self.topic)
         self._tell_server_of_leaving()
         self._move(Input.JOIN_MISMATCH)
-        self.recovery.rest = error
+        self.rejoin.final_error = error
         self._end_requests()
         self.remove()
         self._status(SubscribeStatus.CLOSED)
@@ -227,7 +227,7 @@ class ChannelMachine:
         self._join = None
         self._tell_server_of_leaving()
         self._move(Input.JOIN_TIMEOUT)
-        self.recovery.schedule(now)
+        self.rejoin.schedule(now)
         self._status(SubscribeStatus.TIMED_OUT)
 
     def _tell_server_of_leaving(self) -> None:
@@ -246,7 +246,7 @@ class ChannelMachine:
         elif self.state in (JOINING, JOINED):
             self._lose(now)
             self._status(SubscribeStatus.CHANNEL_ERROR, error)
-        self._outbox.timers.cancel((self, "rejoin"))
+        self._outbox.deadlines.cancel((self, "rejoin"))
 
     def crashed(self, payload: Any, now: float) -> None:
         """``phx_error``: the channel's process on the server died.
@@ -257,7 +257,7 @@ class ChannelMachine:
             return
         error = crash_error(payload, self.topic)
         self._lose(now)
-        self.recovery.schedule(now)
+        self.rejoin.schedule(now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def closed_by_server(self, now: float) -> None:
@@ -265,7 +265,7 @@ class ChannelMachine:
         if self.state is LEAVING:
             self._left("ok", None)
             return
-        message = self.reception.system_error
+        message = self.inbound.system_error
         error, verdict = close_error(message, self.topic)
         if message is not None and message.startswith("Track message size"):
             self.tracker.forget()
@@ -274,7 +274,7 @@ class ChannelMachine:
             self._end(error)
             return
         self._lose(now)
-        self.recovery.follow(error, verdict, now)
+        self.rejoin.follow(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def rejoin_silent(self, now: float) -> None:
@@ -284,40 +284,40 @@ class ChannelMachine:
         self._tell_server_of_leaving()
         self._lose(now)
         # Frames came all the time; it is the changes that may have stopped.
-        self._missed_since = self._context.epoch(self.reception.changed_at)
+        self._missed_since = self._context.unix_time(self.inbound.changed_at)
         self._gap_reason = "resubscribed"
         self._context.wait_for_join(self, False)
 
     def _lose(self, now: float) -> None:
-        self.feed_watch.stop()
+        self.silent_feed_watch.stop()
         if self.state is JOINED:
             self._lost_at = now
-            self._heard_until = self._context.epoch(self._context.last_frame_at)
+            self._heard_until = self._context.unix_time(self._context.last_frame_at)
             self._missed_since = self._heard_until
-            self.recovery.lost(lived=now - self._joined_at)
+            self.rejoin.lost(lived=now - self._joined_at)
         self._move(Input.LOST)
         self._join = None
         self.join_ref = None
-        self._outbox.timers.cancel((self, "unsent"))
+        self._outbox.deadlines.cancel((self, "unsent"))
         self._end_pending()
         self.tracker.lost(now)
-        self.reception.lost()
+        self.inbound.lost()
 
     def _end_pending(self) -> None:
-        for push in self._context.replies.of(self):
-            self._context.replies.take(push.ref)
-            self._finish(push, "error", None)
+        for request in self._context.requests.of(self):
+            self._context.requests.pop(request.ref)
+            self._finish(request, "error", None)
 
     def link_up(self, now: float) -> None:
         """A link is there. A channel that was lost with the last one joins again at once."""
-        self._outbox.timers.cancel((self, "unsent"))
+        self._outbox.deadlines.cancel((self, "unsent"))
         if not self.wants_join:
             return
-        paused_until = self.recovery.paused_until(now)
+        paused_until = self.rejoin.paused_until(now)
         if paused_until is None:
             self._context.wait_for_join(self, False)
         else:
-            self._outbox.timers.set((self, "rejoin"), paused_until)
+            self._outbox.deadlines.set((self, "rejoin"), paused_until)
 
     def token_changed(self, now: float) -> None:
         """A new token: tell the server, or wake up if the old one was the reason to rest."""
@@ -325,8 +325,8 @@ class ChannelMachine:
             payload = {"access_token": self._context.token}
             ref = self._outbox.next_ref()
             self._outbox.send(Message(self.join_ref, ref, self.topic, "access_token", payload))
-            self.recovery.told(self._context.token, pushed_at=now)
-        elif self.state is ERRORED and self.recovery.token_changed() and self._context.is_open:
+            self.rejoin.told(self._context.token, pushed_at=now)
+        elif self.state is ERRORED and self.rejoin.token_changed() and self._context.is_open:
             self._context.wait_for_join(self, False)
 
     # -- leaving -------------------------------------------------------------------------
@@ -337,37 +337,37 @@ class ChannelMachine:
             self._leavers.append(outcome)
             return
         if self.state is CLOSED and self.removed:
-            self._outbox.tell(RequestEnded(outcome, "ok"))
+            self._outbox.emit(RequestEnded(outcome, "ok"))
             return
         told = self.join_ref is not None and self._context.is_open
         self._drop_join()
         if not told:
             self._move(Input.LEAVE_NOW)
             self._end(None)
-            self._outbox.tell(RequestEnded(outcome, "ok"))
+            self._outbox.emit(RequestEnded(outcome, "ok"))
             return
         self._move(Input.LEAVE)
         self.left_ref = self.join_ref
         self._leave = Request(self, "leave", "phx_leave", {}, timeout)
         self._leavers.append(outcome)
-        self._context.replies.write(self._leave, self.join_ref, self.topic, now)
+        self._context.requests.write(self._leave, self.join_ref, self.topic, now)
 
     def _drop_join(self) -> None:
         if self._join is not None:
-            self._context.replies.take(self._join.ref)
+            self._context.requests.pop(self._join.ref)
             self._join = None
         for name in ("unsent", "rejoin"):
-            self._outbox.timers.cancel((self, name))
+            self._outbox.deadlines.cancel((self, name))
 
     def _left(self, result: str, response: Any) -> None:
         assert self._leave is not None
-        self._context.replies.take(self._leave.ref)
+        self._context.requests.pop(self._leave.ref)
         self._leave = None
         self._move(Input.LEFT)
         self._end(None)
         leavers, self._leavers = self._leavers, []
         for outcome in leavers:
-            self._outbox.tell(RequestEnded(outcome, result, response))
+            self._outbox.emit(RequestEnded(outcome, result, response))
 
     def teardown(self) -> None:
         """Local end: the server is not told."""
@@ -388,7 +388,7 @@ class ChannelMachine:
         """The common end of every way to ``closed``: nobody is left waiting, CLOSED once."""
         told_already = self.removed
         self.join_ref = None
-        self.recovery.wanted()
+        self.rejoin.wanted()
         self._end_requests()
         self.remove()
         if self.subscribed_once and not told_already:
@@ -398,21 +398,21 @@ class ChannelMachine:
         """Out of the registry, told once."""
         if not self.removed:
             self.removed = True
-            self._outbox.tell(ChannelRemoved(self))
+            self._outbox.emit(ChannelRemoved(self))
 
     def end_waiting(self) -> None:
         """Nobody is going to join: end the requests that wait for it."""
-        for push in self._buffer.take_all():
-            self._finish(push, "error", None)
+        for request in self._buffer.pop_all():
+            self._finish(request, "error", None)
         self.tracker.end_waiting("error")
 
     def _end_requests(self) -> None:
         self.end_waiting()
         self._end_pending()
         self.tracker.forget()
-        self.feed_watch.stop()
+        self.silent_feed_watch.stop()
         for name in ("unsent", "rejoin", "track"):
-            self._outbox.timers.cancel((self, name))
+            self._outbox.deadlines.cancel((self, name))
 
     # -- requests ------------------------------------------------------------------------
 
@@ -424,19 +424,19 @@ class ChannelMachine:
             text = f"tried to push '{event}' to '{self.topic}' after it was closed"
             raise over_error(text, self.sub_topic)
 
-    def push(self, push: Request, now: float) -> Request | None:
+    def push(self, request: Request, now: float) -> Request | None:
         """Send a request that the server answers, or hold it until the channel is joined.
 
         Returns the request that was dropped because too many are held.
         """
-        self.require_subscribed(push.event)
+        self.require_subscribed(request.event)
         dropped: Request | None = None
-        if push.kind == "track":
-            self.tracker.call(push, now)
+        if request.kind == "track":
+            self.tracker.call(request, now)
         elif self.can_push:
-            self._context.replies.write(push, self.join_ref, self.topic, now)
+            self._context.requests.write(request, self.join_ref, self.topic, now)
         else:
-            dropped = self._buffer.add(push, now)
+            dropped = self._buffer.add(request, now)
             if dropped is not None:
                 self._finish(dropped, "error", None)
         return dropped
@@ -446,43 +446,43 @@ class ChannelMachine:
         ref = self._outbox.next_ref()
         self._outbox.send(Message(self.join_ref, ref, self.topic, event, payload), outcome)
 
-    def replied(self, push: Request, status: str, response: Any, now: float) -> None:
+    def replied(self, request: Request, status: str, response: Any, now: float) -> None:
         """The reply to a request of this channel."""
-        if push is self._join:
+        if request is self._join:
             self._join_replied(status, response, now)
-        elif push is self._leave:
+        elif request is self._leave:
             self._left("ok" if status == "ok" else "error", response)
         else:
-            if push.kind == "track" and status != "ok":
-                self.tracker.refused(push)
-            self._finish(push, "ok" if status == "ok" else "error", response)
+            if request.kind == "track" and status != "ok":
+                self.tracker.refused(request)
+            self._finish(request, "ok" if status == "ok" else "error", response)
 
-    def timed_out(self, push: Request, now: float) -> None:
+    def timed_out(self, request: Request, now: float) -> None:
         """The deadline of a request of this channel passed."""
-        if push is self._join:
-            deadline = join_deadline(push, self._context)
+        if request is self._join:
+            deadline = join_deadline(request, self._context)
             if deadline > now:
-                self._outbox.timers.set(push, deadline)
+                self._outbox.deadlines.set(request, deadline)
                 return
-            self._context.replies.take(push.ref)
+            self._context.requests.pop(request.ref)
             self._join_timed_out(now)
             return
-        self._context.replies.take(push.ref)
-        if push is self._leave:
+        self._context.requests.pop(request.ref)
+        if request is self._leave:
             self._left("timed out", None)
             return
-        self._buffer.remove(push)
-        self._finish(push, "timed out", None)
+        self._buffer.remove(request)
+        self._finish(request, "timed out", None)
 
-    def dropped(self, push: Request) -> None:
+    def dropped(self, request: Request) -> None:
         """The link of a request that was sent is gone. A join is told of by ``link_lost``."""
-        self._finish(push, "error", None)
+        self._finish(request, "error", None)
 
-    def _finish(self, push: Request, result: str, response: Any) -> None:
-        if push.kind == "track":
-            self.tracker.ended(push, result, response)
-        elif push.kind != "join":
-            self._outbox.tell(RequestEnded(push.outcome, result, response))
+    def _finish(self, request: Request, result: str, response: Any) -> None:
+        if request.kind == "track":
+            self.tracker.ended(request, result, response)
+        elif request.kind != "join":
+            self._outbox.emit(RequestEnded(request.outcome, result, response))
 
     def woken(self, name: str, now: float) -> None:
         """One of this channel's own timers fell due."""
@@ -491,7 +491,7 @@ class ChannelMachine:
         elif name == "unsent":
             self._join_timed_out(now)
         elif name == "feed":
-            self.feed_watch.woken(now)
+            self.silent_feed_watch.woken(now)
         elif self._context.is_open:
             self._context.wait_for_join(self, self._context.has_token_source)
 

@@ -43,7 +43,7 @@ class Inbound:
         self.ready_error: RealtimeError | None = None
         self._channel = channel
         self._context = context
-        self._tell = context.outbox.tell
+        self._emit = context.outbox.emit
         self._join_ref: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
         self.replays: bool = channel.config.replay is not None
@@ -82,11 +82,11 @@ class Inbound:
         """Between two moments came what nobody could read: of this ``event``, or of any."""
         if event is not None and event not in READERS:
             return
-        since, until = map(self._context.epoch, (since, until))
-        self._tell(GapFound(self._channel.topic, since, until, "unreadable"))
+        since, until = map(self._context.unix_time, (since, until))
+        self._emit(GapFound(self._channel.topic, since, until, "unreadable"))
         if self.ready and event in (None, "postgres_changes"):
             # As when the feed begins: a backfill reads what it may have been.
-            self._tell(ReadyChanged(self._channel, None))
+            self._emit(ReadyChanged(self._channel, None))
 
     def replay_since(self, heard_until: float) -> int | None:
         """The replay's ``since`` for the next join, in milliseconds of Unix time.
@@ -131,9 +131,9 @@ class Inbound:
     def _count_replayed(self) -> None:
         self._replayed += 1
         if self._replayed == self._channel.config.replay.get("limit", REPLAY_LIMIT):
-            until = self._context.epoch(self._context.last_frame_at)
+            until = self._context.unix_time(self._context.last_frame_at)
             gap = GapFound(self._channel.topic, self._replayed_since, until, "replay_truncated")
-            self._tell(gap)
+            self._emit(gap)
 
     def _postgres_changes(self, payload: Any) -> Delivery | None:
         if self.notes_changes:
@@ -144,10 +144,10 @@ class Inbound:
         return (self._channel, ids, data) if ids else None
 
     def _presence_state(self, payload: Any) -> None:
-        self._tell_presence(self.presence.receive_state(plain(payload), self._join_ref))
+        self._emit_presence(self.presence.receive_state(plain(payload), self._join_ref))
 
     def _presence_diff(self, payload: Any) -> None:
-        self._tell_presence(self.presence.receive_diff(plain(payload), self._join_ref))
+        self._emit_presence(self.presence.receive_diff(plain(payload), self._join_ref))
 
     def sync_only(self) -> tuple[int, ...] | None:
         """The bindings of ``sync``, or None where joins and leaves have to be told as well."""
@@ -156,11 +156,11 @@ class Inbound:
             return None
         return named(ListenType.PRESENCE, "sync")
 
-    def take_diff(self, diff: Any) -> bool:
+    def apply_diff(self, diff: Any) -> bool:
         """Apply a presence diff; whether ``sync`` is due. For where only that is told."""
-        return self.presence.take_diff(diff, self._join_ref)
+        return self.presence.apply_diff(diff, self._join_ref)
 
-    def _tell_presence(self, events: Any) -> None:
+    def _emit_presence(self, events: Any) -> None:
         for event in events:
             ids = self.bindings.named(ListenType.PRESENCE, event.kind)
             if not ids:
@@ -172,7 +172,7 @@ class Inbound:
                 payload = PresenceLeave(event.key, event.current, event.changed)
             else:
                 payload = PresenceSync()
-            self._tell(PresenceDelivered(self._channel, ids, payload, event.state))
+            self._emit(PresenceDelivered(self._channel, ids, payload, event.state))
 
     def _system(self, payload: Any) -> Delivery | None:
         found = read_system(payload)
@@ -198,17 +198,17 @@ class Inbound:
                 self._feed_down_since = self._context.last_frame_at
             self.ready = False
             self.ready_error = system_error(str(payload.message), self._channel.topic)
-            self._tell(ErrorReported(self.ready_error, self._channel))
-        self._tell(ReadyChanged(self._channel, self.ready_error))
+            self._emit(ErrorReported(self.ready_error, self._channel))
+        self._emit(ReadyChanged(self._channel, self.ready_error))
 
     def _feed_flows(self) -> None:
         self._feed_flowed = True
         self.changed_at = self._context.last_frame_at
         if self._feed_down_since is not None:
-            since, until = map(self._context.epoch, (self._feed_down_since, self.changed_at))
+            since, until = map(self._context.unix_time, (self._feed_down_since, self.changed_at))
             self._feed_down_since = None
-            self._tell(GapFound(self._channel.topic, since, until, "feed"))
-        self._channel.feed_watch.flows()
+            self._emit(GapFound(self._channel.topic, since, until, "feed"))
+        self._channel.silent_feed_watch.flows()
 
 
 READERS: Final[dict[str, Callable[[Inbound, Any], Delivery | None]]] = {

@@ -44,8 +44,8 @@ class JoinProbe:
 
     def soon(self, now: float) -> None:
         """A frame could not be read."""
-        if self._outbox.timers.get(TIMER) is None:
-            self._outbox.timers.set(TIMER, now + PROBE_PAUSE)
+        if self._outbox.deadlines.get(TIMER) is None:
+            self._outbox.deadlines.set(TIMER, now + PROBE_PAUSE)
             self._since = now
 
     def ask(self, channels: Iterable[ChannelMachine], now: float) -> None:
@@ -53,7 +53,7 @@ class JoinProbe:
         self._asked.clear()
         for channel in channels:
             if channel.state is JOINED:
-                channel.reception.missed(self._since, now)
+                channel.inbound.missed(self._since, now)
                 ref = self._outbox.next_ref()
                 self._asked[ref] = channel
                 self._outbox.send(Message(channel.join_ref, ref, channel.topic, TIMER, {}))
@@ -66,9 +66,9 @@ class JoinProbe:
     def clear(self, channels: Iterable[ChannelMachine], now: float) -> None:
         """The link is gone. What was missed on it is told now, for the next one knows nothing."""
         self._asked.clear()
-        if self._outbox.timers.get(TIMER) is None:
+        if self._outbox.deadlines.get(TIMER) is None:
             return
-        self._outbox.timers.cancel(TIMER)
+        self._outbox.deadlines.cancel(TIMER)
         for channel in channels:
             if channel.state is JOINED:
-                channel.reception.missed(self._since, now)
+                channel.inbound.missed(self._since, now)

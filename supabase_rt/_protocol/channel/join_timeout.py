@@ -15,7 +15,9 @@ JOIN_TIMEOUT_EXTENSION = 30.0
 """Seconds that other joins may hold up an answer."""
 
 
-def join_deadline(push: Request, context: SharedState) -> float:
+def join_deadline(request: Request, context: SharedState) -> float:
     """When an unanswered join has been waited for long enough."""
-    heard = max(push.sent_at, context.last_frame_at)
-    return min(heard + push.timeout, push.sent_at + max(push.timeout, JOIN_TIMEOUT_EXTENSION))
+    heard = max(request.sent_at, context.last_frame_at)
+    return min(
+        heard + request.timeout, request.sent_at + max(request.timeout, JOIN_TIMEOUT_EXTENSION)
+    )

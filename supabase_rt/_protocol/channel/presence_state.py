@@ -295,8 +295,8 @@ class PresenceState:
         self._state, steps = _apply(before, joins, leaves)
         events = [_event(step, old) for step in steps]
         self._join_ref = join_ref
-        for diff in self._take_pending(join_ref):
-            events += self._apply_diff(*diff)
+        for diff in self._pop_pending(join_ref):
+            events += self._steps_of_diff(*diff)
         events.append(self._sync())
         return events
 
@@ -309,9 +309,9 @@ class PresenceState:
         if self._join_ref is None or self._join_ref != join_ref:
             self._keep(checked, join_ref)
             return []
-        return [*self._apply_diff(*checked), self._sync()]
+        return [*self._steps_of_diff(*checked), self._sync()]
 
-    def take_diff(self, diff: Any, join_ref: str | None) -> bool:
+    def apply_diff(self, diff: Any, join_ref: str | None) -> bool:
         """``receive_diff`` where nobody listens to joins and leaves; whether ``sync`` is due."""
         joins, leaves = _checked_diff(diff)
         if self._join_ref is None or self._join_ref != join_ref:
@@ -332,7 +332,7 @@ class PresenceState:
                 del state[key]
         return True
 
-    def _apply_diff(self, joins: State, leaves: State) -> Sequence[PresenceStep]:
+    def _steps_of_diff(self, joins: State, leaves: State) -> Sequence[PresenceStep]:
         self._steps = _steps(self._settled(), joins, leaves)
         moment = self._look()
         return [
@@ -352,6 +352,6 @@ class PresenceState:
         # When full the oldest goes: it is the one most surely contained in the state to come.
         self._pending.append(diff)
 
-    def _take_pending(self, join_ref: str | None) -> Iterable[tuple[State, State]]:
+    def _pop_pending(self, join_ref: str | None) -> Iterable[tuple[State, State]]:
         taken, self._pending = self._pending, None
         return taken if taken is not None and join_ref == self._pending_ref else ()

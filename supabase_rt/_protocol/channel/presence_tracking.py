@@ -46,16 +46,16 @@ class PresenceTracker:
         self._followers: dict[Request, list[object]] = {}
         self._calls: list[float] = []
 
-    def call(self, push: Request, now: float) -> None:
+    def call(self, request: Request, now: float) -> None:
         """``track`` or ``untrack``: now, when the limit allows, or after the join."""
-        tracked = push.payload.get("payload", _NOTHING)
+        tracked = request.payload.get("payload", _NOTHING)
         if self._is_told(tracked):
-            self._context.outbox.tell(RequestEnded(push.outcome, "ok", {}))
+            self._context.outbox.emit(RequestEnded(request.outcome, "ok", {}))
             return
         self._wanted = tracked
-        self._supersede(push)
+        self._supersede(request)
         if not self._channel.can_push:
-            self._wait(push, now)
+            self._wait(request, now)
             return
         self.pump(now)
 
@@ -68,26 +68,26 @@ class PresenceTracker:
             and _is_same(tracked, self._told)
         )
 
-    def _supersede(self, push: Request) -> None:
+    def _supersede(self, request: Request) -> None:
         if self._next is not None:
             self._overtaken.append(self._next.outcome)
-        self._next = push
+        self._next = request
 
     def pump(self, now: float) -> None:
         """Send the waiting call if the limit allows, or wake when it will."""
-        push = self._next
-        if push is None or not self._channel.can_push:
+        request = self._next
+        if request is None or not self._channel.can_push:
             return
         ready_at = self._ready_at(now)
         if ready_at > now:
-            self._context.outbox.timers.set((self._channel, "track"), ready_at)
+            self._context.outbox.deadlines.set((self._channel, "track"), ready_at)
             return
         self._next = None
         self._calls.append(now)
-        self._told = push.payload.get("payload", _NOTHING)
-        self._followers[push] = self._overtaken
+        self._told = request.payload.get("payload", _NOTHING)
+        self._followers[request] = self._overtaken
         self._overtaken = []
-        self._context.replies.write(push, self._channel.join_ref, self._channel.topic, now)
+        self._context.requests.write(request, self._channel.join_ref, self._channel.topic, now)
 
     def _ready_at(self, now: float) -> float:
         limit = self._context.presence_limit
@@ -102,7 +102,7 @@ class PresenceTracker:
         """A new join: the server knows nothing, and counts from zero."""
         self._calls.clear()
         self._told = _NOTHING
-        self._context.outbox.timers.cancel((self._channel, "track"))
+        self._context.outbox.deadlines.cancel((self._channel, "track"))
         if self._next is None and self._wanted is not _NOTHING:
             payload = {"type": "presence", "event": "track", "payload": self._wanted}
             self._next = Request(self._channel, "track", "presence", payload, self._context.timeout)
@@ -116,17 +116,17 @@ class PresenceTracker:
             # It is tracked after the next join all the same.
             self.end_waiting("timed out")
 
-    def ended(self, push: Request, result: str, response: Any) -> None:
+    def ended(self, request: Request, result: str, response: Any) -> None:
         """The call that was sent got its reply, ran out of time or lost its link."""
-        for outcome in (push.outcome, *self._followers.pop(push, ())):
-            self._context.outbox.tell(RequestEnded(outcome, result, response))
-        tracked = push.payload.get("payload", _NOTHING)
+        for outcome in (request.outcome, *self._followers.pop(request, ())):
+            self._context.outbox.emit(RequestEnded(outcome, result, response))
+        tracked = request.payload.get("payload", _NOTHING)
         if result != "ok" and self._told is tracked:
             self._told = _NOTHING
 
-    def refused(self, push: Request) -> None:
+    def refused(self, request: Request) -> None:
         """The server will not have this payload: do not offer it again after a rejoin."""
-        if self._wanted is push.payload.get("payload", _NOTHING):
+        if self._wanted is request.payload.get("payload", _NOTHING):
             self._wanted = _NOTHING
 
     def forget(self) -> None:
@@ -138,14 +138,14 @@ class PresenceTracker:
         if self._next is not None:
             self._wait(self._next, now)
 
-    def _wait(self, push: Request, now: float) -> None:
-        self._context.outbox.timers.set((self._channel, "track"), now + push.timeout)
+    def _wait(self, request: Request, now: float) -> None:
+        self._context.outbox.deadlines.set((self._channel, "track"), now + request.timeout)
 
     def end_waiting(self, result: str) -> None:
         """Tell who waits for a call that was not sent yet. The wish stays."""
-        push, self._next = self._next, None
+        request, self._next = self._next, None
         overtaken, self._overtaken = self._overtaken, []
-        self._context.outbox.timers.cancel((self._channel, "track"))
-        waiting = overtaken if push is None else [push.outcome, *overtaken]
+        self._context.outbox.deadlines.cancel((self._channel, "track"))
+        waiting = overtaken if request is None else [request.outcome, *overtaken]
         for outcome in waiting:
-            self._context.outbox.tell(RequestEnded(outcome, result))
+            self._context.outbox.emit(RequestEnded(outcome, result))

@@ -26,7 +26,7 @@ class Rejoin:
     """Counts the failures of one channel and decides when it is joined again."""
 
     def __init__(self, channel: Any, context: SharedState) -> None:
-        self.rest: RealtimeError | None = None
+        self.final_error: RealtimeError | None = None
         self.refusals: int = 0
         self.told_token: str | None = None
         """The token that the server was told last, with the join or after it."""
@@ -42,7 +42,7 @@ class Rejoin:
 
     def wanted(self) -> None:
         """The user asks (again): what was final before is tried once more."""
-        self.rest = None
+        self.final_error = None
         self._until_token = False
 
     def joined(self) -> None:
@@ -65,7 +65,7 @@ class Rejoin:
         if verdict in (Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN):
             self._token_refused(error, verdict, now)
         elif verdict is Verdict.FINAL:
-            self._rest(error, until_token=False)
+            self.stop_rejoining(error, until_token=False)
         else:
             pause = RATE_LIMIT_PAUSE if verdict is Verdict.RETRY_LATER else 0.0
             self.schedule(now, at_least=pause)
@@ -81,7 +81,7 @@ class Rejoin:
             error.retryable = True
             self.schedule(now)
         else:
-            self._rest(error, until_token=True)
+            self.stop_rejoining(error, until_token=True)
 
     def _may_have_crossed(self, now: float) -> bool:
         """Whether a good token was on its way to the server when the old one expired."""
@@ -92,10 +92,10 @@ class Rejoin:
             and 0 < context.token_lifetime(now) < math.inf
         )
 
-    def _rest(self, error: RealtimeError, *, until_token: bool) -> None:
-        self.rest = error
+    def stop_rejoining(self, error: RealtimeError, *, until_token: bool) -> None:
+        self.final_error = error
         self._until_token = until_token
-        self._context.outbox.tell(ErrorReported(error, self._channel))
+        self._context.outbox.emit(ErrorReported(error, self._channel))
 
     def schedule(self, now: float, *, at_least: float = 0.0) -> None:
         """Join again by the policy."""
@@ -104,7 +104,7 @@ class Rejoin:
         self._failures += 1
         self._paused_until = now + at_least
         delay = max(self._context.delay(self._failures), at_least)
-        self._context.outbox.timers.set((self._channel, "rejoin"), now + delay)
+        self._context.outbox.deadlines.set((self._channel, "rejoin"), now + delay)
 
     # -- what wakes it -------------------------------------------------------------------
 

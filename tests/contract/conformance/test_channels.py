@@ -39,7 +39,7 @@ def listening(
 
 def rejoins(world: World, channel: ChannelMachine) -> int:
     """How many rejoins of the channel are planned; the world is over after that."""
-    return world.timers().count((channel, "rejoin"))
+    return world.deadlines().count((channel, "rejoin"))
 
 
 # -- joins that fail ---------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_only_the_channel_that_leaves_goes_out_of_the_list() -> None:
     world = opened()
     one, two = world.joined("realtime:1"), world.joined("realtime:2")
     world.unsubscribe(one)
-    assert world.session.channels == {two.topic: two}
+    assert world.client_machine.channels == {two.topic: two}
     assert two.state == "joined"
 
 
@@ -263,7 +263,7 @@ def test_an_updated_presence_is_one_and_its_leave_takes_the_key() -> None:
     world.receive(channel.topic, "presence_state", {"ann": entry("1", n=1)})
     update = diff({"ann": entry("2", phx_ref_prev="1", n=2)}, {"ann": entry("1", n=1)})
     world.receive(channel.topic, "presence_diff", update)
-    presence = channel.reception.presence
+    presence = channel.inbound.presence
     assert presence.list() == {"ann": [{"presence_ref": "2", "n": 2}]}
     world.receive(channel.topic, "presence_diff", diff({}, {"ann": entry("2", n=2)}))
     assert presence.list() == {}

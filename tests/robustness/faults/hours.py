@@ -24,7 +24,7 @@ async def live_through(hours: int) -> str:
             await lab.heal()
             await lab.recover()
             core = lab.client._core
-            timers = len(core.session.context.outbox.timers)
+            timers = len(core.session.context.outbox.deadlines)
             helpers = len(core.connection.background)
             sizes.add((core.session.pending_replies, timers, helpers, len(asyncio.all_tasks())))
         await lab.probe()

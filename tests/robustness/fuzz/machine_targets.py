@@ -64,7 +64,7 @@ def presences(data: bytes) -> None:
             with contextlib.suppress(DecodeError):
                 events = told.receive_diff(diff, "1")
             with contextlib.suppress(DecodeError):
-                silent.take_diff(diff, "1")
+                silent.apply_diff(diff, "1")
             with contextlib.suppress(DecodeError):
                 pure = presence_state.sync_diff(pure, diff)[0]
             if events:
@@ -109,7 +109,7 @@ class _Client:
                 self.world.accept(channel)
 
     def subscribe(self, topic: str) -> None:
-        channel = self.world.session.channels.get(topic)
+        channel = self.world.client_machine.channels.get(topic)
         if channel is None:
             channel = self.world.channel(topic)
             channel.bindings.add(ListenType.BROADCAST, {"event": "*"})
@@ -150,10 +150,10 @@ class _Client:
 
     def reconnect(self) -> None:
         world = self.world
-        if not world.session.wanted:
+        if not world.client_machine.wanted:
             world.connect()
         for _ in range(40):
-            if world.context.is_open or not world.session.wanted:
+            if world.context.is_open or not world.client_machine.wanted:
                 return
             if world.take_told(ConnectDue):
                 world.link_up()
@@ -218,15 +218,15 @@ class _Client:
         if not world.context.is_open:
             return
         try:
-            world.session.receive(message, world.now)
+            world.client_machine.receive(message, world.now)
         except DecodeError as error:
-            world.session.unreadable(error, world.now)
+            world.client_machine.unreadable(error, world.now)
         world.collect()
 
     def check(self) -> None:
         """Nothing grows, and whatever happened, all that is owed ends."""
         world = self.world
-        assert world.session.pending_replies <= 10 * MOST_STEPS
+        assert world.client_machine.pending_replies <= 10 * MOST_STEPS
         for channel in self.made:
             told = [
                 event.status
@@ -234,10 +234,10 @@ class _Client:
                 if isinstance(event, StatusChanged) and event.channel is channel
             ]
             assert told.count(SubscribeStatus.CLOSED) <= 1
-        if world.session.wanted:
+        if world.client_machine.wanted:
             world.disconnect()
         world.advance(120.0)
-        assert world.session.pending_replies == 0
+        assert world.client_machine.pending_replies == 0
         assert world.is_closed
 
 

@@ -54,13 +54,13 @@ class Desk:
 
     def flush(self) -> None:
         """The connection's, without a socket."""
-        self.session.take_frames()
+        self.session.pop_frames()
         if self.in_callback:
             self.flush_requested = True
             return
         self.in_callback = True
         try:
-            while found := self.session.take_events():
+            while found := self.session.pop_events():
                 for event in found:
                     if type(event) in self.dispatch._tellers:
                         self.dispatch.handle(event)
@@ -432,7 +432,7 @@ def test_what_a_handler_calls_is_done_after_it(desk: Desk) -> None:
     assert desk.seen == ["left"]
     assert not desk.in_callback
     assert not desk.flush_requested
-    assert desk.session.take_events() == []
+    assert desk.session.pop_events() == []
 
 
 def test_a_raising_handler_harms_nobody(desk: Desk) -> None:
@@ -513,11 +513,11 @@ def test_a_channel_that_watches_its_changes_sees_every_one(desk: Desk) -> None:
     channel.on("postgres_changes", CHANGES, lambda change: desk.seen.append(change.new))
     desk.join(channel, ids=(1,))
     for number in (1, 2):
-        noted = channel._machine.reception.changed_at
+        noted = channel._machine.inbound.changed_at
         desk.turn()
         payload = {"ids": [1], "data": {"type": "INSERT", "record": {"n": number}}}
         desk.text([None, None, channel.topic, "postgres_changes", payload])
-        assert channel._machine.reception.changed_at > noted
+        assert channel._machine.inbound.changed_at > noted
     assert desk.seen == [{"n": 1}, {"n": 2}]
 
 

@@ -75,7 +75,7 @@ class World:
         token_source: bool = False,
         presence_limit: tuple[int, float] | None = (5, 30.0),
         reconnect_after: Callable[[int], float] | None = None,
-        **session: Any,
+        **client_machine: Any,
     ) -> None:
         self.now = START
         self.epoch = EPOCH
@@ -86,7 +86,7 @@ class World:
             has_token_source=token_source,
         )
         self.context.token = token
-        self.session = ClientMachine(self.context, **session)
+        self.client_machine = ClientMachine(self.context, **client_machine)
         self.written: list[Message] = []
         self.written_outcomes: list[Any] = []
         self.told: list[Any] = []
@@ -96,9 +96,9 @@ class World:
     # -- what the shell does after every call --------------------------------------------
 
     def collect(self) -> None:
-        for frame in self.session.take_frames():
+        for frame in self.client_machine.pop_frames():
             self._write(frame)
-        for event in self.session.take_events():
+        for event in self.client_machine.pop_events():
             self.told.append(event)
             if isinstance(event, events.RequestEnded) and event.outcome is not None:
                 assert event.outcome not in self.ended, f"{event.outcome} ended twice"
@@ -112,10 +112,10 @@ class World:
     def advance(self, seconds: float) -> None:
         """Let time pass, waking the session for each deadline at its very moment."""
         until = self.now + seconds
-        while (due := self.session.next_deadline()) is not None and due <= until:
+        while (due := self.client_machine.next_deadline()) is not None and due <= until:
             assert due >= self.now, "a deadline in the past was never served"
             self.now = due
-            self.session.on_deadline(self.now)
+            self.client_machine.on_deadline(self.now)
             self.collect()
         self.now = until
 
@@ -126,11 +126,11 @@ class World:
     # -- the link ------------------------------------------------------------------------
 
     def connect(self) -> None:
-        self.session.connect()
+        self.client_machine.connect()
         self.collect()
 
     def link_up(self) -> None:
-        self.session.link_up(self.now, self.epoch + self.now)
+        self.client_machine.link_up(self.now, self.epoch + self.now)
         self.collect()
 
     def open(self) -> None:
@@ -139,7 +139,7 @@ class World:
         self.link_up()
 
     def link_lost(self, error: BaseException | None = None) -> None:
-        self.session.link_lost(lost() if error is None else error, self.now)
+        self.client_machine.link_lost(lost() if error is None else error, self.now)
         self.collect()
 
     def flap(self, down: float = 0.0, error: BaseException | None = None) -> None:
@@ -149,17 +149,17 @@ class World:
         self.link_up()
 
     def disconnect(self, code: int = 1000, reason: str = "") -> None:
-        self.session.disconnect(self.now, code, reason)
+        self.client_machine.disconnect(self.now, code, reason)
         self.collect()
-        self.session.link_closed()
+        self.client_machine.link_closed()
 
     # -- channels ------------------------------------------------------------------------
 
     def channel(self, topic: str = "realtime:room", opts: Any = None) -> ChannelMachine:
-        return self.session.open_channel(topic, ChannelConfig.build(opts, topic))
+        return self.client_machine.open_channel(topic, ChannelConfig.build(opts, topic))
 
     def subscribe(self, channel: ChannelMachine, timeout: float = 10.0) -> None:
-        self.session.subscribe(channel, timeout, self.now)
+        self.client_machine.subscribe(channel, timeout, self.now)
         self.collect()
 
     def joining(self, topic: str = "realtime:room", opts: Any = None) -> ChannelMachine:
@@ -175,12 +175,12 @@ class World:
 
     def unsubscribe(self, channel: ChannelMachine, timeout: float = 10.0) -> int:
         outcome = next(self._outcomes)
-        self.session.unsubscribe(channel, timeout, outcome, self.now)
+        self.client_machine.unsubscribe(channel, timeout, outcome, self.now)
         self.collect()
         return outcome
 
     def teardown(self, channel: ChannelMachine) -> None:
-        self.session.teardown(channel, self.now)
+        self.client_machine.teardown(channel, self.now)
         self.collect()
 
     def push(self, channel: ChannelMachine, event: str = "custom", timeout: float = 10.0) -> int:
@@ -199,17 +199,17 @@ class World:
         )
 
     def _push(self, push: Request) -> int:
-        self.session.push(push, self.now)
+        self.client_machine.push(push, self.now)
         self.collect()
         assert isinstance(push.outcome, int)
         return push.outcome
 
     def set_token(self, token: str | None) -> None:
-        self.session.set_token(token, self.now)
+        self.client_machine.set_token(token, self.now)
         self.collect()
 
     def token_arrived(self) -> None:
-        self.session.token_arrived(self.now)
+        self.client_machine.token_arrived(self.now)
         self.collect()
 
     # -- the server ----------------------------------------------------------------------
@@ -223,7 +223,9 @@ class World:
         join_ref: str | None = None,
         ref: str | None = None,
     ) -> None:
-        delivery = self.session.receive(Message(join_ref, ref, topic, event, payload), self.now)
+        delivery = self.client_machine.receive(
+            Message(join_ref, ref, topic, event, payload), self.now
+        )
         if delivery is not None:
             # The short way of the shell: told at once, because nothing waits before it.
             assert self.context.outbox.is_quiet
@@ -316,14 +318,14 @@ class World:
             and event.ids
         ]
 
-    def timers(self) -> list[Any]:
+    def deadlines(self) -> list[Any]:
         """Drain the timers into the list of what is armed; the world is over after that."""
-        timers = self.context.outbox.timers
-        return list(iter(lambda: timers.pop_due(float("inf")), None))
+        deadlines = self.context.outbox.deadlines
+        return list(iter(lambda: deadlines.pop_due(float("inf")), None))
 
     @property
     def is_closed(self) -> bool:
-        return self.session.state is ConnectionState.CLOSED
+        return self.client_machine.state is ConnectionState.CLOSED
 
 
 def opened(**options: Any) -> World:

@@ -33,7 +33,7 @@ def test_an_unasked_close_is_a_loss_whose_cause_is_the_last_system_message() -> 
     assert world.statuses(channel) == [SUBSCRIBED, CHANNEL_ERROR]
     assert "Too many messages per second" in str(world.last_error(channel))
     assert channel.state == "errored"
-    assert world.session.channels == {channel.topic: channel}
+    assert world.client_machine.channels == {channel.topic: channel}
     world.advance(29.9)
     assert joins(world) == 1
     world.advance(0.1)
@@ -47,7 +47,7 @@ def test_an_unasked_close_without_a_word_is_joined_again_by_the_policy() -> None
     world.advance(0.5)
     world.accept(channel)
     assert world.statuses(channel) == [SUBSCRIBED, CHANNEL_ERROR, SUBSCRIBED]
-    assert str(world.session.channels[channel.topic].last_downtime) == "0.5"
+    assert str(world.client_machine.channels[channel.topic].last_downtime) == "0.5"
 
 
 def test_the_system_message_of_an_earlier_join_is_not_the_cause_of_a_later_close() -> None:
@@ -78,7 +78,7 @@ def test_without_rejoin_closed_a_close_is_final_as_in_supabase_js() -> None:
     world.close(channel, "Too many messages per second")
     assert world.statuses(channel) == [SUBSCRIBED, CLOSED]
     assert "Too many messages per second" in str(world.last_error(channel))
-    assert (channel.state, world.session.channels) == ("closed", {})
+    assert (channel.state, world.client_machine.channels) == ("closed", {})
     assert world.ended == {pushed: "error"}
     assert ChannelRemoved(channel) in world.told
     world.flap()
@@ -108,7 +108,7 @@ def test_an_expired_token_without_a_source_rests_until_set_auth() -> None:
     channel = world.joined()
     world.close(channel, "Token has expired 1 seconds ago")
     error = world.last_error(channel)
-    assert (channel.rest,) == (error,)
+    assert (channel.final_error,) == (error,)
     assert ErrorReported(error, channel) in world.told
     world.flap(3600.0)
     assert (channel.state, joins(world)) == ("errored", 1)
@@ -136,7 +136,7 @@ def test_a_token_set_while_the_link_is_down_wakes_a_resting_channel_with_the_lin
     world.refuse(channel, MALFORMED)
     world.link_lost()
     world.set_token("new")
-    assert channel.rest is None
+    assert channel.final_error is None
     world.link_up()
     assert world.last_join(channel).payload["access_token"] == "new"
 
@@ -158,7 +158,7 @@ def test_a_pushed_token_that_the_server_will_not_have_rests_the_channel() -> Non
     world.set_token("bad")
     world.close(channel, "The token provided is not a valid JWT")
     world.advance(600.0)
-    assert (channel.rest is not None, joins(world)) == (True, 1)
+    assert (channel.final_error is not None, joins(world)) == (True, 1)
 
 
 # -- telling the server ------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_changed_token_is_pushed_to_joined_channels_only() -> None:
     assert (push.topic, push.join_ref) == (joined.topic, joined.join_ref)
     assert push.payload == {"access_token": "token"}
     assert joining.state == "joining"
-    assert world.session.pending_replies == 1
+    assert world.client_machine.pending_replies == 1
 
 
 @pytest.mark.conformance("AU2")
@@ -247,7 +247,7 @@ def test_a_refusal_of_a_token_that_changed_meanwhile_is_not_final() -> None:
     channel = world.joining()
     world.set_token("good")
     world.refuse(channel, MALFORMED)
-    assert channel.rest is None
+    assert channel.final_error is None
     world.advance(0.5)
     assert world.last_join(channel).payload["access_token"] == "good"
 
@@ -258,7 +258,7 @@ def test_a_new_token_does_not_wake_a_channel_that_rests_for_another_reason() -> 
     world.refuse(channel, PRIVATE_ONLY)
     world.set_token("new")
     assert joins(world) == 1
-    assert channel.rest is not None
+    assert channel.final_error is not None
 
 
 # -- asking for one ----------------------------------------------------------------------
@@ -300,6 +300,6 @@ def test_a_source_whose_tokens_are_all_refused_rests_after_three() -> None:
         world.advance(5.0)
         world.token_arrived()
         assert joins(world) == min(count + 1, 3)
-    assert channel.rest is not None
+    assert channel.final_error is not None
     world.set_token("another")
     assert joins(world) == 4

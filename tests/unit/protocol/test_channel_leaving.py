@@ -133,7 +133,7 @@ def test_a_channel_that_is_leaving_cannot_be_subscribed_again() -> None:
     newer = world.joining()
     with pytest.raises(InvalidState, match="tried to join multiple times"):
         world.subscribe(channel)
-    assert world.session.channels == {newer.topic: newer}
+    assert world.client_machine.channels == {newer.topic: newer}
 
 
 def test_frames_of_a_channel_that_is_leaving_reach_nobody() -> None:
@@ -158,7 +158,7 @@ def test_a_teardown_is_closed_at_once_without_a_word_to_the_server() -> None:
     world.teardown(channel)
     assert (world.take_written(), world.statuses(channel)) == ([], [SUBSCRIBED, CLOSED])
     assert world.ended == {pushed: "error"}
-    assert world.session.channels == {}
+    assert world.client_machine.channels == {}
 
 
 def test_a_teardown_while_leaving_ends_the_leaving() -> None:
@@ -168,14 +168,14 @@ def test_a_teardown_while_leaving_ends_the_leaving() -> None:
     world.teardown(channel)
     assert world.ended == {outcome: "ok"}
     assert world.statuses(channel) == [SUBSCRIBED, CLOSED]
-    assert world.session.pending_replies == 0
+    assert world.client_machine.pending_replies == 0
 
 
 def test_a_teardown_while_joining_forgets_the_join() -> None:
     world = opened()
     channel = world.joining()
     world.teardown(channel)
-    assert (world.session.pending_replies, world.statuses(channel)) == (0, [CLOSED])
+    assert (world.client_machine.pending_replies, world.statuses(channel)) == (0, [CLOSED])
 
 
 def test_a_client_that_gives_up_closes_the_channel_with_the_reason() -> None:
@@ -186,7 +186,7 @@ def test_a_client_that_gives_up_closes_the_channel_with_the_reason() -> None:
     assert world.statuses(channel) == [SUBSCRIBED, CHANNEL_ERROR, CLOSED]
     assert isinstance(world.last_error(channel), GaveUp)
     assert (channel.state, world.ended) == ("closed", {pushed: "error"})
-    assert (idle.state, world.session.channels) == ("closed", {idle.topic: idle})
+    assert (idle.state, world.client_machine.channels) == ("closed", {idle.topic: idle})
 
 
 def test_removal_is_told_once() -> None:
@@ -212,8 +212,8 @@ def test_a_mismatch_is_closed_then_channel_error_and_the_channel_is_gone() -> No
     world.reply(join, "ok", {"postgres_changes": []})
     assert world.statuses(channel) == [CLOSED, CHANNEL_ERROR]
     assert isinstance(world.last_error(channel), BindingMismatch)
-    assert (channel.state, channel.rest) == ("errored", world.last_error(channel))
-    assert world.session.channels == {}
+    assert (channel.state, channel.final_error) == ("errored", world.last_error(channel))
+    assert world.client_machine.channels == {}
     assert (world.written[-1].event, world.written[-1].join_ref) == ("phx_leave", join.ref)
     assert world.ended == {pushed: "error"}
     world.receive(channel.topic, "phx_close", {}, join_ref=channel.join_ref)
@@ -384,7 +384,7 @@ def test_a_cast_expects_no_reply_and_settles_when_it_is_written() -> None:
         {"event": "x"},
     )
     assert world.written_outcomes[-1] == "settles"
-    assert world.session.pending_replies == 0
+    assert world.client_machine.pending_replies == 0
 
 
 @pytest.mark.conformance("PU24", "PU25", "PC49", "PC50")

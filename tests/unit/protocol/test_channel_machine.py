@@ -330,7 +330,7 @@ def test_a_final_refusal_leaves_the_channel_errored_and_loud(reason: str) -> Non
     channel = world.joining()
     world.refuse(channel, reason)
     error = world.last_error(channel)
-    assert (channel.rest, error.retryable) == (error, False)
+    assert (channel.final_error, error.retryable) == (error, False)
     assert ErrorReported(error, channel) in world.told
     world.flap(60.0)
     world.advance(60.0)
@@ -343,7 +343,7 @@ def test_a_channel_that_rests_can_be_subscribed_again() -> None:
     channel = world.joining()
     world.refuse(channel, PRIVATE_ONLY)
     world.subscribe(channel)
-    assert (channel.state, channel.rest) == ("joining", None)
+    assert (channel.state, channel.final_error) == ("joining", None)
     world.accept(channel)
     assert world.statuses(channel) == [CHANNEL_ERROR, SUBSCRIBED]
 

@@ -230,7 +230,7 @@ def test_options_of_the_changes_are_sent_only_where_given() -> None:
     ids=["none", "no wait", "default wait", "long wait"],
 )
 def test_a_join_that_waits_for_the_feed_is_given_time(options: Any, seconds: float) -> None:
-    assert of(postgres_changes_options=options).join_patience == seconds
+    assert of(postgres_changes_options=options).join_timeout_extension == seconds
 
 
 # -- the same topic again ----------------------------------------------------------------

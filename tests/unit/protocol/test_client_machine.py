@@ -34,15 +34,15 @@ def told(world: World) -> list[str]:
 @pytest.mark.conformance("LC15-LC19", "PS26-PS31")
 def test_connecting_asks_for_a_socket_once() -> None:
     world = World()
-    states = [world.session.state]
+    states = [world.client_machine.state]
     for _ in range(3):
         world.connect()
     assert world.told == [ConnectDue()]
-    states.append(world.session.state)
+    states.append(world.client_machine.state)
     world.link_up()
     world.connect()
     assert told(world) == ["ConnectDue", "LinkOpened"]
-    assert [*states, world.session.state] == ["closed", "connecting", "open"]
+    assert [*states, world.client_machine.state] == ["closed", "connecting", "open"]
 
 
 @pytest.mark.conformance("RS4", "PS53")
@@ -52,7 +52,7 @@ def test_a_lost_link_is_told_with_its_code_and_tried_again_at_once() -> None:
     error = lost(1001, "bye")
     world.link_lost(error)
     assert world.told == [LinkClosed(1001, "bye"), ReconnectScheduled(0, 0.0, error)]
-    assert world.session.state == "connecting"
+    assert world.client_machine.state == "connecting"
     world.advance(0.0)
     assert world.told[-1] == ConnectDue()
     world.advance(3.0)
@@ -125,8 +125,8 @@ def test_when_it_gives_up_every_channel_is_closed_with_the_reason() -> None:
     assert isinstance(error, GaveUp)
     assert world.told[-1] == GaveUpForGood(error)
     assert (world.ended, world.statuses(leaving)) == ({left: "ok"}, [SUBSCRIBED, CLOSED])
-    assert (world.is_closed, world.session.wanted) == (True, False)
-    assert world.timers() == []
+    assert (world.is_closed, world.client_machine.wanted) == (True, False)
+    assert world.deadlines() == []
 
 
 def test_giving_up_keeps_channels_that_were_never_subscribed() -> None:
@@ -134,7 +134,7 @@ def test_giving_up_keeps_channels_that_were_never_subscribed() -> None:
     idle = world.channel("realtime:idle")
     world.joined()
     world.link_lost()
-    assert world.session.channels == {idle.topic: idle}
+    assert world.client_machine.channels == {idle.topic: idle}
 
 
 def test_after_giving_up_the_user_can_connect_again_with_all_attempts_ahead() -> None:
@@ -151,9 +151,9 @@ def test_after_giving_up_the_user_can_connect_again_with_all_attempts_ahead() ->
 def test_an_abandoned_first_attempt_leaves_nothing_running() -> None:
     world = World()
     world.connect()
-    world.session.abandon()
+    world.client_machine.abandon()
     world.collect()
-    assert (world.is_closed, world.session.wanted, world.timers()) == (True, False, [])
+    assert (world.is_closed, world.client_machine.wanted, world.deadlines()) == (True, False, [])
 
 
 # -- disconnecting -----------------------------------------------------------------------
@@ -172,8 +172,8 @@ def test_a_disconnect_leaves_the_channels_errored_and_they_rejoin_on_connect(
     world.disconnect(code, reason)
     for channel in (joined, joining):
         assert (channel.state, str(world.last_error(channel))) == ("errored", text)
-    assert world.timers() == []
-    assert len(world.session.channels) == 2
+    assert world.deadlines() == []
+    assert len(world.client_machine.channels) == 2
     world.open()
     world.accept(joined)
     world.accept(joining)
@@ -185,18 +185,18 @@ def test_a_disconnect_leaves_the_channels_errored_and_they_rejoin_on_connect(
 @pytest.mark.conformance("LC15-LC19", "PS26-PS31")
 def test_disconnecting_closes_before_it_is_closed() -> None:
     world = opened()
-    world.session.disconnect(world.now)
-    assert world.session.state is ConnectionState.CLOSING
-    world.session.link_closed()
+    world.client_machine.disconnect(world.now)
+    assert world.client_machine.state is ConnectionState.CLOSING
+    world.client_machine.link_closed()
     assert world.is_closed
 
 
 def test_a_socket_that_closes_while_another_is_wanted_again_does_not_matter() -> None:
     world = opened()
-    world.session.disconnect(world.now)
+    world.client_machine.disconnect(world.now)
     world.connect()
-    world.session.link_closed()
-    assert world.session.state == "connecting"
+    world.client_machine.link_closed()
+    assert world.client_machine.state == "connecting"
 
 
 def test_disconnecting_twice_or_without_a_link_does_nothing() -> None:
@@ -211,7 +211,7 @@ def test_a_link_that_ends_after_the_disconnect_is_not_tried_again() -> None:
     world.disconnect()
     world.told.clear()
     world.link_lost()
-    assert (world.told, world.is_closed, world.timers()) == ([], True, [])
+    assert (world.told, world.is_closed, world.deadlines()) == ([], True, [])
 
 
 def test_disconnecting_while_an_attempt_is_planned_ends_it() -> None:
@@ -219,7 +219,7 @@ def test_disconnecting_while_an_attempt_is_planned_ends_it() -> None:
     world.link_lost()
     world.link_lost(refused_connect())
     world.disconnect()
-    assert world.timers() == []
+    assert world.deadlines() == []
 
 
 def test_frames_that_still_arrive_after_the_disconnect_change_nothing() -> None:
@@ -275,7 +275,7 @@ def test_a_new_channel_ends_the_wait() -> None:
 def test_nothing_is_watched_where_no_link_is_wanted() -> None:
     world = World(idle_after=5.0)
     world.teardown(world.channel())
-    assert world.timers() == []
+    assert world.deadlines() == []
 
 
 @pytest.mark.parametrize("end", ["disconnect", "give up", "connect"])
@@ -288,7 +288,7 @@ def test_the_wait_ends_with_the_wish_for_a_link(end: str) -> None:
         world.disconnect()
     if end == "connect":
         world.connect()
-    assert "idle" not in world.timers()
+    assert "idle" not in world.deadlines()
 
 
 # -- frames of the user ------------------------------------------------------------------
@@ -299,13 +299,13 @@ def test_raw_messages_wait_for_a_link_and_go_out_behind_the_joins() -> None:
     world = World()
     channel = world.joining()
     for count in range(1100):
-        world.session.push_raw(Message(None, str(count), "any", "raw", {}))
+        world.client_machine.push_raw(Message(None, str(count), "any", "raw", {}))
     world.open()
     assert world.written[0].ref == channel.join_ref
     assert [message.ref for message in world.frames("raw")] == [
         str(count) for count in range(100, 1100)
     ]
-    world.session.push_raw(Message(None, "now", "any", "raw", {}))
+    world.client_machine.push_raw(Message(None, "now", "any", "raw", {}))
     world.collect()
     assert world.written[-1].ref == "now"
 
@@ -313,21 +313,21 @@ def test_raw_messages_wait_for_a_link_and_go_out_behind_the_joins() -> None:
 def test_requests_still_waiting_are_counted() -> None:
     world = opened()
     channel = world.joined()
-    world.session.push(Request(channel, "push", "x", {}, 10.0), world.now)
-    assert world.session.pending_replies == 1
+    world.client_machine.push(Request(channel, "push", "x", {}, 10.0), world.now)
+    assert world.client_machine.pending_replies == 1
 
 
 def test_deadlines_of_requests_joins_and_leaves_are_all_served() -> None:
     world = opened(heartbeat_interval=1000.0)
     for count in range(120):
         world.joining(f"realtime:{count}")
-    channel = world.session.channels["realtime:0"]
+    channel = world.client_machine.channels["realtime:0"]
     world.accept(channel)
     outcomes = [world.push(channel, timeout=1.0), world.unsubscribe(channel, timeout=2.0)]
     world.advance(100.0)
     assert len({message.topic for message in world.frames("phx_join")}) == 120
     assert [world.ended[outcome] for outcome in outcomes] == ["timed out", "timed out"]
-    assert world.session.next_deadline() is not None
+    assert world.client_machine.next_deadline() is not None
 
 
 # -- tokens ------------------------------------------------------------------------------
@@ -336,8 +336,8 @@ def test_deadlines_of_requests_joins_and_leaves_are_all_served() -> None:
 def test_a_token_is_news_only_where_it_differs() -> None:
     world = opened(token="old")
     channel = world.joined()
-    assert not world.session.set_token("old", world.now)
-    assert world.session.set_token("new", world.now)
+    assert not world.client_machine.set_token("old", world.now)
+    assert world.client_machine.set_token("new", world.now)
     world.collect()
     assert [message.payload for message in world.frames("access_token")] == [
         {"access_token": "new"}
@@ -360,9 +360,9 @@ def test_a_join_waits_for_the_token_that_the_source_is_asked_for() -> None:
 @pytest.mark.conformance("TR3", "PS41", "PS67", "PS68")
 def test_a_heartbeat_by_hand_needs_a_link() -> None:
     world = World()
-    assert not world.session.send_heartbeat(world.now)
+    assert not world.client_machine.send_heartbeat(world.now)
     world.open()
-    assert world.session.send_heartbeat(world.now)
+    assert world.client_machine.send_heartbeat(world.now)
     world.collect()
     assert world.told[-1] == HeartbeatReported(HeartbeatStatus.SENT)
     world.advance(0.5)

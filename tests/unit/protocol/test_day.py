@@ -43,7 +43,7 @@ def test_a_day_with_a_loss_every_hour_leaves_nothing_behind() -> None:
         world.flap(10.0, lost(1006))
         answer(world)
         assert {channel.state for channel in channels} == {"joined"}
-        sizes.add((world.session.pending_replies, len(world.context.outbox.timers)))
+        sizes.add((world.client_machine.pending_replies, len(world.context.outbox.deadlines)))
         world.told.clear()
     assert len(sizes) == 1
     assert beats > 0.9 * DAY / INTERVAL

@@ -27,7 +27,7 @@ def listening(world: World, resubscribe_after: float | None = None) -> ChannelMa
     channel = world.channel()
     channel.bindings.add(ListenType.POSTGRES_CHANGES, dict(CHANGES))
     if resubscribe_after is not None:
-        channel.feed_watch.begin(resubscribe_after)
+        channel.silent_feed_watch.begin(resubscribe_after)
     world.subscribe(channel)
     world.accept(channel)
     return channel
@@ -50,7 +50,7 @@ def opened() -> World:
 def unreadable(world: World, event: str, payload: Any, topic: str = TOPIC) -> None:
     with pytest.raises(DecodeError) as found:
         world.receive(topic, event, payload)
-    world.session.unreadable(found.value, world.now)
+    world.client_machine.unreadable(found.value, world.now)
     world.collect()
 
 
@@ -94,7 +94,7 @@ def test_a_frame_without_a_topic_may_have_been_for_every_channel_that_is_joined(
     up(world, channel)
     world.take_told(ReadyChanged)
     for _ in range(10):
-        world.session.unreadable(DecodeError("?"), world.now)
+        world.client_machine.unreadable(DecodeError("?"), world.now)
         world.advance(0.1)
     assert world.take_told(GapFound) == []
     world.advance(1.0)
@@ -109,7 +109,7 @@ def test_a_frame_that_could_not_be_read_is_told_though_the_link_ends_before_it_i
     world = opened()
     world.joined()
     world.joining("realtime:other")
-    world.session.unreadable(DecodeError("?"), world.now)
+    world.client_machine.unreadable(DecodeError("?"), world.now)
     world.advance(1.0)
     world.flap()
     assert world.take_told(GapFound) == [GapFound(TOPIC, AT, AT + 1.0, "unreadable")]

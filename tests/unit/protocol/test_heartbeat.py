@@ -16,30 +16,30 @@ class Beating:
 
     def __init__(self, timeout: float = 25.0) -> None:
         self.context = SharedState()
-        self.timers = self.context.outbox.timers
+        self.deadlines = self.context.outbox.deadlines
         self.heartbeat = Heartbeat(self.context, 25.0, timeout)
         self.heartbeat.start(0.0)
 
     def beat(self, now: float) -> str:
         self.heartbeat.beat(now)
-        (frame,) = self.context.outbox.take_frames()
+        (frame,) = self.context.outbox.pop_frames()
         assert frame.message.ref is not None
         return str(frame.message.ref)
 
     def told(self) -> list[object]:
-        return self.context.outbox.take_events()
+        return self.context.outbox.pop_events()
 
 
 def test_the_first_beat_comes_one_interval_after_the_link() -> None:
     beating = Beating()
-    assert beating.context.outbox.take_frames() == []
-    assert beating.timers.next() == 25.0
+    assert beating.context.outbox.pop_frames() == []
+    assert beating.deadlines.next() == 25.0
 
 
 def test_a_beat_is_a_phoenix_frame_without_a_join_ref_and_is_reported_as_sent() -> None:
     beating = Beating()
     beating.heartbeat.beat(25.0)
-    (frame,) = beating.context.outbox.take_frames()
+    (frame,) = beating.context.outbox.pop_frames()
     found = frame.message
     assert (found.join_ref, found.topic, found.event) == (None, "phoenix", "heartbeat")
     assert found.payload == {}
@@ -49,9 +49,9 @@ def test_a_beat_is_a_phoenix_frame_without_a_join_ref_and_is_reported_as_sent() 
 def test_the_next_beat_comes_one_interval_after_the_answer() -> None:
     beating = Beating()
     ref = beating.beat(25.0)
-    assert beating.timers.next() == 50.0
+    assert beating.deadlines.next() == 50.0
     assert beating.heartbeat.replied(ref, "ok", 26.5)
-    assert (beating.timers.get("beat"), beating.timers.get("beat-ack")) == (51.5, None)
+    assert (beating.deadlines.get("beat"), beating.deadlines.get("beat-ack")) == (51.5, None)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_reply_to_something_else_is_not_the_answer(ref: str | None) -> None:
     beating = Beating()
     beating.beat(25.0)
     assert not beating.heartbeat.replied(ref, "ok", 26.0)
-    assert beating.timers.get("beat-ack") == 50.0
+    assert beating.deadlines.get("beat-ack") == 50.0
 
 
 @pytest.mark.conformance("RT9")
@@ -93,17 +93,17 @@ def test_no_second_beat_goes_out_while_one_is_unanswered() -> None:
     beating.beat(25.0)
     beating.told()
     beating.heartbeat.beat(30.0)
-    assert beating.context.outbox.take_frames() == []
+    assert beating.context.outbox.pop_frames() == []
     assert beating.told() == []
-    assert beating.timers.get("beat-ack") == 50.0
+    assert beating.deadlines.get("beat-ack") == 50.0
 
 
 def test_a_beat_sent_by_hand_takes_the_place_of_the_planned_one() -> None:
     beating = Beating()
     ref = beating.beat(10.0)
-    assert beating.timers.get("beat") is None
+    assert beating.deadlines.get("beat") is None
     beating.heartbeat.replied(ref, "ok", 10.0)
-    assert beating.timers.get("beat") == 35.0
+    assert beating.deadlines.get("beat") == 35.0
 
 
 @pytest.mark.conformance("PS39")
@@ -111,21 +111,21 @@ def test_a_missing_answer_means_a_dead_link() -> None:
     beating = Beating(timeout=5.0)
     beating.beat(25.0)
     beating.told()
-    assert beating.timers.get("beat-ack") == 30.0
+    assert beating.deadlines.get("beat-ack") == 30.0
     beating.heartbeat.overdue(30.0, lambda: False)
     report, died = beating.told()
     assert report == HeartbeatReported(HeartbeatStatus.TIMEOUT)
     assert isinstance(died, LinkDied)
     assert isinstance(died.error, ConnectionLost)
     assert str(died.error) == "heartbeat timeout"
-    assert beating.timers.next() is None
+    assert beating.deadlines.next() is None
 
 
 def test_a_stopped_heartbeat_leaves_no_deadline_and_knows_no_answer() -> None:
     beating = Beating()
     ref = beating.beat(25.0)
     beating.heartbeat.stop()
-    assert beating.timers.next() is None
+    assert beating.deadlines.next() is None
     assert not beating.heartbeat.replied(ref, "ok", 26.0)
 
 
@@ -134,7 +134,7 @@ def test_while_a_join_is_unanswered_time_runs_from_the_last_frame_received() -> 
     beating.beat(25.0)
     beating.context.last_frame_at = 32.0
     beating.heartbeat.overdue(35.0, lambda: True)
-    assert beating.timers.get("beat-ack") == 42.0
+    assert beating.deadlines.get("beat-ack") == 42.0
     beating.told()
     beating.heartbeat.overdue(42.0, lambda: True)
     assert [type(event) for event in beating.told()] == [HeartbeatReported, LinkDied]
@@ -145,7 +145,7 @@ def test_the_patience_with_joins_ends_after_thirty_seconds() -> None:
     beating.beat(25.0)
     beating.context.last_frame_at = 64.9
     beating.heartbeat.overdue(64.95, lambda: True)
-    assert beating.timers.get("beat-ack") == 65.0
+    assert beating.deadlines.get("beat-ack") == 65.0
     beating.told()
     beating.context.last_frame_at = 65.0
     beating.heartbeat.overdue(65.0, lambda: True)

@@ -126,7 +126,7 @@ def test_the_memory_of_ids_is_bounded_and_forgets_the_oldest() -> None:
     world, channel = listening(ALL, opts=REPLAY)
     for count in range(5000):
         world.broadcast(channel, meta={"id": str(count)})
-    assert len(channel.reception._seen) == 4096
+    assert len(channel.inbound._seen) == 4096
     world.told.clear()
     world.broadcast(channel, meta={"id": "4999"})
     world.broadcast(channel, meta={"id": "0"})
@@ -222,7 +222,7 @@ def test_presence_is_told_as_join_leave_and_sync() -> None:
     assert [told[0].key, told[2].key, told[4].key] == ["ann", "bob", "ann"]
     assert told[0].new_presences == [{"presence_ref": "1", "name": "1"}]
     assert told[4].left_presences == [{"presence_ref": "1", "name": "1"}]
-    assert list(channel.reception.presence.list()) == ["bob"]
+    assert list(channel.inbound.presence.list()) == ["bob"]
 
 
 def test_the_state_shown_with_an_event_belongs_to_it() -> None:
@@ -235,7 +235,7 @@ def test_presence_is_kept_for_who_asks_though_nobody_listens() -> None:
     world, channel = listening()
     world.receive(channel.topic, "presence_state", raw({"ann": metas("1")}))
     assert world.told == []
-    assert list(channel.reception.presence.list()) == ["ann"]
+    assert list(channel.inbound.presence.list()) == ["ann"]
 
 
 def test_differences_of_a_new_join_wait_for_its_state() -> None:
@@ -247,7 +247,7 @@ def test_differences_of_a_new_join_wait_for_its_state() -> None:
     diff = {"joins": {"bob": metas("2")}, "leaves": {}}
     world.receive(channel.topic, "presence_diff", raw(diff))
     assert world.told == []
-    assert list(channel.reception.presence.list()) == ["ann"]
+    assert list(channel.inbound.presence.list()) == ["ann"]
     world.receive(channel.topic, "presence_state", raw({"ann": metas("1")}))
     assert [event.payload.event for event in world.told] == ["join", "sync"]
 
@@ -273,9 +273,9 @@ def test_a_system_message_reaches_every_system_binding() -> None:
 
 def test_the_channel_is_ready_when_the_server_says_that_changes_flow() -> None:
     world, channel = listening(TODOS)
-    before = channel.reception.ready
+    before = channel.inbound.ready
     world.system(channel, "Subscribed to PostgreSQL", "ok", "postgres_changes")
-    assert (before, channel.reception.ready) == (False, True)
+    assert (before, channel.inbound.ready) == (False, True)
     assert world.told == [ReadyChanged(channel)]
 
 
@@ -289,35 +289,35 @@ def test_a_database_error_is_reported_with_its_remedy_and_the_channel_stays_join
     assert reported.error.hint
     assert ready == ReadyChanged(channel, reported.error)
     assert isinstance(delivered, Delivered)
-    assert channel.reception.ready_error is reported.error
+    assert channel.inbound.ready_error is reported.error
     assert channel.state == "joined"
     assert world.context.last_system_error == text
-    assert channel.reception.system_error is None
+    assert channel.inbound.system_error is None
 
 
 def test_a_database_error_is_over_when_changes_flow() -> None:
     world, channel = listening(TODOS)
     world.system(channel, "no", "error", "postgres_changes")
     world.system(channel, "Subscribed to PostgreSQL", "ok", "postgres_changes")
-    assert channel.reception.ready
-    assert channel.reception.ready_error is None
+    assert channel.inbound.ready
+    assert channel.inbound.ready_error is None
 
 
 def test_after_a_loss_changes_do_not_flow_until_the_server_says_so_again() -> None:
     world, channel = listening(TODOS)
     world.system(channel, "Subscribed to PostgreSQL", "ok", "postgres_changes")
-    ready = [channel.reception.ready]
+    ready = [channel.inbound.ready]
     world.flap()
-    ready.append(channel.reception.ready)
+    ready.append(channel.inbound.ready)
     world.accept(channel)
-    ready.append(channel.reception.ready)
+    ready.append(channel.inbound.ready)
     assert ready == [True, False, False]
 
 
 def test_a_system_error_is_kept_as_the_cause_of_a_close_that_may_follow() -> None:
     world, channel = listening()
     world.system(channel, "Too many messages per second")
-    assert channel.reception.system_error == "Too many messages per second"
+    assert channel.inbound.system_error == "Too many messages per second"
     assert world.context.last_system_error == "Too many messages per second"
 
 

@@ -16,7 +16,7 @@ def test_every_joined_channel_is_asked_about_once_for_a_flood_of_unreadable_fram
     world.joining("realtime:c")
     world.take_written()
     for _ in range(100):
-        world.session.unreadable(DecodeError("?"), world.now)
+        world.client_machine.unreadable(DecodeError("?"), world.now)
         world.advance(PROBE_PAUSE / 200)
     world.advance(PROBE_PAUSE)
     assert [(each.topic, each.join_ref) for each in world.frames("probe")] == [
@@ -30,7 +30,7 @@ def test_every_joined_channel_is_asked_about_once_for_a_flood_of_unreadable_fram
 def test_a_channel_that_the_server_does_not_know_is_lost_and_joined_again() -> None:
     world = opened()
     channel, other = world.joined("realtime:a"), world.joined("realtime:b")
-    world.session.unreadable(DecodeError("?"), world.now)
+    world.client_machine.unreadable(DecodeError("?"), world.now)
     world.advance(PROBE_PAUSE)
     (probe, _) = world.frames("probe")
     world.reply(probe, "error", UNMATCHED)
@@ -45,7 +45,7 @@ def test_a_channel_that_the_server_does_not_know_is_lost_and_joined_again() -> N
 def test_an_answer_that_comes_when_the_channel_has_been_joined_anew_is_stale() -> None:
     world = opened()
     channel = world.joined()
-    world.session.unreadable(DecodeError("?"), world.now)
+    world.client_machine.unreadable(DecodeError("?"), world.now)
     world.advance(PROBE_PAUSE)
     (probe,) = world.frames("probe")
     world.flap()
@@ -69,8 +69,8 @@ def test_a_request_answered_with_unmatched_topic_says_the_same() -> None:
 def test_no_question_survives_its_link() -> None:
     world = opened()
     world.joined()
-    world.session.unreadable(DecodeError("?"), world.now)
+    world.client_machine.unreadable(DecodeError("?"), world.now)
     world.link_lost()
-    world.session.unreadable(DecodeError("?"), world.now)
-    assert "probe" not in world.timers()
+    world.client_machine.unreadable(DecodeError("?"), world.now)
+    assert "probe" not in world.deadlines()
     assert world.frames("probe") == []

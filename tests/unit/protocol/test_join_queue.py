@@ -53,7 +53,7 @@ def test_a_channel_that_was_refused_goes_behind_those_that_were_not() -> None:
     world = World()
     queue, (first, second, third) = waiting(world, "realtime:1", "realtime:2", "realtime:3")
     queue.clear()
-    first.recovery.refusals, second.recovery.refusals = 2, 1
+    first.rejoin.refusals, second.rejoin.refusals = 2, 1
     for channel in (first, second, third):
         queue.add(channel, False)
     context_is_open_by_hand(world)
@@ -130,7 +130,7 @@ def test_beyond_the_burst_a_few_join_together() -> None:
     world.open()
     world.advance(0.09)
     # Whatever arrives meanwhile hurries nobody.
-    world.accept(world.session.channels["realtime:0"])
+    world.accept(world.client_machine.channels["realtime:0"])
     assert len(world.frames("phx_join")) == 100
     world.advance(0.011)
     assert len(world.frames("phx_join")) == 105
@@ -147,11 +147,11 @@ def test_one_that_waits_alone_waits_for_its_own_turn_only() -> None:
     for count in range(101):
         world.joining(f"realtime:{count}")
     world.open()
-    assert world.session.joins_waiting(world.session.channels["realtime:100"]) == 1
-    assert world.session.joins_waiting(world.session.channels["realtime:0"]) == 0
+    assert world.client_machine.joins_waiting(world.client_machine.channels["realtime:100"]) == 1
+    assert world.client_machine.joins_waiting(world.client_machine.channels["realtime:0"]) == 0
     world.advance(0.021)
     assert len(world.frames("phx_join")) == 101
-    assert world.session.joins_waiting(world.session.channels["realtime:100"]) == 0
+    assert world.client_machine.joins_waiting(world.client_machine.channels["realtime:100"]) == 0
 
 
 def test_channels_that_leave_the_queue_hold_nobody_up() -> None:
@@ -182,7 +182,7 @@ def test_the_queue_is_empty_after_a_loss_and_nothing_wakes_for_it() -> None:
         world.joining(f"realtime:{count}")
     world.open()
     world.link_lost()
-    assert "joins" not in world.timers()
+    assert "joins" not in world.deadlines()
 
 
 def test_after_a_reconnect_refused_channels_join_after_the_healthy_ones() -> None:

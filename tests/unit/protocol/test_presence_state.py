@@ -206,7 +206,7 @@ def test_what_is_applied_without_events_ends_in_the_same_state(
         diff = {"joins": joins, "leaves": leaves}
         whole.receive_diff(diff, "1")
         if data.draw(st.booleans()):
-            assert mixed.take_diff(diff, "1")
+            assert mixed.apply_diff(diff, "1")
         else:
             mixed.receive_diff(diff, "1")
         if data.draw(st.booleans()):
@@ -226,13 +226,13 @@ def test_an_event_that_is_kept_goes_on_showing_its_moment(
         kept += events
         seen += [shown(event.state) for event in events]
         if quietly:
-            state.take_diff({"joins": leaves, "leaves": joins}, "1")
+            state.apply_diff({"joins": leaves, "leaves": joins}, "1")
     assert [shown(event.state) for event in kept] == seen
 
 
 def test_a_difference_without_events_waits_for_the_state_as_well() -> None:
     state = PresenceState()
-    assert not state.take_diff({"joins": {"u": entry("1")}, "leaves": {}}, "1")
+    assert not state.apply_diff({"joins": {"u": entry("1")}, "leaves": {}}, "1")
     assert state.list() == {}
     assert told(state.receive_state({}, "1")) == [("join", "u", [], ["1"]), SYNC]
 
@@ -243,7 +243,7 @@ def test_a_difference_costs_no_copy_of_the_state() -> None:
     before = state._state
     for number in range(50, 60):
         diff = {"joins": {f"u{number}": entry(str(number))}, "leaves": {}}
-        state.take_diff(diff, "1")
+        state.apply_diff(diff, "1")
         state.receive_diff({"joins": {}, "leaves": diff["joins"]}, "1")
     assert len(state.list()) == 50
     assert state._state is before

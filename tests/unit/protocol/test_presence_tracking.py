@@ -349,7 +349,7 @@ def test_a_track_that_waits_ends_when_the_user_disconnects_and_is_sent_when_he_c
     late = world.track(channel, YOU)
     world.disconnect()
     assert world.ended[late] == "error"
-    assert (channel, "track") not in world.timers()
+    assert (channel, "track") not in world.deadlines()
     world.open()
     world.accept(channel)
     assert calls(world) == [ME, YOU]
@@ -398,10 +398,10 @@ def test_nobody_is_left_waiting_when_the_channel_is_over(end: str) -> None:
     elif end == "teardown":
         world.teardown(channel)
     else:
-        world.session.give_up(RuntimeError("over"))
+        world.client_machine.give_up(RuntimeError("over"))
         world.collect()
     assert [world.ended[outcome] for outcome in outcomes] == ["error"] * 4
-    assert (channel, "track") not in world.timers()
+    assert (channel, "track") not in world.deadlines()
 
 
 def test_a_wish_without_a_caller_ends_without_a_word() -> None:

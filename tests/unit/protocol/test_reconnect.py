@@ -20,21 +20,21 @@ class Trying:
         self.context = SharedState(policy=policy, **context)
         self.reconnector = Reconnector(self.context)
         self.reconnector.start()
-        assert self.context.outbox.take_events() == [ConnectDue()]
+        assert self.context.outbox.pop_events() == [ConnectDue()]
 
     def fails(self, error: BaseException | None = None, now: float = 0.0) -> tuple[int, float]:
         """The number of the attempt that follows a failure, and its delay."""
         assert self.reconnector.next_attempt(error or lost(), now) is None
-        (event,) = self.context.outbox.take_events()
+        (event,) = self.context.outbox.pop_events()
         assert isinstance(event, ReconnectScheduled)
-        assert self.context.outbox.timers.pop_due(9e9) == "connect"
+        assert self.context.outbox.deadlines.pop_due(9e9) == "connect"
         return event.attempt, event.delay
 
     def gives_up(self, error: BaseException | None = None) -> GaveUp:
         found = self.reconnector.next_attempt(error or lost(), 0.0)
         assert found is not None
-        assert self.context.outbox.take_events() == []
-        assert self.context.outbox.timers.next() is None
+        assert self.context.outbox.pop_events() == []
+        assert self.context.outbox.deadlines.next() is None
         return found
 
 
@@ -137,7 +137,7 @@ def test_starting_again_counts_from_the_beginning() -> None:
     for _ in range(5):
         trying.fails(refused_connect())
     trying.reconnector.start()
-    trying.context.outbox.take_events()
+    trying.context.outbox.pop_events()
     assert trying.fails(refused_connect()) == (1, 0.5)
 
 
@@ -150,14 +150,14 @@ def test_the_event_names_the_cause() -> None:
     trying = Trying()
     error = lost(1001, "bye")
     trying.reconnector.next_attempt(error, 0.0)
-    assert trying.context.outbox.take_events() == [ReconnectScheduled(1, 0.5, error)]
+    assert trying.context.outbox.pop_events() == [ReconnectScheduled(1, 0.5, error)]
 
 
 def test_stopping_forgets_the_planned_attempt_and_the_link() -> None:
     trying = Trying()
     trying.reconnector.next_attempt(lost(), 0.0)
     trying.reconnector.stop()
-    assert trying.context.outbox.timers.next() is None
+    assert trying.context.outbox.deadlines.next() is None
 
 
 # -- other schedules ---------------------------------------------------------------------

@@ -22,17 +22,17 @@ class Refusing:
     def __init__(self, token: str | None = "old", **context: Any) -> None:
         self.context = SharedState(**{"policy": EXACT, **context})
         self.context.token = token
-        self.recovery = Rejoin("channel", self.context)
-        self.recovery.told(token)
+        self.rejoin = Rejoin("channel", self.context)
+        self.rejoin.told(token)
 
     def follow(self, verdict: Verdict, now: float = NOW) -> Refused:
         error = Refused("no", retryable=False)
-        self.recovery.follow(error, verdict, now)
+        self.rejoin.follow(error, verdict, now)
         return error
 
     def rejoin_in(self, now: float = NOW) -> float | None:
         """Seconds until the planned rejoin, None where there is none."""
-        when = self.context.outbox.timers.get(("channel", "rejoin"))
+        when = self.context.outbox.deadlines.get(("channel", "rejoin"))
         return None if when is None else when - now
 
 
@@ -46,15 +46,15 @@ def test_a_retryable_refusal_is_tried_again_by_the_policy_from_attempt_one() -> 
         refusing.follow(Verdict.RETRY)
         delays.append(refusing.rejoin_in())
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert refusing.recovery.rest is None
+    assert refusing.rejoin.final_error is None
 
 
 def test_a_rate_limit_waits_thirty_seconds_at_least() -> None:
     refusing = Refusing()
     refusing.follow(Verdict.RETRY_LATER)
     assert refusing.rejoin_in() == 30.0
-    assert refusing.recovery.paused_until(NOW + 29.9) == NOW + 30.0
-    assert refusing.recovery.paused_until(NOW + 30.0) is None
+    assert refusing.rejoin.paused_until(NOW + 29.9) == NOW + 30.0
+    assert refusing.rejoin.paused_until(NOW + 30.0) is None
 
 
 def test_a_longer_delay_of_the_policy_wins_over_the_pause() -> None:
@@ -66,23 +66,23 @@ def test_a_longer_delay_of_the_policy_wins_over_the_pause() -> None:
 def test_other_refusals_pause_nothing() -> None:
     refusing = Refusing()
     refusing.follow(Verdict.RETRY)
-    assert refusing.recovery.paused_until(NOW) is None
+    assert refusing.rejoin.paused_until(NOW) is None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FINAL, Verdict.FINAL_UNTIL_TOKEN])
 def test_a_final_refusal_rests_and_is_reported(verdict: Verdict) -> None:
     refusing = Refusing(has_token_source=True)
     error = refusing.follow(verdict)
-    assert (refusing.recovery.rest, refusing.rejoin_in()) == (error, None)
-    assert refusing.context.outbox.take_events() == [ErrorReported(error, "channel")]
+    assert (refusing.rejoin.final_error, refusing.rejoin_in()) == (error, None)
+    assert refusing.context.outbox.pop_events() == [ErrorReported(error, "channel")]
     assert not error.retryable
 
 
 def test_what_was_final_is_tried_once_more_when_the_user_asks() -> None:
     refusing = Refusing()
     refusing.follow(Verdict.FINAL)
-    refusing.recovery.wanted()
-    assert refusing.recovery.rest is None
+    refusing.rejoin.wanted()
+    assert refusing.rejoin.final_error is None
 
 
 # -- tokens ------------------------------------------------------------------------------
@@ -93,40 +93,40 @@ def test_an_expired_token_is_tried_again_where_another_can_be_had() -> None:
     error = refusing.follow(Verdict.AFTER_TOKEN)
     assert refusing.rejoin_in() == 0.5
     assert error.retryable
-    assert refusing.recovery.rest is None
+    assert refusing.rejoin.final_error is None
 
 
 def test_after_three_refusals_in_a_row_the_token_source_is_no_remedy() -> None:
     refusing = Refusing(has_token_source=True)
     refusing.follow(Verdict.AFTER_TOKEN)
     refusing.follow(Verdict.AFTER_TOKEN)
-    assert refusing.recovery.rest is None
+    assert refusing.rejoin.final_error is None
     error = refusing.follow(Verdict.AFTER_TOKEN)
-    assert refusing.recovery.rest is error
+    assert refusing.rejoin.final_error is error
 
 
 def test_a_join_in_between_starts_the_count_of_refused_tokens_anew() -> None:
     refusing = Refusing(has_token_source=True)
     for _ in range(10):
         refusing.follow(Verdict.AFTER_TOKEN)
-        refusing.recovery.joined()
-    assert refusing.recovery.rest is None
+        refusing.rejoin.joined()
+    assert refusing.rejoin.final_error is None
 
 
 def test_an_expired_token_without_a_source_rests_until_another_comes() -> None:
     refusing = Refusing()
     error = refusing.follow(Verdict.AFTER_TOKEN)
-    before = refusing.recovery.rest
-    assert refusing.recovery.token_changed()
-    assert (before, refusing.recovery.rest) == (error, None)
-    assert not refusing.recovery.token_changed()
+    before = refusing.rejoin.final_error
+    assert refusing.rejoin.token_changed()
+    assert (before, refusing.rejoin.final_error) == (error, None)
+    assert not refusing.rejoin.token_changed()
 
 
 def test_a_refusal_for_another_reason_does_not_wait_for_a_token() -> None:
     refusing = Refusing()
     error = refusing.follow(Verdict.FINAL)
-    assert not refusing.recovery.token_changed()
-    assert refusing.recovery.rest is error
+    assert not refusing.rejoin.token_changed()
+    assert refusing.rejoin.final_error is error
 
 
 @pytest.mark.parametrize("verdict", [Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN])
@@ -135,17 +135,17 @@ def test_a_token_that_changed_before_the_refusal_came_is_tried(verdict: Verdict)
     refusing = Refusing()
     refusing.context.token = "new"
     error = refusing.follow(verdict)
-    assert (refusing.recovery.rest, refusing.rejoin_in()) == (None, 0.5)
+    assert (refusing.rejoin.final_error, refusing.rejoin_in()) == (None, 0.5)
     assert error.retryable
 
 
 def test_a_good_token_that_crossed_the_close_of_the_old_one_is_tried() -> None:
     refusing = Refusing()
-    refusing.recovery.told(refusing.context.token, pushed_at=NOW - 0.1)
+    refusing.rejoin.told(refusing.context.token, pushed_at=NOW - 0.1)
     refusing.context.token = jwt(NOW + 3600.0)
-    refusing.recovery.told(refusing.context.token, pushed_at=NOW - 0.1)
+    refusing.rejoin.told(refusing.context.token, pushed_at=NOW - 0.1)
     refusing.follow(Verdict.AFTER_TOKEN)
-    assert (refusing.recovery.rest, refusing.rejoin_in()) == (None, 0.5)
+    assert (refusing.rejoin.final_error, refusing.rejoin_in()) == (None, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_a_good_token_that_crossed_the_close_of_the_old_one_is_tried() -> None:
 )
 def test_a_token_that_cannot_have_crossed_rests(token: str, pushed_at: float | None) -> None:
     refusing = Refusing(token)
-    refusing.recovery.told(token, pushed_at)
+    refusing.rejoin.told(token, pushed_at)
     error = refusing.follow(Verdict.AFTER_TOKEN)
-    assert refusing.recovery.rest is error
+    assert refusing.rejoin.final_error is error
 
 
 # -- counting ----------------------------------------------------------------------------
@@ -175,18 +175,18 @@ def test_only_a_join_that_lived_for_stable_after_resets_the_count(
 ) -> None:
     refusing = Refusing()
     for _ in range(2):
-        refusing.recovery.schedule(NOW)
-    refusing.recovery.joined()
-    refusing.recovery.lost(lived)
-    refusing.recovery.schedule(NOW)
+        refusing.rejoin.schedule(NOW)
+    refusing.rejoin.joined()
+    refusing.rejoin.lost(lived)
+    refusing.rejoin.schedule(NOW)
     assert refusing.rejoin_in() == delay
 
 
 def test_a_join_makes_a_refused_channel_healthy_again() -> None:
     refusing = Refusing()
-    refusing.recovery.refusals = 5
-    refusing.recovery.joined()
-    assert refusing.recovery.refusals == 0
+    refusing.rejoin.refusals = 5
+    refusing.rejoin.joined()
+    assert refusing.rejoin.refusals == 0
 
 
 # -- without a policy --------------------------------------------------------------------
@@ -202,5 +202,5 @@ def test_with_the_policy_disabled_nothing_is_tried_again(verdict: Verdict) -> No
 def test_with_the_policy_disabled_an_expired_token_rests_until_another_comes() -> None:
     refusing = Refusing(policy=ReconnectPolicy.disabled(), has_token_source=True)
     error = refusing.follow(Verdict.AFTER_TOKEN)
-    assert refusing.recovery.rest is error
-    assert refusing.recovery.token_changed()
+    assert refusing.rejoin.final_error is error
+    assert refusing.rejoin.token_changed()

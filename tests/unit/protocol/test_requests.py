@@ -25,11 +25,11 @@ def test_a_written_request_has_a_frame_a_ref_and_a_deadline() -> None:
     outbox = Outbox()
     replies, request = PendingRequests(outbox), push()
     replies.write(request, "7", "realtime:room", 100.0)
-    (frame,) = outbox.take_frames()
+    (frame,) = outbox.pop_frames()
     found = frame.message
     assert (found.join_ref, found.ref, found.topic) == ("7", request.ref, "realtime:room")
     assert (found.event, found.payload, frame.outcome) == ("custom", {"n": 1}, None)
-    assert outbox.timers.get(request) == 110.0
+    assert outbox.deadlines.get(request) == 110.0
     assert (request.sent_at, list(replies), len(replies)) == (100.0, [request], 1)
 
 
@@ -38,7 +38,7 @@ def test_the_join_ref_of_a_join_is_its_own_ref() -> None:
     replies, join = PendingRequests(outbox), push("join", "phx_join")
     outbox.next_ref()
     replies.write(join, None, "realtime:room", 0.0)
-    (frame,) = outbox.take_frames()
+    (frame,) = outbox.pop_frames()
     assert frame.message.join_ref == frame.message.ref == join.ref == "2"
 
 
@@ -47,9 +47,9 @@ def test_a_reply_takes_its_request_once() -> None:
     outbox = Outbox()
     replies, request = PendingRequests(outbox), push()
     replies.write(request, None, "realtime:room", 0.0)
-    assert replies.take(request.ref) is request
-    assert replies.take(request.ref) is None
-    assert (len(replies), outbox.timers.next()) == (0, None)
+    assert replies.pop(request.ref) is request
+    assert replies.pop(request.ref) is None
+    assert (len(replies), outbox.deadlines.next()) == (0, None)
 
 
 @pytest.mark.parametrize("ref", [None, "999", 1], ids=["no ref", "foreign", "a number"])
@@ -57,7 +57,7 @@ def test_a_reply_with_another_ref_takes_nothing(ref: object) -> None:
     outbox = Outbox()
     replies = PendingRequests(outbox)
     replies.write(push(), None, "realtime:room", 0.0)
-    assert replies.take(ref) is None
+    assert replies.pop(ref) is None
     assert len(replies) == 1
 
 
@@ -66,7 +66,7 @@ def test_requests_may_be_taken_while_going_through_them() -> None:
     for _ in range(3):
         replies.write(push(), None, "realtime:room", 0.0)
     for request in replies:
-        replies.take(request.ref)
+        replies.pop(request.ref)
     assert len(replies) == 0
 
 
@@ -76,9 +76,9 @@ def test_the_requests_of_one_channel_are_found_among_many() -> None:
     for request in requests:
         replies.write(request, None, "realtime:room", 0.0)
     assert replies.of("a") == [requests[0], requests[2]]
-    replies.take(requests[0].ref)
+    replies.pop(requests[0].ref)
     assert replies.of("a") == [requests[2]]
-    replies.take(requests[2].ref)
+    replies.pop(requests[2].ref)
     assert (replies.of("a"), replies.of("b")) == ([], [requests[1], requests[3]])
 
 
@@ -91,10 +91,10 @@ def test_the_buffer_gives_requests_back_in_their_order_without_deadlines() -> No
     buffer, requests = RequestBuffer(outbox), [push() for _ in range(3)]
     for request in requests:
         assert buffer.add(request, 5.0) is None
-    assert outbox.timers.get(requests[0]) == 15.0
+    assert outbox.deadlines.get(requests[0]) == 15.0
     assert len(buffer) == 3
-    assert buffer.take_all() == requests
-    assert (buffer.take_all(), len(buffer), outbox.timers.next()) == ([], 0, None)
+    assert buffer.pop_all() == requests
+    assert (buffer.pop_all(), len(buffer), outbox.deadlines.next()) == ([], 0, None)
 
 
 def test_of_150_requests_the_newest_100_are_kept_and_the_oldest_fall_out() -> None:
@@ -103,8 +103,8 @@ def test_of_150_requests_the_newest_100_are_kept_and_the_oldest_fall_out() -> No
     dropped = [buffer.add(request, 0.0) for request in requests]
     assert REQUEST_BUFFER_LIMIT == len(buffer) == 100
     assert dropped == [None] * 100 + requests[:50]
-    assert all(outbox.timers.get(request) is None for request in requests[:50])
-    assert buffer.take_all() == requests[50:]
+    assert all(outbox.deadlines.get(request) is None for request in requests[:50])
+    assert buffer.pop_all() == requests[50:]
 
 
 def test_a_request_can_be_taken_out_of_the_buffer() -> None:
@@ -114,8 +114,8 @@ def test_a_request_can_be_taken_out_of_the_buffer() -> None:
     buffer.add(second, 0.0)
     buffer.remove(first)
     buffer.remove(first)
-    assert outbox.timers.get(first) is None
-    assert buffer.take_all() == [second]
+    assert outbox.deadlines.get(first) is None
+    assert buffer.pop_all() == [second]
 
 
 # -- the token bucket --------------------------------------------------------------------
@@ -123,15 +123,15 @@ def test_a_request_can_be_taken_out_of_the_buffer() -> None:
 
 def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
     bucket = TokenBucket(rate=50.0, burst=100.0)
-    assert [bucket.take(10.0) for _ in range(101)] == [True] * 100 + [False]
+    assert [bucket.acquire(10.0) for _ in range(101)] == [True] * 100 + [False]
     assert bucket.ready_at(10.0) == pytest.approx(10.02)
-    assert bucket.take(10.019) is False
-    assert [bucket.take(10.041) for _ in range(3)] == [True, True, False]
+    assert bucket.acquire(10.019) is False
+    assert [bucket.acquire(10.041) for _ in range(3)] == [True, True, False]
 
 
 def test_a_bucket_never_holds_more_than_its_burst() -> None:
     bucket = TokenBucket(rate=1.0, burst=2.0)
-    assert [bucket.take(1e6) for _ in range(3)] == [True, True, False]
+    assert [bucket.acquire(1e6) for _ in range(3)] == [True, True, False]
 
 
 def test_a_full_bucket_is_ready_at_once() -> None:
@@ -140,9 +140,9 @@ def test_a_full_bucket_is_ready_at_once() -> None:
 
 def test_time_going_backwards_gives_a_bucket_nothing() -> None:
     bucket = TokenBucket(rate=1.0, burst=1.0)
-    assert bucket.take(100.0)
-    assert not bucket.take(50.0)
-    assert not bucket.take(100.5)
+    assert bucket.acquire(100.0)
+    assert not bucket.acquire(50.0)
+    assert not bucket.acquire(100.5)
 
 
 @given(st.floats(0, 1e7), st.lists(st.floats(0, 0.1), max_size=50))
@@ -152,7 +152,7 @@ def test_one_who_waits_until_the_bucket_says_ready_gets_a_token(
     """Or the alarm would ring for nothing, again and again in the same moment."""
     bucket, now = TokenBucket(rate=50.0, burst=3.0), start
     for step in steps:
-        while bucket.take(now):
+        while bucket.acquire(now):
             pass
         now = bucket.ready_at(now + step)
-        assert bucket.take(now)
+        assert bucket.acquire(now)

@@ -107,7 +107,7 @@ def test_an_end_that_names_an_unanswered_join_ends_it() -> None:
     channel = world.joining()
     world.crash(channel)
     assert world.statuses(channel) == [CHANNEL_ERROR]
-    assert world.session.pending_replies == 0
+    assert world.client_machine.pending_replies == 0
 
 
 def test_a_reply_of_an_older_link_meets_nothing() -> None:
@@ -138,7 +138,7 @@ def test_a_reply_that_cannot_be_read_raises_and_its_request_still_waits(payload:
     ref = world.last_join(channel).ref
     with pytest.raises(DecodeError):
         world.receive(channel.topic, "phx_reply", payload, ref=str(ref))
-    assert world.session.pending_replies == 1
+    assert world.client_machine.pending_replies == 1
     world.accept(channel)
     assert channel.state == "joined"
 
@@ -146,9 +146,9 @@ def test_a_reply_that_cannot_be_read_raises_and_its_request_still_waits(payload:
 def test_what_waits_to_be_told_is_told_before_a_delivery() -> None:
     world = opened()
     channel = listening(world)
-    world.session.send_heartbeat(world.now)
+    world.client_machine.send_heartbeat(world.now)
     message = Message(None, None, channel.topic, "broadcast", {"event": "x"})
-    assert world.session.receive(message, world.now) is None
+    assert world.client_machine.receive(message, world.now) is None
     world.told.clear()
     world.collect()
     assert [type(event) for event in world.told] == [HeartbeatReported, Delivered]
@@ -161,7 +161,7 @@ def test_the_topic_is_free_from_the_moment_of_leaving() -> None:
     world = opened()
     older = world.joined()
     world.unsubscribe(older)
-    assert world.session.channels == {}
+    assert world.client_machine.channels == {}
     newer = listening(world)
     events = [message.event for message in world.written]
     assert events == ["phx_join", "phx_leave", "phx_join"]
@@ -170,7 +170,7 @@ def test_the_topic_is_free_from_the_moment_of_leaving() -> None:
     world.close(older)
     assert (older.state, newer.state) == ("closed", "joined")
     assert world.statuses(older) == [SUBSCRIBED, CLOSED]
-    assert world.session.channels == {newer.topic: newer}
+    assert world.client_machine.channels == {newer.topic: newer}
 
 
 def test_ten_times_the_same_topic_left_and_joined_again_in_a_row() -> None:
@@ -192,7 +192,7 @@ def test_ten_times_the_same_topic_left_and_joined_again_in_a_row() -> None:
     world.accept(channels[-1])
     assert world.ended == dict.fromkeys(outcomes, "ok")
     assert [channel.state for channel in channels] == ["closed"] * 10 + ["joined"]
-    assert world.session.channels == {channels[-1].topic: channels[-1]}
+    assert world.client_machine.channels == {channels[-1].topic: channels[-1]}
     assert world.context.counters.stale == 0
 
 
@@ -205,7 +205,7 @@ def test_a_channel_made_by_hand_makes_the_one_on_its_topic_leave_first() -> None
     newer = ChannelMachine(topic, ChannelConfig.build(None, topic), world.context)
     world.subscribe(newer)
     assert [message.event for message in world.written] == ["phx_join", "phx_leave", "phx_join"]
-    assert (older.state, world.session.channels) == ("leaving", {topic: newer})
+    assert (older.state, world.client_machine.channels) == ("leaving", {topic: newer})
 
 
 def test_a_channel_made_by_hand_enters_the_registry_when_it_is_subscribed() -> None:
@@ -214,7 +214,7 @@ def test_a_channel_made_by_hand_enters_the_registry_when_it_is_subscribed() -> N
     channel = ChannelMachine("realtime:hand", ChannelConfig.build(None, ""), world.context)
     world.subscribe(channel)
     world.advance(6.0)
-    assert world.session.channels == {"realtime:hand": channel}
+    assert world.client_machine.channels == {"realtime:hand": channel}
     assert IdleReached() not in world.told
 
 
@@ -225,6 +225,6 @@ def test_a_teardown_of_an_older_channel_leaves_the_newer_one_alone() -> None:
     newer = world.joining()
     world.teardown(older)
     world.unsubscribe(older)
-    assert world.session.channels == {newer.topic: newer}
+    assert world.client_machine.channels == {newer.topic: newer}
     world.accept(newer)
     assert newer.state == "joined"

@@ -17,10 +17,10 @@ from .support import EXACT, jwt
 def test_contexts_share_nothing() -> None:
     first, second = SharedState(), SharedState()
     first.counters.stale += 1
-    first.outbox.tell("event")
+    first.outbox.emit("event")
     assert second.counters == Counters(stale=0, unknown=0, decode_errors=0)
-    assert second.outbox.take_events() == []
-    assert first.replies is not second.replies
+    assert second.outbox.pop_events() == []
+    assert first.requests is not second.requests
 
 
 def test_the_version_told_to_the_server_names_this_package() -> None:
@@ -72,7 +72,7 @@ def test_a_reconnect_after_that_fails_is_reported_and_the_policy_steps_in(
     """Or one bad schedule would end every attempt in silence."""
     context = SharedState(policy=EXACT, reconnect_after=reconnect_after)
     assert context.delay(2) == 1.0
-    (event,) = context.outbox.take_events()
+    (event,) = context.outbox.pop_events()
     assert isinstance(event, ErrorReported)
 
 
@@ -80,11 +80,11 @@ def test_a_reconnect_after_that_fails_is_reported_and_the_policy_steps_in(
 
 
 def test_the_servers_clock_is_the_machines_time_and_an_offset() -> None:
-    assert SharedState(epoch_offset=1_700_000_000.0).epoch(5.0) == 1_700_000_005.0
+    assert SharedState(unix_time_offset=1_700_000_000.0).unix_time(5.0) == 1_700_000_005.0
 
 
 def test_a_token_lives_until_its_expiry_by_the_servers_clock() -> None:
-    context = SharedState(epoch_offset=1000.0)
+    context = SharedState(unix_time_offset=1000.0)
     context.token = jwt(1010.0)
     assert context.token_lifetime(3.0) == 7.0
     assert context.token_lifetime(15.0) == -5.0

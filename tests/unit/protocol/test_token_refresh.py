@@ -98,7 +98,7 @@ def test_askings_are_few_and_in_time(lifetime: float) -> None:
     world = opened(lifetime)
     ended, first_beat = world.now + lifetime, world.now + RARELY
     times = []
-    while (due := world.session.next_deadline()) is not None and due < first_beat:
+    while (due := world.client_machine.next_deadline()) is not None and due < first_beat:
         world.advance(max(0.0, due - world.now))
         times += [world.now for _ in world.take_told(TokenWanted)]
     assert len(times) <= 6

@@ -99,7 +99,7 @@ class Walk(RuleBasedStateMachine):
             elif isinstance(event, StatusChanged):
                 self.history.setdefault(event.channel, []).append(event.status)
             elif isinstance(event, GaveUpForGood):
-                assert not self.world.session.wanted
+                assert not self.world.client_machine.wanted
 
     def check_frame(self, message: Message) -> None:
         topic, join_ref = message.topic, message.join_ref
@@ -119,7 +119,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def connect(self) -> None:
-        self.is_due &= self.world.session.wanted
+        self.is_due &= self.world.client_machine.wanted
         self.world.connect()
         self.step()
 
@@ -136,7 +136,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(topic=st.sampled_from(TOPICS), bound=st.booleans(), timeout=st.sampled_from([2.0, 20.0]))
     def subscribe(self, topic: str, bound: bool, timeout: float) -> None:
-        channel = self.world.session.channels.get(topic)
+        channel = self.world.client_machine.channels.get(topic)
         if channel is None:
             channel = self.world.channel(topic)
             channel.bindings.add(ListenType.BROADCAST, {"event": "*"})
@@ -177,14 +177,14 @@ class Walk(RuleBasedStateMachine):
             self.world.teardown(channel)
             self.step()
 
-    @precondition(lambda self: self.world.session.channels)
+    @precondition(lambda self: self.world.client_machine.channels)
     @rule(
         index=st.integers(0, 2),
         kind=st.sampled_from(["push", "track", "untrack"]),
         count=st.sampled_from([1, 1, 2, 7, 120]),
     )
     def request(self, index: int, kind: str, count: int) -> None:
-        channels = list(self.world.session.channels.values())
+        channels = list(self.world.client_machine.channels.values())
         channel = channels[index % len(channels)]
         for _ in range(count):
             if kind == "push":
@@ -291,7 +291,7 @@ class Walk(RuleBasedStateMachine):
         topic = sorted(self.live)[index % len(self.live)]
         ref = self.live.pop(topic)
         if cause is not None and not crash:
-            channel = self.world.session.channels[topic]
+            channel = self.world.client_machine.channels[topic]
             self.world.system(channel, cause)
         self.world.receive(topic, "phx_error" if crash else "phx_close", {}, join_ref=ref, ref=ref)
         self.step()
@@ -317,7 +317,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(topic=st.sampled_from(TOPICS))
     def broadcast(self, topic: str) -> None:
-        channel = self.world.session.channels.get(topic)
+        channel = self.world.client_machine.channels.get(topic)
         self.world.receive(topic, "broadcast", {"type": "broadcast", "event": "x"})
         if channel is not None:
             assert len(self.world.delivered(channel)) == (channel.state == "joined")
@@ -338,7 +338,7 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def the_registry_holds_who_is_there(self) -> None:
-        for topic, channel in self.world.session.channels.items():
+        for topic, channel in self.world.client_machine.channels.items():
             assert channel.topic == topic
             assert not channel.removed
             assert channel.state != "leaving"
@@ -349,11 +349,11 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def a_wanted_link_is_up_or_on_its_way(self) -> None:
-        session, timers = self.world.session, self.world.context.outbox.timers
-        planned = timers.get("connect") is not None
-        if session.wanted and not self.world.context.is_open:
+        client_machine, deadlines = self.world.client_machine, self.world.context.outbox.deadlines
+        planned = deadlines.get("connect") is not None
+        if client_machine.wanted and not self.world.context.is_open:
             assert planned or self.is_due, "nobody will ever connect"
-        elif not session.wanted:
+        elif not client_machine.wanted:
             assert not planned
 
     @invariant()
@@ -361,18 +361,18 @@ class Walk(RuleBasedStateMachine):
         world = self.world
         if not world.context.is_open or not world.context.policy.enabled:
             return
-        for channel in world.session.channels.values():
-            if channel.state in ("joining", "errored") and channel.rest is None:
+        for channel in world.client_machine.channels.values():
+            if channel.state in ("joining", "errored") and channel.final_error is None:
                 assert self.is_on_its_way(channel), "nothing will ever join it"
 
     def is_on_its_way(self, channel: ChannelMachine) -> bool:
         world = self.world
-        if world.context.outbox.timers.get((channel, "rejoin")) is not None:
+        if world.context.outbox.deadlines.get((channel, "rejoin")) is not None:
             return True
-        if any(push.kind == "join" for push in world.context.replies.of(channel)):
+        if any(push.kind == "join" for push in world.context.requests.of(channel)):
             return True
-        return channel in world.session._joins and (
-            self.is_token_wanted or world.context.outbox.timers.get("joins") is not None
+        return channel in world.client_machine._joins and (
+            self.is_token_wanted or world.context.outbox.deadlines.get("joins") is not None
         )
 
     def teardown(self) -> None:
@@ -381,8 +381,8 @@ class Walk(RuleBasedStateMachine):
             return
         self.disconnect()
         self.world.advance(100.0)
-        assert self.world.session.next_deadline() is None
-        assert self.world.session.pending_replies == 0
+        assert self.world.client_machine.next_deadline() is None
+        assert self.world.client_machine.pending_replies == 0
         assert set(self.outcomes) == set(self.world.ended)
         self.step()
         assert self.past == [] or not self.live
