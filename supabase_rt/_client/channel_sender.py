@@ -12,7 +12,7 @@ from .._http.broadcast_api import holds_flags
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import send_options
-from .._protocol.requests import Request
+from .._protocol.requests import Request, RequestKind
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome, Reply
 from .._wire.envelope import Message
@@ -112,7 +112,7 @@ class Sending:
         if not machine.config.ack:
             return link.cast(core.session.cast_now(machine, event, body))
         reply = Reply()
-        push = Request(machine, "push", "broadcast", None, core.timeout, reply)
+        push = Request(machine, RequestKind.PUSH, "broadcast", None, core.timeout, reply)
         link.put(core.session.push_now(push, event, body, connection.now()), None)
         connection.arm_timer()
         return reply
@@ -280,7 +280,12 @@ class Sending:
         event = message["type"]
         tracking = event == "presence" and message.get("event") in ("track", "untrack")
         push = Request(
-            self._machine, "track" if tracking else "push", event, message, timeout, outcome
+            self._machine,
+            RequestKind.PRESENCE if tracking else RequestKind.PUSH,
+            event,
+            message,
+            timeout,
+            outcome,
         )
         connection = self._core.connection
         dropped = self._core.session.push(push, connection.now())

@@ -39,7 +39,7 @@ from .heartbeat import Heartbeat
 from .join_queue import JoinQueue
 from .outbox import OutgoingMessage
 from .reconnect import Reconnector
-from .requests import Request
+from .requests import Request, RequestKind
 from .shared_state import SharedState
 from .token_refresh import TokenRefresh
 
@@ -155,7 +155,7 @@ class ClientMachine:
         self._outbox.deadlines.cancel("joins")
         # All at once: asking each channel to find its own would be quadratic.
         for request in self._requests:
-            if request.kind != "leave":
+            if request.kind is not RequestKind.LEAVE:
                 self._requests.pop(request.ref)
                 request.channel.dropped(request)
         for channel in list(self._leaving.values()):
@@ -343,7 +343,7 @@ class ClientMachine:
             self._outbox.emit(IdleReached())
 
     def _is_joining(self) -> bool:
-        return any(request.kind == "join" for request in self._requests)
+        return any(request.kind is RequestKind.JOIN for request in self._requests)
 
     def send_heartbeat(self, now: float) -> bool:
         """Beat now; False where there is no link. Also the moment to look for a new token."""

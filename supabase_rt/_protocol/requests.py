@@ -1,7 +1,8 @@
-"""Requests that wait for a reply, and the token bucket that paces joins."""
+"""Requests that wait for a reply of the server, and requests that wait for a join."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,35 @@ from typing import Any
 from .._wire.envelope import Message
 from .outbox import Outbox
 
-__all__ = ["REQUEST_BUFFER_LIMIT", "PendingRequests", "Request", "RequestBuffer"]
+__all__ = [
+    "REQUEST_BUFFER_LIMIT",
+    "PendingRequests",
+    "Request",
+    "RequestBuffer",
+    "RequestKind",
+]
 
 REQUEST_BUFFER_LIMIT = 100
 """Requests held for a channel that is not joined; as many as supabase-js holds."""
 
 
+class RequestKind(enum.Enum):
+    """The purpose of a request, by which its channel treats the reply."""
+
+    JOIN = enum.auto()
+    LEAVE = enum.auto()
+    PRESENCE = enum.auto()
+    """``track`` and ``untrack``, which pass the presence limit first."""
+    PUSH = enum.auto()
+    """Any other event."""
+
+
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request. ``kind`` tells its owner what the reply is for; ``outcome`` is the caller's."""
+    """A message that the server answers. ``outcome`` is the object that its caller awaits."""
 
     channel: Any
-    kind: str
+    kind: RequestKind
     event: str
     payload: Any
     timeout: float
@@ -47,7 +65,7 @@ class PendingRequests:
     def write(self, request: Request, join_ref: str | None, topic: str, now: float) -> None:
         """Give the request a ref and send it. A join's own ref is its join_ref."""
         ref = self.expect(request, now)
-        if request.kind == "join":
+        if request.kind is RequestKind.JOIN:
             join_ref = ref
         self._outbox.send(Message(join_ref, ref, topic, request.event, request.payload))
 

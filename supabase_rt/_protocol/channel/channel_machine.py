@@ -26,7 +26,7 @@ from ..channel_options import ChannelConfig
 from ..events import ChannelRemoved, ChannelResumed, GapFound, RequestEnded, StatusChanged
 from ..fast_routes import reroute
 from ..refusals import close_error, join_refusal
-from ..requests import Request, RequestBuffer
+from ..requests import Request, RequestBuffer, RequestKind
 from ..shared_state import CLIENT_VERSION, SharedState
 from .bindings import Bindings
 from .channel_states import CLOSED, ERRORED, JOINED, JOINING, LEAVING, TRANSITIONS, Input
@@ -150,7 +150,7 @@ class ChannelMachine:
         self._move(Input.REJOIN)
         self._sent_entries = self.bindings.postgres_changes()
         payload = self._join_payload()
-        self._join = Request(self, "join", "phx_join", payload, self.timeout)
+        self._join = Request(self, RequestKind.JOIN, "phx_join", payload, self.timeout)
         self._context.requests.write(self._join, None, self.topic, now)
         self.join_ref = self._join.ref
 
@@ -348,7 +348,7 @@ class ChannelMachine:
             return
         self._move(Input.LEAVE)
         self.left_ref = self.join_ref
-        self._leave = Request(self, "leave", "phx_leave", {}, timeout)
+        self._leave = Request(self, RequestKind.LEAVE, "phx_leave", {}, timeout)
         self._leavers.append(outcome)
         self._context.requests.write(self._leave, self.join_ref, self.topic, now)
 
@@ -431,7 +431,7 @@ class ChannelMachine:
         """
         self.require_subscribed(request.event)
         dropped: Request | None = None
-        if request.kind == "track":
+        if request.kind is RequestKind.PRESENCE:
             self.tracker.call(request, now)
         elif self.can_push:
             self._context.requests.write(request, self.join_ref, self.topic, now)
@@ -453,7 +453,7 @@ class ChannelMachine:
         elif request is self._leave:
             self._left("ok" if status == "ok" else "error", response)
         else:
-            if request.kind == "track" and status != "ok":
+            if request.kind is RequestKind.PRESENCE and status != "ok":
                 self.tracker.refused(request)
             self._finish(request, "ok" if status == "ok" else "error", response)
 
@@ -479,9 +479,9 @@ class ChannelMachine:
         self._finish(request, "error", None)
 
     def _finish(self, request: Request, result: str, response: Any) -> None:
-        if request.kind == "track":
+        if request.kind is RequestKind.PRESENCE:
             self.tracker.ended(request, result, response)
-        elif request.kind != "join":
+        elif request.kind is not RequestKind.JOIN:
             self._outbox.emit(RequestEnded(request.outcome, result, response))
 
     def woken(self, name: str, now: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..._wire.json_codec import plain
 from ...errors import DecodeError
 from ..events import RequestEnded
-from ..requests import Request
+from ..requests import Request, RequestKind
 from ..shared_state import SharedState
 
 __all__ = ["PresenceTracker"]
@@ -105,7 +105,9 @@ class PresenceTracker:
         self._context.outbox.deadlines.cancel((self._channel, "track"))
         if self._next is None and self._wanted is not _NOTHING:
             payload = {"type": "presence", "event": "track", "payload": self._wanted}
-            self._next = Request(self._channel, "track", "presence", payload, self._context.timeout)
+            self._next = Request(
+                self._channel, RequestKind.PRESENCE, "presence", payload, self._context.timeout
+            )
         self.pump(now)
 
     def woken(self, now: float) -> None:

@@ -19,7 +19,7 @@ from supabase_rt._protocol.channel_options import ChannelConfig
 from supabase_rt._protocol.client_machine import ClientMachine
 from supabase_rt._protocol.outbox import OutgoingMessage
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
-from supabase_rt._protocol.requests import Request
+from supabase_rt._protocol.requests import Request, RequestKind
 from supabase_rt._protocol.shared_state import SharedState
 from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ConnectionState, SubscribeStatus
@@ -184,18 +184,24 @@ class World:
         self.collect()
 
     def push(self, channel: ChannelMachine, event: str = "custom", timeout: float = 10.0) -> int:
-        return self._push(Request(channel, "push", event, {}, timeout, next(self._outcomes)))
+        return self._push(
+            Request(channel, RequestKind.PUSH, event, {}, timeout, next(self._outcomes))
+        )
 
     def track(self, channel: ChannelMachine, payload: Any, timeout: float = 10.0) -> int:
         content = {"type": "presence", "event": "track", "payload": payload}
         return self._push(
-            Request(channel, "track", "presence", content, timeout, next(self._outcomes))
+            Request(
+                channel, RequestKind.PRESENCE, "presence", content, timeout, next(self._outcomes)
+            )
         )
 
     def untrack(self, channel: ChannelMachine, timeout: float = 10.0) -> int:
         content = {"type": "presence", "event": "untrack"}
         return self._push(
-            Request(channel, "track", "presence", content, timeout, next(self._outcomes))
+            Request(
+                channel, RequestKind.PRESENCE, "presence", content, timeout, next(self._outcomes)
+            )
         )
 
     def _push(self, push: Request) -> int:

@@ -16,7 +16,7 @@ from supabase_rt._protocol.events import (
     TokenWanted,
 )
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
-from supabase_rt._protocol.requests import Request
+from supabase_rt._protocol.requests import Request, RequestKind
 from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ConnectionState, HeartbeatStatus
 from supabase_rt.errors import ConnectionLost, GaveUp
@@ -313,7 +313,7 @@ def test_raw_messages_wait_for_a_link_and_go_out_behind_the_joins() -> None:
 def test_requests_still_waiting_are_counted() -> None:
     world = opened()
     channel = world.joined()
-    world.client_machine.push(Request(channel, "push", "x", {}, 10.0), world.now)
+    world.client_machine.push(Request(channel, RequestKind.PUSH, "x", {}, 10.0), world.now)
     assert world.client_machine.pending_replies == 1
 
 

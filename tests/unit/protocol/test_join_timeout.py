@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from supabase_rt._protocol.channel.join_timeout import join_deadline
-from supabase_rt._protocol.requests import Request
+from supabase_rt._protocol.requests import Request, RequestKind
 from supabase_rt._protocol.shared_state import SharedState
 
 
@@ -34,5 +34,5 @@ def test_a_join_waits_from_the_last_frame_but_not_for_ever(
     timeout: float, heard: float, deadline: float
 ) -> None:
     context = SharedState(last_frame_at=heard)
-    push = Request(None, "join", "phx_join", {}, timeout, sent_at=100.0)
+    push = Request(None, RequestKind.JOIN, "phx_join", {}, timeout, sent_at=100.0)
     assert join_deadline(push, context) == deadline

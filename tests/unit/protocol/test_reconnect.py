@@ -13,7 +13,7 @@ from supabase_rt.errors import ConnectionFailed, ConnectionLost, GaveUp, Realtim
 from .support import EXACT, lost, refused_connect
 
 
-class Trying:
+class ReconnectorHarness:
     """A reconnector that the user has started."""
 
     def __init__(self, policy: ReconnectPolicy = EXACT, **context: Any) -> None:
@@ -78,14 +78,14 @@ def test_codes_and_statuses_choose_the_pace_and_the_end(
 
 
 def test_a_link_that_is_lost_is_tried_again_at_once() -> None:
-    trying = Trying()
-    trying.reconnector.link_up(0.0)
-    assert trying.fails() == (0, 0.0)
+    harness = ReconnectorHarness()
+    harness.reconnector.link_up(0.0)
+    assert harness.fails() == (0, 0.0)
 
 
 def test_refused_attempts_start_at_one_and_grow_by_the_policy() -> None:
-    trying = Trying()
-    assert [trying.fails(refused_connect()) for _ in range(8)] == [
+    harness = ReconnectorHarness()
+    assert [harness.fails(refused_connect()) for _ in range(8)] == [
         (1, 0.5),
         (2, 1.0),
         (3, 2.0),
@@ -98,9 +98,9 @@ def test_refused_attempts_start_at_one_and_grow_by_the_policy() -> None:
 
 
 def test_after_a_lost_link_the_refused_attempts_go_on_with_one() -> None:
-    trying = Trying()
-    trying.reconnector.link_up(0.0)
-    assert [trying.fails(), trying.fails(), trying.fails()] == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    harness = ReconnectorHarness()
+    harness.reconnector.link_up(0.0)
+    assert [harness.fails(), harness.fails(), harness.fails()] == [(0, 0.0), (1, 0.5), (2, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -109,55 +109,55 @@ def test_after_a_lost_link_the_refused_attempts_go_on_with_one() -> None:
     ids=["1012", "1013", "429", "503"],
 )
 def test_a_server_that_asks_for_distance_is_not_tried_at_once(error: BaseException) -> None:
-    trying = Trying()
-    trying.reconnector.link_up(0.0)
-    assert trying.fails(error) == (1, 0.5)
+    harness = ReconnectorHarness()
+    harness.reconnector.link_up(0.0)
+    assert harness.fails(error) == (1, 0.5)
 
 
 def test_a_link_that_dies_young_does_not_reset_the_count() -> None:
-    trying = Trying()
+    harness = ReconnectorHarness()
     found = []
     for _ in range(4):
-        trying.reconnector.link_up(0.0)
-        found.append(trying.fails(now=4.999))
+        harness.reconnector.link_up(0.0)
+        found.append(harness.fails(now=4.999))
     assert found == [(0, 0.0), (1, 0.5), (2, 1.0), (3, 2.0)]
 
 
 @pytest.mark.conformance("PS45")
 def test_a_link_that_lived_for_stable_after_resets_the_count() -> None:
-    trying = Trying()
+    harness = ReconnectorHarness()
     for _ in range(5):
-        trying.fails(refused_connect())
-    trying.reconnector.link_up(100.0)
-    assert trying.fails(now=105.0) == (0, 0.0)
+        harness.fails(refused_connect())
+    harness.reconnector.link_up(100.0)
+    assert harness.fails(now=105.0) == (0, 0.0)
 
 
 def test_starting_again_counts_from_the_beginning() -> None:
-    trying = Trying()
+    harness = ReconnectorHarness()
     for _ in range(5):
-        trying.fails(refused_connect())
-    trying.reconnector.start()
-    trying.context.outbox.pop_events()
-    assert trying.fails(refused_connect()) == (1, 0.5)
+        harness.fails(refused_connect())
+    harness.reconnector.start()
+    harness.context.outbox.pop_events()
+    assert harness.fails(refused_connect()) == (1, 0.5)
 
 
 def test_chance_takes_off_its_share() -> None:
-    trying = Trying(ReconnectPolicy(), random=lambda: 1.0)
-    assert trying.fails(refused_connect()) == (1, 0.375)
+    harness = ReconnectorHarness(ReconnectPolicy(), random=lambda: 1.0)
+    assert harness.fails(refused_connect()) == (1, 0.375)
 
 
 def test_the_event_names_the_cause() -> None:
-    trying = Trying()
+    harness = ReconnectorHarness()
     error = lost(1001, "bye")
-    trying.reconnector.next_attempt(error, 0.0)
-    assert trying.context.outbox.pop_events() == [ReconnectScheduled(1, 0.5, error)]
+    harness.reconnector.next_attempt(error, 0.0)
+    assert harness.context.outbox.pop_events() == [ReconnectScheduled(1, 0.5, error)]
 
 
 def test_stopping_forgets_the_planned_attempt_and_the_link() -> None:
-    trying = Trying()
-    trying.reconnector.next_attempt(lost(), 0.0)
-    trying.reconnector.stop()
-    assert trying.context.outbox.deadlines.next() is None
+    harness = ReconnectorHarness()
+    harness.reconnector.next_attempt(lost(), 0.0)
+    harness.reconnector.stop()
+    assert harness.context.outbox.deadlines.next() is None
 
 
 # -- other schedules ---------------------------------------------------------------------
@@ -165,9 +165,9 @@ def test_stopping_forgets_the_planned_attempt_and_the_link() -> None:
 
 @pytest.mark.conformance("realtime.configuration.reconnect_backoff")
 def test_the_table_of_supabase_js_has_no_attempt_at_once() -> None:
-    trying = Trying(ReconnectPolicy.supabase_js())
-    trying.reconnector.link_up(0.0)
-    assert [trying.fails() for _ in range(6)] == [
+    harness = ReconnectorHarness(ReconnectPolicy.supabase_js())
+    harness.reconnector.link_up(0.0)
+    assert [harness.fails() for _ in range(6)] == [
         (1, 1.0),
         (2, 2.0),
         (3, 5.0),
@@ -178,46 +178,46 @@ def test_the_table_of_supabase_js_has_no_attempt_at_once() -> None:
 
 
 def test_reconnect_after_is_asked_from_one_on_and_wins_over_the_policy() -> None:
-    trying = Trying(reconnect_after=lambda tries: tries * 7.0)
-    trying.reconnector.link_up(0.0)
-    assert [trying.fails() for _ in range(3)] == [(1, 7.0), (2, 14.0), (3, 21.0)]
+    harness = ReconnectorHarness(reconnect_after=lambda tries: tries * 7.0)
+    harness.reconnector.link_up(0.0)
+    assert [harness.fails() for _ in range(3)] == [(1, 7.0), (2, 14.0), (3, 21.0)]
 
 
 # -- the end -----------------------------------------------------------------------------
 
 
 def test_with_the_policy_disabled_the_first_loss_is_final() -> None:
-    trying = Trying(ReconnectPolicy.disabled())
+    harness = ReconnectorHarness(ReconnectPolicy.disabled())
     error = lost(1006)
-    found = trying.gives_up(error)
+    found = harness.gives_up(error)
     assert (found.attempts, found.__cause__) == (0, error)
     assert "switched off" in str(found)
 
 
 def test_max_attempts_is_the_number_of_attempts_that_follow_a_loss() -> None:
-    trying = Trying(ReconnectPolicy(max_attempts=3, jitter=0.0))
-    trying.reconnector.link_up(0.0)
-    assert [trying.fails()[0] for _ in range(3)] == [0, 1, 2]
-    found = trying.gives_up()
+    harness = ReconnectorHarness(ReconnectPolicy(max_attempts=3, jitter=0.0))
+    harness.reconnector.link_up(0.0)
+    assert [harness.fails()[0] for _ in range(3)] == [0, 1, 2]
+    found = harness.gives_up()
     assert found.attempts == 3
     assert "after 3 attempts" in str(found)
 
 
 def test_max_attempts_counts_anew_after_a_stable_link() -> None:
-    trying = Trying(ReconnectPolicy(max_attempts=1))
+    harness = ReconnectorHarness(ReconnectPolicy(max_attempts=1))
     for start in (0.0, 10.0, 20.0):
-        trying.reconnector.link_up(start)
-        trying.fails(now=start + 6.0)
-    trying.gives_up()
+        harness.reconnector.link_up(start)
+        harness.fails(now=start + 6.0)
+    harness.gives_up()
 
 
 def test_links_that_die_young_use_up_the_attempts() -> None:
-    trying = Trying(ReconnectPolicy(max_attempts=2))
+    harness = ReconnectorHarness(ReconnectPolicy(max_attempts=2))
     for _ in range(2):
-        trying.reconnector.link_up(0.0)
-        trying.fails(now=1.0)
-    trying.reconnector.link_up(0.0)
-    trying.gives_up()
+        harness.reconnector.link_up(0.0)
+        harness.fails(now=1.0)
+    harness.reconnector.link_up(0.0)
+    harness.gives_up()
 
 
 @pytest.mark.parametrize(
@@ -229,11 +229,11 @@ def test_links_that_die_young_use_up_the_attempts() -> None:
     ids=["401", "1008"],
 )
 def test_a_final_error_ends_the_attempts_and_its_hint_survives(error: RealtimeError) -> None:
-    found = Trying().gives_up(error)
+    found = ReconnectorHarness().gives_up(error)
     assert str(found) == f"gave up: {error}"
     assert (found.hint, found.__cause__) == ("check the key", error)
 
 
 def test_a_foreign_exception_as_cause_has_no_hint() -> None:
-    found = Trying(ReconnectPolicy.disabled()).gives_up(OSError("down"))
+    found = ReconnectorHarness(ReconnectPolicy.disabled()).gives_up(OSError("down"))
     assert found.hint == ""

@@ -10,11 +10,14 @@ from supabase_rt._protocol.requests import (
     PendingRequests,
     Request,
     RequestBuffer,
+    RequestKind,
 )
 from supabase_rt._protocol.token_bucket import TokenBucket
 
 
-def push(kind: str = "push", event: str = "custom", timeout: float = 10.0) -> Request:
+def push(
+    kind: RequestKind = RequestKind.PUSH, event: str = "custom", timeout: float = 10.0
+) -> Request:
     return Request("channel", kind, event, {"n": 1}, timeout, outcome=object())
 
 
@@ -35,7 +38,7 @@ def test_a_written_request_has_a_frame_a_ref_and_a_deadline() -> None:
 
 def test_the_join_ref_of_a_join_is_its_own_ref() -> None:
     outbox = Outbox()
-    replies, join = PendingRequests(outbox), push("join", "phx_join")
+    replies, join = PendingRequests(outbox), push(RequestKind.JOIN, "phx_join")
     outbox.next_ref()
     replies.write(join, None, "realtime:room", 0.0)
     (frame,) = outbox.pop_frames()
@@ -72,7 +75,7 @@ def test_requests_may_be_taken_while_going_through_them() -> None:
 
 def test_the_requests_of_one_channel_are_found_among_many() -> None:
     replies = PendingRequests(Outbox())
-    requests = [Request(name, "push", "custom", {}, 10.0) for name in "abab"]
+    requests = [Request(name, RequestKind.PUSH, "custom", {}, 10.0) for name in "abab"]
     for request in requests:
         replies.write(request, None, "realtime:room", 0.0)
     assert replies.of("a") == [requests[0], requests[2]]

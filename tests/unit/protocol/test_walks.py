@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from supabase_rt._protocol.channel.channel_machine import ChannelMachine
 from supabase_rt._protocol.events import ConnectDue, GaveUpForGood, StatusChanged, TokenWanted
 from supabase_rt._protocol.reconnect_policy import ReconnectPolicy
+from supabase_rt._protocol.requests import RequestKind
 from supabase_rt._wire.envelope import Message
 from supabase_rt.enums import ListenType, SubscribeStatus
 from supabase_rt.errors import InvalidState
@@ -52,7 +53,7 @@ POLICIES = (
 FAILURES = (SubscribeStatus.CHANNEL_ERROR, SubscribeStatus.TIMED_OUT)
 
 
-class Walk(RuleBasedStateMachine):
+class SessionStateMachine(RuleBasedStateMachine):
     """Users, a server and a network without manners."""
 
     world: World
@@ -369,7 +370,7 @@ class Walk(RuleBasedStateMachine):
         world = self.world
         if world.context.outbox.deadlines.get((channel, "rejoin")) is not None:
             return True
-        if any(push.kind == "join" for push in world.context.requests.of(channel)):
+        if any(push.kind is RequestKind.JOIN for push in world.context.requests.of(channel)):
             return True
         return channel in world.client_machine._joins and (
             self.is_token_wanted or world.context.outbox.deadlines.get("joins") is not None
@@ -388,7 +389,7 @@ class Walk(RuleBasedStateMachine):
         assert self.past == [] or not self.live
 
 
-Walk.TestCase.settings = settings(
+SessionStateMachine.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=80,
     deadline=None,
@@ -396,4 +397,4 @@ Walk.TestCase.settings = settings(
 )
 
 
-TestWalk = Walk.TestCase
+TestWalk = SessionStateMachine.TestCase
