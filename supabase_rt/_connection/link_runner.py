@@ -201,7 +201,7 @@ class LinkRunner:
         channels = self._session.channels.values()
         subscribed = any(channel.subscribed_once for channel in channels)
         if is_first and self.waiters.is_awaited and not subscribed:
-            self._session.abandon()
+            self._session.cancel_first_attempt()
             self.fail_waiters(error)
             self._shell.flush()
             return
