@@ -1,4 +1,4 @@
-"""How this client's messages become frames: the serializer, or what the user gave instead."""
+"""The codec between messages and frames: the serializer, or functions of the user's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Logger = Callable[[str, str, Any], Any]
 def build_codec(
     vsn: str, encode: Function | None, decode: Function | None, logger: Logger | None
 ) -> Codec:
-    """The codec for a vsn; ``encode``/``decode`` of the user win over it, whatever the vsn."""
+    """Returns the codec for a vsn; ``encode`` and ``decode``, if given, replace the serializer."""
 
     def to_frame(message: Message) -> str | bytes:
         if encode is None:
@@ -92,7 +92,7 @@ def frame_of(codec: Codec, message: Message) -> str | bytes | SendError | None:
     try:
         frame = codec.encode(message)
     except Exception:
-        # The user's payload was tried at the call; what fails here is a custom encoder.
+        # The payload was checked at the call, so this is a failure of the user's ``encode``.
         known = facts(topic=message.topic, event=message.event)
         connection_log.exception("cannot encode a %s frame", message.event, extra=known)
         return None
@@ -109,7 +109,7 @@ def frame_of(codec: Codec, message: Message) -> str | bytes | SendError | None:
 
 
 def refusal(message: Message, error: SendError) -> Message:
-    """The answer that a server would give instead of closing the socket."""
+    """Returns the reply for a frame that was not sent, as if the server had refused it."""
     payload = {"status": "error", "response": {"reason": f"{error.code}: {error}"}}
     return Message(message.join_ref, message.ref, message.topic, "phx_reply", payload)
 

@@ -1,4 +1,4 @@
-"""The small tasks of a client: a request over HTTP, a socket that is cut."""
+"""Tasks that a client starts beside its link, such as requests over HTTP."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["BackgroundTasks", "TooLong", "in_time"]
 T = TypeVar("T")
 
 GRACE = 0.5
-"""Seconds that cancelled work of the user's gets to end; what does not is left behind."""
+"""Seconds for a cancelled awaitable of the user's to end; then it is no longer waited for."""
 
 REQUEST_TIMEOUT = 3.0
-"""Seconds that requests under way get when the client closes."""
+"""Seconds for requests under way to end when the client closes."""
 
 
 class BackgroundTasks:
-    """Keeps tasks until they end, and ends those that are left with the client."""
+    """Keeps tasks until they end; those that are left end with the client."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -30,7 +30,7 @@ class BackgroundTasks:
     def start(
         self, work: Coroutine[Any, Any, Any], name: str, *, patient: bool = True
     ) -> asyncio.Task[Any]:
-        """Do ``work`` in a task; if ``patient``, the end waits for it a little."""
+        """Start ``work`` in a task; if ``patient``, ``end`` gives it time before it cancels it."""
         task = asyncio.get_running_loop().create_task(work, name=f"supabase_rt:{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -40,7 +40,7 @@ class BackgroundTasks:
         return task
 
     async def end(self) -> None:
-        """Requests under way get a little time; nothing is left running after that."""
+        """End all tasks: patient ones get ``REQUEST_TIMEOUT`` seconds, others are cancelled."""
         for task in list(self._impatient):
             task.cancel()
         if self._tasks:
@@ -57,13 +57,13 @@ class BackgroundTasks:
 
 
 class TooLong(TimeoutError):
-    """Work of the user's took longer than it may; a ``TimeoutError`` of its own is another one."""
+    """An awaitable of the user's took too long, unlike a ``TimeoutError`` that it raised itself."""
 
 
 async def in_time(work: Awaitable[T], timeout: float, name: str) -> asyncio.Task[T]:
-    """The task that did ``work``, over within ``timeout`` seconds; raises ``TooLong``.
+    """Returns the finished task of ``work``; raises ``TooLong`` after ``timeout`` seconds.
 
-    Also where the work swallows its cancellation, as ``asyncio.timeout`` does not.
+    Unlike ``asyncio.timeout`` it also ends if the work swallows its cancellation.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(_awaited(work), name=f"supabase_rt:{name}")
