@@ -110,7 +110,7 @@ class Reader:
                 if frame.event != self._expected:
                     frame = self._expect(frame.event)(data)
             except UNREADABLE:
-                self._take_general_path(self._decode_text, data)
+                self._use_general_path(self._decode_text, data)
                 return
             route = self._routes.get(frame.topic)
             if route is not None and (frame.join_ref is None or frame.join_ref == route.join_ref):
@@ -129,7 +129,7 @@ class Reader:
                         return
                 elif self._expected is DIFF and self._apply_diff(route, payload):
                     return
-        self._take_general_path(self._decode_text, data)
+        self._use_general_path(self._decode_text, data)
 
     def _expect(self, event: str) -> Callable[[bytes], Any]:
         """Returns the decoder for ``event`` and uses it for the next frame, too."""
@@ -139,11 +139,11 @@ class Reader:
         return self._decode
 
     def _find_broadcast(self, route: FastRoute, event: str | None) -> Any:
-        lane = route.broadcasts.get(event) or self._add_broadcast(route, event)
-        if lane is None:
+        cached = route.broadcasts.get(event) or self._add_broadcast(route, event)
+        if cached is None:
             return None
-        route.event, route.listener = lane.event, lane.listener
-        return lane.listener
+        route.event, route.listener = cached.event, cached.listener
+        return cached.listener
 
     def _add_broadcast(self, route: FastRoute, event: str | None) -> CachedListener | None:
         channel = route.channel
@@ -194,23 +194,23 @@ class Reader:
             # The header with its lengths, topic and event is the key of the cache as it is.
             body_at = 5 + data[1] + data[2]
             header = data[:body_at]
-            lane = self._headers.get(header)
-            if lane is None or lane.listener is None:
-                lane = self._add_header(header)
-            if lane is not None:
+            cached = self._headers.get(header)
+            if cached is None or cached.listener is None:
+                cached = self._add_header(header)
+            if cached is not None:
                 body = data[body_at:]
                 if not data[4]:
-                    self._deliver(lane.listener, Broadcast(BROADCAST, lane.event, body))
+                    self._deliver(cached.listener, Broadcast(BROADCAST, cached.event, body))
                     return
                 if body.isascii() or is_utf8(body):
                     try:
-                        payload = Broadcast(BROADCAST, lane.event, undecoded(body))
+                        payload = Broadcast(BROADCAST, cached.event, undecoded(body))
                     except UNREADABLE:
                         pass
                     else:
-                        self._deliver(lane.listener, payload)
+                        self._deliver(cached.listener, payload)
                         return
-        self._take_general_path(self._decode_binary, data)
+        self._use_general_path(self._decode_binary, data)
 
     def _add_header(self, header: bytes) -> CachedListener | None:
         """Returns the cached listener for a broadcast without metadata, otherwise None."""
@@ -224,12 +224,12 @@ class Reader:
         route = self._routes.get(topic)
         if route is None:
             return None
-        lane = route.broadcasts.get(event) or self._add_broadcast(route, event)
-        if lane is not None:
+        cached = route.broadcasts.get(event) or self._add_broadcast(route, event)
+        if cached is not None:
             if len(self._headers) >= HEADERS_KEPT:
                 self._headers.clear()
-            self._headers[header] = lane
-        return lane
+            self._headers[header] = cached
+        return cached
 
     # -- both ----------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Reader:
             shell.flush_requested = False
             shell.flush()
 
-    def _take_general_path(self, decode: Callable[[bytes], Message], data: bytes) -> None:
+    def _use_general_path(self, decode: Callable[[bytes], Message], data: bytes) -> None:
         shell = self._shell
         try:
             delivery = self._receive(decode(data), self._loop.time())

@@ -1,9 +1,9 @@
 """The aiohttp session: the user's, or one of our own that lives as long as the client runs.
 
-A redirect of the handshake is never followed: the headers, the key among them, would go along
-(``no_redirect``). aiohttp's ``ws_connect`` has no option for that, but calls its tracers before it
-follows a redirect. Our tracer raises, which ends the request. Other requests over the user's
-session are not affected.
+A redirect of the handshake is never followed, because the key in the headers would go along.
+aiohttp's ``ws_connect`` has no option for that, but it calls its tracers before it follows a
+redirect. The tracer of ``no_redirect`` raises, which ends the request. Other requests over the
+user's session are not affected.
 """
 
 from __future__ import annotations
