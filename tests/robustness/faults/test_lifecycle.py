@@ -1,4 +1,4 @@
-"""The ends of a program: cancelled from outside, forked, collected, told to stop at a bad time."""
+"""Programs that cancel our tasks, fork, drop the client, or get a signal at a bad time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader: its short way for most frames tells exactly what the long way tells."""
+"""The reader: the fast path delivers exactly what the general path delivers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ REPLAY = {"config": {"private": True, "broadcast": {"replay": {"since": 0}}}}
 
 
 class ReaderHarness:
-    """A client without a socket, its reader, and all that came of what was read.
+    """A client without a socket, its reader, and everything that handlers were given.
 
-    ``short`` decides whether the reader may take the short way at all.
+    ``fast`` says if the reader may use the fast path at all.
     """
 
-    def __init__(self, *, short: bool, logger: Any = None) -> None:
+    def __init__(self, *, fast: bool, logger: Any = None) -> None:
         self.client = RealtimeClient("ws://localhost/realtime/v1", params={"apikey": "k"})
         core = self.client._core
         self.session, self.dispatch = core.session, core.dispatch
@@ -42,7 +42,7 @@ class ReaderHarness:
         self.seen: list[Any] = []
         self.loop = asyncio.new_event_loop()
         codec = build_codec("2.0.0", None, None, logger)
-        if not short:
+        if not fast:
             codec = dataclasses.replace(codec, fast_path_allowed=False)
         self.session.connect()
         self.session.link_up(0.0, 0.0)
@@ -53,7 +53,7 @@ class ReaderHarness:
         self.loop.close()
 
     def flush(self) -> None:
-        """The connection's, without a socket."""
+        """Do the steps of ``Connection.flush``, without a socket."""
         self.session.pop_frames()
         if self.in_callback:
             self.flush_requested = True
@@ -71,14 +71,14 @@ class ReaderHarness:
         self.dispatch.error(error)
 
     def turn(self) -> None:
-        """A turn of the loop: the batch is over."""
+        """Run one turn of the loop, which ends the batch."""
         self.loop.run_until_complete(asyncio.sleep(0))
 
     def channel(self, name: str, opts: Any = None) -> RealtimeChannel:
         return self.client.channel(name, opts)
 
     def join(self, channel: RealtimeChannel, ids: Any = ()) -> None:
-        """Subscribe, and have the server say yes."""
+        """Subscribe, and reply to the join with ok."""
         machine = channel._machine
         self.session.subscribe(machine, 10.0, 0.0)
         ref = machine.join_ref
@@ -108,7 +108,7 @@ class ReaderHarness:
 
 @pytest.fixture
 def harness() -> Iterator[ReaderHarness]:
-    found = ReaderHarness(short=True)
+    found = ReaderHarness(fast=True)
     yield found
     found.close()
 
@@ -253,10 +253,10 @@ FRAMES = st.one_of(
 
 
 class ReaderScript:
-    """The same frames and calls for one harness."""
+    """Plays the same frames and calls to one harness."""
 
-    def __init__(self, *, short: bool, joins: bool) -> None:
-        self.harness = harness = ReaderHarness(short=short)
+    def __init__(self, *, fast: bool, joins: bool) -> None:
+        self.harness = harness = ReaderHarness(fast=fast)
         self.open = harness.channel("open")
         self.second = harness.handler("second")
         self.open.on("broadcast", {"event": "one"}, self.raising)
@@ -328,17 +328,17 @@ class ReaderScript:
 
 
 @given(st.lists(FRAMES, max_size=25), st.booleans())
-def test_the_short_way_tells_what_the_long_way_tells(
+def test_the_fast_path_delivers_what_the_general_path_delivers(
     steps: list[tuple[str, Any]], joins: bool
 ) -> None:
-    short, long = ReaderScript(short=True, joins=joins), ReaderScript(short=False, joins=joins)
-    assert short.run(steps) == long.run(steps)
-    assert short.open.presence_state() == long.open.presence_state()
+    fast, general = ReaderScript(fast=True, joins=joins), ReaderScript(fast=False, joins=joins)
+    assert fast.run(steps) == general.run(steps)
+    assert fast.open.presence_state() == general.open.presence_state()
 
 
 @given(TEXTS)
 def test_a_frame_decoded_in_one_pass_says_what_it_is(data: bytes) -> None:
-    """A wrong guess is seen by the frame's own event, or is refused; it is never believed."""
+    """A wrong guess of the event fails to decode, or the frame shows its event."""
     try:
         event = decoder_for("any")(data).event
     except UNREADABLE:
@@ -350,7 +350,7 @@ def test_a_frame_decoded_in_one_pass_says_what_it_is(data: bytes) -> None:
             pass
 
 
-# -- what the short way must not lose ------------------------------------------------------
+# -- what the fast path must not lose - ------------------------------------------------------
 
 
 def test_frames_of_an_older_join_are_dropped(harness: ReaderHarness) -> None:
@@ -364,7 +364,7 @@ def test_frames_of_an_older_join_are_dropped(harness: ReaderHarness) -> None:
     assert harness.session.context.counters.stale == 1
 
 
-def test_after_leaving_nothing_more_is_told(harness: ReaderHarness) -> None:
+def test_after_leaving_no_event_is_delivered(harness: ReaderHarness) -> None:
     channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
     harness.join(channel)
     frame = binary(channel.topic, "x", b"{}")
@@ -389,7 +389,9 @@ def test_a_second_channel_of_a_topic_that_was_left_gets_the_frames(harness: Read
 
 
 @pytest.mark.parametrize("form", ["text", "binary"])
-def test_handlers_that_come_and_go_are_noticed_at_once(harness: ReaderHarness, form: str) -> None:
+def test_handlers_that_come_and_go_are_seen_at_the_next_frame(
+    harness: ReaderHarness, form: str
+) -> None:
     channel = harness.channel("room")
     first, second = harness.handler("first"), harness.handler("second")
     channel.on("broadcast", {"event": "x"}, first)
@@ -416,7 +418,7 @@ def test_handlers_that_come_and_go_are_noticed_at_once(harness: ReaderHarness, f
 
 
 def test_what_a_handler_calls_is_done_after_it(harness: ReaderHarness) -> None:
-    """Events that a handler causes are told after it returned, in the order they happened."""
+    """Events that a handler causes are handled after it returns, in the order they happened."""
     other = harness.channel("other").on("broadcast", {"event": "x"}, harness.handler("other"))
     harness.join(other)
     channel = harness.channel("room")
@@ -435,7 +437,7 @@ def test_what_a_handler_calls_is_done_after_it(harness: ReaderHarness) -> None:
     assert harness.session.pop_events() == []
 
 
-def test_a_raising_handler_harms_nobody(harness: ReaderHarness) -> None:
+def test_a_raising_handler_stops_no_other_handler(harness: ReaderHarness) -> None:
     channel = harness.channel("room").on("broadcast", {"event": "x"}, lambda payload: 1 / 0)
     channel.on("broadcast", {"event": "x"}, harness.handler("after"))
     harness.join(channel)
@@ -461,7 +463,7 @@ def test_the_handler_that_blocks_is_named_and_no_other(
     harness.join(channel)
     time.sleep(0.11)
     harness.turn()
-    # A new batch: what passed before it is nobody's fault.
+    # A new batch: no handler is to blame for the time before it.
     for event in ("quick", "slow", "quick", "quick"):
         harness.broadcast(channel, event)
     blocked = [record.getMessage() for record in caplog.records if "blocked" in record.msg]
@@ -469,7 +471,7 @@ def test_the_handler_that_blocks_is_named_and_no_other(
     assert "blocking blocked" in blocked[0]
 
 
-def test_a_callback_that_blocks_is_not_laid_at_the_door_of_the_next_handler(
+def test_a_callback_that_blocks_does_not_blame_the_next_handler(
     harness: ReaderHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
@@ -481,7 +483,7 @@ def test_a_callback_that_blocks_is_not_laid_at_the_door_of_the_next_handler(
     assert "blocked" not in caplog.text
 
 
-def test_the_link_is_heard_at_the_begin_and_the_end_of_a_batch(harness: ReaderHarness) -> None:
+def test_the_last_frame_counts_at_both_ends_of_a_batch(harness: ReaderHarness) -> None:
     context = harness.session.context
     channel = harness.channel("room")
     harness.join(channel)
@@ -497,7 +499,7 @@ def test_the_link_is_heard_at_the_begin_and_the_end_of_a_batch(harness: ReaderHa
     assert context.last_frame_at >= before_end
 
 
-def test_what_a_replay_brought_is_not_told_again(harness: ReaderHarness) -> None:
+def test_a_replayed_message_is_not_delivered_again(harness: ReaderHarness) -> None:
     channel = harness.channel("room", REPLAY).on("broadcast", {"event": "x"}, harness.handler("x"))
     harness.join(channel)
     for name in ("a", "a", "b"):
@@ -522,9 +524,7 @@ def test_a_channel_that_watches_its_changes_sees_every_one(harness: ReaderHarnes
 
 
 @pytest.mark.parametrize("body", [b'{"x":"\xff"}', b"{", b"nonsense", b""])
-def test_a_payload_that_is_no_json_is_the_fault_of_its_frame(
-    harness: ReaderHarness, body: bytes
-) -> None:
+def test_a_payload_that_is_no_json_costs_one_frame(harness: ReaderHarness, body: bytes) -> None:
     channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
     harness.join(channel)
     for content in (b"{}", body, b"{}"):
@@ -554,7 +554,7 @@ def test_invented_names_do_not_fill_the_memory(harness: ReaderHarness) -> None:
 
 def test_a_logger_sees_every_frame() -> None:
     logged: list[str] = []
-    harness = ReaderHarness(short=True, logger=lambda kind, message, data: logged.append(message))
+    harness = ReaderHarness(fast=True, logger=lambda kind, message, data: logged.append(message))
     channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
     harness.join(channel)
     logged.clear()
@@ -566,7 +566,7 @@ def test_a_logger_sees_every_frame() -> None:
 
 
 @pytest.mark.parametrize("given", [{"vsn": "1.0.0"}, {"decode": json.loads}, {"logger": print}])
-def test_only_the_serializer_itself_may_be_passed_by(given: dict[str, Any]) -> None:
+def test_the_fast_path_needs_the_serializer_itself(given: dict[str, Any]) -> None:
     options: dict[str, Any] = {"vsn": "2.0.0", "encode": None, "decode": None, "logger": None}
     plain, other = build_codec(**options), build_codec(**{**options, **given})
     assert (plain.fast_path_allowed, other.fast_path_allowed) == (True, False)

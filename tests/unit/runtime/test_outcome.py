@@ -1,4 +1,4 @@
-"""Results that may be awaited many times, or never."""
+"""Outcomes may be awaited many times, or never."""
 
 from __future__ import annotations
 
