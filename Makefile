@@ -18,7 +18,7 @@ MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/_name_hints.p
 NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 
 .DEFAULT_GOAL := help
-.PHONY: help lean demo test check lint format types cov bench bench-server soak fuzz audit faults conformance docs clean venv
+.PHONY: help lean demo test check lint format types cov bench bench-server soak fuzz audit faults hostile conformance docs clean venv
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -108,6 +108,9 @@ audit: venv ## known vulnerabilities of what is installed; says so where it cann
 
 faults: venv ## the same faults for this client, supabase-js and PyPI realtime, through one proxy
 	@$(BIN)/python -m benchmarks.faults
+
+hostile: venv ## every hostile peer, over TCP and TLS, with the real bounds (4 minutes)
+	@HOSTILE=all $(BIN)/python -m pytest -q tests/robustness/test_hostile_peers.py
 
 docs: venv ## build the documentation into site/; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore -m mkdocs build --strict --quiet

@@ -22,7 +22,7 @@ from .._payloads.postgres_data import PostgresData
 from .._payloads.row_conversion import convert_row
 from .._printable import get_logger
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Waiting
+from .._runtime.outcome import Waiters
 from ..errors import DecodeError, RealtimeError
 from .backfill_stream import Feed, Unhandled
 from .options import Backfill
@@ -86,7 +86,7 @@ class CatchingUp(Registration):
         self._failures = 0
         self._reading: asyncio.Future[Any] | None = None
         self._missed_since: float | None = None
-        self.primed: Waiting = Waiting()
+        self.primed: Waiters = Waiters()
         self._not_primed: BaseException | None = None
         self.trouble: Exception | None = None
         """What kept it last from going on: its store, or the table."""

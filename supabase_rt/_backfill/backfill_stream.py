@@ -57,7 +57,7 @@ class HandOver(Stream[P]):
     def __del__(self) -> None:
         done = getattr(self, "_done", None)
         if done is not None and self._owner is not None:
-            self._owner.in_loop(functools.partial(_settle, done, not self._waiting))
+            self._owner.call_in_loop(functools.partial(_settle, done, not self._waiting))
         super().__del__()
 
 

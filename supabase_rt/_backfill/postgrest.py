@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from .._client.parts import Core
-from .._http.http_client import JSON_TYPE, Rest, reason_in
+from .._http.http_client import JSON_TYPE, HttpClient, reason_in
 from .._wire.urls import path_segment
 from ..errors import RealtimeError, SendError
 from .pages import BackfillPage, ReadRow, read_page, read_params
@@ -61,7 +61,9 @@ def _rows(status: int, text: bytes, page: BackfillPage) -> list[ReadRow]:
     )
 
 
-async def read_rows(client: Rest, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
+async def read_rows(
+    client: HttpClient, url: str, page: BackfillPage, timeout: float
+) -> list[ReadRow]:
     """One page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
     headers = {"Accept-Profile": page.schema, "Accept": JSON_TYPE}
     url = f"{url}/{path_segment(page.table)}?{_query(page)}"

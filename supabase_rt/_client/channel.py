@@ -15,7 +15,7 @@ from .._protocol.channel_options import ChannelConfig, check_seconds
 from .._protocol.events import StatusChanged
 from .._protocol.join_queue import JOIN_RATE
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome, Reply, Waiting
+from .._runtime.outcome import Outcome, Reply, Waiters
 from .._wire.json_codec import dumps
 from .._wire.serializer import MAX_FRAME, is_too_large
 from ..enums import ChannelState, ListenType, SubscribeStatus
@@ -79,8 +79,8 @@ class RealtimeChannel(Sugar):
         self._machine.owner = self
         self._callback: Registration | None = None
         self._deadline: float | None = None
-        self._joining = Waiting()
-        self._readying = Waiting()
+        self._joining = Waiters()
+        self._readying = Waiters()
         self._end_reason: BaseException | None = None
         self._init_listening()
 
@@ -243,7 +243,7 @@ class RealtimeChannel(Sugar):
             hint=f"make a new channel: client.channel({self.sub_topic!r})",
         )
 
-    async def _within(self, seconds: float | None, waiting: Waiting, what: str) -> None:
+    async def _within(self, seconds: float | None, waiting: Waiters, what: str) -> None:
         outcome = waiting.add()
         limit = asyncio.timeout(None if seconds is None else max(0.0, seconds))
         try:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .._http.http_client import holds_flags
+from .._http.broadcast_api import holds_flags
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import send_options
@@ -98,7 +98,7 @@ class Sending:
         core, machine = self._core, self._machine
         connection = core.connection
         connection.enter_loop(required="send")
-        link = connection.way_out()
+        link = connection.idle_link()
         if link is None or not core.is_plain or not machine.can_push:
             return None
         if type(args) is not dict or len(args) != 3 or args.get("type") != "broadcast":
@@ -114,7 +114,7 @@ class Sending:
         reply = Reply()
         push = Request(machine, RequestKind.PUSH, "broadcast", None, core.timeout, reply)
         link.put(core.session.push_now(push, event, body, connection.now()), None)
-        connection.set_alarm()
+        connection.arm_timer()
         return reply
 
     def _checked_message(self, args: Any) -> dict[str, Any]:
@@ -244,19 +244,19 @@ class Sending:
             return Outcome.of("error")
         log.warning("%s (in Python: http_send())", REST_WARNING, extra=known)
         self._core.log("channel", REST_WARNING)
-        machine, rest = self._machine, self._core.rest
+        machine, broadcast_api = self._machine, self._core.broadcast_api
         payload, private = message.get("payload"), machine.config.private
         if isinstance(payload, bytes):
             work = self._bytes_over_rest(message["event"], payload, timeout)
         else:
-            work = rest.post_batch(machine.sub_topic, message, private, timeout)
+            work = broadcast_api.post_batch(machine.sub_topic, message, private, timeout)
         return self._begin(work, "send")
 
     async def _bytes_over_rest(self, event: str, payload: bytes, timeout: float) -> str:
         """The batch endpoint carries JSON only; the endpoint of the event takes bytes."""
         machine = self._machine
         try:
-            await self._core.rest.post_event(
+            await self._core.broadcast_api.post_event(
                 machine.sub_topic,
                 event,
                 payload,
@@ -319,7 +319,7 @@ class Sending:
                 outcome.succeed(otherwise)
             outcome.fail(SendError("the client was closed before the message was sent"))
 
-        task = self._core.connection.helpers.start(run(), name, patient=otherwise is None)
+        task = self._core.connection.background.start(run(), name, patient=otherwise is None)
         task.add_done_callback(ended)
         return outcome
 
@@ -362,7 +362,7 @@ class Sending:
                 )
         self._core.connection.enter_loop(required="http_send")
         machine = self._machine
-        work = self._core.rest.post_event(
+        work = self._core.broadcast_api.post_event(
             machine.sub_topic,
             event,
             body,

@@ -19,7 +19,7 @@ from .._payloads.postgres_change import PostgresChange
 from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from .._payloads.system_message import SystemMessage
 from .._protocol.channel_options import MAXBYTES, check_filter, check_listen_type, check_seconds
-from .._runtime.event_loop import LoopBound
+from .._runtime.event_loop import LoopBinding
 from .._runtime.outcome import Outcome
 from ..errors import InvalidState, TimedOut
 from ..types import (
@@ -167,7 +167,7 @@ class Iterating(Listening):
             found = HandOver(self._core.dispatch, self._machine.topic)
             options |= {"backfill": backfill, "maxsize": maxsize, "maxbytes": maxbytes}
             registration = self._register(listen_type, checked, Feed(found), **options)
-        found._attach(registration, self._core.connection)
+        found._attach(registration, self._core.connection.loop)
         self._streams.add(found)
         if self._machine.final_error is not None:
             found._end(self._machine.final_error)
@@ -274,7 +274,7 @@ class Iterating(Listening):
         self._require_live()
         self._require_bound(listen_type, checked)
         self._core.connection.enter_loop(required="wait_for")
-        outcome = _Wait(self._core.connection)
+        outcome = _Wait(self._core.connection.loop)
         outcome.registration = self._register(
             listen_type, checked, wait_for_event(outcome, check), types=reading
         )
@@ -304,7 +304,7 @@ class _Wait(Outcome[Any]):
 
     __slots__ = ("_owner", "registration", "timer")
 
-    def __init__(self, owner: LoopBound) -> None:
+    def __init__(self, owner: LoopBinding) -> None:
         super().__init__()
         self._owner = owner
         self.registration: Registration | None = None
@@ -316,7 +316,7 @@ class _Wait(Outcome[Any]):
 
     def __del__(self) -> None:
         if not self._settled:
-            self._owner.in_loop(functools.partial(_release, self.registration, self.timer))
+            self._owner.call_in_loop(functools.partial(_release, self.registration, self.timer))
 
 
 def _release(registration: Registration | None, timer: asyncio.TimerHandle | None) -> None:

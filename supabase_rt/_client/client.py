@@ -13,7 +13,8 @@ from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Middleware
 from .._handlers.pending_decorator import Decorator
-from .._http.http_client import Rest
+from .._http.broadcast_api import BroadcastApi
+from .._http.http_client import HttpClient
 from .._name_hints import no_attribute
 from .._printable import get_logger
 from .._protocol.channel_options import ChannelConfig, check_seconds
@@ -182,11 +183,9 @@ class RealtimeClient:
             http=options["session"],
             max_outbound=options["max_outbound"],
         )
-        rest = Rest(
+        rest = HttpClient(
             self._endpoint,
             self._key,
-            self._query,
-            self._vsn,
             transport,
             lambda: context.token,
             lambda: connection.http,
@@ -196,6 +195,7 @@ class RealtimeClient:
             connection,
             dispatch,
             rest,
+            BroadcastApi(rest, self._query, self._vsn),
             timeout=self.timeout,
             types=options["types"],
             vsn=self._vsn,
@@ -286,7 +286,7 @@ class RealtimeClient:
         The socket stays for a channel that is subscribed while the others leave.
         """
         self._core.connection.enter_loop(required="remove_all_channels")
-        stays = self._core.dispatch.leaves()
+        stays = self._core.dispatch.exempt_caller()
         leaving = [channel.unsubscribe() for channel in self.channels]
         outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
 

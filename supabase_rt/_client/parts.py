@@ -9,7 +9,8 @@ from typing import Any
 from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Chain
-from .._http.http_client import Rest
+from .._http.broadcast_api import BroadcastApi
+from .._http.http_client import HttpClient
 from .._protocol.client_machine import ClientMachine
 from .send_limit import Pacer
 
@@ -23,7 +24,8 @@ class Core:
     session: ClientMachine
     connection: Connection
     dispatch: Dispatch
-    rest: Rest
+    rest: HttpClient
+    broadcast_api: BroadcastApi
     timeout: float
     types: str
     vsn: str

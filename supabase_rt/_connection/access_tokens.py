@@ -1,10 +1,11 @@
-"""Where the access token comes from.
+"""The access token: given by hand, or asked from the user's callback.
 
-The callback is awaited before every connect and every rejoin. It is asked once at a time, for at
-most ``timeout`` seconds, and whatever it does (raise, hang, return nonsense) the last token that
-worked stays in use: a token service that is down must not take the socket with it.
+The callback is called before every connect and every rejoin, one call at a time, for at most
+``timeout`` seconds. If it raises, hangs or returns no token, the last token that worked stays in
+use. So a token service that is down does not cost the socket.
 
-A callback may call the client. ``set_auth()`` within it asks nobody: it would ask for ever.
+A callback may call the client. ``set_auth()`` without a token does not call it again from within,
+which would never end.
 """
 
 from __future__ import annotations
@@ -16,36 +17,38 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from .._printable import get_logger
-from .._protocol.client_machine import ClientMachine
 from .._runtime.background_tasks import TooLong, in_time
-from .._runtime.event_loop import LoopBound
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome
 from .._wire.jwt_claims import check_token
 from ..errors import AuthError
 
-__all__ = ["TokenSource", "TokenUser"]
+__all__ = ["AccessTokens"]
 
 log: Final = get_logger("supabase_rt.auth")
 
 
-class _Asking:
-    """One call of a callback, as everything that it calls knows it."""
+class _CallbackCall:
+    """One call of a callback, known to everything that runs in its context."""
 
-    __slots__ = ("is_over", "source", "within")
+    __slots__ = ("is_over", "outer", "owner")
 
-    def __init__(self, source: TokenSource, within: _Asking | None) -> None:
-        self.source = source
-        self.within = within
-        """The callback of another client may be what asks."""
+    def __init__(self, owner: AccessTokens, outer: _CallbackCall | None) -> None:
+        self.owner = owner
+        self.outer = outer
+        """The call of another client's callback that led to this one."""
         self.is_over = False
 
 
-_asking: ContextVar[_Asking | None] = ContextVar("supabase_rt_asking", default=None)
+_current_call: ContextVar[_CallbackCall | None] = ContextVar("supabase_rt_asking", default=None)
 
 
-class TokenSource:
-    """Asks the callback; only the newest answer counts."""
+class AccessTokens:
+    """Calls the callback for tokens; only the newest answer counts.
+
+    Args:
+        use: called with each token that is to be used from now on.
+        report: called with an error of the callback.
+    """
 
     def __init__(
         self,
@@ -59,54 +62,54 @@ class TokenSource:
         self._use = use
         self._report = report
         self._generation = 0
-        self._flight: asyncio.Task[None] | None = None
-        self._flights: dict[asyncio.Task[None], int] = {}
-        """All that are alive, with their generation: those that were overtaken too."""
+        self._task: asyncio.Task[None] | None = None
+        self._tasks: dict[asyncio.Task[None], int] = {}
+        """All tasks that are alive, with their generation, also those with a newer one beside."""
 
     def set(self, token: str) -> None:
-        """A token given by hand; answers still under way are out of date from now on."""
+        """Use a token given by hand; answers still under way no longer count."""
         check_token(token)
         self._generation += 1
         self._use(token)
 
     @property
     def is_asked_here(self) -> bool:
-        """Whether whoever runs now was called by the callback, which has not answered yet."""
-        asking = _asking.get()
-        while asking is not None:
-            if asking.source is self and not asking.is_over:
+        """True if the caller runs inside the callback, which has not returned yet."""
+        call = _current_call.get()
+        while call is not None:
+            if call.owner is self and not call.is_over:
                 return True
-            asking = asking.within
+            call = call.outer
         return False
 
     def refresh(self, *, anew: bool = False) -> asyncio.Task[None] | None:
-        """Ask the callback, or join the asking under way. ``anew`` makes a new asking of it.
+        """Call the callback, or join the call under way; ``anew`` always starts a new call.
 
-        The task never raises; it is None where there is no callback.
+        Returns the task, which never raises, or None if there is no callback.
         """
         if self.callback is None:
             return None
-        if self._flight is None or self._flight.done() or anew:
+        if self._task is None or self._task.done() or anew:
             self._generation += 1
             generation = self._generation
-            self._flight = asyncio.get_running_loop().create_task(
-                self._fly(self.callback, generation), name="supabase_rt:token"
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(self.callback, generation), name="supabase_rt:token"
             )
-            self._flights[self._flight] = generation
-            self._flight.add_done_callback(self._flights.pop)
-        return self._flight
+            self._tasks[self._task] = generation
+            self._task.add_done_callback(self._tasks.pop)
+        return self._task
 
-    async def _fly(self, callback: Callable[[], Any], generation: int) -> None:
-        """Ask, and end no sooner than who overtook: whoever waits wants a token in use."""
+    async def _run(self, callback: Callable[[], Any], generation: int) -> None:
         await self._ask(callback, generation)
-        newer = [task for task, number in self._flights.items() if number > generation]
+        # Whoever awaits this task wants a token in use, which is now the answer of a newer call.
+        newer = [task for task, number in self._tasks.items() if number > generation]
         if newer:
             await asyncio.wait(newer)
 
     async def _ask(self, callback: Callable[[], Any], generation: int) -> None:
-        asking = _Asking(self, _asking.get())
-        # In the context of this task, which is its own.
-        _asking.set(asking)
+        call = _CallbackCall(self, _current_call.get())
+        # This task has a context of its own, so nothing has to be reset.
+        _current_call.set(call)
         try:
             problem = await self._answer(callback, generation)
             if problem:
@@ -117,13 +120,14 @@ class TokenSource:
                     hint="the last token stays in use; make the callback return a token",
                 )
                 log.error("%s", problem, extra=facts(error))
-                # Within the asking: a listener that asks again at once would do so for ever.
+                # Before the call counts as over: a listener of ``error`` that calls set_auth()
+                # would otherwise ask a failing callback again and again.
                 self._report(error)
         finally:
-            asking.is_over = True
+            call.is_over = True
 
     async def _answer(self, callback: Callable[[], Any], generation: int) -> str:
-        """Use what the callback returns; returns what is wrong with it."""
+        """Use the token that the callback returns; returns the problem, or an empty text."""
         task = asyncio.current_task()
         try:
             found = callback()
@@ -139,12 +143,12 @@ class TokenSource:
             raise
         except BaseException as exc:
             if isinstance(exc, GeneratorExit) and not _is_current(task):
-                # Collected, with the loop it ran in.
+                # The coroutine is garbage-collected, together with its loop.
                 raise
             return _raised(exc)
-        return self._take(found, generation)
+        return self._use_answer(found, generation)
 
-    def _take(self, token: Any, generation: int) -> str:
+    def _use_answer(self, token: Any, generation: int) -> str:
         if generation != self._generation:
             return ""
         if token is None:
@@ -158,18 +162,18 @@ class TokenSource:
         return ""
 
     async def aclose(self) -> None:
-        """Stop asking and wait until the asking has stopped."""
-        self._flight = None
-        flights = list(self._flights)
-        for flight in flights:
-            flight.cancel()
-        if flights:
-            await asyncio.wait(flights)
+        """Cancel the calls under way and wait until they have ended."""
+        self._task = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
-    def forget(self) -> None:
-        """The loop of the askings under way is gone."""
-        self._flight = None
-        self._flights.clear()
+    def forget_loop(self) -> None:
+        """Drop the calls under way: their loop is gone."""
+        self._task = None
+        self._tasks.clear()
 
 
 def _raised(error: BaseException) -> str:
@@ -182,48 +186,3 @@ def _is_current(task: asyncio.Task[Any] | None) -> bool:
         return asyncio.current_task() is task
     except RuntimeError:
         return False
-
-
-class TokenUser(LoopBound):
-    """The half of the connection that keeps its session in tokens."""
-
-    session: ClientMachine
-    tokens: TokenSource
-
-    def flush(self) -> None:
-        """Write and tell what the session has to say."""
-
-    def _use_token(self, token: str | None) -> None:
-        self.session.set_token(token, self.now())
-        self.flush()
-
-    def _want_token(self, blocking: bool) -> None:
-        flight = self.tokens.refresh()
-        if flight is None:
-            self.session.token_arrived(self.now())
-        elif blocking:
-            flight.add_done_callback(self._token_asked)
-
-    def _token_asked(self, _: asyncio.Task[None]) -> None:
-        # Cancelled, too: the joins that wait for a token go with the one there is.
-        if self.session.wanted:
-            self.session.token_arrived(self.now())
-            self.flush()
-
-    def set_auth(self, token: str | None) -> Outcome[None]:
-        """Use ``token``, or ask the callback for one. A token is in use when this returns.
-
-        Called by the callback itself without a token it asks nobody: what that returns counts.
-        """
-        self.enter_loop()
-        if token is not None and token != "":
-            self.tokens.set(token)
-            return Outcome.of(None)
-        if self.tokens.callback is None or self.tokens.is_asked_here:
-            return Outcome.of(None)
-        self.enter_loop(required="set_auth")
-        outcome: Outcome[None] = Outcome()
-        flight = self.tokens.refresh(anew=True)
-        assert flight is not None
-        flight.add_done_callback(lambda _: outcome.succeed(None))
-        return outcome

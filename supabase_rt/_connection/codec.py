@@ -1,4 +1,4 @@
-"""How this client's messages become frames: the serializer, or what the user gave instead."""
+"""The codec between messages and frames: the serializer, or functions of the user's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Logger = Callable[[str, str, Any], Any]
 def build_codec(
     vsn: str, encode: Function | None, decode: Function | None, logger: Logger | None
 ) -> Codec:
-    """The codec for a vsn; ``encode``/``decode`` of the user win over it, whatever the vsn."""
+    """Returns the codec for a vsn; ``encode`` and ``decode``, if given, replace the serializer."""
 
     def to_frame(message: Message) -> str | bytes:
         if encode is None:
@@ -55,9 +55,9 @@ def build_codec(
         return _decoded(decode, data)
 
     if logger is None and decode is None:
-        is_plain = vsn == "2.0.0"
-        read = decode_array if is_plain else from_text
-        return Codec(to_frame, read, decode_server_binary, is_plain)
+        fast_path_allowed = vsn == "2.0.0"
+        read = decode_array if fast_path_allowed else from_text
+        return Codec(to_frame, read, decode_server_binary, fast_path_allowed)
     if logger is None:
         return Codec(to_frame, from_text, from_binary)
     return Codec(
@@ -92,7 +92,7 @@ def frame_of(codec: Codec, message: Message) -> str | bytes | SendError | None:
     try:
         frame = codec.encode(message)
     except Exception:
-        # The user's payload was tried at the call; what fails here is a custom encoder.
+        # The payload was checked at the call, so this is a failure of the user's ``encode``.
         known = facts(topic=message.topic, event=message.event)
         connection_log.exception("cannot encode a %s frame", message.event, extra=known)
         return None
@@ -109,7 +109,7 @@ def frame_of(codec: Codec, message: Message) -> str | bytes | SendError | None:
 
 
 def refusal(message: Message, error: SendError) -> Message:
-    """The answer that a server would give instead of closing the socket."""
+    """Returns the reply for a frame that was not sent, as if the server had refused it."""
     payload = {"status": "error", "response": {"reason": f"{error.code}: {error}"}}
     return Message(message.join_ref, message.ref, message.topic, "phx_reply", payload)
 
@@ -161,6 +161,6 @@ class Codec:
     encode: Callable[[Message], str | bytes]
     decode_text: Callable[[bytes], Message]
     decode_binary: Callable[[bytes], Message]
-    is_plain: bool = False
-    """Whether it is the serializer of vsn 2.0.0 and nobody looks on, so that a frame may be read
-    in another way with the same result."""
+    fast_path_allowed: bool = False
+    """True for the serializer of vsn 2.0.0 without a logger: the reader may decode a frame by
+    other means, with the same result."""

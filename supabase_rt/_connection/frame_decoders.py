@@ -1,9 +1,9 @@
-"""Text frames of vsn 2.0.0 decoded in one pass, payload and all.
+"""Decoders that read a text frame of vsn 2.0.0 in one pass, payload included.
 
-``Message`` keeps the payload undecoded, because only its event says what it is; reading it then
-goes over the same bytes a second time. Who knows the event beforehand need not: a stream of
-frames is mostly of one kind. A guess that was wrong costs one decoding and nothing else, for the
-frame says itself what it is.
+``Message`` keeps the payload undecoded, because the type of the payload depends on the event.
+Decoding it later reads the same bytes twice. Frames mostly come in runs of one event, so the
+reader guesses the event of the next frame. The decoded frame tells its event; after a wrong guess
+it is decoded once more.
 """
 
 from __future__ import annotations
@@ -59,24 +59,24 @@ _decoders: Final[dict[str, Callable[[bytes], Any]]] = {
     DIFF: msgspec.json.Decoder(_PlainFrame).decode,
 }
 undecoded: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(msgspec.Raw).decode
-"""JSON whose grammar is checked and nothing else; raises one of ``messages.UNREADABLE``."""
+"""Checks the grammar of JSON and decodes nothing; raises one of ``json_codec.UNREADABLE``."""
 
 _any: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(Message).decode
 
 
 def decoder_for(event: str) -> Callable[[bytes], Any]:
-    """The decoder for frames of this event; raises one of ``messages.UNREADABLE`` for others.
+    """Returns the decoder for frames of this event.
 
-    What it returns has the fields of ``Message``. The payload is a ``Broadcast``, a
-    ``PostgresEnvelope``, plain data (of a presence diff) or undecoded, and means something only
-    if ``event`` is what was asked for. The characters of what is undecoded are not checked: see
-    ``is_utf8``.
+    The decoder returns an object with the fields of ``Message``. The payload is a ``Broadcast``, a
+    ``PostgresEnvelope``, plain data (of a presence diff), or undecoded. It is meaningful only if
+    the ``event`` of the frame is the expected one. A frame of another shape raises one of
+    ``json_codec.UNREADABLE``. Undecoded payloads may hold invalid UTF-8: see ``is_utf8``.
     """
     return _decoders.get(event, _any)
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether all of a frame is UTF-8: decoders do not look at what they leave undecoded."""
+    """Returns True if the whole frame is UTF-8; decoders skip what they leave undecoded."""
     if data.isascii():
         return True
     try:

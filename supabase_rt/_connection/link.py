@@ -1,9 +1,9 @@
-"""One attempt to connect and, if it succeeds, the way out of its socket.
+"""One attempt to connect and, if it succeeds, writing to its socket.
 
-A frame is written at the call while the peer takes what it is given. When it does not, the frames
-wait in a queue, in the order of the calls, for the one writer: a task that lives only as long as
-there is something to catch up with. As nothing is written past a queue that is not empty, there
-is one order, and a link that never meets a slow peer never pays for a task to hand its frames to.
+While the peer reads fast enough, a frame is written at the call. Otherwise frames wait in a queue
+for the writer, a task that ends when the queue is empty. While the queue is not empty, every new
+frame joins it, so frames leave in the order of the calls. A link whose peer is never slow never
+starts the task.
 """
 
 from __future__ import annotations
@@ -11,68 +11,40 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from .._printable import get_logger
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome
-from ..errors import ConnectionFailed, ConnectionLost
+from .._runtime.outcome import Outcome, settle
+from ..errors import ConnectionLost
+from .traffic import Traffic
 from .transport import Transport, Unfinished
 
-__all__ = ["Link", "Traffic", "after_newest", "disconnected", "settle"]
+__all__ = ["Link"]
 
 log: Final = get_logger("supabase_rt.connection")
 
 DRAIN_TIMEOUT = 1.0
-"""Seconds that frames already accepted get to leave before the socket is closed."""
+"""Seconds for accepted frames to be written before the socket is closed."""
 
 BURST = 64
-"""Frames written one after the other before somebody else gets a turn of the loop: one who
-awaits every send in a long loop would else keep it from the reader and from the heartbeat."""
+"""Frames written in a row before other tasks get a turn of the loop.
 
-MOST_WAITING = 64 * 2**20
-"""Bytes that may wait for a peer who does not take them, however few the frames are."""
+An await of a send that is done already does not yield. A long loop of sends would therefore keep
+the reader and the heartbeat from running.
+"""
+
+MAX_WAITING_BYTES = 64 * 2**20
+"""Bytes that may wait for a slow peer, however few the frames are."""
 
 WRITTEN: Outcome[str] = Outcome.of("ok")
-"""The result of every frame that nobody answers and that left at the call."""
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the socket, for ``health()``."""
-
-    frames_in: int = 0
-    frames_out: int = 0
-    frames_refused: int = 0
-    connected_since: float | None = None
-    reconnects: int = 0
-
-
-def settle(outcome: Any, result: str) -> None:
-    """Settle the outcome of a frame, where it has one."""
-    if isinstance(outcome, Outcome):
-        outcome.succeed(result)
-
-
-def disconnected(why: str = "disconnect() was called") -> ConnectionFailed:
-    """What those hear who wait for a link that is not wanted any more."""
-    return ConnectionFailed(f"{why} before the connection was open", retryable=False)
-
-
-def after_newest(task: Callable[[], asyncio.Task[Any] | None], then: Callable[[], Any]) -> None:
-    """Call ``then`` when the task is over, and every newer one that has taken its place."""
-    found = task()
-    if found is None or found.done():
-        then()
-    else:
-        found.add_done_callback(lambda _: after_newest(task, then))
+"""The outcome, shared, of all frames that were written at the call and get no reply."""
 
 
 class Link:
-    """One connection: its task, its socket once it is open, and the frames that wait for it.
+    """One connection: its task, its socket once it is open, and the frames that wait.
 
-    ``failed`` is called where writing fails for a reason that is not the socket's end.
+    ``failed`` is called if writing fails for another reason than the end of the socket.
     """
 
     def __init__(self, traffic: Traffic, max_outbound: int, failed: Callable[[Link], None]) -> None:
@@ -82,33 +54,32 @@ class Link:
         self._max_outbound = max_outbound
         self._failed = failed
         self._queue: deque[tuple[str | bytes, Any]] = deque()
-        self._waiting = 0
-        """Bytes in the queue."""
+        self._waiting_bytes = 0
         self._unfinished: Unfinished | None = None
         self._writer: asyncio.Task[None] | None = None
         self._is_over = False
         self.is_clear: bool = False
-        """Whether a frame would be written at the call."""
+        """True if a frame would be written at the call."""
         self._in_a_row = 0
         self._has_warned = False
 
     # -- writing -------------------------------------------------------------------------
 
     def open(self, transport: Transport) -> None:
-        """The socket is there; frames may go."""
+        """Start writing: the socket is open."""
         self.transport = transport
         self.is_clear = True
 
     def put(self, data: str | bytes, outcome: Any) -> None:
-        """Write a frame, or queue it; ``outcome`` settles when it is written or never will be."""
-        if not self._leaves_now(data):
-            self._line_up(data, outcome)
+        """Write a frame, or queue it; ``outcome`` settles when it is written or dropped."""
+        if not self._write_now(data):
+            self._enqueue(data, outcome)
         elif outcome is not None:
             settle(outcome, "ok")
 
     def cast(self, data: bytes) -> Outcome[str]:
-        """``put`` for a frame that nobody answers: most results are there already."""
-        if self._leaves_now(data):
+        """Write or queue a frame that gets no reply; the outcome is mostly settled already."""
+        if self._write_now(data):
             self._in_a_row += 1
             if self._in_a_row < BURST:
                 return WRITTEN
@@ -117,11 +88,11 @@ class Link:
             asyncio.get_running_loop().call_soon(outcome.succeed, "ok")
             return outcome
         outcome = Outcome()
-        self._line_up(data, outcome)
+        self._enqueue(data, outcome)
         return outcome
 
-    def _leaves_now(self, data: str | bytes) -> bool:
-        """Write the frame if nothing goes before it; one that did not leave has to line up."""
+    def _write_now(self, data: str | bytes) -> bool:
+        """Write the frame if none waits before it; returns False if it has to be queued."""
         if not self.is_clear:
             return False
         assert self.transport is not None
@@ -137,23 +108,23 @@ class Link:
         self.is_clear = False
         return False
 
-    def _line_up(self, data: str | bytes, outcome: Any) -> None:
+    def _enqueue(self, data: str | bytes, outcome: Any) -> None:
         if self.transport is None:
             settle(outcome, "error")
             return
         self._queue.append((data, outcome))
-        self._waiting += len(data)
+        self._waiting_bytes += len(data)
         if self._unfinished is not None and self._writer is None:
             writer = asyncio.get_running_loop().create_task(
-                self._catch_up(), name="supabase_rt:writer"
+                self._write_queue(), name="supabase_rt:writer"
             )
             # A loop may run its tasks at once (asyncio.eager_task_factory).
             self._writer = None if writer.done() else writer
 
-    async def _catch_up(self) -> None:
-        """The one writer: frames leave in their order until none is left, or the socket ends.
+    async def _write_queue(self) -> None:
+        """Write the queued frames in their order until none is left or the socket ends.
 
-        The first of the queue has been handed over, and is waited for.
+        At its start ``_unfinished`` is the first frame of the queue, which is partly written.
         """
         queue, transport = self._queue, self.transport
         assert transport is not None
@@ -166,7 +137,7 @@ class Link:
                     self._unfinished = None
                 self._traffic.frames_out += 1
                 data, outcome = queue.popleft()
-                self._waiting -= len(data)
+                self._waiting_bytes -= len(data)
                 settle(outcome, "ok")
                 self._in_a_row += 1
                 if self._in_a_row >= BURST:
@@ -181,19 +152,19 @@ class Link:
             self._writer = None
 
     def _broke(self, error: Exception) -> None:
-        """Nothing more can be written; what waits is settled at the end of the link."""
+        """Stop writing after a failure; the outcomes that wait are settled by ``end``."""
         self._is_over = True
         self.is_clear = False
         if not isinstance(error, ConnectionLost):
             log.error("the writer failed", exc_info=error, extra=facts(error))
             self._failed(self)
-        # Else the reader sees the same end, and reports it.
+        # The reader sees the end of the socket by itself, and reports it.
 
-    # -- too much ------------------------------------------------------------------------
+    # -- the limit of the queue ----------------------------------------------------------
 
     def refuses(self) -> bool:
-        """Whether so much waits that a frame of the user's is refused; counted, and logged once."""
-        if len(self._queue) < self._max_outbound and self._waiting < MOST_WAITING:
+        """Returns True if the queue is full: the caller refuses a frame. Counted; logged once."""
+        if len(self._queue) < self._max_outbound and self._waiting_bytes < MAX_WAITING_BYTES:
             return False
         self._traffic.frames_refused += 1
         if not self._has_warned:
@@ -202,14 +173,14 @@ class Link:
                 "%d frames wait to be written; further sends resolve 'error' until the "
                 "server takes them (await your sends to go at its pace)",
                 len(self._queue),
-                extra=facts(count=len(self._queue), size=self._waiting),
+                extra=facts(count=len(self._queue), size=self._waiting_bytes),
             )
         return True
 
     # -- the end -------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Wait until what was accepted has left, but not for long."""
+        """Wait until the accepted frames are written, at most ``DRAIN_TIMEOUT`` seconds."""
         if self._writer is not None:
             _, late = await asyncio.wait([self._writer], timeout=DRAIN_TIMEOUT)
             if late:
@@ -217,9 +188,9 @@ class Link:
                 log.debug("frames were left unwritten at the close", extra=known)
 
     async def leave(self, code: int, reason: str) -> None:
-        """Have its task end, and wait for that: by a close, or before there was a socket.
+        """Close the socket, or cancel the attempt to open one, and wait for the task to end.
 
-        What was accepted leaves within the time of the close, ``CLOSE_TIMEOUT`` in all.
+        Accepted frames are written first; together that takes at most ``CLOSE_TIMEOUT`` seconds.
         """
         if self.transport is not None:
             by = self.transport.close_by()
@@ -232,7 +203,7 @@ class Link:
             await asyncio.wait([self.task])
 
     async def end(self) -> None:
-        """Stop writing. What was not written will not be: the rejoin goes first on the next."""
+        """Stop writing and drop what waits: on the next link the rejoin has to be the first."""
         self.transport = None
         self._is_over = True
         self.is_clear = False

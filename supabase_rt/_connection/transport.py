@@ -1,15 +1,14 @@
 """One aiohttp websocket: the only file that knows aiohttp's message types and exceptions.
 
-Frames come in as bytes (``decode_text=False``): the JSON decoder wants bytes anyway. There is
-one reader and no receive timeout, because a cancelled receive leaves a wrong close code behind
-in aiohttp for good.
+Text frames arrive as bytes (``decode_text=False``), which the JSON decoder needs. There is one
+reader and no receive timeout: after a cancelled receive, aiohttp reports a wrong close code.
 
-Nothing here waits for a peer without end. A ping is answered by ourselves, because aiohttp's own
-answer waits until the peer reads, and keeps the reader from its frames meanwhile. A close gets
-``CLOSE_TIMEOUT`` seconds, then the connection is cut, whatever was not sent.
+Every wait for the peer is bounded. Pings are answered here, because aiohttp's own answer waits
+until the peer reads, and the reader would wait with it. A close gets ``CLOSE_TIMEOUT`` seconds.
+Then the connection is cut and unsent data is lost.
 
-An aiohttp exception may quote the whole URL, key included. So none of them is kept as a cause
-or a context of ours: the text is made here, the cause is kept only where it is an OSError.
+The text of an aiohttp exception may hold the whole URL, key included. So none of them becomes the
+cause or the context of ours, and the text is made here. Only an ``OSError`` is kept as a cause.
 """
 
 from __future__ import annotations
@@ -39,16 +38,19 @@ __all__ = ["Transport", "Unfinished"]
 log: Final = get_logger("supabase_rt.transport")
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds for an orderly end: frames that leave, the peer's close frame, and TLS's own goodbye."""
+"""Seconds for an orderly end: buffered frames, the peer's close frame, and the end of TLS."""
 BATCH: Final = 2048
-"""Frames read in one turn of the loop. What is buffered needs no wait, and a peer that floods us
-would else keep the loop from everybody, from the timer that ends the link for one."""
+"""Frames read in one turn of the loop.
+
+Reading a buffered frame does not yield. A peer that floods us would otherwise keep every other
+task from running, and the timer that ends the link.
+"""
 PONG_ROOM: Final = 2**16
-"""Bytes that may wait to be written when a pong is added to them."""
+"""The number of buffered bytes up to which a pong is written; above it, the pong waits."""
 PONG_PAUSE: Final = 0.1
-"""Seconds between two looks whether a pong that waits has room."""
+"""Seconds between two checks if a waiting pong can be written."""
 CLOCK_TOLERANCE = 2.0
-"""Seconds by which two clocks may differ and still be the same."""
+"""Seconds by which our clock and the server's may differ and still count as equal."""
 
 
 class Transport:
@@ -62,14 +64,14 @@ class Transport:
         self._close_by = 0.0
         self._pong: bytes | None = None
         self._pong_later: asyncio.TimerHandle | None = None
-        # aiohttp offers neither under a public name, and lets go of both when it closes: before
-        # the last byte has left, which may be never.
+        # aiohttp has no public name for these two. It drops both at a close, which is before the
+        # last byte is sent; that may be never.
         connection = ws._response.connection
         self._wire = connection.transport if connection is not None else None
         protocol = connection.protocol if connection is not None else None
         self._is_gone = protocol.closed if protocol is not None else None
         if self._is_gone is not None:
-            self._is_gone.add_done_callback(_look_at)
+            self._is_gone.add_done_callback(_retrieve_exception)
 
     @classmethod
     async def open(
@@ -96,16 +98,16 @@ class Transport:
         raise failure
 
     def unix_time(self) -> float:
-        """Unix time: by the server's clock, from the handshake, where ours is clearly wrong.
+        """Returns Unix time: by the ``Date`` header of the handshake if our clock is wrong.
 
-        The header counts whole seconds and is as old as the network is slow, so two clocks that
-        are close agree, and ours is the finer one.
+        The header counts whole seconds and was sent some time ago. So our clock counts as right
+        if the two are close, and it is the more precise one.
         """
         ours, theirs = time.time(), self._server_time()
         return ours if theirs is None or abs(theirs - ours) < CLOCK_TOLERANCE else theirs
 
     def _server_time(self) -> float | None:
-        # aiohttp offers the handshake's headers under no public name.
+        # aiohttp has no public name for the headers of the handshake.
         response = getattr(self._ws, "_response", None)
         header = response.headers.get("Date") if response is not None else None
         if not header:
@@ -118,7 +120,7 @@ class Transport:
     async def pump(
         self, on_text: Callable[[bytes], None], on_binary: Callable[[bytes], None]
     ) -> ConnectionLost:
-        """Hand every frame over until the socket ends; returns why it ended."""
+        """Pass every frame to a callback until the socket ends; returns the reason."""
         receive = self._ws.receive
         text, binary = WSMsgType.TEXT, WSMsgType.BINARY
         while True:
@@ -139,7 +141,7 @@ class Transport:
             await asyncio.sleep(0)
 
     def _broken(self, error: Any) -> ConnectionLost:
-        """The WebSocket layer itself failed: an oversized message, a bad opcode, a reset."""
+        """Returns the error for a failure of the WebSocket layer, such as an oversized message."""
         code = getattr(error, "code", None) or self._ws.close_code
         hint = None
         if code == 1009:
@@ -150,14 +152,14 @@ class Transport:
         return _lost(code if isinstance(code, int) else None, "", hint)
 
     def write(self, frame: str | bytes) -> Unfinished | None:
-        """Write one frame at the call; None where that was all.
+        """Write one frame at the call; returns the rest of the work, or None if it is done.
 
-        aiohttp's way to write is a coroutine, which waits only where the peer does not take what
-        was written before. So it is run here as far as it goes, without a task, and what is left
-        of it is for the caller to end. Raises ``ConnectionLost`` where the socket is closed.
+        aiohttp writes in a coroutine that waits only if the peer does not read what was written
+        before. So the coroutine is run here up to its first wait, without a task. The caller
+        ends the rest. Raises ``ConnectionLost`` if the socket is closed.
         """
         if self._pong is not None:
-            # With one frame after the other the buffer may have room between them only.
+            # A busy writer fills the buffer at once; between two frames a pong may still fit.
             self._answer(self._pong)
         ws = self._ws
         writing = ws.send_str(frame) if isinstance(frame, str) else ws.send_bytes(frame)
@@ -170,14 +172,14 @@ class Transport:
         raise self.closed()
 
     def closed(self) -> ConnectionLost:
-        """What a writer hears of the socket's end."""
+        """Returns the error for a writer that finds the socket closed."""
         return _lost(self._ws.close_code, "")
 
     def _answer(self, ping: bytes) -> None:
         """Write a pong, or keep it until the peer has read what was written before.
 
-        Only the newest is kept: one pong answers all pings before it (RFC 6455, section 5.5.3).
-        So a peer that pings and does not read costs a buffer, not the memory.
+        Only the newest pong is kept: it answers all pings before it (RFC 6455, section 5.5.3).
+        So a peer that pings and never reads cannot fill the memory.
         """
         self._pong = None
         if self._wire is None or self._wire.is_closing():
@@ -197,14 +199,14 @@ class Transport:
 
     @staticmethod
     def close_by() -> float:
-        """The loop's time by which a close that begins now is over."""
+        """Returns the loop's time at which a close that begins now is over."""
         return asyncio.get_running_loop().time() + CLOSE_TIMEOUT
 
     async def close(self, code: int = 1000, reason: str = "", by: float | None = None) -> None:
-        """Close, in good order where the peer lets us, and by force at the time ``by``.
+        """Close in good order if the peer answers, and by force at the time ``by``.
 
-        The first caller's code and time count: its close ends the reader, whose owner closes too,
-        and which of the two writes the frame is up to aiohttp.
+        The code and time of the first call count. That call ends the reader, whose owner then
+        closes too, and aiohttp may write the frame of either call.
         """
         if self._goodbye is None:
             self._goodbye = code, reason
@@ -224,10 +226,9 @@ class Transport:
             await asyncio.wait([self._is_gone], timeout=CLOSE_TIMEOUT)
 
     def give_up_on(self, cause: ConnectionLost) -> None:
-        """The link is dead though the socket does not say so: ``pump`` will return ``cause``.
+        """Cut the socket of a dead link at once; ``pump`` then returns ``cause``.
 
-        The socket is cut at once: waiting is for a peer that is there. A close frame goes before
-        where that costs nothing, as the peer may only be slow.
+        If nothing is buffered, a close frame is written first, for a peer that is only slow.
         """
         self._cause = cause
         wire = self._wire
@@ -237,7 +238,7 @@ class Transport:
         self._abort()
 
     def _abort(self) -> None:
-        """Cut the connection where there still is one; what was not sent is thrown away."""
+        """Cut the connection, if there still is one; unsent data is lost."""
         self._pong = None
         if self._pong_later is not None:
             self._pong_later.cancel()
@@ -247,7 +248,7 @@ class Transport:
 
 
 class Unfinished:
-    """A frame that is handed over while the peer does not take what was written before it."""
+    """A frame that aiohttp has begun to write, while the peer does not read."""
 
     __slots__ = ("_transport", "_waits_for", "_writing")
 
@@ -260,15 +261,16 @@ class Unfinished:
         self._transport = transport
         self._writing = writing
         self._waits_for = waits_for
-        # Where nobody is left to end this when the socket breaks, asyncio would complain of it.
-        waits_for.add_done_callback(_look_at)
+        # asyncio would complain of an exception that nobody retrieves if the socket breaks and
+        # the writer is gone.
+        waits_for.add_done_callback(_retrieve_exception)
 
     async def end(self) -> None:
-        """Wait until the peer takes more. Raises ``ConnectionLost`` where the socket is closed."""
+        """Wait until the frame is written; raises ``ConnectionLost`` if the socket is closed."""
         try:
             while True:
-                # Not awaited itself: aiohttp shares it with whoever else writes, a pong for one,
-                # and a cancelled await would cancel it under them.
+                # Not awaited directly: a cancelled await would cancel the future, which aiohttp
+                # shares with other writers, such as that of a pong.
                 await asyncio.wait([self._waits_for])
                 self._waits_for = self._writing.send(None)
         except StopIteration:
@@ -281,31 +283,31 @@ class Unfinished:
 
 
 def _write_now(writing: Coroutine[Any, Any, None]) -> None:
-    """Write a control frame: it is in the buffer, and nobody waits for the peer to take it."""
+    """Put a control frame into the buffer, without waiting for the peer to read it."""
     try:
         waits_for: asyncio.Future[None] = writing.send(None)
-        waits_for.add_done_callback(_look_at)
+        waits_for.add_done_callback(_retrieve_exception)
     except (StopIteration, aiohttp.ClientError, OSError):
-        # Where the socket is closed the reader says so.
+        # The socket is closed, which the reader reports.
         pass
     finally:
         writing.close()
 
 
-def _look_at(future: asyncio.Future[None]) -> None:
+def _retrieve_exception(future: asyncio.Future[None]) -> None:
     if not future.cancelled():
         future.exception()
 
 
 def _lost(code: int | None, reason: str, hint: str | None = None) -> ConnectionLost:
-    # An int, not aiohttp's enum: it is shown to users and compared by them.
+    # A plain int: users see it and compare it, and aiohttp's enum has another repr.
     code = int(code or 1006)
     text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
     return ConnectionLost(text, close_code=code, reason=reason, hint=hint)
 
 
 def connection_failed(exc: BaseException, host: str, timeout: float) -> ConnectionFailed:
-    """The one place where a failed attempt becomes an error of ours."""
+    """Returns the error of ours for a failed attempt; all attempts fail through here."""
     if isinstance(exc, aiohttp.ClientResponseError):
         return _refused_by_server(exc, host)
     if isinstance(exc, Redirected):
@@ -329,7 +331,7 @@ def connection_failed(exc: BaseException, host: str, timeout: float) -> Connecti
 
 def _refused_by_server(exc: aiohttp.ClientResponseError, host: str) -> ConnectionFailed:
     if isinstance(exc.__cause__, HttpProcessingError):
-        # What is no HTTP at all comes as a 400 of aiohttp's own making. Nobody refused us.
+        # aiohttp reports an answer that is no HTTP as status 400, but no server sent that.
         return ConnectionFailed(
             f"{host} did not answer in HTTP",
             code="NotHTTP",
@@ -354,8 +356,8 @@ def _refused(who: str, status: int, location: str | None, host: str) -> Connecti
 def _unreachable(exc: BaseException, host: str) -> ConnectionFailed:
     cause = getattr(exc, "os_error", exc)
     number = getattr(cause, "errno", None)
-    # asyncio puts its own words and the address into strerror; the number has the plain reason,
-    # but for TLS, which has numbers of its own.
+    # asyncio puts its own words and the address into strerror, so the text is looked up by the
+    # number. TLS errors have numbers of their own.
     if isinstance(cause, ssl_module.SSLCertVerificationError):
         reason = cause.verify_message
     elif isinstance(cause, ssl_module.SSLError):

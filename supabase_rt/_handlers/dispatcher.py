@@ -84,7 +84,7 @@ class Dispatch(Workers):
         self._said: set[str] = set()
         self._is_failing = False
 
-    def tell(self, event: Any) -> None:
+    def handle(self, event: Any) -> None:
         """Tell one event. Raises nothing that user code raised."""
         try:
             self._tellers[type(event)](self, event)
@@ -100,14 +100,16 @@ class Dispatch(Workers):
         channel, ids, payload = delivery
         channel.owner._emitter.deliver(ids, payload)
 
-    def listener(self, channel: Any, ids: tuple[int, ...]) -> Taker:
-        """Who takes the payloads that are for these bindings of a channel."""
-        found: Taker = channel.owner._emitter.listener(ids)
-        return found
+    def listener_for(
+        self, channel: Any, ids: tuple[int, ...], *, of_changes: bool = False
+    ) -> Taker:
+        """Returns the handlers of these bindings of a channel as one listener.
 
-    def change_listener(self, channel: Any, ids: tuple[int, ...]) -> Taker:
-        """The same for database changes, which are given as ``PostgresData``."""
-        found: Taker = channel.owner._emitter.change_listener(ids)
+        With ``of_changes`` it takes database changes as ``PostgresData``.
+        """
+        emitter = channel.owner._emitter
+        find = emitter.change_listener if of_changes else emitter.listener
+        found: Taker = find(ids)
         return found
 
     def _presence(self, event: events.PresenceDelivered) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
 from .._protocol.channel_options import MAXBYTES
-from .._runtime.event_loop import LoopBound, wake
+from .._runtime.event_loop import LoopBinding, wake
 from .._runtime.outcome import Outcome
 from .handler import Drops, Registration, Reports
 
@@ -45,9 +45,9 @@ class Stream(Generic[P]):
         self._over = False
         self._error: BaseException | None = None
         self._registration: Registration | None = None
-        self._owner: LoopBound | None = None
+        self._owner: LoopBinding | None = None
 
-    def _attach(self, registration: Registration, owner: LoopBound) -> None:
+    def _attach(self, registration: Registration, owner: LoopBinding) -> None:
         self._registration, self._owner = registration, owner
 
     def _take(self, payload: P) -> None:
@@ -120,7 +120,7 @@ class Stream(Generic[P]):
     def __del__(self) -> None:
         owner, registration = getattr(self, "_owner", None), getattr(self, "_registration", None)
         if owner is not None and registration is not None:
-            owner.in_loop(registration.end)
+            owner.call_in_loop(registration.end)
 
 
 def weak_handler(stream: Stream[Any]) -> Callable[[Any], None]:

@@ -245,7 +245,7 @@ class Registration:
             if result is not None:
                 self.returned(result)
 
-    def take(self, payload: Any) -> None:
+    def deliver(self, payload: Any) -> None:
         """Take the payload of one event: ``__call__``, written out for most events there are."""
         handler = self.direct
         if handler is None:

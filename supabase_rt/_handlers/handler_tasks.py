@@ -39,7 +39,7 @@ _worker: ContextVar[_Worker | None] = ContextVar("supabase_rt_worker", default=N
 
 
 def _nobody_left() -> None:
-    """What ``leaves`` returns to whom is no handler."""
+    """What ``exempt_caller`` returns to whom is no handler."""
 
 
 class Workers(abc.ABC):
@@ -92,7 +92,7 @@ class Workers(abc.ABC):
         if isinstance(error, Exception):
             log.error("a handler's worker failed", exc_info=error, extra=facts(error))
 
-    def leaves(self) -> Callable[[], None]:
+    def exempt_caller(self) -> Callable[[], None]:
         """Whoever runs now may wait for the end, or for what comes after it.
 
         Where that is a handler, or a task or a thread that it started, the end does not wait

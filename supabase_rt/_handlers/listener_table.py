@@ -30,7 +30,7 @@ def _ignore(*_: object) -> None:
 class Taker(Protocol):
     """Who takes the payloads of one kind of event; raises nothing that a handler raised."""
 
-    def take(self, payload: Any, /) -> None:
+    def deliver(self, payload: Any, /) -> None:
         """Tell one payload. The stopwatch runs already; the caller ends the lap."""
 
     def blocked(self, seconds: float, /) -> None:
@@ -38,7 +38,7 @@ class Taker(Protocol):
 
 
 def _take_timed(taker: Taker, payload: Any, stopwatch: Stopwatch) -> None:
-    taker.take(payload)
+    taker.deliver(payload)
     seconds = stopwatch.lap()
     if seconds > BLOCKING_AFTER:
         taker.blocked(seconds)
@@ -52,7 +52,7 @@ class _Several:
     def __init__(self, registrations: tuple[Registration, ...]) -> None:
         self._registrations = registrations
 
-    def take(self, payload: Any) -> None:
+    def deliver(self, payload: Any) -> None:
         for registration in self._registrations:
             _take_timed(registration, payload, registration.stopwatch)
 
@@ -68,9 +68,9 @@ class _OneOfChanges:
     def __init__(self, registration: Registration) -> None:
         self._registration = registration
 
-    def take(self, data: PostgresData) -> None:
+    def deliver(self, data: PostgresData) -> None:
         registration = self._registration
-        registration.take(PostgresChange(data, registration.types))
+        registration.deliver(PostgresChange(data, registration.types))
 
     def blocked(self, seconds: float) -> None:
         self._registration.blocked(seconds)
@@ -81,7 +81,7 @@ class _SeveralOfChanges(_Several):
 
     __slots__ = ()
 
-    def take(self, data: PostgresData) -> None:
+    def deliver(self, data: PostgresData) -> None:
         payloads: dict[str, PostgresChange] = {}
         for registration in self._registrations:
             payload = payloads.get(registration.types)

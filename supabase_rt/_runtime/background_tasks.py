@@ -1,4 +1,4 @@
-"""The small tasks of a client: a request over HTTP, a socket that is cut."""
+"""Tasks that a client starts beside its link, such as requests over HTTP."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Helpers", "TooLong", "in_time"]
+__all__ = ["BackgroundTasks", "TooLong", "in_time"]
 
 T = TypeVar("T")
 
 GRACE = 0.5
-"""Seconds that cancelled work of the user's gets to end; what does not is left behind."""
+"""Seconds for a cancelled awaitable of the user's to end; then it is no longer waited for."""
 
-HELPER_TIMEOUT = 3.0
-"""Seconds that requests under way get when the client closes."""
+REQUEST_TIMEOUT = 3.0
+"""Seconds for requests under way to end when the client closes."""
 
 
-class Helpers:
-    """Keeps tasks until they end, and ends those that are left with the client."""
+class BackgroundTasks:
+    """Keeps tasks until they end; those that are left end with the client."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -30,7 +30,7 @@ class Helpers:
     def start(
         self, work: Coroutine[Any, Any, Any], name: str, *, patient: bool = True
     ) -> asyncio.Task[Any]:
-        """Do ``work`` in a task; if ``patient``, the end waits for it a little."""
+        """Start ``work`` in a task; if ``patient``, ``end`` gives it time before it cancels it."""
         task = asyncio.get_running_loop().create_task(work, name=f"supabase_rt:{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -40,30 +40,30 @@ class Helpers:
         return task
 
     async def end(self) -> None:
-        """Requests under way get a little time; nothing is left running after that."""
+        """End all tasks: patient ones get ``REQUEST_TIMEOUT`` seconds, others are cancelled."""
         for task in list(self._impatient):
             task.cancel()
         if self._tasks:
-            _, late = await asyncio.wait(list(self._tasks), timeout=HELPER_TIMEOUT)
+            _, late = await asyncio.wait(list(self._tasks), timeout=REQUEST_TIMEOUT)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
 
-    def forget(self) -> None:
-        """The loop of the tasks is gone."""
+    def forget_loop(self) -> None:
+        """Drop the tasks: their loop is gone."""
         self._tasks.clear()
         self._impatient.clear()
 
 
 class TooLong(TimeoutError):
-    """Work of the user's took longer than it may; a ``TimeoutError`` of its own is another one."""
+    """An awaitable of the user's took too long, unlike a ``TimeoutError`` that it raised itself."""
 
 
 async def in_time(work: Awaitable[T], timeout: float, name: str) -> asyncio.Task[T]:
-    """The task that did ``work``, over within ``timeout`` seconds; raises ``TooLong``.
+    """Returns the finished task of ``work``; raises ``TooLong`` after ``timeout`` seconds.
 
-    Also where the work swallows its cancellation, as ``asyncio.timeout`` does not.
+    Unlike ``asyncio.timeout`` it also ends if the work swallows its cancellation.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(_awaited(work), name=f"supabase_rt:{name}")

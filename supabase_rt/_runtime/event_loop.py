@@ -1,4 +1,4 @@
-"""Which event loop an object belongs to, and its one timer there."""
+"""The event loop that a client is bound to: the first one it is used in."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from .._printable import get_logger
 from ..errors import InvalidState
 from .log_fields import facts
 
-__all__ = ["LoopBound", "loop_ran", "wake", "wanted_without_loop"]
+__all__ = ["LoopBinding", "wake"]
 
+log: Final = get_logger("supabase_rt")
 
-_bound: weakref.WeakSet[LoopBound] = weakref.WeakSet()
-"""Whatever has adopted a loop in this process."""
+_bound: weakref.WeakSet[LoopBinding] = weakref.WeakSet()
+"""Every binding of this process that has adopted a loop."""
 
 
 def _forked() -> None:
-    """In the child: sockets of the parent are not ours to write to, and its loop does not run."""
-    for each in list(_bound):
-        each.is_of_parent = each.is_running
-        if not each.is_of_parent:
-            each.forget_loop()
-        each.loop = None
+    """Release the loops of the parent in the child, where they do not run."""
+    for binding in list(_bound):
+        binding.after_fork()
     _bound.clear()
 
 
@@ -40,71 +38,43 @@ if hasattr(os, "register_at_fork"):
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:
-    """Let go on who waits for this, if anybody still does: a loop may have ended under it."""
+    """Wake whoever awaits this future, unless it is done or its loop is closed."""
     if waiter is not None and not waiter.done() and not waiter.get_loop().is_closed():
         waiter.set_result(None)
 
 
-class LoopBound:
+class LoopBinding:
     """Adopts the loop it is first used in; nothing captures a loop before.
 
-    The owner says whether it ``is_running``, and what to drop in ``forget_loop``.
+    Args:
+        is_running: returns True while a task or a timer of the owner is alive in the loop.
+        forget_loop: drops what the owner had in a loop that is gone.
     """
 
-    loop: asyncio.AbstractEventLoop | None = None
-    context: contextvars.Context
-    """That of the first use in the loop, for whatever lives on: else a link that a handler made
-    or a timer that it set would be a part of this handler."""
-    is_of_parent = False
-    """Whether this process is the child of the one that it is at work in."""
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a task or a timer of this object is alive in its loop."""
-        return False
-
-    def forget_loop(self) -> None:
-        """Drop what belonged to a loop that is gone."""
-
-    def lose_loop(self) -> None:
-        """The loop ended under it, and not by a call of ours: what is used next is another one."""
-        if self.loop is not None:
-            self.forget_loop()
-            self.loop = None
+    def __init__(self, is_running: Callable[[], bool], forget_loop: Callable[[], None]) -> None:
+        self._is_running = is_running
+        self._forget_loop = forget_loop
+        self.current: asyncio.AbstractEventLoop | None = None
+        self.context: contextvars.Context = contextvars.Context()
+        """The context of the first use in the loop, for links and timers. They outlive the
+        handler that caused them, and must not inherit its context variables."""
+        self._is_of_parent = False
 
     @property
     def is_loop_running(self) -> bool:
-        """False where nothing can be awaited any more: what runs then is collected."""
-        return self.loop is not None and self.loop.is_running()
-
-    def in_loop(self, work: Callable[[], object]) -> None:
-        """Do what has to be done in the loop: who is collected may be so in any thread."""
-        loop = self.loop
-        try:
-            is_here = asyncio.get_running_loop() is loop
-        except RuntimeError:
-            is_here = False
-        if is_here or loop is None or not loop.is_running():
-            work()
-            return
-        with contextlib.suppress(RuntimeError):  # it was closed meanwhile
-            loop.call_soon_threadsafe(work)
-
-    def warn_unclosed(self, host: str) -> None:
-        """Collected while at work."""
-        if not self.is_of_parent:
-            text = "await client.disconnect(), or use async with"
-            warnings.warn(f"unclosed RealtimeClient of {host}: {text}", ResourceWarning, 2)
+        """False if nothing can be awaited any more: the caller is being garbage-collected."""
+        return self.current is not None and self.current.is_running()
 
     def now(self) -> float:
-        """Seconds by the loop's clock; before there is a loop, by the clock loops use."""
-        return time.monotonic() if self.loop is None else self.loop.time()
+        """Returns seconds by the loop's clock; before there is a loop, by the clock loops use."""
+        return time.monotonic() if self.current is None else self.current.time()
 
-    def enter_loop(self, *, required: str | None = None, is_wish: bool = False) -> bool:
-        """Adopt the running loop; False where none runs: a wish then waits for one.
+    def enter(self, *, required: str | None = None, is_wish: bool = False) -> bool:
+        """Adopt the running loop. Returns False if no loop runs.
 
-        Raises ``RuntimeError`` where a loop is ``required`` (the name of the call) and none
-        runs, and ``InvalidState`` where the client is at work in another loop.
+        With ``is_wish`` the program gets a warning at its end if no loop ever ran. Raises
+        ``RuntimeError`` if no loop runs and the call named ``required`` needs one. Raises
+        ``InvalidState`` if the client is at work in another loop.
         """
         try:
             running = asyncio.get_running_loop()
@@ -117,43 +87,72 @@ class LoopBound:
                     f"{required}() needs a running event loop; call it from async code "
                     "(on, subscribe, connect and set_auth(token) may be called before)"
                 )
-            if self.loop is not None and self.loop.is_running():
+            if self.is_loop_running:
                 raise InvalidState(
                     "this client is at work in another thread",
                     hint="call it through loop.call_soon_threadsafe",
                 )
             if is_wish:
-                wanted_without_loop()
+                _wanted_without_loop()
             return False
-        if self.loop is running:
+        if self.current is running:
             return True
         self._check_process()
-        if self.loop is not None:
-            self._leave_loop(self.loop)
-        self.loop = running
+        if self.current is not None:
+            self._leave(self.current)
+        self.current = running
         self.context = contextvars.copy_context()
-        loop_ran()
+        _Process.has_run = True
         _bound.add(self)
         return True
 
     def _check_process(self) -> None:
-        if self.is_of_parent:
+        if self._is_of_parent:
             raise InvalidState(
                 "this client is at work in the parent process",
                 hint="make a client in the child, or fork before the first one connects",
             )
 
-    def _leave_loop(self, old: asyncio.AbstractEventLoop) -> None:
-        if self.is_running and not old.is_closed():
+    def _leave(self, old: asyncio.AbstractEventLoop) -> None:
+        if self._is_running() and not old.is_closed():
             raise InvalidState(
                 "this client is at work in another event loop",
                 hint="make one client for each loop; from another thread use "
                 "loop.call_soon_threadsafe",
             )
-        self.forget_loop()
+        self._forget_loop()
 
+    def lose(self) -> None:
+        """Release a loop that ended by itself; the next use adopts another one."""
+        if self.current is not None:
+            self._forget_loop()
+            self.current = None
 
-log: Final = get_logger("supabase_rt")
+    def after_fork(self) -> None:
+        """Release the loop of the parent process, whose sockets are not ours to write to."""
+        self._is_of_parent = self._is_running()
+        if not self._is_of_parent:
+            self._forget_loop()
+        self.current = None
+
+    def call_in_loop(self, work: Callable[[], object]) -> None:
+        """Call ``work`` in the loop, from whichever thread collects the caller as garbage."""
+        loop = self.current
+        try:
+            is_here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            is_here = False
+        if is_here or loop is None or not loop.is_running():
+            work()
+            return
+        with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+            loop.call_soon_threadsafe(work)
+
+    def warn_unclosed(self, host: str) -> None:
+        """Warn that the client was garbage-collected while at work in this process."""
+        if not self._is_of_parent:
+            text = "await client.disconnect(), or use async with"
+            warnings.warn(f"unclosed RealtimeClient of {host}: {text}", ResourceWarning, 2)
 
 
 class _Process:
@@ -161,21 +160,16 @@ class _Process:
     has_run: bool = False
 
 
-def wanted_without_loop() -> None:
-    """Somebody subscribed or connected where no loop runs, which may still come."""
+def _wanted_without_loop() -> None:
+    """Note that a client wants a connection and no loop runs yet."""
     if not (_Process.is_watched or _Process.has_run):
         _Process.is_watched = True
-        # Later than logging's own, and so called before it.
+        # atexit calls the last one registered first, so this one still finds logging at work.
         atexit.register(_at_exit)
 
 
-def loop_ran() -> None:
-    """A client is at work in a loop."""
-    _Process.has_run = True
-
-
 def _at_exit() -> None:
-    # A program that ended with a traceback has told what kept it from its loop.
+    # A program that ended with a traceback has shown why its loop never ran.
     if not _Process.has_run and not hasattr(sys, "last_type"):
         log.warning(
             "nothing was connected: a channel was subscribed or connect() called, but no event "

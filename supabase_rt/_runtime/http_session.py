@@ -1,9 +1,9 @@
 """The aiohttp session: the user's, or one of our own that lives as long as the client runs.
 
-A redirect is never followed with what a handshake carries (``no_redirect``). aiohttp's
-``ws_connect`` has no option for it, but tells its tracers of a redirect before it follows. A tracer
-that raises ends the request there. It holds for the handshake alone: the user's own
-requests over the same session go where they always went.
+A redirect of the handshake is never followed, because the key in the headers would go along.
+aiohttp's ``ws_connect`` has no option for that, but it calls its tracers before it follows a
+redirect. The tracer of ``no_redirect`` raises, which ends the request. Other requests over the
+user's session are not affected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import aiohttp
 from ..errors import ConnectionFailed, SendError
 
 __all__ = [
-    "HttpOwner",
+    "HttpSession",
     "Redirected",
     "TransportOptions",
     "close_session",
@@ -33,15 +33,15 @@ __all__ = [
 ]
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that open connections get to close in good order."""
+"""Seconds for open connections to close in good order."""
 TURNS: Final = 3
-"""Turns of the loop until a socket that was cut is closed."""
+"""Turns of the loop until a socket that was cut is closed by asyncio."""
 
 E = TypeVar("E", ConnectionFailed, SendError)
 
 
 def session_closed(kind: type[E]) -> E:
-    """The error for a session of the user's that was closed before the client."""
+    """Returns the error for a session of the user's that was closed before the client."""
     return kind(
         "the aiohttp session given as session= is closed",
         code="SessionClosed",
@@ -68,7 +68,7 @@ async def _redirected(
     if not _is_guarded.get():
         return
     response = about.response
-    # The error goes past aiohttp, which would not close it then.
+    # aiohttp does not close the response when a tracer raises.
     response.close()
     raise Redirected(response.status, response.headers.get("Location"))
 
@@ -80,7 +80,7 @@ _GUARD.freeze()
 
 @contextmanager
 def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
-    """Requests of this task that begin inside raise ``Redirected`` instead of following."""
+    """Make requests of this task raise ``Redirected`` instead of following a redirect."""
     if _GUARD not in session.trace_configs:
         session.trace_configs.append(_GUARD)
     token = _is_guarded.set(True)
@@ -92,9 +92,10 @@ def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
 
 # -- sockets -----------------------------------------------------------------------------
 
-# aiohttp closes a connection in good order: what was written leaves first, and TLS says goodbye.
-# A peer that reads nothing keeps such a socket open for ever, and aiohttp has let go of it. So the
-# sockets of our own sessions are known here. Closing one at its system end makes asyncio see it.
+# aiohttp closes a connection in good order: it writes what is buffered, then ends TLS. It drops its
+# reference at once, so a peer that reads nothing keeps the socket open for ever. Therefore this
+# module remembers the sockets of our own sessions. After a shutdown of the system's socket, asyncio
+# sees the end of the connection and closes it.
 
 _sockets: Final[WeakKeyDictionary[aiohttp.ClientSession, WeakSet[socket.socket]]] = (
     WeakKeyDictionary()
@@ -105,7 +106,7 @@ _attempt: Final[ContextVar[list[socket.socket] | None]] = ContextVar(
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session of our own, for ``close_session``."""
+    """Returns a session of our own, which ``close_session`` closes."""
     made: WeakSet[socket.socket] = WeakSet()
 
     def make(address: Any) -> socket.socket:
@@ -122,7 +123,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def close_session(session: aiohttp.ClientSession) -> None:
-    """Close a session of our own and every socket of it, within ``CLOSE_TIMEOUT`` seconds."""
+    """Close a session of our own and all its sockets, within ``CLOSE_TIMEOUT`` seconds."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await session.close()
@@ -130,14 +131,14 @@ async def close_session(session: aiohttp.ClientSession) -> None:
         pass
     finally:
         _cut(_sockets.pop(session, ()))
-    # One that was cut is closed by the loop, when it has seen it.
+    # The loop closes a socket that was cut when it has seen the end of the connection.
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
 
 @contextmanager
 def cut_on_failure() -> Iterator[None]:
-    """Sockets of our own that are made inside are cut where it ends with an exception."""
+    """Cut the sockets of our own sessions that are made inside, if the block raises."""
     made: list[socket.socket] = []
     token = _attempt.set(made)
     try:
@@ -156,7 +157,7 @@ def _cut(sockets: Iterable[socket.socket]) -> None:
                 found.shutdown(socket.SHUT_RDWR)
 
 
-class HttpOwner:
+class HttpSession:
     """Hands out one session and closes it, unless it is the user's."""
 
     def __init__(self, given: aiohttp.ClientSession | None) -> None:
@@ -165,11 +166,14 @@ class HttpOwner:
 
     @property
     def current(self) -> aiohttp.ClientSession | None:
-        """The session where there is one already."""
+        """The session, if there is one already."""
         return self._own if self._given is None else self._given
 
     def get(self) -> aiohttp.ClientSession:
-        """The session, made if need be; raises ``ConnectionFailed`` if the user closed theirs."""
+        """Returns the session, a new one if needed.
+
+        Raises ``ConnectionFailed`` if the user closed theirs.
+        """
         if self._given is not None:
             if self._given.closed:
                 raise session_closed(ConnectionFailed)
@@ -178,8 +182,8 @@ class HttpOwner:
             self._own = open_session()
         return self._own
 
-    def forget(self) -> None:
-        """The loop of our own session is gone."""
+    def forget_loop(self) -> None:
+        """Drop our own session: its loop is gone."""
         self._own = None
 
     async def aclose(self) -> None:
@@ -191,7 +195,7 @@ class HttpOwner:
 
 @dataclass(slots=True, repr=False)
 class TransportOptions:
-    """What every connection attempt needs, beside the URL. Headers and proxy hold secrets."""
+    """The options of a connection attempt, beside the URL. Headers and proxy hold secrets."""
 
     timeout: float = 10.0
     headers: Mapping[str, str] | None = None
@@ -200,7 +204,7 @@ class TransportOptions:
     max_message_size: int = 16 * 2**20
 
     def request_kwargs(self) -> dict[str, Any]:
-        """The options that a websocket and a plain request share."""
+        """Returns the arguments of aiohttp that a websocket and a plain request share."""
         kwargs: dict[str, Any] = {}
         if self.ssl is not None:
             kwargs["ssl"] = self.ssl

@@ -1,9 +1,9 @@
-"""The facts beside the text of a log record: ``logging``'s ``extra``, with one name for each.
+"""The fields of a log record beside its text: the ``extra`` of ``logging``.
 
-``topic`` and ``event`` say what it is about, ``handler`` whose code, ``host`` which server;
-``error`` (the class), ``code``, ``close_code`` and ``http_status`` what went wrong; ``status``
-that of a channel, ``attempt``, ``delay``, ``downtime``, ``count``, ``size``, ``seconds``
-the numbers of the text, and ``option`` whose value is doubtful.
+* ``topic``, ``event``, ``handler``, ``host``: what the record is about.
+* ``error`` (the class), ``code``, ``close_code``, ``http_status``: what went wrong.
+* ``status``: the status of a channel. ``option``: the option with a doubtful value.
+* ``attempt``, ``delay``, ``downtime``, ``count``, ``size``, ``seconds``: the numbers of the text.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ OF_ERRORS: Final = (("code", "code"), ("close_code", "close_code"), ("http_statu
 
 
 def facts(error: BaseException | None = None, /, **known: Any) -> dict[str, Any]:
-    """``extra`` of a log record; what is None is left out, an error adds what it knows."""
+    """Returns the ``extra`` of a log record: the fields of an error and ``known``, without None."""
     if error is not None:
         known = {"error": type(error).__name__, **known}
     if isinstance(error, RealtimeError):
-        # Of others nobody knows what such an attribute would hold.
+        # Errors of other libraries may use the same attributes for something else.
         known |= {name: getattr(error, attribute, None) for name, attribute in OF_ERRORS}
     return {name: value for name, value in known.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Which handler kept the event loop waiting."""
+"""A stopwatch that finds handlers that keep the event loop busy for too long."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from time import perf_counter
 __all__ = ["BLOCKING_AFTER", "Stopwatch"]
 
 BLOCKING_AFTER = 0.1
-"""Seconds on the loop after which a handler is named in a warning."""
+"""Seconds after which a handler is named in a warning."""
 
 
 class Stopwatch:
-    """When handlers last gave back control, within one stretch of work on the loop.
+    """Times handlers that run one after the other, with one reading of the clock for each.
 
-    One reading of the clock after every call instead of two around it: what lies between the
-    end of one call and the start of the next is our own, and short. Whoever begins a stretch, or
-    did something else meanwhile, starts it anew.
+    A lap ends when a handler returns, and the next lap begins. Our own work between two handlers
+    is short enough to count for the next one. Call ``start`` before the first handler, and after
+    any longer work in between.
     """
 
     __slots__ = ("since", "size")
@@ -23,12 +23,12 @@ class Stopwatch:
     def __init__(self) -> None:
         self.since: float = 0.0
         self.size: int = 0
-        """Bytes of the frame that is told; queues are bounded by it."""
+        """Bytes of the frame in hand; queues that are bounded in bytes read it."""
 
     def start(self) -> None:
         self.since = perf_counter()
 
     def lap(self) -> float:
-        """Seconds since the last lap, or the start."""
+        """End the lap; returns its seconds."""
         before, self.since = self.since, perf_counter()
         return self.since - before

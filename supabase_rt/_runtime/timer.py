@@ -6,40 +6,43 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 
-__all__ = ["Alarm"]
+__all__ = ["Timer"]
 
 
-class Alarm:
-    """One timer. It is moved forward only: set to later, it rings for nothing once, and is then
-    set anew. Every request has a deadline and nearly every one is answered before it, and a timer
-    that came and went with each would cost more than the request.
+class Timer:
+    """A timer that is only ever moved forward.
+
+    Set to a later time, it still fires at the earlier one; the owner then finds nothing due and
+    sets it anew. Every request has a deadline and nearly every one is answered before it.
+    Cancelling a timer for each of them would cost more than the request.
     """
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def __init__(self, on_fire: Callable[[], None]) -> None:
+        self._on_fire = on_fire
         self._at: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
     def set(
         self, loop: asyncio.AbstractEventLoop, at: float | None, context: contextvars.Context
     ) -> None:
-        """Ring at ``at`` by the loop's clock or before, or not at all."""
+        """Fire at ``at`` by the loop's clock, or earlier; None stops the timer."""
         if at is None:
             self._stop()
         elif self._at is None or at < self._at:
             self._stop()
             self._at = at
-            self._handle = loop.call_at(at, self._rang, context=context.copy())
+            self._handle = loop.call_at(at, self.fire, context=context.copy())
 
     def _stop(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
         self.forget()
 
-    def _rang(self) -> None:
+    def fire(self) -> None:
+        """Call the owner; the timer is no longer set."""
         self.forget()
-        self._ring()
+        self._on_fire()
 
     def forget(self) -> None:
-        """The timer rang, or its loop is gone."""
+        """Drop the handle: the timer fired, or its loop is gone."""
         self._at = self._handle = None

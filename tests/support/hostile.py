@@ -1,4 +1,4 @@
-"""Peers that mean harm, in threads: what they do not read, nobody reads for them."""
+"""Hostile peers, in threads: a thread that does not read leaves its socket unread."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LINUX = Path("/proc/net/tcp").exists()
 
 
 class Foe:
-    """One connection of a hostile peer. Blocking, and over as soon as the test is."""
+    """One connection of a hostile peer, in a thread that ends with the test."""
 
     def __init__(self, conn: socket.socket, stop: threading.Event) -> None:
         self.conn = conn
         self.stop = stop
 
     def handshake(self) -> None:
-        """Answer the upgrade as any server does."""
+        """Accept the WebSocket handshake as any server does."""
         request = b""
         while b"\r\n\r\n" not in request:
             request += self.recv(65536)
@@ -42,7 +42,7 @@ class Foe:
         )
 
     def frame(self, first: int, data: bytes) -> None:
-        """Write a frame with this first byte."""
+        """Write a frame with ``first`` as its first byte."""
         size = len(data)
         if size < 126:
             head = bytes([first, size])
@@ -53,30 +53,30 @@ class Foe:
         self.conn.sendall(head + data)
 
     def recv(self, size: int) -> bytes:
-        """Read some bytes; raises ``ConnectionError`` where the client is gone."""
+        """Read some bytes; raises ``ConnectionError`` if the client is gone."""
         found = self.conn.recv(size)
         if not found:
             raise ConnectionResetError
         return found
 
     def flood(self, frame: bytes) -> None:
-        """Write the same frame without end. In pieces: a thread that is busy would slow us down."""
+        """Write the same frame without end, many at once to spare the processor."""
         piece = frame * max(1, 2**16 // len(frame))
         while not self.stop.is_set():
             self.conn.sendall(piece)
 
     def take(self) -> None:
-        """Read and throw away, and never answer, not even TLS."""
+        """Read everything, drop it, and never answer, not even in TLS."""
         while not self.stop.is_set():
             self.recv(65536)
 
     def sit(self) -> None:
-        """Do nothing, and hold the connection."""
+        """Do nothing, with the connection open."""
         self.stop.wait()
 
 
 class Attack:
-    """A hostile server, and what the test knows of it."""
+    """The address of a hostile server, and its number of connections so far."""
 
     def __init__(self, port: int, *, tls: bool) -> None:
         self.port = port
@@ -86,7 +86,7 @@ class Attack:
 
 @contextmanager
 def foe(script: Callable[[Foe], None], *, tls: bool = False, raw: bool = False) -> Iterator[Attack]:
-    """Run ``script`` for every connection; ``raw``: it answers TLS itself, or does not."""
+    """Run ``script`` for every connection. With ``raw`` the script gets TLS undecrypted."""
     stop = threading.Event()
     open_ones: list[socket.socket] = []
     threads: list[threading.Thread] = []
@@ -126,7 +126,7 @@ def foe(script: Callable[[Foe], None], *, tls: bool = False, raw: bool = False) 
             stop.set()
             accepting.join(5)
             for conn in open_ones:
-                # From another thread a close would not wake who reads or writes.
+                # A close from this thread would not wake the thread that reads or writes.
                 try:
                     conn.shutdown(socket.SHUT_RDWR)
                 except OSError:
@@ -137,14 +137,14 @@ def foe(script: Callable[[Foe], None], *, tls: bool = False, raw: bool = False) 
 
 
 def client_tls() -> ssl_module.SSLContext:
-    """What a client trusts that speaks to such a peer over TLS."""
+    """Returns an SSL context that trusts the certificate of these peers."""
     return ssl_module.create_default_context(cafile=CERTIFICATE)
 
 
 def open_sockets(port: int) -> int:
-    """How many sockets of this process are connected to ``port``: our side of them, Linux only.
+    """Returns the number of sockets of this process that are connected to ``port``; Linux only.
 
-    One that was closed and lives on in the kernel, as data is left, is nobody's: inode 0.
+    A closed socket with unsent data lives on in the kernel with inode 0, and does not count.
     """
     mine = set()
     for name in os.listdir("/proc/self/fd"):

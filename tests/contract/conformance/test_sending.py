@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeChannel, RealtimeClient, RealtimeError
-from supabase_rt._connection.access_tokens import TokenSource
+from supabase_rt._connection.access_tokens import AccessTokens
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
 
@@ -228,7 +228,7 @@ async def test_an_overtaken_asking_that_ends_first_leaves_the_newest_in_place() 
         await releases[number].wait()
         return f"token {number}"
 
-    source = TokenSource(fetch, 5.0, used.append, lambda error: None)
+    source = AccessTokens(fetch, 5.0, used.append, lambda error: None)
     first = source.refresh()
     second = source.refresh(anew=True)
     assert first is not None

@@ -1,1 +1,1 @@
-"""Tests of connecting."""
+"""Tests of connecting and reconnecting, against the local server."""

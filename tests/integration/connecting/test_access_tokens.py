@@ -1,4 +1,4 @@
-"""Where the token comes from, and that nothing it does takes the socket with it."""
+"""Tokens from the callback and by hand; a failing callback does not cost the socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import AuthError, ConnectionFailed
-from supabase_rt._connection.access_tokens import TokenSource
+from supabase_rt._connection.access_tokens import AccessTokens
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import ChannelOptions
 
@@ -202,7 +202,7 @@ async def test_set_auth_reaches_joined_channels_and_all_later_joins(
     await client.set_auth(token)
     await client.send_heartbeat()
     await until(lambda: any(each.event == "heartbeat" for each in server.received))
-    assert len(pushed_tokens(server)) == 2  # the same token is not told again
+    assert len(pushed_tokens(server)) == 2  # the same token is not pushed again
     server.faults.phx_error("one")
     await until(lambda: len(joins(server)) == 4)
     assert joins(server)[3]["access_token"] == token
@@ -307,7 +307,7 @@ async def test_a_join_waits_for_the_newest_asking(
 async def test_a_source_that_goes_while_it_is_asked_is_no_failure(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    """Signing out takes the source away, be it in the very turn of a heartbeat."""
+    """Signing out removes the callback, even in the turn in which a heartbeat calls it."""
     client, errors = make_client(access_token=lambda: server.anon_key), Recorder()
     client.on("error", errors)
     await client.connect()
@@ -349,7 +349,7 @@ async def test_many_who_want_a_token_ask_once() -> None:
         await release.wait()
         return "token"
 
-    source = TokenSource(fetch, 1.0, used.append, lambda error: None)
+    source = AccessTokens(fetch, 1.0, used.append, lambda error: None)
     flights = {source.refresh() for _ in range(5)}
     assert len(flights) == 1
     release.set()
@@ -363,7 +363,7 @@ async def test_many_who_want_a_token_ask_once() -> None:
 
 
 async def test_without_a_callback_there_is_nothing_to_ask() -> None:
-    source = TokenSource(None, 1.0, lambda token: None, lambda error: None)
+    source = AccessTokens(None, 1.0, lambda token: None, lambda error: None)
     assert source.refresh() is None
 
 
@@ -445,7 +445,7 @@ async def test_a_client_that_is_closed_stops_asking(
 
 
 class Calling:
-    """A callback that calls its client before it answers."""
+    """A callback that calls its client before it returns a token."""
 
     def __init__(self, call: Any, *, awaits: bool, plain: bool = False) -> None:
         self.call = call
@@ -478,7 +478,7 @@ def set_auth(calling: Calling) -> Any:
 async def test_a_callback_that_asks_for_itself_is_asked_once(
     server: LocalRealtime, make_client: MakeClient, how: str
 ) -> None:
-    """2,270 times in four seconds, or a loop that gives nobody else a turn."""
+    """Otherwise it is called 2,270 times in four seconds, or no other task gets a turn."""
 
     async def later(calling: Calling) -> None:
         await asyncio.create_task(asyncio.wait_for(calling.client.set_auth(), 5))
@@ -571,7 +571,7 @@ async def test_an_error_listener_that_asks_at_once_does_not_do_so_for_ever(
 async def test_a_callback_may_call_what_waits_for_it(
     server: LocalRealtime, make_client: MakeClient, name: str, awaits: bool
 ) -> None:
-    """Awaited it takes its time, which is bounded, and what is told of that is documented."""
+    """The await ends within a documented bound, with a documented error."""
 
     def call(calling: Calling) -> Any:
         if name == "subscribe":

@@ -1,4 +1,4 @@
-"""Connecting, giving up, and going to rest."""
+"""Connecting, giving up, and closing when idle."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_an_awaited_failure_is_raised_and_nothing_keeps_running(
     assert caught.value.status == 503
     assert our_tasks() == []
     assert client.connection_state() == "closed"
-    assert events.seen == []  # told to the one who awaits, and to nobody else
+    assert events.seen == []  # only the awaiting caller gets the error
     server.faults.refuse(None)
     await client.connect()
     assert client.is_connected()
@@ -190,7 +190,7 @@ async def test_with_reconnecting_switched_off_a_loss_is_final(
     with pytest.raises(GaveUp, match="switched off"):
         await client.wait_closed()
     assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR", "CLOSED"]
-    await client.connect()  # another try is the user's to make
+    await client.connect()  # the next attempt is up to the user
     assert client.is_connected()
     await client.disconnect()
     await client.wait_closed()

@@ -1,4 +1,4 @@
-"""The limits of a project, as a client meets them."""
+"""The limits of a project, and how a client behaves at them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_one_channel_too_many_is_final_and_says_what_to_do(
     assert (error.code, error.retryable) == ("ChannelRateLimitReached", False)
     assert "unsubscribe()" in error.hint
     assert statuses.names == ["CHANNEL_ERROR"]
-    # Nothing follows by itself, and the others are not touched.
+    # The client does not try again, and the other channels stay joined.
     await client.send_heartbeat()
     assert (extra.state, server.joins) == ("errored", 100)
     await channels[0].unsubscribe()
@@ -44,6 +44,6 @@ async def test_two_hundred_channels_rejoin_below_the_servers_limit_of_joins(
         server.faults.cut()
         await until(lambda: server.joins == 400, 30.0)
         await until(lambda: all(channel.state == "joined" for channel in channels))
-        # A burst over the limit would have been answered by cutting the socket.
+        # The server cuts the socket of a client that sends more joins than the limit.
         assert server.connections == 2
         await client.disconnect()

@@ -1,4 +1,4 @@
-"""A client belongs to the loop it works in, and to the next one after that."""
+"""A client is bound to the loop it runs in, and can be used in another loop later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supabase_rt import (
     ReconnectPolicy,
 )
 from supabase_rt._runtime.outcome import Outcome
-from supabase_rt._runtime.timer import Alarm
+from supabase_rt._runtime.timer import Timer
 from supabase_rt.server import LocalRealtime
 
 from ...support.clients import QUICK, MakeClient
@@ -121,7 +121,7 @@ def test_a_connect_that_was_only_written_down_begins_when_it_is_awaited() -> Non
 
 
 def test_a_disconnect_that_nobody_awaits_closes_all_though_the_loop_ends_with_it() -> None:
-    """Else aiohttp and asyncio complain, which fails a test."""
+    """Otherwise aiohttp and asyncio complain, which fails a test."""
 
     async def main(client: RealtimeClient) -> None:
         await client.channel("room").subscribe()
@@ -141,7 +141,7 @@ def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
         events = ClientEvents(client)
         client.channel("room").subscribe()
         await events.some("reconnecting")
-        # Between two attempts there is no task that would close it, and aiohttp complains.
+        # Between two attempts no task of ours runs that could close the session.
         own = client._core.connection.http
         assert own is not None
         await own.close()
@@ -161,7 +161,7 @@ def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
 
 
 def test_a_handler_whose_worker_died_with_its_loop_hears_in_the_next_one() -> None:
-    """A loop that is closed as it is (a notebook, another framework) leaves tasks pending."""
+    """A notebook or another framework may close its loop while tasks are pending."""
     got: list[int] = []
 
     async def handler(broadcast: Broadcast) -> None:
@@ -205,19 +205,19 @@ def test_a_handler_whose_worker_died_with_its_loop_hears_in_the_next_one() -> No
 # -- the one timer -----------------------------------------------------------------------
 
 
-async def test_an_alarm_never_rings_late_and_is_moved_forward_only() -> None:
+async def test_a_timer_never_fires_late_and_is_only_moved_forward() -> None:
     loop = asyncio.get_running_loop()
-    rung: list[float] = []
-    alarm = Alarm(lambda: rung.append(loop.time()))
+    fired: list[float] = []
+    timer = Timer(lambda: fired.append(loop.time()))
     start, context = loop.time(), contextvars.copy_context()
-    alarm.set(loop, start + 3600, context)
-    alarm.set(loop, start + 0.002, context)
-    alarm.set(
+    timer.set(loop, start + 3600, context)
+    timer.set(loop, start + 0.002, context)
+    timer.set(
         loop, start + 3600, context
-    )  # rings before, finds nothing to do and would be set anew
-    await until(lambda: rung)
-    assert rung[0] >= start + 0.002
-    alarm.set(loop, start, context)
-    alarm.set(loop, None, context)
+    )  # fires earlier; the owner would find nothing due and set it anew
+    await until(lambda: fired)
+    assert fired[0] >= start + 0.002
+    timer.set(loop, start, context)
+    timer.set(loop, None, context)
     await turns()
-    assert len(rung) == 1
+    assert len(fired) == 1

@@ -1,4 +1,4 @@
-"""Every way to lose a link, seen from a channel that comes back."""
+"""Every way to lose a link; the channel rejoins after each."""
 
 from __future__ import annotations
 

@@ -593,7 +593,7 @@ async def test_a_handler_that_does_not_end_is_cut_off(
 async def test_http_requests_under_way_are_cut_off_at_the_end(
     server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt._runtime.background_tasks.HELPER_TIMEOUT", 0.05)
+    monkeypatch.setattr("supabase_rt._runtime.background_tasks.REQUEST_TIMEOUT", 0.05)
     async with raw_peer(_silent) as url:
         lonely = RealtimeClient(url, params={"apikey": "key"}, timeout=30)
         sending = lonely.channel("room").http_send("x", {})

@@ -1,4 +1,4 @@
-"""A client that lives for long: a loss every quarter of an hour, and nothing that grows."""
+"""Hours of a client in virtual time: it loses a link every 15 minutes, and nothing grows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUARTER = 900.0
 
 
 async def live_through(hours: int) -> str:
-    """Raises ``AssertionError`` where something is left over; returns what it has been through."""
+    """Run the client; returns the events. Raises ``AssertionError`` if something grew."""
     sizes = set()
     async with Laboratory() as lab:
         lab.pace = 300.0
@@ -25,7 +25,7 @@ async def live_through(hours: int) -> str:
             await lab.recover()
             core = lab.client._core
             timers = len(core.session.context.outbox.deadlines)
-            helpers = len(core.connection.helpers)
+            helpers = len(core.connection.background)
             sizes.add((core.session.pending_replies, timers, helpers, len(asyncio.all_tasks())))
         await lab.probe()
         lab.judge()

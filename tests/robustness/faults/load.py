@@ -29,13 +29,13 @@ MAX_GROWTH = 4 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """How much for how long."""
+    """The rate and the duration of the load."""
 
     rate: int
     seconds: float
     reset_every: float = RESET_EVERY
     is_soak: bool = True
-    """Whether it is long enough to say something of pace and memory."""
+    """True if it is long enough to judge pace and memory."""
 
 
 class Stream:
@@ -58,7 +58,7 @@ class Stream:
 
 
 def resident() -> int:
-    """Bytes of resident memory, garbage left out."""
+    """Returns the bytes of resident memory after a garbage collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
@@ -159,7 +159,7 @@ async def run_load(load: Load, say: Callable[[str], None]) -> list[str]:
 
 
 def judge(listener: Listener) -> list[str]:
-    """Everything that is not as it must be, however slow the machine is."""
+    """Returns everything that is wrong, whatever the speed of the machine."""
     problems = []
     health = listener.client.health()
     for name, value in (
@@ -179,7 +179,7 @@ def judge(listener: Listener) -> list[str]:
 
 
 def judge_pace(listener: Listener, load: Load, memory: list[tuple[float, int]]) -> list[str]:
-    """Whether the client kept up, and its memory was flat."""
+    """Returns what is wrong with the pace and the memory of the client."""
     problems = []
     warm = [size for age, size in memory if age >= load.seconds * WARM_UP]
     growth = warm[-1] - warm[0]

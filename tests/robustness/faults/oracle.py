@@ -25,12 +25,12 @@ __all__ = ["Join", "WireLog", "accepts", "describe"]
 
 @dataclasses.dataclass
 class Join:
-    """What was sent during one join: for each kind of event, numbers that may or must arrive."""
+    """The events sent during one join: the numbers that may or must arrive, by kind."""
 
     link: int
     ref: str
     may_be_stale: bool
-    """The answer was late: the client may have given this join up, and delivers nothing of it."""
+    """The reply was late: the client may have given up this join, and then delivers nothing."""
     is_sure: bool = True
     """False after a frame that may have ended it for the client, though not for the server."""
     numbers: dict[str, list[tuple[int, bool]]] = dataclasses.field(default_factory=dict)
@@ -69,7 +69,7 @@ class WireLog:
             self._joined.pop(message.topic, None)
 
     def _is_past(self, link: ProxyLink, message: Message) -> bool:
-        """Whether this was held back for so long that a later link has asked since."""
+        """Returns True if this was held back until a later link has asked for a join."""
         return message.topic in self._asked and link.number < self._asked[message.topic][0]
 
     def _decode(self, direction: Direction, frame: WsFrame) -> Message:
@@ -116,7 +116,7 @@ def number_of(message: Message) -> int | None:
 
 
 def accepts(joins: Sequence[Join], event: str, got: Sequence[int], live: set[int]) -> bool:
-    """Whether a binding that got these numbers got what it had to.
+    """Returns True if a binding that got these numbers got all that it had to.
 
     ``live``: the links that still stand; there nothing may be missing.
     """
@@ -149,7 +149,7 @@ def _after(
 
 
 def describe(joins: Sequence[Join], event: str, got: Sequence[Any], live: set[int]) -> str:
-    """For the message of a failure."""
+    """Returns the text for a failure."""
     lines = [f"got {list(got)}"]
     for join in joins:
         numbers = [n if must else f"({n})" for n, must in join.numbers.get(event, [])]

@@ -20,7 +20,7 @@ Spoil = Literal["duplicate", "drop", "half", "utf8", "bits", "cut"]
 length; bytes that are no UTF-8; reserved bits set; the connection ends in the middle of it."""
 
 Fate = Literal["whole", "copy", "injected", "spoiled"]
-"""What became of a frame on its way; a copy is the second of a duplicate."""
+"""The fate of a frame; a copy is the second one of a duplicate."""
 
 RESET = struct.pack("ii", 1, 0)
 DEPTH = 256
@@ -79,7 +79,7 @@ class Pipe:
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        """Until the source is at its end and everything before it is written."""
+        """Move bytes until the source ends and all of them are written."""
         reading = self._loop.create_task(self._read())
         try:
             await self._write()

@@ -23,7 +23,7 @@ __all__ = ["DOWN", "UP", "FaultProxy", "ProxyLink", "Watcher"]
 
 Refusal = Literal["reset", "hang"] | int
 Watcher = Callable[["ProxyLink", Direction, WsFrame, Fate], None]
-"""Told of every frame when it is written: link, direction, frame, and what became of it."""
+"""Called for every frame that is written: link, direction, frame, fate."""
 
 EXTENSIONS = re.compile(rb"(?im)^sec-websocket-extensions:.*\r\n")
 
@@ -38,7 +38,7 @@ class ProxyLink:
         self.server: asyncio.StreamWriter | None = None
         self.pipes: dict[Direction, Pipe] = {}
         self.was_slow = False
-        """Whether frames ever waited here, so that one end may know what the other does not."""
+        """True if frames ever waited here, so that the two ends may know different things."""
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Move bytes both ways until both ends are gone."""
@@ -102,7 +102,7 @@ class FaultProxy:
         self.port_behind = port_behind
         self.port = 0
         self.links: list[ProxyLink] = []
-        """Those that are alive, oldest first."""
+        """The links that are alive, oldest first."""
         self.made = 0
         self.watcher: Watcher | None = None
         self.latency: dict[Direction, float] = {UP: 0.0, DOWN: 0.0}
@@ -186,7 +186,7 @@ class FaultProxy:
     # -- faults --------------------------------------------------------------------------
 
     async def vanish(self) -> None:
-        """Nobody listens any more, and every link is reset: an outage."""
+        """Begin an outage: reset every link and refuse new ones."""
         self._stop_listening()
         self.reset()
 
@@ -241,5 +241,5 @@ class FaultProxy:
                     link.pipes[direction].flowing.set()
 
     def is_stalled(self, direction: Direction) -> bool:
-        """Whether a link that begins now begins stalled."""
+        """Returns True if a new link begins stalled."""
         return self._is_stalled[direction]

@@ -1,4 +1,4 @@
-"""Random fault schedules: what goes wrong when, from one seed."""
+"""Random schedules of faults, each made from one seed."""
 
 from __future__ import annotations
 

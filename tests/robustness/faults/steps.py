@@ -1,4 +1,4 @@
-"""What the steps of a schedule do."""
+"""The steps of a schedule, as functions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LabFaults:
         self.proxy.inject(DOWN, opcode, payload, bits)
 
     async def end_join(self, room: int, event: str) -> None:
-        """The end of a join that the server never sent."""
+        """Write an end of the join that the server never sent."""
         topic = self.lab.rooms[room].channel.topic
         ref = self.lab.log.ref_of(topic)
         if self.lab.vsn == "1.0.0":
@@ -105,20 +105,20 @@ class LabFaults:
     # -- the program around it -----------------------------------------------------------
 
     async def token(self, mode: str, seconds: float) -> None:
-        """The token callback does not do its work for a while."""
+        """Make the token callback fail for a while."""
         self.lab.token_mode = mode
         self.lab.client.set_auth()
         await asyncio.sleep(seconds)
         self.lab.token_mode = "good"
 
     async def rest(self, seconds: float) -> None:
-        """The user closes the client, and opens it again later."""
+        """Disconnect, and connect again later."""
         await self.lab.client.disconnect()
         await asyncio.sleep(seconds)
         self.lab.client.connect()
 
     async def cancel(self) -> None:
-        """Somebody cancels tasks that are not theirs."""
+        """Cancel tasks of the client from outside."""
         for task in asyncio.all_tasks():
             if task.get_name() in ("supabase_rt:link", "supabase_rt:token", "supabase_rt:writer"):
                 task.cancel()

@@ -158,7 +158,7 @@ async def fresh_client(server: LocalRealtime) -> AsyncIterator[RealtimeClient]:
 
 
 async def check_usable(server: LocalRealtime, client: RealtimeClient) -> None:
-    """What was cancelled left the client such that a new call does all it should."""
+    """After the cancelled call a new call does all it should."""
     async with asyncio.timeout(60):
         channel = client.channel("afterwards", CONFIG)
         got = channel.wait_for("broadcast", {"event": "x"})
@@ -169,7 +169,7 @@ async def check_usable(server: LocalRealtime, client: RealtimeClient) -> None:
 
 
 async def cancel_after(turns: int, work: Work, server: LocalRealtime) -> bool:
-    """Whether ``work`` was done before it could be cancelled."""
+    """Returns True if ``work`` was done before it could be cancelled."""
     async with fresh_client(server) as client:
         room = client.channel("room", CONFIG)
         task = asyncio.ensure_future(work(server, client, room))
@@ -191,7 +191,7 @@ async def cancel_after(turns: int, work: Work, server: LocalRealtime) -> bool:
 
 
 async def sweep(work: Work, first: int = 0, stride: int = 1) -> int:
-    """Cancel it after every ``stride`` turns, beginning with ``first``; how often that was."""
+    """Cancel it after ``first`` turns, then after ``stride`` more, and so on; returns the count."""
     async with LocalRealtime() as server:
         turns, count = first, 0
         while not await cancel_after(turns, work, server):

@@ -26,7 +26,7 @@ def last_status(lab: Laboratory) -> tuple[float, str]:
 
 
 async def dead_link(lab: Laboratory, ways: Any, phase: float) -> float:
-    """Seconds from the moment a link died in silence until the channels were told."""
+    """Returns the seconds from the silent death of a link until the channels were told."""
     await lab.until(lab.is_joined, 60.0, "joined again")
     await asyncio.sleep(phase)
     before = lab.clock()

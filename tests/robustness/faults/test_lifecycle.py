@@ -1,4 +1,4 @@
-"""The ends of a program: cancelled from outside, forked, collected, told to stop at a bad time."""
+"""Programs that cancel our tasks, fork, drop the client, or get a signal at a bad time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cancel(*names: str) -> int:
 async def test_a_connection_whose_task_somebody_cancels_comes_back(
     server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt._connection.connection.OUTLIVED", 0.01)
+    monkeypatch.setattr("supabase_rt._connection.link_runner.CANCEL_GRACE", 0.01)
     statuses, got, events = Statuses(), Recorder(), ClientEvents(client)
     channel = client.channel("room").on("broadcast", {"event": "*"}, got).subscribe(statuses)
     await channel
@@ -42,7 +42,7 @@ async def test_a_connection_whose_task_somebody_cancels_comes_back(
 async def test_an_attempt_whose_task_somebody_cancels_is_made_again(
     server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt._connection.connection.OUTLIVED", 0.01)
+    monkeypatch.setattr("supabase_rt._connection.link_runner.CANCEL_GRACE", 0.01)
     server.faults.stall(handshakes=True)
     channel = client.channel("room").subscribe()
     await until(lambda: server.connections or "supabase_rt:link" in our_tasks())
@@ -55,7 +55,7 @@ async def test_an_attempt_whose_task_somebody_cancels_is_made_again(
 async def test_an_end_whose_task_somebody_cancels_comes_to_its_end(
     server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    monkeypatch.setattr("supabase_rt._connection.connection.OUTLIVED", 0.01)
+    monkeypatch.setattr("supabase_rt._connection.shutdown.CANCEL_GRACE", 0.01)
     await client.connect()
     client.disconnect()
     await turns(rounds)
@@ -69,7 +69,7 @@ async def test_an_end_whose_task_somebody_cancels_comes_to_its_end(
 async def test_what_follows_an_end_whose_task_somebody_cancels_waits_for_no_ghost(
     server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supabase_rt._connection.connection.OUTLIVED", 0.01)
+    monkeypatch.setattr("supabase_rt._connection.shutdown.CANCEL_GRACE", 0.01)
     await client.connect()
     client.disconnect()
     assert cancel("supabase_rt:close") == 1

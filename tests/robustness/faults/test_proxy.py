@@ -1,4 +1,4 @@
-"""The proxy does what it says, or the laboratory would prove nothing."""
+"""The proxy does what it says; otherwise the laboratory would prove nothing."""
 
 from __future__ import annotations
 

@@ -60,11 +60,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
     def lag(self, seconds: float) -> None:
-        """Something keeps the loop for so long: time passes, and no timer rings."""
+        """Let time pass without a turn of the loop, as if a callback blocked it."""
         self._virtual.now += seconds
 
     def after_turns(self, count: int, callback: Callable[[], object] | None) -> None:
-        """Call back after so many turns, without keeping the loop awake as ``sleep(0)`` does."""
+        """Call back after so many turns; unlike ``sleep(0)`` it does not keep the loop awake."""
         self._virtual.turns_left, self._virtual.callback = count, callback
 
 

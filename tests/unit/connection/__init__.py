@@ -1,1 +1,1 @@
-"""Tests of connection."""
+"""Tests of the parts of a connection."""

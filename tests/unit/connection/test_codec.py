@@ -1,4 +1,4 @@
-"""Messages and frames: the serializer, or what the user gave instead."""
+"""Messages become frames and back: by the serializer, or by functions of the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader: its short way for most frames tells exactly what the long way tells."""
+"""The reader: the fast path delivers exactly what the general path delivers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from supabase_rt import RealtimeChannel, RealtimeClient
 from supabase_rt._connection.codec import build_codec
 from supabase_rt._connection.frame_decoders import decoder_for
-from supabase_rt._connection.link import Traffic
 from supabase_rt._connection.reader import HEADERS_KEPT, Reader
+from supabase_rt._connection.traffic import Traffic
 from supabase_rt._protocol.fast_routes import ROUTE_LIMIT
 from supabase_rt._wire.envelope import UserBroadcast
 from supabase_rt._wire.json_codec import UNREADABLE
@@ -27,23 +27,23 @@ CHANGES = {"event": "*", "schema": "public", "table": "todos"}
 REPLAY = {"config": {"private": True, "broadcast": {"replay": {"since": 0}}}}
 
 
-class Desk:
-    """A client without a socket, its reader, and all that came of what was read.
+class ReaderHarness:
+    """A client without a socket, its reader, and everything that handlers were given.
 
-    ``short`` decides whether the reader may take the short way at all.
+    ``fast`` says if the reader may use the fast path at all.
     """
 
-    def __init__(self, *, short: bool, logger: Any = None) -> None:
+    def __init__(self, *, fast: bool, logger: Any = None) -> None:
         self.client = RealtimeClient("ws://localhost/realtime/v1", params={"apikey": "k"})
         core = self.client._core
         self.session, self.dispatch = core.session, core.dispatch
         self.traffic = Traffic()
-        self.is_telling = self.is_dirty = False
+        self.in_callback = self.flush_requested = False
         self.seen: list[Any] = []
         self.loop = asyncio.new_event_loop()
         codec = build_codec("2.0.0", None, None, logger)
-        if not short:
-            codec = dataclasses.replace(codec, is_plain=False)
+        if not fast:
+            codec = dataclasses.replace(codec, fast_path_allowed=False)
         self.session.connect()
         self.session.link_up(0.0, 0.0)
         self.reader = Reader(self, codec, self.dispatch, self.loop)
@@ -53,32 +53,32 @@ class Desk:
         self.loop.close()
 
     def flush(self) -> None:
-        """The connection's, without a socket."""
+        """Do the steps of ``Connection.flush``, without a socket."""
         self.session.pop_frames()
-        if self.is_telling:
-            self.is_dirty = True
+        if self.in_callback:
+            self.flush_requested = True
             return
-        self.is_telling = True
+        self.in_callback = True
         try:
             while found := self.session.pop_events():
                 for event in found:
                     if type(event) in self.dispatch._tellers:
-                        self.dispatch.tell(event)
+                        self.dispatch.handle(event)
         finally:
-            self.is_telling = False
+            self.in_callback = False
 
     def report(self, error: BaseException) -> None:
         self.dispatch.error(error)
 
     def turn(self) -> None:
-        """A turn of the loop: the batch is over."""
+        """Run one turn of the loop, which ends the batch."""
         self.loop.run_until_complete(asyncio.sleep(0))
 
     def channel(self, name: str, opts: Any = None) -> RealtimeChannel:
         return self.client.channel(name, opts)
 
     def join(self, channel: RealtimeChannel, ids: Any = ()) -> None:
-        """Subscribe, and have the server say yes."""
+        """Subscribe, and reply to the join with ok."""
         machine = channel._machine
         self.session.subscribe(machine, 10.0, 0.0)
         ref = machine.join_ref
@@ -107,8 +107,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    found = Desk(short=True)
+def harness() -> Iterator[ReaderHarness]:
+    found = ReaderHarness(fast=True)
     yield found
     found.close()
 
@@ -252,67 +252,67 @@ FRAMES = st.one_of(
 )
 
 
-class Play:
-    """The same frames and calls for one desk."""
+class ReaderScript:
+    """Plays the same frames and calls to one harness."""
 
-    def __init__(self, *, short: bool, joins: bool) -> None:
-        self.desk = desk = Desk(short=short)
-        self.open = desk.channel("open")
-        self.second = desk.handler("second")
+    def __init__(self, *, fast: bool, joins: bool) -> None:
+        self.harness = harness = ReaderHarness(fast=fast)
+        self.open = harness.channel("open")
+        self.second = harness.handler("second")
         self.open.on("broadcast", {"event": "one"}, self.raising)
         self.open.on("broadcast", {"event": "One"}, self.second)
-        self.open.once("broadcast", {"event": "two"}, desk.handler("once"))
-        self.open.on("broadcast", {"event": "*"}, desk.handler("all"))
+        self.open.once("broadcast", {"event": "two"}, harness.handler("once"))
+        self.open.on("broadcast", {"event": "*"}, harness.handler("all"))
         self.open.on("postgres_changes", CHANGES, self.change)
         self.open.on("postgres_changes", {**CHANGES, "event": "INSERT"}, self.change, types="raw")
         self.open.on("presence", {"event": "sync"}, self.presence)
         if joins:
             self.open.on("presence", {"event": "join"}, self.presence)
-        self.open.on("system", {}, desk.handler("system"))
-        desk.join(self.open, ids=(7, 8))
-        self.replay = desk.channel("replay", REPLAY)
-        self.replay.on("broadcast", {"event": "one"}, desk.handler("replay"))
-        desk.join(self.replay)
-        left = desk.channel("left")
-        left.on("broadcast", {"event": "*"}, desk.handler("left"))
-        desk.join(left)
-        desk.broadcast(left, "one")
-        desk.session.unsubscribe(left._machine, 10.0, None, 0.0)
-        desk.flush()
+        self.open.on("system", {}, harness.handler("system"))
+        harness.join(self.open, ids=(7, 8))
+        self.replay = harness.channel("replay", REPLAY)
+        self.replay.on("broadcast", {"event": "one"}, harness.handler("replay"))
+        harness.join(self.replay)
+        left = harness.channel("left")
+        left.on("broadcast", {"event": "*"}, harness.handler("left"))
+        harness.join(left)
+        harness.broadcast(left, "one")
+        harness.session.unsubscribe(left._machine, 10.0, None, 0.0)
+        harness.flush()
 
     def raising(self, payload: Any) -> None:
-        self.desk.seen.append(("raising", dict(payload)))
+        self.harness.seen.append(("raising", dict(payload)))
         raise ValueError(payload.event)
 
     def presence(self, payload: Any) -> None:
-        self.desk.seen.append((dict(payload), self.open.presence_state()))
+        self.harness.seen.append((dict(payload), self.open.presence_state()))
 
     def change(self, payload: Any) -> None:
-        self.desk.seen.append(("change", payload.event_type, payload.schema))
-        self.desk.seen.append((payload.new, payload.old, payload.errors))
+        self.harness.seen.append(("change", payload.event_type, payload.schema))
+        self.harness.seen.append((payload.new, payload.old, payload.errors))
 
     def act(self, name: str) -> None:
-        desk = self.desk
+        harness = self.harness
         if name == "off":
             self.open.off("broadcast", {"event": "One"}, self.second)
         elif name == "on":
             self.open.on("broadcast", {"event": "one"}, self.second)
         elif name == "turn":
-            desk.turn()
+            harness.turn()
         elif name == "leave":
-            desk.session.unsubscribe(self.open._machine, 10.0, None, 0.0)
-            desk.flush()
+            harness.session.unsubscribe(self.open._machine, 10.0, None, 0.0)
+            harness.flush()
         elif self.replay.state == "joined":
             ref = self.replay._machine.join_ref
-            desk.text([ref, ref, self.replay.topic, "phx_error", {}])
-            desk.session.on_deadline(1000.0)
+            harness.text([ref, ref, self.replay.topic, "phx_error", {}])
+            harness.session.on_deadline(1000.0)
             if self.replay.state == "joining":
                 ref = self.replay._machine.join_ref
                 reply = {"status": "ok", "response": {}}
-                desk.text([ref, ref, self.replay.topic, "phx_reply", reply])
+                harness.text([ref, ref, self.replay.topic, "phx_reply", reply])
 
     def run(self, steps: list[tuple[str, Any]]) -> Any:
-        reader = self.desk.reader
+        reader = self.harness.reader
         mine = json.dumps(self.open._machine.join_ref).encode()
         try:
             for kind, what in steps:
@@ -322,23 +322,23 @@ class Play:
                     reader.on_binary(what)
                 else:
                     self.act(what)
-            return self.desk.seen, self.desk.counters, self.open.state, self.replay.state
+            return self.harness.seen, self.harness.counters, self.open.state, self.replay.state
         finally:
-            self.desk.close()
+            self.harness.close()
 
 
 @given(st.lists(FRAMES, max_size=25), st.booleans())
-def test_the_short_way_tells_what_the_long_way_tells(
+def test_the_fast_path_delivers_what_the_general_path_delivers(
     steps: list[tuple[str, Any]], joins: bool
 ) -> None:
-    short, long = Play(short=True, joins=joins), Play(short=False, joins=joins)
-    assert short.run(steps) == long.run(steps)
-    assert short.open.presence_state() == long.open.presence_state()
+    fast, general = ReaderScript(fast=True, joins=joins), ReaderScript(fast=False, joins=joins)
+    assert fast.run(steps) == general.run(steps)
+    assert fast.open.presence_state() == general.open.presence_state()
 
 
 @given(TEXTS)
 def test_a_frame_decoded_in_one_pass_says_what_it_is(data: bytes) -> None:
-    """A wrong guess is seen by the frame's own event, or is refused; it is never believed."""
+    """A wrong guess of the event fails to decode, or the frame shows its event."""
     try:
         event = decoder_for("any")(data).event
     except UNREADABLE:
@@ -350,56 +350,58 @@ def test_a_frame_decoded_in_one_pass_says_what_it_is(data: bytes) -> None:
             pass
 
 
-# -- what the short way must not lose ------------------------------------------------------
+# -- what the fast path must not lose - ------------------------------------------------------
 
 
-def test_frames_of_an_older_join_are_dropped(desk: Desk) -> None:
-    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
-    desk.join(channel)
+def test_frames_of_an_older_join_are_dropped(harness: ReaderHarness) -> None:
+    channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
+    harness.join(channel)
     ref = channel._machine.join_ref
-    desk.broadcast(channel, "x", 1, ref=ref)
-    desk.broadcast(channel, "x", 2, ref="older")
-    desk.broadcast(channel, "x", 3)
-    assert [payload["payload"]["x"] for _, payload in desk.seen] == [1, 3]
-    assert desk.session.context.counters.stale == 1
+    harness.broadcast(channel, "x", 1, ref=ref)
+    harness.broadcast(channel, "x", 2, ref="older")
+    harness.broadcast(channel, "x", 3)
+    assert [payload["payload"]["x"] for _, payload in harness.seen] == [1, 3]
+    assert harness.session.context.counters.stale == 1
 
 
-def test_after_leaving_nothing_more_is_told(desk: Desk) -> None:
-    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
-    desk.join(channel)
+def test_after_leaving_no_event_is_delivered(harness: ReaderHarness) -> None:
+    channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
+    harness.join(channel)
     frame = binary(channel.topic, "x", b"{}")
-    desk.reader.on_binary(frame)
-    desk.session.unsubscribe(channel._machine, 10.0, None, 0.0)
-    desk.reader.on_binary(frame)
-    desk.broadcast(channel, "x")
-    assert len(desk.seen) == 1
-    assert desk.session.context.routes == {}
+    harness.reader.on_binary(frame)
+    harness.session.unsubscribe(channel._machine, 10.0, None, 0.0)
+    harness.reader.on_binary(frame)
+    harness.broadcast(channel, "x")
+    assert len(harness.seen) == 1
+    assert harness.session.context.routes == {}
 
 
-def test_a_second_channel_of_a_topic_that_was_left_gets_the_frames(desk: Desk) -> None:
+def test_a_second_channel_of_a_topic_that_was_left_gets_the_frames(harness: ReaderHarness) -> None:
     frame = binary("realtime:room", "x", b"{}")
     for name in ("first", "second"):
-        channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler(name))
-        desk.join(channel)
-        desk.reader.on_binary(frame)
-        desk.broadcast(channel, "x")
+        channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler(name))
+        harness.join(channel)
+        harness.reader.on_binary(frame)
+        harness.broadcast(channel, "x")
         if name == "first":
-            desk.session.unsubscribe(channel._machine, 10.0, None, 0.0)
-    assert [name for name, _ in desk.seen] == ["first", "first", "second", "second"]
+            harness.session.unsubscribe(channel._machine, 10.0, None, 0.0)
+    assert [name for name, _ in harness.seen] == ["first", "first", "second", "second"]
 
 
 @pytest.mark.parametrize("form", ["text", "binary"])
-def test_handlers_that_come_and_go_are_noticed_at_once(desk: Desk, form: str) -> None:
-    channel = desk.channel("room")
-    first, second = desk.handler("first"), desk.handler("second")
+def test_handlers_that_come_and_go_are_seen_at_the_next_frame(
+    harness: ReaderHarness, form: str
+) -> None:
+    channel = harness.channel("room")
+    first, second = harness.handler("first"), harness.handler("second")
     channel.on("broadcast", {"event": "x"}, first)
-    desk.join(channel)
+    harness.join(channel)
 
     def receive() -> None:
         if form == "text":
-            desk.broadcast(channel, "x")
+            harness.broadcast(channel, "x")
         else:
-            desk.reader.on_binary(binary(channel.topic, "x", b"{}"))
+            harness.reader.on_binary(binary(channel.topic, "x", b"{}"))
 
     receive()
     channel.on("broadcast", {"event": "x"}, second)
@@ -408,47 +410,47 @@ def test_handlers_that_come_and_go_are_noticed_at_once(desk: Desk, form: str) ->
     receive()
     channel.off("broadcast")
     receive()
-    channel.once("broadcast", {"event": "x"}, desk.handler("once"))
+    channel.once("broadcast", {"event": "x"}, harness.handler("once"))
     receive()
     receive()
-    names = [name for name, _ in desk.seen]
+    names = [name for name, _ in harness.seen]
     assert names == ["first", "first", "second", "second", "once"]
 
 
-def test_what_a_handler_calls_is_done_after_it(desk: Desk) -> None:
-    """Events that a handler causes are told after it returned, in the order they happened."""
-    other = desk.channel("other").on("broadcast", {"event": "x"}, desk.handler("other"))
-    desk.join(other)
-    channel = desk.channel("room")
+def test_what_a_handler_calls_is_done_after_it(harness: ReaderHarness) -> None:
+    """Events that a handler causes are handled after it returns, in the order they happened."""
+    other = harness.channel("other").on("broadcast", {"event": "x"}, harness.handler("other"))
+    harness.join(other)
+    channel = harness.channel("room")
 
     def leave(payload: Any) -> None:
-        desk.session.unsubscribe(other._machine, 10.0, None, 0.0)
-        desk.flush()
-        desk.seen.append("left")
+        harness.session.unsubscribe(other._machine, 10.0, None, 0.0)
+        harness.flush()
+        harness.seen.append("left")
 
     channel.on("broadcast", {"event": "x"}, leave)
-    desk.join(channel)
-    desk.broadcast(channel, "x")
-    assert desk.seen == ["left"]
-    assert not desk.is_telling
-    assert not desk.is_dirty
-    assert desk.session.pop_events() == []
+    harness.join(channel)
+    harness.broadcast(channel, "x")
+    assert harness.seen == ["left"]
+    assert not harness.in_callback
+    assert not harness.flush_requested
+    assert harness.session.pop_events() == []
 
 
-def test_a_raising_handler_harms_nobody(desk: Desk) -> None:
-    channel = desk.channel("room").on("broadcast", {"event": "x"}, lambda payload: 1 / 0)
-    channel.on("broadcast", {"event": "x"}, desk.handler("after"))
-    desk.join(channel)
+def test_a_raising_handler_stops_no_other_handler(harness: ReaderHarness) -> None:
+    channel = harness.channel("room").on("broadcast", {"event": "x"}, lambda payload: 1 / 0)
+    channel.on("broadcast", {"event": "x"}, harness.handler("after"))
+    harness.join(channel)
     for _ in range(2):
-        desk.broadcast(channel, "x")
-    assert [one[0] for one in desk.seen] == ["error", "after", "error", "after"]
-    assert desk.dispatch.tally.handler_errors == 2
+        harness.broadcast(channel, "x")
+    assert [one[0] for one in harness.seen] == ["error", "after", "error", "after"]
+    assert harness.dispatch.tally.handler_errors == 2
 
 
 def test_the_handler_that_blocks_is_named_and_no_other(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    harness: ReaderHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    channel = desk.channel("room")
+    channel = harness.channel("room")
 
     def quick(payload: Any) -> None:
         pass
@@ -458,113 +460,113 @@ def test_the_handler_that_blocks_is_named_and_no_other(
 
     channel.on("broadcast", {"event": "quick"}, quick)
     channel.on("broadcast", {"event": "slow"}, blocking)
-    desk.join(channel)
+    harness.join(channel)
     time.sleep(0.11)
-    desk.turn()
-    # A new batch: what passed before it is nobody's fault.
+    harness.turn()
+    # A new batch: no handler is to blame for the time before it.
     for event in ("quick", "slow", "quick", "quick"):
-        desk.broadcast(channel, event)
+        harness.broadcast(channel, event)
     blocked = [record.getMessage() for record in caplog.records if "blocked" in record.msg]
     assert len(blocked) == 1
     assert "blocking blocked" in blocked[0]
 
 
-def test_a_callback_that_blocks_is_not_laid_at_the_door_of_the_next_handler(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+def test_a_callback_that_blocks_does_not_blame_the_next_handler(
+    harness: ReaderHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
-    desk.join(channel)
-    desk.client.on("error", lambda error: time.sleep(0.11))
-    desk.reader.on_text(b"nonsense")
-    desk.broadcast(channel, "x")
-    assert desk.seen[-1][0] == "x"
+    channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
+    harness.join(channel)
+    harness.client.on("error", lambda error: time.sleep(0.11))
+    harness.reader.on_text(b"nonsense")
+    harness.broadcast(channel, "x")
+    assert harness.seen[-1][0] == "x"
     assert "blocked" not in caplog.text
 
 
-def test_the_link_is_heard_at_the_begin_and_the_end_of_a_batch(desk: Desk) -> None:
-    context = desk.session.context
-    channel = desk.channel("room")
-    desk.join(channel)
-    desk.turn()
-    begun = desk.loop.time()
-    desk.broadcast(channel, "x")
+def test_the_last_frame_counts_at_both_ends_of_a_batch(harness: ReaderHarness) -> None:
+    context = harness.session.context
+    channel = harness.channel("room")
+    harness.join(channel)
+    harness.turn()
+    begun = harness.loop.time()
+    harness.broadcast(channel, "x")
     heard = context.last_frame_at
     assert heard >= begun
-    desk.broadcast(channel, "x")
+    harness.broadcast(channel, "x")
     assert context.last_frame_at == heard
-    before_end = desk.loop.time()
-    desk.turn()
+    before_end = harness.loop.time()
+    harness.turn()
     assert context.last_frame_at >= before_end
 
 
-def test_what_a_replay_brought_is_not_told_again(desk: Desk) -> None:
-    channel = desk.channel("room", REPLAY).on("broadcast", {"event": "x"}, desk.handler("x"))
-    desk.join(channel)
+def test_a_replayed_message_is_not_delivered_again(harness: ReaderHarness) -> None:
+    channel = harness.channel("room", REPLAY).on("broadcast", {"event": "x"}, harness.handler("x"))
+    harness.join(channel)
     for name in ("a", "a", "b"):
         payload = {"event": "x", "payload": name, "meta": {"id": name}}
-        desk.text([None, None, channel.topic, "broadcast", payload])
+        harness.text([None, None, channel.topic, "broadcast", payload])
         meta = json.dumps({"id": name}).encode()
-        desk.reader.on_binary(binary(channel.topic, "x", b"{}", meta=meta))
-    assert [payload["payload"] for _, payload in desk.seen] == ["a", "b"]
+        harness.reader.on_binary(binary(channel.topic, "x", b"{}", meta=meta))
+    assert [payload["payload"] for _, payload in harness.seen] == ["a", "b"]
 
 
-def test_a_channel_that_watches_its_changes_sees_every_one(desk: Desk) -> None:
-    channel = desk.client.channel("room", resubscribe_after=60.0)
-    channel.on("postgres_changes", CHANGES, lambda change: desk.seen.append(change.new))
-    desk.join(channel, ids=(1,))
+def test_a_channel_that_watches_its_changes_sees_every_one(harness: ReaderHarness) -> None:
+    channel = harness.client.channel("room", resubscribe_after=60.0)
+    channel.on("postgres_changes", CHANGES, lambda change: harness.seen.append(change.new))
+    harness.join(channel, ids=(1,))
     for number in (1, 2):
         noted = channel._machine.inbound.changed_at
-        desk.turn()
+        harness.turn()
         payload = {"ids": [1], "data": {"type": "INSERT", "record": {"n": number}}}
-        desk.text([None, None, channel.topic, "postgres_changes", payload])
+        harness.text([None, None, channel.topic, "postgres_changes", payload])
         assert channel._machine.inbound.changed_at > noted
-    assert desk.seen == [{"n": 1}, {"n": 2}]
+    assert harness.seen == [{"n": 1}, {"n": 2}]
 
 
 @pytest.mark.parametrize("body", [b'{"x":"\xff"}', b"{", b"nonsense", b""])
-def test_a_payload_that_is_no_json_is_the_fault_of_its_frame(desk: Desk, body: bytes) -> None:
-    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
-    desk.join(channel)
+def test_a_payload_that_is_no_json_costs_one_frame(harness: ReaderHarness, body: bytes) -> None:
+    channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
+    harness.join(channel)
     for content in (b"{}", body, b"{}"):
-        desk.reader.on_binary(binary(channel.topic, "x", content))
-        desk.reader.on_text(
+        harness.reader.on_binary(binary(channel.topic, "x", content))
+        harness.reader.on_text(
             b'[null,null,"realtime:room","broadcast",{"event":"x","payload":' + content + b"}]"
         )
-    assert [name for name, *_ in desk.seen] == ["x", "x", "error", "error", "x", "x"]
-    assert desk.session.context.counters.decode_errors == 2
+    assert [name for name, *_ in harness.seen] == ["x", "x", "error", "error", "x", "x"]
+    assert harness.session.context.counters.decode_errors == 2
 
 
-def test_invented_names_do_not_fill_the_memory(desk: Desk) -> None:
-    channel = desk.channel("room").on("broadcast", {"event": "*"}, lambda payload: None)
+def test_invented_names_do_not_fill_the_memory(harness: ReaderHarness) -> None:
+    channel = harness.channel("room").on("broadcast", {"event": "*"}, lambda payload: None)
     channel.on("postgres_changes", CHANGES, lambda payload: None)
-    desk.join(channel, ids=(1,))
-    route = desk.session.context.routes[channel.topic]
+    harness.join(channel, ids=(1,))
+    route = harness.session.context.routes[channel.topic]
     for number in range(ROUTE_LIMIT + 10):
-        desk.broadcast(channel, f"name{number}")
+        harness.broadcast(channel, f"name{number}")
         payload = {"ids": [1, number], "data": {"type": "INSERT"}}
-        desk.text([None, None, channel.topic, "postgres_changes", payload])
+        harness.text([None, None, channel.topic, "postgres_changes", payload])
     assert len(route.broadcasts) <= ROUTE_LIMIT
     assert len(route.changes) <= ROUTE_LIMIT
     for number in range(HEADERS_KEPT + 10):
-        desk.reader.on_binary(binary(channel.topic, f"name{number}", b"{}"))
-    assert len(desk.reader._headers) <= HEADERS_KEPT
+        harness.reader.on_binary(binary(channel.topic, f"name{number}", b"{}"))
+    assert len(harness.reader._headers) <= HEADERS_KEPT
 
 
 def test_a_logger_sees_every_frame() -> None:
     logged: list[str] = []
-    desk = Desk(short=True, logger=lambda kind, message, data: logged.append(message))
-    channel = desk.channel("room").on("broadcast", {"event": "x"}, desk.handler("x"))
-    desk.join(channel)
+    harness = ReaderHarness(fast=True, logger=lambda kind, message, data: logged.append(message))
+    channel = harness.channel("room").on("broadcast", {"event": "x"}, harness.handler("x"))
+    harness.join(channel)
     logged.clear()
-    desk.broadcast(channel, "x")
-    desk.reader.on_binary(binary(channel.topic, "x", b"{}"))
-    desk.close()
+    harness.broadcast(channel, "x")
+    harness.reader.on_binary(binary(channel.topic, "x", b"{}"))
+    harness.close()
     assert logged == ["realtime:room broadcast"] * 2
-    assert len(desk.seen) == 2
+    assert len(harness.seen) == 2
 
 
 @pytest.mark.parametrize("given", [{"vsn": "1.0.0"}, {"decode": json.loads}, {"logger": print}])
-def test_only_the_serializer_itself_may_be_passed_by(given: dict[str, Any]) -> None:
+def test_the_fast_path_needs_the_serializer_itself(given: dict[str, Any]) -> None:
     options: dict[str, Any] = {"vsn": "2.0.0", "encode": None, "decode": None, "logger": None}
     plain, other = build_codec(**options), build_codec(**{**options, **given})
-    assert (plain.is_plain, other.is_plain) == (True, False)
+    assert (plain.fast_path_allowed, other.fast_path_allowed) == (True, False)

@@ -1,4 +1,4 @@
-"""Large frames, and memory that slow consumers may take: bounded by the queue, not by the flood."""
+"""Large frames arrive whole, and a slow consumer costs no more memory than its queue may hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANY = {"event": "*"}
 
 
 def of_size(size: int, frame: Callable[[str], bytes]) -> bytes:
-    """A frame of exactly so many bytes."""
+    """Returns a frame of exactly ``size`` bytes."""
     return frame("x" * (size - len(frame(""))))
 
 
@@ -58,16 +58,16 @@ async def test_frames_of_five_megabytes_arrive_whole(
 # -- slow consumers ------------------------------------------------------------------------------
 
 EVENT = 2_000
-"""Bytes of one event."""
+"""Bytes of one event of the flood."""
 QUEUE = 50
 WARM, MORE = 200, 1_000
 ROOM = 150_000
-"""What may be left over from anything else; the flood itself is 2 MB."""
+"""Bytes that other things may leave behind; the flood itself has 2 MB."""
 
 
 @pytest.fixture
 def traced() -> Iterator[Callable[[], int]]:
-    """How much memory is in use, of all that was allocated since the test began."""
+    """Returns the bytes in use of all memory that was allocated since the test began."""
 
     def now() -> int:
         gc.collect()
@@ -79,7 +79,7 @@ def traced() -> Iterator[Callable[[], int]]:
 
 
 class Stuck:
-    """A handler that does not return before it is let go."""
+    """A handler that returns when the test releases it."""
 
     def __init__(self, overflow: Any) -> None:
         self.overflow = overflow
@@ -98,13 +98,13 @@ class Stuck:
 
 
 class Idle:
-    """An iterator that nobody iterates over."""
+    """A stream that nobody reads."""
 
     def __call__(self, client: RealtimeClient) -> Any:
         return client.channel("room").stream("broadcast", ANY, maxsize=QUEUE)
 
     def end(self) -> None:
-        """There is nothing to let go."""
+        """Do nothing: there is no handler to release."""
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "close", "stream"])

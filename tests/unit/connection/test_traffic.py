@@ -1,4 +1,4 @@
-"""Frames that cannot be read are skipped; frames that cannot be written are told of."""
+"""Frames that cannot be read are skipped; frames that cannot be written are reported."""
 
 from __future__ import annotations
 

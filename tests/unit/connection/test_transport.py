@@ -1,4 +1,4 @@
-"""The one file that knows aiohttp: failed attempts in words, broken sockets, closing."""
+"""The errors of failed attempts, broken sockets, and closing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ...support.recorder import ClientEvents
 from ...support.waiting import our_tasks, until
 
 CERTIFICATE = Path(__file__).parents[2] / "support" / "localhost.pem"
-"""Of localhost, signed by itself, good until 2126."""
+"""A self-signed certificate of localhost, valid until 2126."""
 
 
 async def failure(make_client: MakeClient, url: str | None = None, **options: Any) -> Any:
-    """What awaiting ``connect()`` raises; nothing may be left running then."""
+    """Returns the exception of ``await client.connect()``, after which nothing is left running."""
     client = make_client(url, **options)
     with pytest.raises(ConnectionFailed) as caught:
         await client.connect()
@@ -111,7 +111,7 @@ async def test_no_http_at_all(make_client: MakeClient) -> None:
         error = await failure(make_client, url)
     assert error.code == "NotHTTP"
     assert error.hint
-    # aiohttp calls it a 400, but nobody has said no: whoever garbled it may be gone next time.
+    # aiohttp calls it a 400, but no server refused: the next attempt may reach one.
     assert error.retryable
     assert error.status is None
 
@@ -226,7 +226,7 @@ async def test_headers_and_the_key_as_a_header(make_client: MakeClient) -> None:
 
 
 async def broken(make_client: MakeClient, script: Any, **options: Any) -> ConnectionLost:
-    """How a link ends, and that it is followed by another one."""
+    """Returns the error that a link ended with; another link must follow."""
     connections: list[int] = []
 
     async def serve(peer: RawPeer) -> None:

@@ -32,8 +32,8 @@ def test_a_mistake_of_ours_costs_one_event_and_not_the_reader(
     dispatch = Dispatch()
     seen: list[Any] = []
     dispatch.listen("reconnected", seen.append)
-    dispatch.tell(object())
-    dispatch.tell(events.Reconnected(1.5))
+    dispatch.handle(object())
+    dispatch.handle(events.Reconnected(1.5))
     assert seen == [1.5]
     assert "could not tell object" in caplog.text
 
@@ -177,12 +177,12 @@ async def test_a_worker_that_leaves_is_not_waited_for() -> None:
     ended: list[str] = []
 
     async def handler() -> None:
-        dispatch.leaves()
+        dispatch.exempt_caller()
         await dispatch.drain()
         ended.append("handler")
 
     registration = Registration(handler, dispatch, source="test")
     registration()
     await until(lambda: ended == ["handler"])
-    dispatch.leaves()
+    dispatch.exempt_caller()
     await dispatch.drain()

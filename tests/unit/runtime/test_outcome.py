@@ -1,4 +1,4 @@
-"""Results that may be awaited many times, or never."""
+"""Outcomes may be awaited many times, or never."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from supabase_rt._runtime.outcome import Outcome, Waiting
+from supabase_rt._runtime.outcome import Outcome, Waiters
 
 from ...support.waiting import turns, until
 
@@ -122,14 +122,14 @@ async def test_the_repr_shows_what_came() -> None:
 
 
 async def test_all_who_wait_for_one_thing_are_told_together() -> None:
-    waiting = Waiting()
+    waiting = Waiters()
     first, second, gone = waiting.add(), waiting.add(), waiting.add()
     waiting.remove(gone)
     waiting.remove(gone)
     assert not waiting.is_awaited
     task = asyncio.create_task(asyncio.wait_for(first, 1))
     await until(lambda: waiting.is_awaited)
-    later = waiting.take()
+    later = waiting.detach()
     assert not waiting.is_awaited
     assert later.is_awaited
     later.succeed()
