@@ -7,12 +7,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._backfill.backfill_runner import CatchingUp, catching_up
+from .._backfill.backfill_runner import BackfillRunner, backfill_handler
 from .._backfill.options import Backfill
-from .._handlers.concurrent_runner import Concurrent
+from .._handlers.concurrent_runner import concurrent_handler
 from .._handlers.event_stream import Stream
-from .._handlers.handler import OVERFLOWS, Registration
-from .._handlers.listener_table import Emitter
+from .._handlers.handler import Handler
+from .._handlers.listener_table import ListenerTable
+from .._handlers.queue_bounds import OVERFLOWS
+from .._handlers.runners import new_handler
 from .._handlers.signatures import check_asked
 from .._payloads.models.dataclass_models import model_of
 from .._payloads.row_conversion import check_mode
@@ -20,7 +22,7 @@ from .._protocol.channel.bindings import Binding
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel.channel_states import JOINED, JOINING
 from .._protocol.channel_options import MAXBYTES
-from .._protocol.events import PresenceDelivered
+from .._protocol.events import EventListener, PresenceDelivered
 from .._runtime.outcome import Outcome
 from ..enums import ListenType
 from ..errors import InvalidState
@@ -39,8 +41,8 @@ class Registry:
     _machine: ChannelMachine
 
     def _init_listening(self) -> None:
-        self._emitter = Emitter()
-        self._bound: dict[Registration, Binding] = {}
+        self._emitter = ListenerTable()
+        self._bound: dict[Handler, Binding] = {}
         self._presence_view: Any = None
 
     # Made when first used, because most channels have neither and a WeakSet takes 800 bytes.
@@ -104,25 +106,28 @@ class Registry:
 
     def _register(
         self, type: ListenType, filter: dict[str, Any], handler: Callable[..., Any], **options: Any
-    ) -> Registration:
+    ) -> Handler:
         backfill = options.pop("backfill", None)
         concurrency, key = options.pop("concurrency", 1), options.pop("key", None)
         options["on_end"] = self._unregister
         topic, core = self._machine.topic, self._core
-        registration: Registration
+        registration: Handler
         if concurrency > 1:
             options |= {"concurrency": concurrency, "key": key}
-            registration = Concurrent(handler, core.dispatch, source=topic, **options)
+            registration = concurrent_handler(handler, core.dispatch, source=topic, **options)
         elif backfill is None:
-            registration = Registration(handler, core.dispatch, source=topic, **options)
+            registration = new_handler(handler, core.dispatch, source=topic, **options)
         else:
             taken = [other.store_name for other in self._catchups()]
-            registration = catching_up(core, topic, filter, handler, backfill, taken, **options)
+            registration = backfill_handler(
+                core.dispatch, core.tables, topic, filter, handler, backfill, taken, **options
+            )
         binding = self._machine.bindings.add(type, filter)
         self._bound[registration] = binding
         self._emitter.attach(binding.id, registration)
-        if isinstance(registration, CatchingUp) and self._machine.reception.ready:
-            registration.feed_up()
+        runner = registration.runner
+        if isinstance(runner, BackfillRunner) and self._machine.reception.ready:
+            runner.changes_started()
         return registration
 
     def _check_concurrency(self, concurrency: Any, key: Any, backfill: Any) -> None:
@@ -148,31 +153,32 @@ class Registry:
 
     # -- what was missed -----------------------------------------------------------------
 
-    def _catchups(self) -> list[CatchingUp]:
-        """The registrations that read what they missed."""
-        return [found for found in self._bound if isinstance(found, CatchingUp)]
+    def _catchups(self) -> list[BackfillRunner]:
+        """The runners that read what they missed."""
+        runners = [handler.runner for handler in self._bound]
+        return [runner for runner in runners if isinstance(runner, BackfillRunner)]
 
     def _feed_up(self) -> None:
         for registration in self._catchups():
-            registration.feed_up()
+            registration.changes_started()
 
     def _feed_lost(self) -> None:
         for registration in self._catchups():
-            registration.feed_lost()
+            registration.changes_interrupted()
 
     def _feed_over(self) -> None:
         for registration in self._catchups():
-            registration.feed_over()
+            registration.channel_closed()
 
-    def _unregister(self, registration: Registration) -> None:
+    def _unregister(self, registration: Handler) -> None:
         binding = self._bound.pop(registration, None)
         if binding is not None:
             self._machine.bindings.remove(binding.id)
             self._emitter.detach(binding.id, registration)
 
     def _stop_workers(self) -> None:
-        for registration in self._emitter.registrations():
-            registration.stop()
+        for registration in self._emitter.handlers():
+            registration.runner.stop()
 
     def _rewrap(self) -> None:
         """The client has another middleware."""
@@ -181,7 +187,13 @@ class Registry:
 
     # -- telling -------------------------------------------------------------------------
 
-    def _deliver_presence(self, event: PresenceDelivered) -> None:
+    def listener_for(self, ids: tuple[int, ...], *, of_changes: bool = False) -> EventListener:
+        return self._emitter.listener_for(ids, of_changes=of_changes)
+
+    def deliver(self, ids: tuple[int, ...], payload: Any) -> None:
+        self._emitter.deliver(ids, payload)
+
+    def presence_changed(self, event: PresenceDelivered) -> None:
         self._presence_view = event.state
         try:
             self._emitter.deliver(event.ids, event.payload)

@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from .._backfill.backfill_stream import Feed, HandOver
+from .._backfill.backfill_stream import backfill_stream
 from .._backfill.options import Backfill
 from .._handlers.event_stream import Stream, wait_for_event, weak_handler
-from .._handlers.handler import Registration
+from .._handlers.handler import Handler
 from .._handlers.signatures import check_asked
 from .._payloads.broadcast import Broadcast, PostgresChange
 from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
@@ -163,13 +163,13 @@ class Iterating(Listening):
             found = Stream(self._core.dispatch, self._machine.topic, maxsize, maxbytes)
             registration = self._register(listen_type, checked, weak_handler(found), **options)
         else:
-            found = HandOver(self._core.dispatch, self._machine.topic)
+            found, function = backfill_stream(self._core.dispatch, self._machine.topic)
             options |= {"backfill": backfill, "maxsize": maxsize, "maxbytes": maxbytes}
-            registration = self._register(listen_type, checked, Feed(found), **options)
-        found._attach(registration, self._core.connection)
+            registration = self._register(listen_type, checked, function, **options)
+        found.attach(registration, self._core.connection)
         self._streams.add(found)
         if self._machine.rest is not None:
-            found._end(self._machine.rest)
+            found.end(self._machine.rest)
         return found
 
     @overload
@@ -289,7 +289,7 @@ class Iterating(Listening):
     def _end_listening(self, error: BaseException | None) -> None:
         """The channel is over, or rests with an error: iterators and waits end with it."""
         for stream in list(self._streams):
-            stream._end(error)
+            stream.end(error)
         reason = error or InvalidState(f"{self._machine.topic} was closed")
         for outcome in list(self._waits):
             outcome.fail(reason)
@@ -306,7 +306,7 @@ class _Wait(Outcome[Any]):
     def __init__(self, owner: LoopBound) -> None:
         super().__init__()
         self._owner = owner
-        self.registration: Registration | None = None
+        self.registration: Handler | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def _wake(self) -> None:
@@ -318,7 +318,7 @@ class _Wait(Outcome[Any]):
             self._owner.in_loop(functools.partial(_release, self.registration, self.timer))
 
 
-def _release(registration: Registration | None, timer: asyncio.TimerHandle | None) -> None:
+def _release(registration: Handler | None, timer: asyncio.TimerHandle | None) -> None:
     if registration is not None:
         registration.end()
     if timer is not None:

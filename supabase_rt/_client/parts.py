@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._backfill.postgrest import TableAccess
 from .._connection.connection import Connection
-from .._handlers.dispatcher import Dispatch
+from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Chain
 from .._http.http_client import Rest
 from .._protocol.client_machine import Session
@@ -22,7 +24,7 @@ class Core:
 
     session: Session
     connection: Connection
-    dispatch: Dispatch
+    dispatch: Dispatcher
     rest: Rest
     timeout: float
     types: str
@@ -41,6 +43,12 @@ class Core:
     def __post_init__(self) -> None:
         given = (self.logger, self.pacer)
         self.is_plain = self.snapshots and self.vsn == "2.0.0" and given == (None, None)
+
+    @property
+    def tables(self) -> TableAccess:
+        """The means of this client to read tables of its project."""
+        refresh = functools.partial(self.connection.tokens.refresh, anew=True)
+        return TableAccess(self.rest, self.timeout, refresh)
 
     def use_token_source(self, source: Callable[[], Any] | None) -> None:
         """From now on ask ``source`` before every connect and rejoin; None for nobody."""

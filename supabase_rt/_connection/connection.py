@@ -51,14 +51,14 @@ OUTLIVED = 1.0
 class Teller(Listeners, Protocol):
     """What the connection needs of whoever tells the user."""
 
-    def tell(self, event: Any) -> None:
+    def handle(self, event: Any) -> None:
         """An event that is not about the socket itself; must not raise."""
 
     async def drain(self) -> None:
         """Let handlers finish what waits for them."""
 
-    def leaves(self) -> Callable[[], None]:
-        """Whoever runs now may wait for the end: it does not wait for him, until this is called."""
+    def exempt_caller(self) -> Callable[[], None]:
+        """Exempts the running handler from ``drain`` until the result is called."""
 
     def forget_loop(self) -> None:
         """The loop that handlers ran in is gone."""
@@ -202,11 +202,11 @@ class Connection(TokenUser):
                 self._fail_connecting(event.error.__cause__ or event.error)
             elif kind is events.Reconnected:
                 self.traffic.reconnects += 1
-            self._teller.tell(event)
+            self._teller.handle(event)
 
     def report(self, error: BaseException) -> None:
         """An error that no call is waiting to hear of."""
-        self._teller.tell(events.ErrorReported(error))
+        self._teller.handle(events.ErrorReported(error))
 
     # -- connecting ----------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Connection(TokenUser):
             return Outcome.of(None)
         # It settles when an end that is under way is over, so that must not wait for a handler
         # which waits for this.
-        begin, then = (None, self._teller.leaves()) if in_loop else (self.connect, None)
+        begin, then = (None, self._teller.exempt_caller()) if in_loop else (self.connect, None)
         outcome = self._waiting.add(begin, then)
         if not self.session.wanted:
             self.gave_up = None
@@ -424,7 +424,7 @@ class Connection(TokenUser):
         self.session.disconnect(self.now(), code, reason)
         self._waiting.take().fail(disconnected())
         # Not before: whoever waited for a connection stays from now on, unless it is the same.
-        stays = self._teller.leaves()
+        stays = self._teller.exempt_caller()
         self._shut_soon(code, reason)
         self.flush()
 
@@ -488,7 +488,7 @@ class Connection(TokenUser):
     async def wait_closed(self) -> None:
         """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
         self.enter_loop(required="wait_closed")
-        stays = self._teller.leaves()
+        stays = self._teller.exempt_caller()
         try:
             await self._closed.wait()
             while self.is_running:

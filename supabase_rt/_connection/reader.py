@@ -53,7 +53,7 @@ class _Shell(Protocol):
 
 
 class _Listener(Protocol):
-    def take(self, payload: Any, /) -> None: ...
+    def deliver(self, payload: Any, /) -> None: ...
     def blocked(self, seconds: float, /) -> None: ...
 
 
@@ -63,8 +63,9 @@ class Listeners(Protocol):
     stopwatch: Stopwatch
 
     def deliver(self, delivery: Delivery) -> None: ...
-    def listener(self, channel: Any, ids: tuple[int, ...]) -> _Listener: ...
-    def change_listener(self, channel: Any, ids: tuple[int, ...]) -> _Listener: ...
+    def listener_for(
+        self, channel: Any, ids: tuple[int, ...], *, of_changes: bool = False
+    ) -> _Listener: ...
 
 
 class Reader:
@@ -160,7 +161,7 @@ class Reader:
         if channel.reception.replays:
             return None
         ids = channel.bindings.broadcast(event)
-        return route.add_broadcast(event, self._listeners.listener(channel, ids))
+        return route.add_broadcast(event, self._listeners.listener_for(channel, ids))
 
     def _find_change(self, route: Route, envelope: PostgresEnvelope) -> Any:
         kind = envelope.data.type
@@ -171,7 +172,7 @@ class Reader:
             if channel.reception.notes_changes:
                 return None
             ids = channel.bindings.changed(envelope.ids, kind)
-            found = self._listeners.change_listener(channel, ids)
+            found = self._listeners.listener_for(channel, ids, of_changes=True)
             route.add_change(key, found)
         return found
 
@@ -183,7 +184,7 @@ class Reader:
             ids = reception.sync_only()
             if ids is None:
                 return False
-            listener = route.sync = self._listeners.listener(route.channel, ids)
+            listener = route.sync = self._listeners.listener_for(route.channel, ids)
         try:
             is_due = reception.take_diff(diff)
         except DecodeError:
@@ -248,7 +249,7 @@ class Reader:
         shell = self._shell
         shell.is_telling = True
         try:
-            listener.take(payload)
+            listener.deliver(payload)
         finally:
             shell.is_telling = False
         stopwatch = self._stopwatch

@@ -182,10 +182,10 @@ async def test_what_waits_behind_a_backfill_is_bounded_and_read_again(
     await running.wait()
     await until(lambda: client.health().dropped_events > 0)
     await turns()
-    assert registration.waiting <= 4
+    assert registration.runner.waiting <= 4
     opened.set()
     await until(lambda: seen == list(range(10)))
-    assert registration.waiting_bytes == 0
+    assert registration.runner.waiting_bytes == 0
 
 
 @pytest.mark.parametrize("bad", [0, -1, True, 1.5, None, "1"])
@@ -220,7 +220,7 @@ async def test_a_slow_listener_of_the_clients_own_events_is_not_filled_without_e
     dispatch = client._core.dispatch
     for _ in range(10_050):
         dispatch.error(RealtimeError("garbage"))
-    assert dispatch.queued == 10_000
+    assert dispatch.tasks.waiting == 10_000
     await until(lambda: client.health().dropped_events == 50)
     opened.set()
     await until(lambda: calls == 10_000)

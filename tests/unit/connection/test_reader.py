@@ -62,8 +62,8 @@ class Desk:
         try:
             while found := self.session.take_events():
                 for event in found:
-                    if type(event) in self.dispatch._tellers:
-                        self.dispatch.tell(event)
+                    if type(event) in self.dispatch._actions:
+                        self.dispatch.handle(event)
         finally:
             self.is_telling = False
 

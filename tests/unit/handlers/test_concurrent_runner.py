@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import Backfill, RealtimeClient
-from supabase_rt._handlers.keyed_queue import Lanes
+from supabase_rt._handlers.keyed_queue import KeyedQueue
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import CallNext
 
@@ -61,7 +61,7 @@ class Doors:
 
 
 class Model:
-    """The same as ``Lanes``, by looking through everything each time."""
+    """The same as ``KeyedQueue``, by looking through everything each time."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, int]] = []
@@ -77,14 +77,14 @@ class Model:
 
 
 @given(st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["take", "done", "drop", "clear"]))))
-def test_lanes_agree_with_a_search_through_all_that_waits(steps: list[Any]) -> None:
-    lanes, model = Lanes(), Model()
+def test_keyed_queues_agree_with_a_search_through_all_that_waits(steps: list[Any]) -> None:
+    queue, model = KeyedQueue(), Model()
     for number, step in enumerate(steps):
         if isinstance(step, int):
-            lanes.append(step, (number,))
+            queue.append(step, (number,))
             model.waiting.append((step, number))
         elif step == "take":
-            found, may_go = lanes.take(), model.may_go()
+            found, may_go = queue.pop(), model.may_go()
             assert (found is None) == (not may_go)
             if found is not None:
                 key, (taken,) = found
@@ -92,19 +92,19 @@ def test_lanes_agree_with_a_search_through_all_that_waits(steps: list[Any]) -> N
                 model.waiting.remove((key, taken))  # type: ignore[arg-type]
                 model.in_use.add(key)  # type: ignore[arg-type]
         elif step == "done" and model.in_use:
-            lanes.done(model.in_use.pop())
+            queue.done(model.in_use.pop())
         elif step == "drop" and model.waiting:
-            lanes.drop_oldest()
+            queue.drop_oldest()
             del model.waiting[0]
         elif step == "clear":
-            lanes.clear()
+            queue.clear()
             model.waiting.clear()
-        assert len(lanes) == len(model.waiting)
+        assert len(queue) == len(model.waiting)
     for key in model.in_use:
-        lanes.done(key)
+        queue.done(key)
     model.in_use.clear()
-    while (found := lanes.take()) is not None:
-        lanes.done(found[0])
+    while (found := queue.pop()) is not None:
+        queue.done(found[0])
         model.waiting.remove((found[0], found[1][0]))  # type: ignore[arg-type]
     assert model.waiting == []
 

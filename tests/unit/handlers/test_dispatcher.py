@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeClient
-from supabase_rt._handlers.dispatcher import CLIENT_EVENTS, Dispatch
-from supabase_rt._handlers.handler import Registration
+from supabase_rt._handlers.dispatcher import CLIENT_EVENTS, Dispatcher
+from supabase_rt._handlers.handler import Handler
+from supabase_rt._handlers.queue_bounds import QueueLimits
+from supabase_rt._handlers.runners import QueuedRunner, new_handler
 from supabase_rt._protocol import events
 from supabase_rt.server import LocalRealtime
 
@@ -21,42 +23,43 @@ ANY = {"event": "*"}
 
 def test_every_event_of_the_machines_is_told_or_acted_upon() -> None:
     acted_upon = {"ConnectDue", "LinkDied", "TokenWanted", "IdleReached"}
-    known = {kind.__name__ for kind in Dispatch()._tellers}
+    known = {kind.__name__ for kind in Dispatcher()._actions}
     assert known.isdisjoint(acted_upon)
-    assert known | acted_upon >= set(events.__all__) - {"Delivery"}
+    not_events = {"Delivery", "ChannelOwner", "EventListener", "EventSink"}
+    assert known | acted_upon >= set(events.__all__) - not_events
 
 
 def test_a_mistake_of_ours_costs_one_event_and_not_the_reader(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    dispatch = Dispatch()
+    dispatch = Dispatcher()
     seen: list[Any] = []
     dispatch.listen("reconnected", seen.append)
-    dispatch.tell(object())
-    dispatch.tell(events.Reconnected(1.5))
+    dispatch.handle(object())
+    dispatch.handle(events.Reconnected(1.5))
     assert seen == [1.5]
     assert "could not tell object" in caplog.text
 
 
 async def test_a_mistake_of_ours_in_a_worker_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Registration):
+    class Broken(QueuedRunner):
         async def work(self) -> None:
             raise RuntimeError("ours")
 
     async def handler() -> None: ...
 
-    dispatch = Dispatch()
-    registration = Broken(handler, dispatch, source="test")
+    dispatch = Dispatcher()
+    registration = Handler(handler, dispatch, Broken, source="test", limits=QueueLimits())
     registration("event")
     await until(lambda: "a handler's worker failed" in caplog.text)
-    assert registration.discard_queue() == 1
+    assert registration.runner.discard() == 1
 
 
 @pytest.mark.parametrize("name", CLIENT_EVENTS)
 async def test_a_raising_listener_of_any_event_is_logged_counted_and_told(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dispatch = Dispatch()
+    dispatch = Dispatcher()
     seen, errors = [], []
 
     def broken(*args: Any) -> None:
@@ -173,16 +176,16 @@ async def test_the_log_speaks_of_reconnecting(
 
 
 async def test_a_worker_that_leaves_is_not_waited_for() -> None:
-    dispatch = Dispatch()
+    dispatch = Dispatcher()
     ended: list[str] = []
 
     async def handler() -> None:
-        dispatch.leaves()
+        dispatch.exempt_caller()
         await dispatch.drain()
         ended.append("handler")
 
-    registration = Registration(handler, dispatch, source="test")
+    registration = new_handler(handler, dispatch, source="test")
     registration()
     await until(lambda: ended == ["handler"])
-    dispatch.leaves()
+    dispatch.exempt_caller()
     await dispatch.drain()

@@ -16,7 +16,7 @@ from supabase_rt import (
     Refused,
     TimedOut,
 )
-from supabase_rt._handlers.dispatcher import Dispatch
+from supabase_rt._handlers.dispatcher import Dispatcher
 from supabase_rt._handlers.event_stream import Stream, weak_handler
 from supabase_rt.server import LocalRealtime
 
@@ -212,7 +212,7 @@ async def test_a_full_stream_drops_the_oldest_and_tells_of_it(
 
 
 async def test_what_a_stream_drops_in_one_turn_is_told_once() -> None:
-    dispatch, told = Dispatch(), []
+    dispatch, told = Dispatcher(), []
     dispatch.listen("gap", lambda *gap: told.append(gap))
     stream: Stream[int] = Stream(dispatch, "realtime:room", maxsize=2)
     feed = weak_handler(stream)

@@ -86,9 +86,9 @@ async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
     channel = client.channel("room", {"config": {"presence": {"key": "me"}}})
     channel.on("presence", {"event": "join"}, lambda: states.append(channel.presence_state()))
     await channel.on("broadcast", ANY, trace.handler).subscribe()
-    registrations = channel._emitter.registrations()
+    registrations = channel._emitter.handlers()
     assert all(
-        registration.direct is not None or not registration.accepts
+        registration.direct is not None or not registration.arguments_accepted
         for registration in registrations
     )
     await tell(server, client)
@@ -96,7 +96,7 @@ async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
     await channel.track({"n": 1})
     await until(lambda: states)
     assert list(states[0]) == ["me"]
-    assert all(registration.waiting == 0 for registration in registrations)
+    assert all(registration.runner.waiting == 0 for registration in registrations)
 
 
 @pytest.mark.parametrize("hands_back", [False, True])
