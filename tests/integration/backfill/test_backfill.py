@@ -608,6 +608,54 @@ async def test_notes_of_another_cursor_are_said_once_and_left_as_they_are(
     store.close()
 
 
+class Kept(Unreliable):
+    """A store with notes of an earlier run."""
+
+    def __init__(self, notes: dict[Any, Any]) -> None:
+        super().__init__()
+        self.failures = []
+        self.notes = notes
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"nonsense": "1.0"},
+        {DEEP: "1.0"},
+        {'"7"': "1.0"},
+        {'{"x": 7}': "1.0"},
+        {"[7]": "nonsense"},
+        {"[7]": "inf"},
+        {"floor": "nonsense"},
+        {"heard": "nan"},
+        {"columns": "nonsense"},
+        {"columns": DEEP},
+        {"[7]": 1.0},
+        {b"[7]": "1.0"},
+    ],
+    ids=lambda note: repr(note)[:24],
+)
+async def test_a_note_nobody_can_read_is_an_error_with_a_hint(
+    messages: LocalRealtime, client: RealtimeClient, note: dict[Any, Any]
+) -> None:
+    events, channel, seen = ClientEvents(client), client.channel("room"), Seen()
+    store = Kept({"heard": "1.0", **note})
+    kept = dict(store.notes)
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store))
+    await channel.subscribe()
+    with pytest.raises(RealtimeError, match="not those of a backfill by id") as caught:
+        await channel.ready()
+    assert (caught.value.code, caught.value.retryable) == ("StoredNotes", False)
+    assert "Backfill(name=...)" in caught.value.hint
+    write(messages, 1)
+    await until(lambda: seen.numbers == [1])
+    assert events.errors == [caught.value]
+    assert store.notes == kept
+
+
 async def test_an_answer_that_is_no_list_of_rows_is_told_of_and_asked_for_again(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:

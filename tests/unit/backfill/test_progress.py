@@ -90,6 +90,10 @@ def test_nothing_stored_is_no_beginning() -> None:
         {"heard": "1.0", "[null]": "1.0"},
         {"heard": "1.0", "[7]": "1.0", "[8, 8]": "1.0"},
         {"heard": "1.0", "[7]": "1.0", "floor": "8"},
+        {"heard": "1.0", "[7]": "1.0", "nonsense": "1.0"},
+        {"heard": "1.0", "[7]": "1.0", '"8"': "1.0"},
+        {"heard": "1.0", "[7]": "inf"},
+        {"heard": "nan", "[7]": "1.0"},
     ],
 )
 def test_nonsense_in_a_store_is_refused_as_a_whole(notes: dict[str, str]) -> None:
