@@ -1,8 +1,8 @@
-"""Random lives of a registration with a backfill, beside an oracle that sees every commit.
+"""Random runs of a handler with a backfill, compared with an oracle that sees every commit.
 
 The world has a table, transactions that commit out of order, a feed that is lost and comes back,
-fetches that take their time, handlers that fail, and a process that is killed at any step and
-starts anew from its notes. Numbers are small, so that pages, queues and the overlap all overflow.
+slow fetches, and handlers that fail. The process is killed at any step and starts again from its
+notes. Numbers are small, so that pages, queues and the overlap all overflow.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def new_progress(cursor: str) -> Progress:
 
 
 class Life(World):
-    """A table whose rows are numbered, and one registration for its inserts."""
+    """A table with numbered rows, and one handler for its inserts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,9 +69,9 @@ class Life(World):
         self.committed: dict[int, float] = {}
         """Visible rows in the order of their commits."""
         self.owed: set[int] = set()
-        """What has to be handled."""
+        """The rows that must be handled."""
         self.live_only: set[int] = set()
-        """What came live too late for any reading: owed unless the process ends."""
+        """Live rows that no reading finds: they must be handled unless the process ends."""
         self.tried: collections.Counter[int] = collections.Counter()
         self.succeeded: list[int] = []
         self.allowed: collections.Counter[int] = collections.Counter()
@@ -210,7 +210,7 @@ class Life(World):
         self.in_order = self.in_order and self.in_handler is None
         self.start()
 
-    # -- what must hold ------------------------------------------------------------------
+    # -- invariants ------------------------------------------------------------------
 
     @invariant()
     def nothing_is_handled_twice(self) -> None:
@@ -219,7 +219,7 @@ class Life(World):
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        # Beyond the queue only what the reading has passed, which is handled at once.
+        # More than QUEUE wait only if the reading has passed them; they are handled at once.
         assert len(self.worker) <= QUEUE + len(self.open) + len(self.committed)
 
     def teardown(self) -> None:
@@ -243,12 +243,12 @@ def test_every_insert_is_handled_and_none_twice_through_any_life() -> None:
 
 
 class Versions(World):
-    """The same for rows that are updated, read by the moment of their last change."""
+    """The same for rows that are updated, read by the time of their last change."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table: dict[int, int] = {}
-        """Rows and their versions, which count all changes."""
+        """The version of each row; one counter numbers the changes of all rows."""
         self.version = 0
         self.shown: dict[int, list[int]] = collections.defaultdict(list)
         self.base: int | None = None
@@ -299,17 +299,17 @@ class Versions(World):
                 assert self.shown[number][-1] == version, f"{number} is not shown as it is"
 
 
-def test_of_every_row_the_latest_version_is_shown_last() -> None:
+def test_the_latest_version_of_every_row_is_shown_last() -> None:
     run_state_machine_as_test(
         Versions, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
 
 
-# -- single turns --------------------------------------------------------------------------
+# -- single steps --------------------------------------------------------------------------
 
 
 def started(maxsize: int = 3) -> Backfiller:
-    """A worker that is up and has begun with an empty table."""
+    """Returns a planner whose changes flow, started with an empty table."""
     progress = Progress("id", ("id",), rows=ROWS, seconds=SECONDS, page=2)
     worker = Backfiller(progress, maxsize)
     worker.changes_started()
@@ -318,13 +318,13 @@ def started(maxsize: int = 3) -> Backfiller:
 
 
 def ask(worker: Backfiller) -> None:
-    """Begin the fetch that is wanted next."""
+    """Begins the fetch that is the next step."""
     assert isinstance(worker.next(), Fetch)
     worker.fetch_started(START)
 
 
 def answer(worker: Backfiller, *numbers: int) -> None:
-    """Begin it, and answer it."""
+    """Begins the next fetch and answers it with these rows."""
     ask(worker)
     worker.fetch_done([{"id": number} for number in numbers], START)
 
@@ -342,7 +342,7 @@ def handle(worker: Backfiller) -> int:
     return found
 
 
-def test_what_has_no_place_is_dropped_when_the_queue_is_full_and_nothing_is_read_for_it() -> None:
+def test_a_change_without_a_position_is_dropped_by_a_full_queue() -> None:
     worker = started(maxsize=1)
     assert worker.add_live("delete", None, START)
     assert not worker.add_live("delete", None, START)
@@ -375,7 +375,7 @@ def sized(worker: Backfiller, number: int, size: int) -> bool:
     return worker.add_live(row, worker.progress.position_of(row), START, size)
 
 
-def test_what_waits_is_bounded_in_bytes_too() -> None:
+def test_the_queue_is_bounded_in_bytes_too() -> None:
     worker = Backfiller(Progress("id", ("id",), rows=ROWS, seconds=SECONDS), 100, 10)
     worker.changes_started()
     answer(worker)
@@ -384,17 +384,17 @@ def test_what_waits_is_bounded_in_bytes_too() -> None:
     assert (len(worker), worker.waiting_bytes) == (1, 50)
     assert handle(worker) == 1
     assert worker.waiting_bytes == 0
-    # What was dropped is read, in its place.
+    # The dropped row is read in its place.
     answer(worker, 1, 2)
     assert handle(worker) == 2
 
 
-def test_a_reading_that_does_not_go_on_does_not_let_the_queue_grow_without_end() -> None:
+def test_a_reading_that_hangs_leaves_the_queue_bounded() -> None:
     worker = started(maxsize=2)
     worker.changes_interrupted()
     worker.changes_started()
     answer(worker, 5, 6)
-    # The handler stands at a row that was read; places before it come live, again and again.
+    # While the handler hangs at row 5, changes of earlier rows keep coming live.
     taken = [live(worker, number) for number in (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)]
     assert taken == [True] * 4 + [False] * 6
     assert len(worker) == 4
@@ -443,7 +443,7 @@ def test_a_late_row_behind_the_reading_finds_room_in_a_full_queue() -> None:
     assert [handle(worker), handle(worker)] == [9, 3]
 
 
-def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> None:
+def test_a_row_that_was_read_is_dropped_if_it_comes_live_later() -> None:
     worker = started()
     worker.changes_started()
     assert worker.add_live("delete", None, START)
@@ -460,7 +460,7 @@ def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> 
     assert len(worker) == 0
 
 
-def test_a_row_that_commits_behind_the_reading_is_handled_before_the_next_page() -> None:
+def test_a_row_that_the_reading_passed_goes_before_the_next_page() -> None:
     worker = started()
     worker.changes_started()
     ask(worker)
@@ -484,7 +484,7 @@ def test_a_full_queue_leaves_later_rows_to_the_pages_to_come() -> None:
     assert worker.is_idle
 
 
-def test_what_failed_is_read_again() -> None:
+def test_a_failed_row_is_read_again() -> None:
     worker = started()
     assert live(worker, 1)
     step = worker.next()
@@ -496,7 +496,7 @@ def test_what_failed_is_read_again() -> None:
     assert handle(worker) == 1
 
 
-def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on() -> None:
+def test_a_loss_ends_the_reading_with_its_page() -> None:
     worker = started()
     worker.changes_started()
     answer(worker, 1, 2)
@@ -516,7 +516,7 @@ def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on
     assert handle(worker) == 3
 
 
-def test_what_waits_behind_a_reading_is_handled_when_there_will_be_no_other() -> None:
+def test_a_closed_channel_handles_its_queue_without_reading() -> None:
     worker = started()
     worker.changes_started()
     answer(worker, 1, 2)
@@ -542,12 +542,12 @@ def test_a_live_row_that_the_reading_brings_first_is_not_handled_again() -> None
     assert worker.is_idle
 
 
-def test_what_a_full_queue_drops_while_nothing_is_read_is_read_after_it() -> None:
+def test_rows_dropped_by_a_full_queue_are_read_after_it() -> None:
     worker = started(maxsize=1)
     assert live(worker, 1)
     assert not live(worker, 2)
     assert handle(worker) == 1
-    # A row is dropped although there is room: it would overtake the one before.
+    # Row 3 is dropped although there is room: it would overtake row 2.
     worker = started(maxsize=1)
     assert [live(worker, 1), live(worker, 2), live(worker, 3)] == [True, False, False]
     assert handle(worker) == 1
@@ -557,7 +557,7 @@ def test_what_a_full_queue_drops_while_nothing_is_read_is_read_after_it() -> Non
     assert handle(worker) == 3
 
 
-def test_what_is_dropped_before_the_beginning_is_known_is_read_after_it() -> None:
+def test_rows_dropped_before_the_start_is_known_are_read_after_it() -> None:
     worker = Backfiller(Progress("id", ("id",), rows=ROWS, seconds=SECONDS, page=2), 1)
     worker.changes_started()
     assert [live(worker, 1), live(worker, 2)] == [True, False]
@@ -567,7 +567,7 @@ def test_what_is_dropped_before_the_beginning_is_known_is_read_after_it() -> Non
     assert handle(worker) == 2
 
 
-def test_a_row_of_the_overlap_that_was_handled_is_passed_over() -> None:
+def test_a_handled_row_of_the_overlap_is_not_handled_again() -> None:
     worker = started()
     assert live(worker, 1)
     assert handle(worker) == 1
@@ -576,7 +576,7 @@ def test_a_row_of_the_overlap_that_was_handled_is_passed_over() -> None:
     assert handle(worker) == 2
 
 
-def test_what_came_live_since_the_subscription_is_read_first_and_not_handled_twice() -> None:
+def test_a_live_row_that_is_read_first_is_not_handled_twice() -> None:
     worker = started()
     worker.changes_started()
     assert live(worker, 2)

@@ -1,4 +1,4 @@
-"""What a progress remembers, what it forgets, and where it reads from again."""
+"""The progress of a handler: the rows it remembers, and where the next reading begins."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def test_reading_begins_so_many_rows_back() -> None:
     assert after(found) == (2,)
 
 
-def test_reading_begins_so_many_seconds_back_where_that_is_further() -> None:
+def test_reading_begins_so_many_seconds_back_if_that_is_further() -> None:
     found = progress(rows=1, seconds=60.0)
     for number in range(1, 11):
         handle(found, number, at=NOW + 10.0 * number)
-    # 60 seconds and 10 for the delivery before the last: the third came at that very moment.
+    # 60 s of overlap and 10 s for delivery before the last row: row 3 came at that moment.
     assert after(found) == (2,)
     handle(found, 11, at=NOW + 10_000.0)
     assert after(found) == (10,)
 
 
-def test_what_was_there_before_the_beginning_is_never_read() -> None:
+def test_rows_from_before_the_start_are_never_read() -> None:
     found = Progress("id", ("id",), rows=3, seconds=60.0)
     assert found.start_window() == Window(None, 4, newest=True)
     found.set_start([{"id": number} for number in (9, 8, 7, 6)], NOW)
@@ -73,11 +73,11 @@ def test_what_was_there_before_the_beginning_is_never_read() -> None:
     assert (again.started, after(again)) == (True, (6,))
 
 
-def test_an_empty_table_is_read_from_its_beginning_later() -> None:
+def test_a_table_that_was_empty_is_read_from_its_first_row() -> None:
     assert after(progress()) is None
 
 
-def test_nothing_stored_is_no_beginning() -> None:
+def test_an_empty_store_is_no_start() -> None:
     found = Progress("id", ("id",), rows=3, seconds=60.0)
     found.restore({})
     assert not found.started
@@ -103,7 +103,7 @@ def test_nonsense_in_a_store_is_refused_as_a_whole(notes: dict[str, str]) -> Non
     assert (len(found), found.started) == (0, False)
 
 
-def test_memory_ends_below_the_line_and_a_store_is_told() -> None:
+def test_rows_below_the_oldest_needed_are_forgotten_in_the_store_too() -> None:
     found = progress(rows=10, seconds=5.0)
     kept: dict[str, str] = {}
     for number in range(2000):
@@ -131,7 +131,7 @@ def test_moments_are_ordered_as_moments_however_they_are_written(one: Any, other
     assert position(one, "Z") == position(one, "+00:00") == position(one, "")
 
 
-def test_a_place_needs_every_column() -> None:
+def test_a_position_needs_every_column() -> None:
     found = Progress("at", ("a", "b"), rows=3, seconds=60.0)
     assert found.columns == ("at", "a", "b")
     assert not found.by_key
@@ -143,7 +143,7 @@ def test_a_place_needs_every_column() -> None:
     assert position.key == '["2026-01-01T00:00:00Z",1,"x"]'
 
 
-def test_of_a_row_that_was_read_its_older_versions_are_known() -> None:
+def test_older_versions_of_a_row_that_was_read_are_known() -> None:
     found = Progress("at", ("id",), rows=3, seconds=60.0)
     found.set_start([], NOW)
 
@@ -163,7 +163,7 @@ def test_text_that_is_no_moment_is_ordered_as_text() -> None:
     assert sorted(places) == [places[2], places[1], places[0]]
 
 
-def test_what_the_reading_has_yet_to_pass_is_not_forgotten() -> None:
+def test_rows_that_the_reading_still_needs_are_not_forgotten() -> None:
     found = Progress("id", ("id",), rows=2, seconds=0.0, page=5, prune_every=1)
     found.set_start([], NOW)
     handle(found, 10, 20, 30, at=NOW)
@@ -178,12 +178,12 @@ def test_what_the_reading_has_yet_to_pass_is_not_forgotten() -> None:
     found.page_done(NOW + 200, is_last=True)
     found.end()
     assert found.heard_until == NOW + 200
-    # 20, 30 and what follows are the last three now.
+    # The last three rows are 20, 30 and 40 now.
     assert found.handled(place(found, id=40), NOW + 201).remove != []
     assert not found.is_handled(place(found, id=4))
 
 
-def test_versions_that_were_read_are_forgotten_with_their_places() -> None:
+def test_versions_that_were_read_are_forgotten_with_their_positions() -> None:
     found = Progress("at", ("id",), rows=1, seconds=0.0, prune_every=1)
     found.set_start([], NOW)
 

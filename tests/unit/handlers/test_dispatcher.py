@@ -21,7 +21,7 @@ from ...support.waiting import our_tasks, turns, until
 ANY = {"event": "*"}
 
 
-def test_every_event_of_the_machines_is_told_or_acted_upon() -> None:
+def test_every_event_of_the_machines_is_dispatched_or_acted_upon() -> None:
     acted_upon = {"ConnectDue", "LinkDied", "TokenWanted", "IdleReached"}
     known = {kind.__name__ for kind in Dispatcher()._actions}
     assert known.isdisjoint(acted_upon)
@@ -96,7 +96,7 @@ async def test_a_handler_may_remove_itself_and_others_while_being_told(
     assert order == ["first"]
 
 
-async def test_reentrant_calls_tell_events_in_the_order_in_which_they_happened(
+async def test_reentrant_calls_keep_the_order_of_events(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     order: list[str] = []
@@ -175,7 +175,7 @@ async def test_the_log_speaks_of_reconnecting(
     assert "socket closed: 1006; trying again in 0.0 s (attempt 0)" in caplog.text
 
 
-async def test_a_worker_that_leaves_is_not_waited_for() -> None:
+async def test_drain_does_not_wait_for_an_exempt_worker() -> None:
     dispatch = Dispatcher()
     ended: list[str] = []
 

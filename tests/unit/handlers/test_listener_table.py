@@ -1,4 +1,4 @@
-"""pyee underneath: its registry, without its traps."""
+"""The table of handlers: a pyee emitter without the traps of one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_handlers_of_several_keys_are_told_in_the_order_of_the_keys() -> None:
     assert seen == ["1", "2", "3"]
 
 
-def test_the_memory_of_who_listens_does_not_grow_without_limit() -> None:
+def test_the_handlers_found_before_are_kept_within_a_limit() -> None:
     table = ListenerTable()
     for key in range(3000):
         table.deliver((key,), "payload")
@@ -69,7 +69,7 @@ def test_the_memory_of_who_listens_does_not_grow_without_limit() -> None:
 
 
 @pytest.mark.conformance("PC54")
-def test_a_listener_that_comes_or_goes_meanwhile_does_not_disturb_the_others() -> None:
+def test_handlers_that_come_or_go_meanwhile_disturb_no_others() -> None:
     seen: list[str] = []
     table = ListenerTable()
     second = register(lambda _: seen.append("second"))
