@@ -1,8 +1,10 @@
-"""A registration that reads what it missed: the shell around ``Backfiller``.
+"""The runner of a handler with ``backfill=``: also brings the rows whose changes were missed.
 
-One worker does everything in order: load what a store knows, handle, read, record. A handler
-returns before its event is recorded, and it is recorded before the next one is handled: so a
+One task does everything in order: it loads what a store knows, handles, reads, and records. An
+event is recorded after its handler has returned, and before the next event is handled. So a
 program that is killed meets at most one event again.
+
+``Backfiller`` decides what is next; this module does it.
 """
 
 from __future__ import annotations
@@ -15,445 +17,465 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from .._client.parts import Core
-from .._handlers.handler import Registration, Reports
-from .._payloads.postgres_change import BackfilledChange, PostgresChange
-from .._payloads.postgres_data import PostgresData
+from .._handlers.handler import Handler, Reports, event_of, invoke
+from .._handlers.queue_bounds import QueueLimits
+from .._handlers.runners import Worker, overflow_policy
+from .._payloads.postgres_change import BackfilledChange, PostgresChange, PostgresData
 from .._payloads.row_conversion import convert_row
 from .._printable import get_logger
+from .._protocol.channel_options import MAXBYTES
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Waiters
+from .._runtime.outcome import Waiting
 from ..errors import DecodeError, RealtimeError
-from .backfill_stream import Feed, Unhandled
+from .backfill_stream import StreamHandler, Unhandled
 from .options import Backfill
 from .pages import BackfillPage, ReadRow
 from .planner import Backfiller, Fetch, Handle
-from .postgrest import read_postgrest
-from .progress import Mark, Notes
-from .saved_progress import Memory
+from .postgrest import TableAccess, read_postgrest
+from .progress import RowPosition, StoreUpdate
+from .saved_progress import SavedProgress
 
-__all__ = ["CatchingUp", "catching_up"]
+__all__ = ["BackfillReports", "BackfillRunner", "backfill_handler"]
 
 log: Final = get_logger("supabase_rt.backfill")
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 
+Read = Callable[[BackfillPage], Coroutine[Any, Any, Any]]
 
-class CatchupReports(Reports, Protocol):
-    """Where one that catches up tells more than every registration does."""
+
+class BackfillReports(Reports, Protocol):
+    """The owner of handlers, with what a backfill needs of it beyond other runners."""
 
     def client_event(self, name: str, *args: Any) -> None: ...
     def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None: ...
-    async def wait_for(self, fits: Callable[[Registration], bool]) -> None: ...
+    async def wait_for(self, fits: Callable[[Handler], bool]) -> None: ...
 
 
-class CatchingUp(Registration):
-    """A handler that also gets what its changes missed.
+class BackfillRunner:
+    """Handles live changes and the rows that were missed, one at a time and each once."""
 
-    ``read`` reads a page; ``page`` is the first one's pattern, ``event`` the kind of change that
-    is listened to.
-    """
+    is_inline = False
 
     def __init__(
         self,
-        handler: Callable[..., Any],
-        reports: CatchupReports,
+        handler: Handler,
+        reports: BackfillReports,
         *,
         backfill: Backfill,
-        read: Callable[[BackfillPage], Coroutine[Any, Any, Any]],
+        read: Read,
         page: BackfillPage,
         event: str,
-        name: str,
-        timeout: float,
-        **options: Any,
+        saved: SavedProgress,
     ) -> None:
-        super().__init__(handler, reports, **options)
-        self.direct: Callable[[Any], Any] | None = None
-        # Always by the worker: a plain function too is recorded before the next one is called.
-        self._open_queue()
-        assert self._maxsize is not None
+        limits = handler.limits
+        assert limits.maxsize is not None
+        self._handler = handler
+        self._reports = reports
         self._backfill = backfill
         self._read = read
         self._page = page
+        """The page that is asked for first; others differ in where they begin."""
         self._event = event.upper()
-        self._tell = reports
-        self._memory = Memory(backfill.store, name, timeout)
-        self._machine = Backfiller(backfill.ledger(), self._maxsize, self._maxbytes)
-        self._is_over = False
-        self._has_failed = self._is_released = self._is_followed = False
-        self._feed = handler if isinstance(handler, Feed) else None
+        """The kind of change that is listened to."""
+        self._saved = saved
+        self._planner = Backfiller(backfill.new_progress(), limits.maxsize, limits.maxbytes)
+        self._overflow = overflow_policy(handler)
+        self._worker = Worker(handler)
+        function = handler.function
+        self._stream_handler = function if isinstance(function, StreamHandler) else None
+        self.is_closed: bool = False
+        """True if its channel was closed or its handler was removed."""
+        self._restart_after_worker = False
         self._failures = 0
-        self._reading: asyncio.Future[Any] | None = None
+        self._read_task: asyncio.Future[Any] | None = None
         self._missed_since: float | None = None
-        self.primed: Waiters = Waiters()
-        self._not_primed: BaseException | None = None
-        self.trouble: Exception | None = None
-        """What kept it last from going on: its store, or the table."""
+        self.start_known: Waiting = Waiting()
+        self._start_error: BaseException | None = None
+        self.last_problem: Exception | None = None
+        """The last error of its store or its table; None if all is well."""
 
     @property
     def store_name(self) -> str:
-        """The name under which a store knows it."""
-        return self._memory.name
+        """The name under which a store keeps its progress."""
+        return self._saved.name
 
     @property
     def options(self) -> dict[str, Any]:
-        return {**super().options, "backfill": self._backfill}
+        return {"backfill": self._backfill}
 
     @property
     def waiting(self) -> int:
-        return len(self._machine)
+        return len(self._planner)
 
     @property
     def waiting_bytes(self) -> int:
-        return self._machine.waiting_bytes
+        return self._planner.waiting_bytes
 
     @property
-    def keeps_queue(self) -> bool:
-        return self._memory.is_lasting or not self._is_over
-
-    # -- what the channel tells ----------------------------------------------------------
+    def is_idle(self) -> bool:
+        return self._worker.is_idle
 
     @property
-    def is_primed(self) -> bool:
-        """Whether it is known where to begin, so that nothing that follows is missed."""
-        return self._machine.ledger.started
+    def queue_survives_shutdown(self) -> bool:
+        return self._saved.has_store or not self.is_closed
+
+    # -- reports of the channel ----------------------------------------------------------
 
     @property
-    def not_primed(self) -> BaseException | None:
-        """What stands in the way of that for good."""
-        return self._not_primed
+    def is_start_known(self) -> bool:
+        """True if the place to begin is known, so no later change can be missed."""
+        return self._planner.progress.started
 
-    def feed_up(self) -> None:
-        """Changes flow."""
-        if not self._ended:
-            self._not_primed = None
-            self._machine.feed_up()
-            if self._stopping and self._worker is not None and not self._worker.done():
-                # It is at a handler still that connected anew: another one follows it.
-                self._is_followed = True
-                self._worker.add_done_callback(self._follow)
-            else:
-                self._wake()
+    @property
+    def start_error(self) -> BaseException | None:
+        """The error because of which that place will never be known; None if there is none."""
+        return self._start_error
 
-    def _follow(self, worker: asyncio.Task[None]) -> None:
-        if self._is_followed and not (self._ended or worker.cancelled()):
-            self._wake()
+    def changes_started(self) -> None:
+        """Changes flow from now on."""
+        if self._handler.has_ended:
+            return
+        self._start_error = None
+        self._planner.changes_started()
+        task = self._worker.task
+        if self._worker.is_stopping and task is not None:
+            # The task was told to end and is still in a handler, which may have reconnected.
+            self._restart_after_worker = True
+            task.add_done_callback(self._restart)
+        else:
+            self._worker.start_or_wake()
 
-    def feed_lost(self) -> None:
-        """Changes may be missed."""
+    def _restart(self, task: asyncio.Task[None]) -> None:
+        if self._restart_after_worker and not (self._handler.has_ended or task.cancelled()):
+            self._worker.start_or_wake()
+
+    def changes_interrupted(self) -> None:
+        """Changes may be missed from now on."""
         if self._missed_since is None:
             self._missed_since = time.time()
-        self._machine.feed_lost()
+        self._planner.changes_interrupted()
 
-    def feed_over(self) -> None:
-        """Nobody listens any more, and nothing will be read.
+    def channel_closed(self) -> None:
+        """No changes follow, and nothing will be read.
 
-        What came live behind a reading that was under way need not wait for it. A store would
-        believe then that nothing lies before; there it comes again in the next life.
+        Without a store, live changes behind the reading in progress need not wait for it. With a
+        store they do: it would record that no row before them is missing. The next run of the
+        program gets them again.
         """
-        self._is_over = True
-        if not self._memory.is_lasting:
-            self._machine.feed_over()
+        self.is_closed = True
+        if not self._saved.has_store:
+            self._planner.channel_closed()
 
     # -- on the reader's stack -----------------------------------------------------------
 
-    def _enqueue(self, args: tuple[Any, ...]) -> None:
-        change: PostgresChange = args[0]
-        size = self.stopwatch.size
-        if not self._machine.take(change, self._mark(change), time.time(), size):
-            self._drops.add()
-            if self._overflow == "close":
-                self._end_overflowing()
+    def put(self, args: Any) -> None:
+        change: PostgresChange = event_of(args)
+        size = self._handler.stopwatch.size
+        if not self._planner.add_live(change, self._position_of(change), time.time(), size):
+            self._overflow.drop_newest()
+            if self._handler.has_ended:
                 return
-        self._wake()
+        self._worker.start_or_wake()
 
-    def _mark(self, change: PostgresChange) -> Mark | None:
-        """Where the row stands, if reading could bring this change too."""
-        data, ledger = change._data, self._machine.ledger
+    def _position_of(self, change: PostgresChange) -> RowPosition | None:
+        """Returns where the row stands; None if reading could not bring this change."""
+        data, progress = change._data, self._planner.progress
         if data.columns is not None and data.type != "DELETE":
-            self._memory.saw(data.columns)
-        if data.type == "DELETE" or (data.type == "UPDATE" and ledger.by_key):
+            self._saved.columns_seen(data.columns)
+        if data.type == "DELETE" or (data.type == "UPDATE" and progress.by_key):
             return None
         try:
-            return ledger.mark(convert_row(data.columns, data.record, "raw"))
+            return progress.position_of(convert_row(data.columns, data.record, "raw"))
         except DecodeError:
             return None
 
-    # -- in the worker -------------------------------------------------------------------
+    # -- in the task ---------------------------------------------------------------------
 
     async def work(self) -> None:
-        """Do one step after the other, until told to stop and nothing is left."""
         while True:
-            if not self._memory.is_loaded and not await self._load():
+            if not self._saved.is_loaded and not await self._load():
                 return
-            step = self._machine.next()
-            is_ending = self._stopping or self._ended
-            if is_ending and self._feed is not None:
-                # Nobody may be reading the stream; what waits keeps until there is a link again.
+            step = self._planner.next()
+            must_end = self._worker.must_end
+            if must_end and self._stream_handler is not None:
+                # Perhaps nobody reads the stream; its events wait for the next connection.
                 return
             if isinstance(step, Handle):
-                await self._handle_one(step)
-            elif is_ending:
+                await self._handle(step)
+            elif must_end:
                 return
             elif step is None:
-                await self._pause(None)
+                await self._sleep(None)
             else:
                 await self._fetch(step)
 
-    async def _pause(self, seconds: float | None) -> None:
-        """Until something comes, but not longer."""
-        self._wakeup = asyncio.get_running_loop().create_future()
-        if self._stopping or self._ended:
+    async def _sleep(self, seconds: float | None) -> None:
+        """Sleeps until something happens, at most this long."""
+        if self._worker.must_end:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._wakeup
+                await self._worker.sleep()
 
-    async def _handle_one(self, step: Handle) -> None:
-        change = step.payload if step.row is None else self._change(step.row)
-        self._has_failed = self._is_released = False
-        await self._handle((change,))
-        if self._has_failed:
-            if not self._is_released:
-                self._machine.failed(step)
-        else:
-            await self._save(self._machine.handled(step))
+    async def _handle(self, step: Handle) -> None:
+        change = step.payload if step.row is None else self._change_from(step.row)
+        error = await invoke(self._handler, (change,))
+        if error is None:
+            await self._save(self._planner.handled(step))
+        elif not isinstance(error, Unhandled):
+            self._handler.failed(error, change)
+            self._planner.failed(step)
 
-    def failed(self, error: BaseException, event: Any) -> None:
-        self._has_failed = True
-        self._is_released = isinstance(error, Unhandled)
-        if not self._is_released:
-            super().failed(error, event)
-
-    def _change(self, row: Any) -> BackfilledChange:
-        """A row that was read, as the change that was missed."""
-        # What happened to it nobody knows; a cursor that is no key says that something did.
-        kind = "INSERT" if self._event == "INSERT" or self._machine.ledger.by_key else "UPDATE"
+    def _change_from(self, row: Any) -> BackfilledChange:
+        """Returns a row that was read as the change that was missed."""
+        # Nobody knows what happened to the row. By a cursor outside the key it was changed.
+        is_new = self._event == "INSERT" or self._planner.progress.by_key
         text = row.text if isinstance(row, ReadRow) else None
         data = PostgresData(
-            type=kind,
+            type="INSERT" if is_new else "UPDATE",
             schema=self._page.schema,
             table=self._page.table,
-            columns=self._memory.columns,
+            columns=self._saved.columns,
             record=dict(row) if text is None else text,
             old_record={},
         )
-        return BackfilledChange(data, self.types)
+        return BackfilledChange(data, self._handler.conversion)
 
     # -- reading -------------------------------------------------------------------------
 
     async def _fetch(self, step: Fetch) -> None:
         window = step.window
         page = replace(self._page, after=window.after, limit=window.limit, newest=window.newest)
-        self._machine.asked(time.time())
-        # A task of its own, so that stop() can end it and nothing else.
+        self._planner.fetch_started(time.time())
+        # A task of its own: stop() can cancel the reading without cancelling a handler.
         task = asyncio.get_running_loop().create_task(
             self._read(page), name=f"supabase_rt:backfill:{self._page.table}"
         )
-        self._reading = task
+        self._read_task = task
         try:
             rows = await task
         except asyncio.CancelledError:
-            self._machine.fetch_failed()
+            self._planner.fetch_failed()
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 task.cancel()
                 raise
-            if not (self._stopping or self._ended):
+            if not self._worker.must_end:
                 text = "the reading was cancelled by somebody else"
                 await self._read_failed(RealtimeError(text, code="Cancelled", retryable=True))
         except Exception as exc:
-            self._machine.fetch_failed()
+            self._planner.fetch_failed()
             await self._read_failed(exc)
         else:
             await self._fetched(rows)
         finally:
-            self._reading = None
+            self._read_task = None
 
     async def _fetched(self, rows: Any) -> None:
         self._failures = 0
-        self.trouble = None
-        was_reading, was_primed = self._machine.is_reading, self.is_primed
+        self.last_problem = None
+        was_reading, was_start_known = self._planner.is_reading, self.is_start_known
         try:
-            notes = self._machine.fetched(rows, time.time())
+            update = self._planner.fetch_done(rows, time.time())
         except (TypeError, AttributeError) as exc:
-            self._machine.fetch_failed()
+            self._planner.fetch_failed()
             await self._read_failed(exc)
             return
-        await self._save(notes)
-        if self.is_primed and not was_primed:
+        await self._save(update)
+        if self.is_start_known and not was_start_known:
             self._missed_since = None
-            self.primed.succeed()
-        if was_reading and not self._machine.is_reading:
-            self._tell_unreadable()
+            self.start_known.succeed()
+        if was_reading and not self._planner.is_reading:
+            self._report_unreadable()
 
-    def _tell_unreadable(self) -> None:
-        """The rows are there again. What no row shows is told of."""
+    def _report_unreadable(self) -> None:
+        """All missed rows are read: reports the changes that no row shows as a gap."""
         since, self._missed_since = self._missed_since, None
         if since is None:
             return
         if self._event == "*":
-            reason = "updates_deletes" if self._machine.ledger.by_key else "deletes"
-            self._tell.client_event("gap", self.source, since, time.time(), reason)
+            reason = "updates_deletes" if self._planner.progress.by_key else "deletes"
+            self._report_gap(since, reason)
+
+    def _report_gap(self, since: float, reason: str) -> None:
+        self._reports.client_event("gap", self._handler.source, since, time.time(), reason)
 
     async def _read_failed(self, error: Exception) -> None:
         self._failures += 1
-        self.trouble = error
-        self._tell.error(error, None, self.handler)
-        is_final = isinstance(error, RealtimeError) and not error.retryable
-        if is_final:
+        self._report_problem(error)
+        source = self._handler.source
+        if isinstance(error, RealtimeError) and not error.retryable:
             words = "%s: cannot read what was missed, going on without: %s"
-            log.error(words, self.source, error, extra=self._facts(error))
+            log.error(words, source, error, extra=self._facts(error))
             self._give_up(error)
             return
         words = "%s: cannot read what was missed: %s"
-        log.warning(words, self.source, error, extra=self._facts(error))
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
-        await self._pause_at_least(pause)
+        log.warning(words, source, error, extra=self._facts(error))
+        await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20)))
 
-    async def _pause_at_least(self, seconds: float) -> None:
-        """What comes live wakes the worker, and must not make it ask again at once."""
+    def _report_problem(self, error: Exception) -> None:
+        self.last_problem = error
+        self._reports.error(error, None, self._handler.function)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits this long: live changes wake the task, and must not make it read at once."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while (left := end - loop.time()) > 0 and not (self._stopping or self._ended):
-            await self._pause(left)
+        while (left := end - loop.time()) > 0 and not self._worker.must_end:
+            await self._sleep(left)
 
     def _facts(self, error: Exception) -> dict[str, Any]:
-        table, attempt = self._page.table, self._failures or None
-        return facts(error, topic=self.source, handler=self.name, table=table, attempt=attempt)
+        handler, table, attempt = self._handler, self._page.table, self._failures or None
+        return facts(
+            error, topic=handler.source, handler=handler.name, table=table, attempt=attempt
+        )
 
     def _give_up(self, error: Exception) -> None:
-        self._machine.give_up()
+        self._planner.give_up()
         since, self._missed_since = self._missed_since, None
-        now = time.time()
-        self._tell.client_event(
-            "gap", self.source, now if since is None else since, now, "backfill"
-        )
-        if not self.is_primed:
-            self._not_primed = error
-            self.primed.fail(error)
+        self._report_gap(time.time() if since is None else since, "backfill")
+        if not self.is_start_known:
+            self._start_error = error
+            self.start_known.fail(error)
 
-    # -- remembering ---------------------------------------------------------------------
+    # -- the store -----------------------------------------------------------------------
 
     async def _load(self) -> bool:
-        """Take over what the store knows; False where the worker should end."""
+        """Takes over what the store knows; returns False if the task should end."""
         await self._wait_for_predecessor()
-        while not (self._stopping or self._ended):
+        source = self._handler.source
+        while not self._worker.must_end:
             try:
-                if not await self._interruptible(self._memory.load(self._machine.ledger), "load"):
+                loading = self._saved.load(self._planner.progress)
+                if not await self._interruptible(loading, "load"):
                     continue
             except Exception as exc:
-                self.trouble = exc
-                self._tell.error(exc, None, self.handler)
+                self._report_problem(exc)
                 if isinstance(exc, RealtimeError) and not exc.retryable:
                     words = "%s: cannot load what was handled before, going on without: %s (%s)"
-                    log.error(words, self.source, exc, exc.hint, extra=self._facts(exc))
-                    self._memory.leave_store()
+                    log.error(words, source, exc, exc.hint, extra=self._facts(exc))
+                    self._saved.abandon_store()
                     self._give_up(exc)
                     return True
                 words = "%s: cannot load what was handled before"
-                log.exception(words, self.source, extra=self._facts(exc))
+                log.exception(words, source, extra=self._facts(exc))
                 self._failures += 1
-                await self._pause_at_least(min(LONGEST_PAUSE, FIRST_PAUSE * self._failures))
+                await self._pause(min(LONGEST_PAUSE, FIRST_PAUSE * self._failures))
             else:
                 self._failures = 0
-                self.trouble = None
-                if self.is_primed:
-                    # Missed since the last life, not since this one began.
-                    self._missed_since = self._machine.ledger.heard_until
-                    self.primed.succeed()
+                self.last_problem = None
+                if self.is_start_known:
+                    # The gap began in the last run of the program, not at this start.
+                    self._missed_since = self._planner.progress.heard_until
+                    self.start_known.succeed()
                 return True
         return False
 
     async def _wait_for_predecessor(self) -> None:
-        """Of a channel that was left, one may still be handling, and noting, what it had."""
+        """Waits for a handler of a closed channel that may still write the same notes."""
 
-        def fits(other: Registration) -> bool:
-            if not isinstance(other, CatchingUp) or other is self or not other._is_over:
+        def fits(other: Handler) -> bool:
+            runner = other.runner
+            if not isinstance(runner, BackfillRunner) or runner is self:
                 return False
-            return other._memory.shares_notes(self._memory)
+            return runner.is_closed and runner.shares_notes(self._saved)
 
-        await self._interruptible(self._tell.wait_for(fits), "wait")
+        await self._interruptible(self._reports.wait_for(fits), "wait")
+
+    def shares_notes(self, saved: SavedProgress) -> bool:
+        """Returns True if its progress is kept in the same place as ``saved``."""
+        return self._saved.shares_notes(saved)
 
     async def _interruptible(self, work: Coroutine[Any, Any, None], what: str) -> bool:
-        """Do ``work`` in a task of its own, as for reading; False where it was cancelled."""
+        """Does ``work`` in a task that ``stop`` may cancel; returns False if it was cancelled."""
         name = f"supabase_rt:backfill:{what}:{self._page.table}"
-        task = self._reading = asyncio.get_running_loop().create_task(work, name=name)
+        task = self._read_task = asyncio.get_running_loop().create_task(work, name=name)
         try:
             await asyncio.wait([task])
         finally:
-            self._reading = None
+            self._read_task = None
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
         return not task.cancelled() and task.result() is None
 
-    async def _save(self, notes: Notes) -> None:
+    async def _save(self, update: StoreUpdate) -> None:
         try:
-            await self._memory.save(notes)
+            await self._saved.save(update)
         except Exception as exc:
-            self._tell.error(exc, None, self.handler)
+            self._reports.error(exc, None, self._handler.function)
             words = "%s: cannot record what was handled"
-            log.exception(words, self.source, extra=self._facts(exc))
+            log.exception(words, self._handler.source, extra=self._facts(exc))
 
     # -- the end -------------------------------------------------------------------------
 
     def stop(self) -> asyncio.Task[None] | None:
-        self._is_followed = False
-        worker = super().stop()
-        if self._feed is not None:
-            self._feed.release()
-        if self._reading is not None:
-            self._reading.cancel()
-        return worker
+        self._restart_after_worker = False
+        task = self._worker.stop()
+        if self._stream_handler is not None:
+            self._stream_handler.release()
+        self._cancel_reading()
+        return task
 
-    def end(self) -> None:
-        super().end()
-        self.feed_over()
-        if self._reading is not None:
-            self._reading.cancel()
+    def handler_ended(self) -> None:
+        self._worker.wake()
+        self.channel_closed()
+        self._cancel_reading()
 
-    def discard_queue(self) -> int:
-        """How many wait; they stay, for the next connection or the next reading."""
-        return len(self._machine)
+    def _cancel_reading(self) -> None:
+        if self._read_task is not None:
+            self._read_task.cancel()
+
+    def discard(self) -> int:
+        """Returns the number of events that wait. They stay for the next connection."""
+        return len(self._planner)
+
+    def forget_loop(self) -> None:
+        self._worker.forget_loop()
 
 
-# -- making one ----------------------------------------------------------------------------
+# -- making a handler ----------------------------------------------------------------------
 
 
-def catching_up(
-    core: Core,
+def backfill_handler(
+    reports: BackfillReports,
+    tables: TableAccess,
     topic: str,
     filter: dict[str, Any],
-    handler: Callable[..., Any],
+    function: Callable[..., Any],
     backfill: Backfill,
     taken: Collection[str],
+    *,
+    maxsize: int = 1000,
+    maxbytes: int = MAXBYTES,
+    overflow: str = "drop_oldest",
     **options: Any,
-) -> CatchingUp:
-    """A registration for a binding; ``taken`` are the store names of the others.
+) -> Handler:
+    """Makes the handler of a binding; ``taken`` are the store names of the channel's others.
 
-    Raises ``ValueError`` where the binding or the URL leaves open what to read.
+    Raises ``ValueError`` if the binding or the URL does not say what to read.
     """
     page = backfill.page(filter)
     event = str(filter["event"])
     default = f"{topic} {page.schema}.{page.table} {event.upper()} {page.filter or ''}".rstrip()
-    return CatchingUp(
-        handler,
-        core.dispatch,
+    name = _free_name(backfill.name or default, taken)
+    make_runner = functools.partial(
+        BackfillRunner,
+        reports=reports,
         backfill=backfill,
-        read=_reader(core, backfill),
+        read=_reader(tables, backfill),
         page=page,
         event=event,
-        name=_free(backfill.name or default, taken),
-        timeout=core.timeout,
-        source=topic,
-        **options,
+        saved=SavedProgress(backfill.store, name, tables.timeout),
     )
+    limits = QueueLimits(maxsize, maxbytes, overflow)
+    return Handler(function, reports, make_runner, source=topic, limits=limits, **options)
 
 
-def _free(name: str, taken: Collection[str]) -> str:
-    """Two equal registrations remember apart, by their order."""
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """Returns a name of its own for each of several equal handlers, by their order."""
     found, count = name, 1
     while found in taken:
         count += 1
@@ -462,7 +484,7 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _reader(
-    core: Core, backfill: Backfill
+    tables: TableAccess, backfill: Backfill
 ) -> Callable[[BackfillPage], Coroutine[Any, Any, Sequence[Mapping[str, Any]]]]:
     fetch = backfill.fetch
     if fetch is not None:
@@ -472,9 +494,9 @@ def _reader(
             return await own(page)
 
         return read_elsewhere
-    url = backfill.url or core.rest.endpoint.tables_url
+    url = backfill.url or tables.client.endpoint.tables_url
     if url is None:
         raise ValueError(
             "the URL of PostgREST does not follow from that of Realtime; give Backfill(url=...)"
         )
-    return functools.partial(read_postgrest, core, url.rstrip("/"))
+    return functools.partial(read_postgrest, tables, url.rstrip("/"))

@@ -1,92 +1,67 @@
-"""A stream that says when an event is done with: for ``stream(..., backfill=...)``.
+"""The stream of ``stream(..., backfill=...)``, which says when an event has been handled.
 
-The next event is given out when it is asked for, and by that the one before counts as handled; so
-does the last one when the loop is left. Others wait in the queue of the registration, where they
-can be read again if the program ends.
+It gives out one event at a time. An event counts as handled when the next one is asked for, or
+when the loop over the stream is left. All others wait in the queue of the handler, so they can be
+read again if the program ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import weakref
-from typing import Any, TypeVar
+from typing import Any
 
 from .._handlers.event_stream import Stream
 from .._handlers.handler import Reports
 
-__all__ = ["Feed", "HandOver", "Unhandled"]
-
-P = TypeVar("P")
+__all__ = ["StreamHandler", "Unhandled", "backfill_stream"]
 
 
 class Unhandled(Exception):
-    """Raised by a feed that could not hand its event on; nobody is told."""
+    """The event did not reach whoever reads the stream; nobody is told of this error."""
 
 
-class HandOver(Stream[P]):
-    """As ``Stream``, one event at a time."""
+class StreamHandler:
+    """The function that is registered for a stream; it returns when its event is handled."""
 
-    def __init__(self, reports: Reports, source: str) -> None:
-        super().__init__(reports, source, 1)
-        self._done: asyncio.Future[None] | None = None
+    def __init__(self) -> None:
+        self._stream: weakref.ref[Stream[Any]] | None = None
+        self._handled: asyncio.Future[None] | None = None
 
-    def offer(self, payload: P) -> asyncio.Future[None]:
-        """Give out an event; the future ends when it is done with."""
-        self._done = done = asyncio.get_running_loop().create_future()
-        self._take(payload)
-        return done
-
-    async def __anext__(self) -> P:
-        if not self._waiting:
-            self.let_go()
-        return await super().__anext__()
-
-    def let_go(self) -> None:
-        """What was taken is done with; what was not is not going to be."""
-        if self._done is None or self._done.done():
-            return
-        is_taken = not self._waiting
-        self._forget()
-        _settle(self._done, is_taken)
-
-    def _release(self) -> None:
-        self.let_go()
-        super()._release()
-
-    def __del__(self) -> None:
-        done = getattr(self, "_done", None)
-        if done is not None and self._owner is not None:
-            self._owner.call_in_loop(functools.partial(_settle, done, not self._waiting))
-        super().__del__()
-
-
-def _settle(done: asyncio.Future[None], is_taken: bool) -> None:
-    if done.done():
-        return
-    if is_taken:
-        done.set_result(None)
-    else:
-        done.set_exception(Unhandled())
-
-
-class Feed:
-    """The handler that feeds a stream, which somebody else keeps."""
-
-    def __init__(self, stream: HandOver[Any]) -> None:
+    def attach(self, stream: Stream[Any]) -> None:
+        """Names the stream, which somebody else keeps."""
         self._stream = weakref.ref(stream)
 
     async def __call__(self, payload: Any) -> None:
-        stream = self._stream()
+        stream = None if self._stream is None else self._stream()
         if stream is None:
             raise Unhandled
-        done = stream.offer(payload)
-        # Else a loop that was left could not be told by its stream being collected.
+        self._handled = handled = asyncio.get_running_loop().create_future()
+        stream.put(payload)
+        # While this waits, it must not keep alive a stream whose loop was left by ``break``.
         del stream
-        await done
+        await handled
+
+    def taken(self, is_taken: bool) -> None:
+        """Ends the wait for an event: it was handled, or nobody will take it."""
+        handled = self._handled
+        if handled is None or handled.done():
+            return
+        if is_taken:
+            handled.set_result(None)
+        else:
+            handled.set_exception(Unhandled())
 
     def release(self) -> None:
-        """The worker should end: do not wait for whoever reads the stream."""
-        stream = self._stream()
+        """Stops the wait for the reader of the stream, because the worker should end."""
+        stream = None if self._stream is None else self._stream()
         if stream is not None:
-            stream.let_go()
+            stream.release()
+
+
+def backfill_stream(reports: Reports, source: str) -> tuple[Stream[Any], StreamHandler]:
+    """Makes a stream, and the function that has to be registered for it."""
+    function = StreamHandler()
+    stream: Stream[Any] = Stream(reports, source, 1, on_taken=function.taken)
+    function.attach(stream)
+    return stream, function

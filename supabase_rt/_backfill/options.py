@@ -1,4 +1,4 @@
-"""``Backfill``: what to read again, and how, when changes were missed."""
+"""``Backfill``: the option that says what to read, and how, when changes were missed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from .._protocol.channel_options import check_seconds
 from .._stores.protocols import BackfillStore
 from .pages import BackfillPage, carried_over
-from .progress import Ledger
+from .progress import Progress
 
 __all__ = ["Backfill", "Fetcher"]
 
@@ -17,32 +17,32 @@ Fetcher: TypeAlias = Callable[[BackfillPage], Awaitable[Sequence[Mapping[str, An
 
 PAGE = 500
 MOST_ROWS = 1000
-"""What a project of Supabase gives out in one answer at most, unless it says otherwise."""
+"""The most rows that a project of Supabase sends in one answer by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """Read from the table what its changes missed: ``on(..., backfill=Backfill("id"))``.
+    """Reads missed rows from the table of a handler: ``on(..., backfill=Backfill("id"))``.
 
-    After every (re)subscription the rows beyond the last one that was handled are read and given
-    to the same handler, in order and marked (``change.backfilled``), before what came live in the
-    meantime. What was handled already is dropped.
+    After every subscription and rejoin, the rows behind the last handled one are read. The same
+    handler gets them in order, with ``change.backfilled`` true, before the changes that came live
+    in the meantime. Rows that were handled already are dropped.
 
     Every INSERT that is committed within ``overlap`` of its neighbours is handled at least once.
-    UPDATEs need a cursor that every update moves on, such as ``updated_at``; a row that was
-    changed several times is shown as it is now. DELETEs cannot be read, which ``gap`` says.
+    UPDATEs need a cursor that every update moves on, such as ``updated_at``; a row that changed
+    several times is shown as it is now. DELETEs cannot be read; a ``gap`` event reports them.
 
     Args:
         cursor: a column that grows with every row (``"id"``, ``"created_at"``) or with every
-            change of one (``"updated_at"``); a number, a moment, or text that sorts by bytes.
+            change of a row (``"updated_at"``): a number, a time, or text that sorts by bytes.
         key: the column of the primary key, or several.
-        fetch: an async function that reads a ``BackfillPage`` from elsewhere; PostgREST by
-            default, with the key and the token of the client.
-        overlap: ``(rows, seconds)`` that are read once more, whichever reaches further, because
-            transactions do not commit in the order of their numbers.
-        store: where to remember what was handled across restarts, such as ``SqliteStore``.
-        name: under which name; made from the topic, the table and the filter by default.
-        url: of PostgREST, where it is not beside Realtime: ``https://x.supabase.co/rest/v1``.
+        fetch: an async function that reads a ``BackfillPage`` from elsewhere. By default rows
+            come from PostgREST, with the key and the token of the client.
+        overlap: ``(rows, seconds)`` that are read once more; the one that reaches further counts.
+            Transactions do not commit in the order of their numbers.
+        store: keeps the progress when the program restarts, such as ``SqliteStore``.
+        name: the name in the store; by default made from the topic, the table and the filter.
+        url: the URL of PostgREST if it is not beside Realtime: ``https://x.supabase.co/rest/v1``.
     """
 
     cursor: str
@@ -70,17 +70,17 @@ class Backfill:
         if seconds != 0:
             check_seconds("overlap[1]", seconds)
 
-    def ledger(self) -> Ledger:
-        """An empty memory for one registration."""
+    def new_progress(self) -> Progress:
+        """Makes the progress of a handler that has handled nothing yet."""
         rows, seconds = self.overlap
-        return Ledger(self.cursor, self.key, rows=rows, seconds=float(seconds), page=PAGE)
+        return Progress(self.cursor, self.key, rows=rows, seconds=float(seconds), page=PAGE)
 
     def page(self, filter: Mapping[str, Any]) -> BackfillPage:
-        """What to read for a binding; raises ``ValueError`` for one that cannot be read."""
+        """Returns the first page for a binding; raises ``ValueError`` if it cannot be read."""
         table, event = filter.get("table"), str(filter.get("event", "*")).upper()
         if not table or table == "*" or "%" in table or filter.get("schema") == "*":
             raise ValueError("a backfill reads one table: name it in the filter")
-        order = self.ledger().columns
+        order = self.new_progress().columns
         if event == "DELETE" or (event == "UPDATE" and self.cursor in self.key):
             raise ValueError(
                 f"{event} cannot be backfilled by {self.cursor!r}: deleted rows are not there to "

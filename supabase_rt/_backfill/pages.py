@@ -1,7 +1,7 @@
-"""What a backfill reads, and how to ask PostgREST for it.
+"""The pages that a backfill reads, and the query strings that ask PostgREST for them.
 
-The filter of a binding has nearly the syntax of PostgREST's query string; where the two part,
-it is written anew here, and what PostgREST cannot express is refused.
+The filter of a binding has nearly the syntax of PostgREST's query string. Where the two differ,
+it is translated here; a filter that PostgREST cannot express is refused.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 class BackfillPage:
     """One page that ``Backfill(fetch=...)`` is asked for.
 
-    The rows of ``table`` that pass ``filter``, in the order of ``order``, at most ``limit``; those
-    after the row with the values ``after`` (of the columns ``order``), or from the first on. With
-    ``newest`` the other way round: the last rows, the very last one first. Rows whose cursor is
-    null are left out. Each row is a dict that has at least the columns of ``order``.
+    It has the rows of ``table`` that pass ``filter``, sorted by the columns of ``order``, at most
+    ``limit`` of them. They begin behind the row that has the values ``after`` in these columns,
+    or with the first row if ``after`` is None. With ``newest`` they are the last rows of the
+    table, the very last one first. Rows whose cursor is null are left out. Each row is a dict
+    that has at least the columns of ``order``.
     """
 
     schema: str
@@ -45,21 +46,21 @@ class BackfillPage:
 
 
 class ReadRow(dict[str, Any]):
-    """A row of a page as JSON gave it, and its text: a float has lost digits of a numeric."""
+    """A row of a page, and its JSON text: a float loses digits of a ``numeric``."""
 
     __slots__ = ("text",)
 
     text: msgspec.Raw | None
-    """None where only the standard library reads the page."""
+    """The text; None if only the standard library can read the page."""
 
 
 _texts: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def read_page(body: bytes) -> list[ReadRow] | None:
-    """The rows in an answer of PostgREST; None where it is no list of rows.
+    """Returns the rows in an answer of PostgREST; None if it is no list of rows.
 
-    Raises ``DecodeError`` for what is not JSON.
+    Raises ``DecodeError`` if it is not JSON.
     """
     found = loads(body)
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
@@ -71,15 +72,15 @@ def read_page(body: bytes) -> list[ReadRow] | None:
     except UNREADABLE:
         texts = [None] * len(rows)
     for row, text in zip(rows, texts, strict=True):
-        # Not a view of the answer: who keeps one row shall not keep all of them.
+        # A view would keep the whole answer alive as long as one row of it.
         row.text = None if text is None else text.copy()
     return rows
 
 
 def carried_over(filter: str) -> list[tuple[str, str]]:
-    """The conditions of a binding's filter as parameters of PostgREST.
+    """Returns the conditions of a binding's filter as parameters of PostgREST.
 
-    Raises ``ValueError`` for what would mean something else there.
+    Raises ``ValueError`` for a condition that would mean something else there.
     """
     found = []
     for part in _split(filter):
@@ -99,7 +100,7 @@ def carried_over(filter: str) -> list[tuple[str, str]]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The conditions: split at commas outside of parentheses and quotes."""
+    """Splits a filter into its conditions, at commas outside of parentheses and quotes."""
     start = depth = 0
     is_quoted = is_escaped = False
     for index, character in enumerate(text):
@@ -120,7 +121,7 @@ def _split(text: str) -> Iterator[str]:
 
 
 def read_params(page: BackfillPage) -> list[tuple[str, str]]:
-    """The query string that asks PostgREST for a page."""
+    """Returns the query string that asks PostgREST for a page."""
     columns = "*" if page.select is None else ",".join(map(_name, page.select))
     params = [("select", columns)]
     if page.filter:
@@ -136,13 +137,16 @@ def read_params(page: BackfillPage) -> list[tuple[str, str]]:
 
 
 def _beyond(names: list[str], values: tuple[Any, ...]) -> str:
-    """Rows after these values: further on in one column, and level in all those before it."""
-    ways = []
+    """Returns a condition for the rows behind these values in the order of ``names``.
+
+    Such a row is greater in one column, and equal in all columns before it.
+    """
+    cases = []
     for index, name in enumerate(names):
-        level = [f"{names[one]}.eq.{_value(values[one])}" for one in range(index)]
-        parts = [*level, f"{name}.gt.{_value(values[index])}"]
-        ways.append(parts[0] if len(parts) == 1 else f"and({','.join(parts)})")
-    return ",".join(ways)
+        equal = [f"{names[one]}.eq.{_value(values[one])}" for one in range(index)]
+        parts = [*equal, f"{name}.gt.{_value(values[index])}"]
+        cases.append(parts[0] if len(parts) == 1 else f"and({','.join(parts)})")
+    return ",".join(cases)
 
 
 def _name(column: str) -> str:

@@ -1,15 +1,14 @@
-"""What a registration with a backfill does next: handle, read, or wait.
+"""The queue of one handler with a backfill: decides whether to handle, to read, or to wait.
 
-``Backfiller`` owns the queue of one registration. The shell asks it for the next ``Step``, does
-it, and reports; changes that come live go through ``take``. So everything is handled one at a
-time and in one order:
+The runner asks for the next ``Step``, does it and reports the result; live changes come in by
+``add_live``. So events are handled one at a time and in one order:
 
-1. what came live before changes flowed anew,
+1. the changes that came live before the feed was interrupted,
 2. the rows that were missed, read page by page in the order of the cursor,
-3. what came live meanwhile, without what was read already.
+3. the changes that came live meanwhile, except those that were read already.
 
-A change that comes live for a place that the reading has passed is handled at once: nobody else
-would see it if the process ended now. When the queue is full, new rows are dropped and read later.
+A live change for a place that the reading has passed is handled at once: it would be lost if the
+process ended now. When the queue is full, new rows are dropped and read later.
 """
 
 from __future__ import annotations
@@ -21,69 +20,71 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .._protocol.channel_options import MAXBYTES
-from .progress import Ledger, Mark, Notes, Position, Window
+from .progress import Progress, RowPosition, SortKey, StoreUpdate, Window
 
 __all__ = ["Backfiller", "Fetch", "Handle", "Step"]
 
-NO_NOTES = Notes({}, [])
+NO_UPDATE = StoreUpdate({}, [])
 
 
 @dataclass(slots=True, eq=False)
 class Handle:
-    """Give this to the handler: a change that came live, or a ``row`` that was read."""
+    """The step "call the handler": with a live change, or with a ``row`` that was read."""
 
     payload: Any
-    mark: Mark | None
+    position: RowPosition | None
     at: float
     row: Mapping[str, Any] | None = None
     size: int = 0
-    """Bytes of the frame that it came in."""
-    is_over: bool = field(default=False, init=False)
-    """Handled out of turn, or not to be handled any more."""
+    """The bytes of the frame in which the change came."""
+    is_done: bool = field(default=False, init=False)
+    """True if it was handled out of turn, or must not be handled any more."""
 
 
 class Fetch(NamedTuple):
-    """Read this: ``asked`` before, ``fetched`` after."""
+    """The step "read rows": between ``fetch_started`` and ``fetch_done``."""
 
     window: Window
 
 
 Step = Handle | Fetch | None
-"""None: there is nothing to do until something comes."""
+"""The next thing to do; None if there is nothing to do until something happens."""
 
 
 class Backfiller:
-    """The queue of one registration and the reading between. Never calls out."""
+    """The queue of one handler, and the readings in between. Calls no other code."""
 
-    def __init__(self, ledger: Ledger, maxsize: int, maxbytes: int = MAXBYTES) -> None:
-        self.ledger = ledger
+    def __init__(self, progress: Progress, maxsize: int, maxbytes: int = MAXBYTES) -> None:
+        self.progress: Progress = progress
         self._maxsize = maxsize
         self._maxbytes = maxbytes
         self._queue: deque[Handle] = deque()
         self._waiting = 0
-        """How many of the queue are still to be handled."""
+        """The number of queued changes that are still to be handled."""
         self._bytes = 0
-        """How large the frames of these were."""
-        self._ahead: list[tuple[Position, int, Handle]] = []
-        """A heap of those that the reading under way may pass, by their place."""
+        """The size of their frames."""
+        self._overtaken: list[tuple[SortKey, int, Handle]] = []
+        """A heap, by place, of queued changes that the reading in progress may overtake."""
         self._count = 0
-        self._is_up = self._is_over = False
+        self._changes_flow = self._is_closed = False
         self._losses = 0
-        self._before: int | None = None
-        """How many of the queue go before a reading that is wanted; None if none is."""
-        self._is_behind = False
-        """Whether rows were dropped that no reading under way will bring."""
+        self._handle_first: int | None = None
+        """The number of queued changes before the reading that is wanted; None if none is."""
+        self._must_read_dropped = False
+        """True if rows were dropped that no reading in progress will bring."""
         self._is_reading = False
-        self._is_broken = False
-        self._again = False
-        self._rows: deque[tuple[Mark, Mapping[str, Any]]] = deque()
-        """What is left of the page that was read."""
-        self._page_end: Position = ()
-        self._asked: tuple[int, float] | None = None
-        """A fetch under way: how many losses there had been, and when it began."""
-        self._dropped: Position | None = None
+        self._is_interrupted = False
+        """True if changes were lost since the reading began; it ends with its page."""
+        self._read_again = False
+        self._rows: deque[tuple[RowPosition, Mapping[str, Any]]] = deque()
+        """The rows that are left of the last page."""
+        self._page_end: SortKey = ()
+        self._fetch: tuple[int, float] | None = None
+        """The fetch in progress: the number of losses before it, and when it began."""
+        self._dropped: SortKey | None = None
         """The first place of which a row was dropped during the fetch."""
-        self._began = self._read_at = 0.0
+        self._page_started = self._page_read = 0.0
+        """The times at which the fetch of the last page began and ended."""
         self._has_page = False
 
     def __len__(self) -> int:
@@ -91,234 +92,244 @@ class Backfiller:
 
     @property
     def waiting_bytes(self) -> int:
-        """How large the frames were of those that are still to be handled."""
+        """The size of the frames of all changes that are still to be handled."""
         return self._bytes
 
     @property
     def is_reading(self) -> bool:
-        """Whether rows are being read that were missed."""
+        """True while rows that were missed are being read."""
         return self._is_reading
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is read, nothing is to be read, and nothing waits."""
-        return not (self._waiting or self._is_reading or self._before is not None)
+        """True if no reading is in progress or wanted, and nothing waits."""
+        return not (self._waiting or self._is_reading or self._handle_first is not None)
 
-    # -- what happens --------------------------------------------------------------------
+    # -- reports of what happened ----------------------------------------------------------
 
-    def take(self, payload: Any, mark: Mark | None, at: float, size: int = 0) -> bool:
-        """A change came live; ``mark`` where reading could bring it too. False if dropped."""
+    def add_live(
+        self, payload: Any, position: RowPosition | None, at: float, size: int = 0
+    ) -> bool:
+        """Queues a live change; returns False if it was dropped.
+
+        ``position`` is None for a change that no reading could bring.
+        """
         is_full = self._is_full(size)
-        if mark is None:
+        if position is None:
             if is_full:
                 return False
         elif self._is_reading:
-            if is_full and self._will_be_read(mark.position):
+            if is_full and self._will_be_read(position.sort_key):
                 return False
             if self._is_full(size, 2):
-                # Behind the reading, so that only its overlap may bring it. A queue without end
-                # would be worse.
-                self._again = True
+                # The reading has passed this row, so that only the overlap of another reading
+                # may bring it. A queue without a bound would be worse.
+                self._read_again = True
                 return False
-        elif self._is_behind or is_full:
-            # What follows a dropped row is read with it, so that the order stays.
-            self._is_behind = True
-            self._want()
+        elif self._must_read_dropped or is_full:
+            # A dropped row and all that follow it are read together, which keeps their order.
+            self._must_read_dropped = True
+            self._request_read()
             return False
-        item = Handle(payload, mark, at, size=size)
+        item = Handle(payload, position, at, size=size)
         self._queue.append(item)
         self._waiting += 1
         self._bytes += size
-        if self._is_reading and mark is not None:
-            self._may_pass(mark, item)
+        if self._is_reading and position is not None:
+            self._add_overtaken(position, item)
         return True
 
     def _is_full(self, size: int, times: int = 1) -> bool:
-        """Whether an event of this size has no place, or not where so many times as many have."""
+        """Returns True if the queue with ``times`` its bounds has no room for this event."""
         if self._waiting >= times * self._maxsize:
             return True
         return self._waiting > 0 and self._bytes + size > times * self._maxbytes
 
-    def _will_be_read(self, position: Position) -> bool:
-        """Whether the reading under way comes to this place later, so that it may be dropped."""
-        if self._asked is not None:
-            if self.ledger.is_behind(position):
+    def _will_be_read(self, place: SortKey) -> bool:
+        """Returns True if the reading in progress comes to this place, so it may be dropped."""
+        if self._fetch is not None:
+            if self.progress.is_behind(place):
                 return False
-            # The page may have been read before the row was there: see fetched.
-            self._dropped = position if self._dropped is None else min(self._dropped, position)
+            # The page may have been read before this row was there: see ``fetch_done``.
+            self._dropped = place if self._dropped is None else min(self._dropped, place)
             return True
-        return position > self._page_end
+        return place > self._page_end
 
-    def _may_pass(self, mark: Mark, item: Handle) -> None:
+    def _add_overtaken(self, position: RowPosition, item: Handle) -> None:
         self._count += 1
-        heapq.heappush(self._ahead, (mark.position, self._count, item))
+        heapq.heappush(self._overtaken, (position.sort_key, self._count, item))
 
-    def feed_up(self) -> None:
-        """Changes flow, from now on."""
-        self._is_up = True
-        self._want()
+    def changes_started(self) -> None:
+        """Changes flow from now on; those that were missed before must be read."""
+        self._changes_flow = True
+        self._request_read()
 
-    def feed_lost(self) -> None:
-        """Changes may be missed, from now on; what is being read ends with its page."""
-        self._is_up = False
+    def changes_interrupted(self) -> None:
+        """Changes may be missed from now on; the reading in progress ends with its page."""
+        self._changes_flow = False
         self._losses += 1
-        self._is_broken = self._is_reading
+        self._is_interrupted = self._is_reading
 
-    def feed_over(self) -> None:
-        """Changes were lost for good: what waits is handled without what would be read before."""
-        self.feed_lost()
-        self._is_over = True
-        self._before = None
+    def channel_closed(self) -> None:
+        """No changes follow: what waits is handled without another reading before it."""
+        self.changes_interrupted()
+        self._is_closed = True
+        self._handle_first = None
 
-    def _want(self) -> None:
+    def _request_read(self) -> None:
         if self._is_reading:
-            self._again = True
-        elif self._before is None:
-            self._before = len(self._queue)
+            self._read_again = True
+        elif self._handle_first is None:
+            self._handle_first = len(self._queue)
 
     # -- what to do ----------------------------------------------------------------------
 
     def next(self) -> Step:
-        """The next step. Asked again without a report, it is the same one."""
+        """Returns the next step; the same one until its result is reported."""
         return self._next_read() if self._is_reading else self._next_live()
 
     def _next_live(self) -> Step:
-        while self._before != 0 and self._queue:
+        while self._handle_first != 0 and self._queue:
             item = self._queue[0]
             if not self._is_duplicate(item):
                 return item
-            self._over(item)
-        if self._before != 0 or not self._is_up:
+            self._done(item)
+        if self._handle_first != 0 or not self._changes_flow:
             return None
-        if not self.ledger.started:
-            return Fetch(self.ledger.base_window())
+        if not self.progress.started:
+            return Fetch(self.progress.start_window())
         self._begin()
         return self._next_read()
 
     def _is_duplicate(self, item: Handle) -> bool:
-        return item.mark is not None and self.ledger.is_known(item.mark)
+        return item.position is not None and self.progress.is_known(item.position)
 
     def _begin(self) -> None:
-        self._before = None
+        self._handle_first = None
         self._is_reading = True
-        self._is_broken = self._is_behind = self._again = self._has_page = False
+        self._is_interrupted = self._must_read_dropped = False
+        self._read_again = self._has_page = False
         self._page_end = ()
-        self.ledger.begin()
+        self.progress.begin()
         for item in self._queue:
-            if item.mark is not None:
-                self._may_pass(item.mark, item)
+            if item.position is not None:
+                self._add_overtaken(item.position, item)
 
     def _next_read(self) -> Step:
         while True:
-            passed = self._passed()
-            if passed is not None:
-                return passed
+            overtaken = self._next_overtaken()
+            if overtaken is not None:
+                return overtaken
             if not self._rows:
                 break
-            mark, row = self._rows[0]
-            if not self.ledger.is_handled(mark):
-                return Handle(None, mark, self._read_at, row)
-            self._past(mark)
+            position, row = self._rows[0]
+            if not self.progress.is_handled(position):
+                return Handle(None, position, self._page_read, row)
+            self._advance(position)
         if self._has_page:
             self._has_page = False
-            self.ledger.turn(self._began)
-        if self._is_broken:
-            self._stop(again=not self._is_over)
+            self.progress.page_done(self._page_started)
+        if self._is_interrupted:
+            self._end_reading(again=not self._is_closed)
             return self._next_live()
-        return Fetch(self.ledger.window())
+        return Fetch(self.progress.window())
 
-    def _passed(self) -> Handle | None:
-        """What waits in the queue though the reading has passed its place."""
-        while self._ahead:
-            position, _, item = self._ahead[0]
-            if not item.is_over:
-                if not self.ledger.is_behind(position):
+    def _next_overtaken(self) -> Handle | None:
+        """Returns a queued change whose place the reading has passed; None if there is none."""
+        while self._overtaken:
+            place, _, item = self._overtaken[0]
+            if not item.is_done:
+                if not self.progress.is_behind(place):
                     return None
                 if not self._is_duplicate(item):
                     return item
-                self._over(item)
-            heapq.heappop(self._ahead)
+                self._done(item)
+            heapq.heappop(self._overtaken)
         return None
 
-    def _past(self, mark: Mark) -> None:
+    def _advance(self, position: RowPosition) -> None:
         self._rows.popleft()
-        self.ledger.advance(mark)
+        self.progress.advance(position)
 
-    def _stop(self, *, again: bool) -> None:
+    def _end_reading(self, *, again: bool) -> None:
         self._is_reading = False
-        self._ahead.clear()
+        self._overtaken.clear()
         self._rows.clear()
-        self.ledger.end()
-        # Before what waits: that may be further on than the rows which are still to be read.
-        self._before = 0 if again else None
+        self.progress.end()
+        # The next reading goes before all that waits, which may lie behind its rows.
+        self._handle_first = 0 if again else None
 
-    # -- what was done -------------------------------------------------------------------
+    # -- results of steps ------------------------------------------------------------------
 
-    def handled(self, item: Handle) -> Notes:
-        """The handler took it; what a store should keep of that."""
-        notes = NO_NOTES
-        if item.mark is not None:
-            notes = self.ledger.handled(item.mark, item.at, read=item.row is not None)
-        self._over(item)
-        return notes
+    def handled(self, item: Handle) -> StoreUpdate:
+        """Records that an event was handled; returns the update for the store."""
+        update = NO_UPDATE
+        if item.position is not None:
+            update = self.progress.handled(item.position, item.at, read=item.row is not None)
+        self._done(item)
+        return update
 
     def failed(self, item: Handle) -> None:
-        """The handler raised: it is not handled, and the next reading brings it again."""
-        self._over(item)
+        """The handler raised. The next reading brings the event again, if it has a position."""
+        self._done(item)
 
-    def _over(self, item: Handle) -> None:
+    def _done(self, item: Handle) -> None:
         if item.row is not None:
-            assert item.mark is not None
-            self._past(item.mark)
+            assert item.position is not None
+            self._advance(item.position)
             return
-        item.is_over = True
+        item.is_done = True
         self._waiting -= 1
         self._bytes -= item.size
-        while self._queue and self._queue[0].is_over:
+        while self._queue and self._queue[0].is_done:
             self._queue.popleft()
-            if self._before:
-                self._before -= 1
+            if self._handle_first:
+                self._handle_first -= 1
 
-    def asked(self, now: float) -> None:
+    def fetch_started(self, now: float) -> None:
         """A fetch begins."""
-        self._asked = (self._losses, now)
+        self._fetch = (self._losses, now)
         self._dropped = None
 
-    def fetched(self, rows: Sequence[Mapping[str, Any]], now: float) -> Notes:
-        """The rows of the fetch that was ``asked`` for."""
-        assert self._asked is not None
-        (losses, began), self._asked = self._asked, None
+    def fetch_done(self, rows: Sequence[Mapping[str, Any]], now: float) -> StoreUpdate:
+        """Takes the rows that were read; returns the update for the store."""
+        assert self._fetch is not None
+        (losses, began), self._fetch = self._fetch, None
         if not self._is_reading:
-            notes = self.ledger.base(rows, began)
-            self._before = len(self._queue) if self._is_behind else None
-            return notes
+            update = self.progress.set_start(rows, began)
+            self._handle_first = len(self._queue) if self._must_read_dropped else None
+            return update
         if losses != self._losses:
-            # Read after changes were lost: the ledger would believe too much.
-            return NO_NOTES
-        start = self.ledger.window().after
-        marked = [(self.ledger.mark(row), row) for row in rows]
-        page = [(mark, row) for mark, row in marked if mark is not None and mark.values != start]
-        end = page[-1][0].position if page else None
+            # Changes were lost during the fetch. With these rows the progress would claim more
+            # than is true.
+            return NO_UPDATE
+        start = self.progress.window().after
+        page: list[tuple[RowPosition, Mapping[str, Any]]] = []
+        for row in rows:
+            position = self.progress.position_of(row)
+            if position is not None and position.values != start:
+                page.append((position, row))
+        end = page[-1][0].sort_key if page else None
         if self._dropped is not None and (end is None or end >= self._dropped):
-            # A row within the page was dropped that the page may not have: read it once more.
-            return NO_NOTES
+            # The page may have been read before a row in it was dropped: read it once more.
+            return NO_UPDATE
         if end is None:
-            self.ledger.turn(began, is_last=True)
-            self._stop(again=self._is_broken or self._again)
-            return NO_NOTES
+            self.progress.page_done(began, is_last=True)
+            self._end_reading(again=self._is_interrupted or self._read_again)
+            return NO_UPDATE
         self._rows.extend(page)
-        self._page_end, self._began, self._read_at = end, began, now
+        self._page_end, self._page_started, self._page_read = end, began, now
         self._has_page = True
-        return NO_NOTES
+        return NO_UPDATE
 
     def fetch_failed(self) -> None:
-        """Nothing came of it; the next step is the same fetch."""
-        self._asked = None
+        """The fetch failed; the next step is the same fetch."""
+        self._fetch = None
 
     def give_up(self) -> None:
-        """The rows cannot be read: go on with what comes live."""
-        self._asked = None
+        """The rows cannot be read: goes on with live changes only."""
+        self._fetch = None
         if self._is_reading:
-            self._stop(again=False)
-        self._before = None
-        self._is_behind = False
+            self._end_reading(again=False)
+        self._handle_first = None
+        self._must_read_dropped = False

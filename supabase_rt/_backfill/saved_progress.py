@@ -1,4 +1,4 @@
-"""What a registration that catches up remembers in a store, across restarts."""
+"""The progress of one handler in a store, which outlives the program."""
 
 from __future__ import annotations
 
@@ -9,62 +9,64 @@ from typing import Any, Final, TypeVar
 
 from .._runtime.background_tasks import TooLong, in_time
 from .._stores.protocols import BackfillStore
-from .._wire.json_codec import plain
-from ..errors import RealtimeError, TimedOut
-from .progress import Ledger, Notes
+from .._wire.json_codec import loads, plain
+from ..errors import DecodeError, RealtimeError, TimedOut
+from .progress import Progress, StoreUpdate
 
-__all__ = ["Memory"]
+__all__ = ["SavedProgress"]
 
 T = TypeVar("T")
 
 COLUMNS: Final = "columns"
-"""The note that keeps the types of the columns, for rows that are read after a restart."""
+"""The key of the column types, which rows that are read after a restart need."""
 
 
-class Memory:
-    """The notes of one registration in ``store``, under its ``name``; without a store nothing."""
+class SavedProgress:
+    """The notes of one handler in ``store``, under ``name``; does nothing without a store."""
 
     def __init__(self, store: BackfillStore | None, name: str, timeout: float) -> None:
-        self.name = name
-        # Of some it is known that they take longer before they raise.
+        self.name: str = name
+        # Some stores say that they may take longer before they raise.
         self._timeout = max(timeout, float(getattr(store, "patience", 0.0)))
         self.is_loaded: bool = store is None
         self._store = store
-        self._unsaved = Notes({}, [])
+        self._unsaved = StoreUpdate({}, [])
         self._columns: Any = None
-        self._seen: Any = None
+        self._new_columns: Any = None
 
     @property
     def columns(self) -> Any:
-        """The types of the columns, where a change has ever told them."""
-        return self._columns if self._seen is None else self._seen
+        """The types of the columns; None until a change has brought them."""
+        return self._columns if self._new_columns is None else self._new_columns
 
-    def saw(self, columns: Any) -> None:
-        """A change told them; on the reader's stack, so they are looked at when notes are saved."""
-        self._seen = columns
+    def columns_seen(self, columns: Any) -> None:
+        """A change brought these column types.
 
-    def shares_notes(self, other: Memory) -> bool:
-        """Whether the other one keeps its notes in the same place."""
+        This runs on the reader's stack, so they are only compared when notes are saved.
+        """
+        self._new_columns = columns
+
+    def shares_notes(self, other: SavedProgress) -> bool:
+        """Returns True if ``other`` keeps its notes in the same place."""
         return self._store is other._store and self.name == other.name
 
     @property
-    def is_lasting(self) -> bool:
-        """Whether what is noted outlives the program."""
+    def has_store(self) -> bool:
+        """True if the progress outlives the program."""
         return self._store is not None
 
-    async def load(self, ledger: Ledger) -> None:
-        """Give ``ledger`` what the store knows.
+    async def load(self, progress: Progress) -> None:
+        """Gives ``progress`` the notes of the store.
 
-        Raises what the store does, ``TimedOut`` where it does nothing, and a final
+        Raises the error of the store, ``TimedOut`` if the store does not answer, and a final
         ``RealtimeError`` for notes that do not fit.
         """
         assert self._store is not None
         notes = dict(await self._in_time(self._store.load(self.name), "load"))
         try:
-            columns = json.loads(notes.pop(COLUMNS, "null"))
-            ledger.restore(notes)
+            columns = _restore(progress, notes)
         except (ValueError, TypeError) as exc:
-            by = ", ".join(ledger.columns)
+            by = ", ".join(progress.columns)
             raise RealtimeError(
                 f"the notes of {self.name!r} in the store are not those of a backfill by {by}",
                 code="StoredNotes",
@@ -75,26 +77,26 @@ class Memory:
         self._columns = columns
         self.is_loaded = True
 
-    def leave_store(self) -> None:
-        """Go on as without one; what it has stays as it is."""
+    def abandon_store(self) -> None:
+        """Goes on without the store, whose notes stay as they are."""
         self._store, self.is_loaded = None, True
 
-    async def save(self, notes: Notes) -> None:
-        """Record ``notes``. What the store refuses by raising is kept for the next time."""
+    async def save(self, update: StoreUpdate) -> None:
+        """Records ``update``. Raises the error of the store; the next call saves it then."""
         if self._store is None:
             return
-        put = {**self._unsaved.put, **notes.put}
-        remove = [*self._unsaved.remove, *notes.remove]
-        self._note_columns(put)
+        put = {**self._unsaved.put, **update.put}
+        remove = [*self._unsaved.remove, *update.remove]
+        self._put_columns(put)
         if not put and not remove:
             return
-        # Cancelled, too: until it is recorded a restart would bring the event again.
-        self._unsaved = Notes(put, remove)
+        # Kept when the call is cancelled, too: a restart would bring the event again otherwise.
+        self._unsaved = StoreUpdate(put, remove)
         await self._in_time(self._store.save(self.name, put, remove), "save")
-        self._unsaved = Notes({}, [])
+        self._unsaved = StoreUpdate({}, [])
 
     async def _in_time(self, work: Awaitable[T], call: str) -> T:
-        """What the store returns, if it does so in time; also of one that will not be cancelled."""
+        """Returns the result of a store's call; bounded even if the call ignores cancellation."""
         try:
             task = await in_time(work, self._timeout, f"store:{call}")
         except TooLong:
@@ -110,15 +112,31 @@ class Memory:
             return task.result()
         if isinstance(error, Exception):
             raise error
-        # Let through, it would end the worker, as if that had been meant.
+        # A CancelledError of the store's own would end the worker as if it had been cancelled.
         text = f"the store raised {type(error).__name__}"
         raise RealtimeError(text, code="StoreFailed", retryable=True)
 
-    def _note_columns(self, put: dict[str, str]) -> None:
-        seen, self._seen = self._seen, None
-        if seen is None:
+    def _put_columns(self, put: dict[str, str]) -> None:
+        new, self._new_columns = self._new_columns, None
+        if new is None:
             return
-        columns = plain(seen)
+        columns = plain(new)
         if columns and columns != self._columns:
             self._columns = columns
             put[COLUMNS] = json.dumps(columns)
+
+
+def _restore(progress: Progress, notes: dict[str, str]) -> Any:
+    """Gives the notes to ``progress`` and returns the column types.
+
+    Raises ``ValueError`` or ``TypeError`` for notes that are not those of this progress.
+    """
+    for key, note in notes.items():
+        if not (isinstance(key, str) and isinstance(note, str)):
+            raise TypeError("a note in the store is not text")
+    try:
+        columns = loads(notes.pop(COLUMNS, "null"))
+    except DecodeError as exc:
+        raise ValueError("the column types in the store are not JSON") from exc
+    progress.restore(notes)
+    return columns

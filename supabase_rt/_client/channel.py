@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
-from .._handlers.handler import Registration
+from .._handlers.handler import Handler
+from .._handlers.runners import new_handler
 from .._name_hints import no_attribute
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
@@ -77,7 +78,7 @@ class RealtimeChannel(Sugar):
             _machine = ChannelMachine(topic, config, self._core.session.context)
         self._machine = _machine
         self._machine.owner = self
-        self._callback: Registration | None = None
+        self._callback: Handler | None = None
         self._deadline: float | None = None
         self._joining = Waiters()
         self._readying = Waiters()
@@ -192,10 +193,10 @@ class RealtimeChannel(Sugar):
             connection.flush()
         return self
 
-    def _callback_registration(self, callback: Any) -> Registration | None:
+    def _callback_registration(self, callback: Any) -> Handler | None:
         if callback is None:
             return None
-        return Registration(
+        return new_handler(
             callback,
             self._core.dispatch,
             source=f"subscribe callback of {self.topic}",
@@ -288,16 +289,16 @@ class RealtimeChannel(Sugar):
                 raise self._machine.inbound.ready_error.with_traceback(None)
             await self._within(seconds, self._readying, "to receive database changes")
         for registration in self._catchups():
-            if registration.not_primed is not None:
-                raise registration.not_primed.with_traceback(None)
-            if not registration.is_primed:
+            if registration.start_error is not None:
+                raise registration.start_error.with_traceback(None)
+            if not registration.is_start_known:
                 left = until - connection.now()
                 try:
                     await self._within(
-                        left, registration.primed, "to read where its backfill begins"
+                        left, registration.start_known, "to read where its backfill begins"
                     )
                 except TimedOut as exc:
-                    raise exc from (registration.trouble or exc.__cause__)
+                    raise exc from (registration.last_problem or exc.__cause__)
 
     def _is_ready(self) -> bool:
         if self.state is not JOINED:
@@ -355,7 +356,7 @@ class RealtimeChannel(Sugar):
 
     # -- told by dispatch ----------------------------------------------------------------
 
-    def _status(self, event: StatusChanged) -> None:
+    def status_changed(self, event: StatusChanged) -> None:
         status, error = event.status, event.error
         # Joined or lost: until the server says so, no changes flow.
         self._feed_lost()
@@ -372,7 +373,7 @@ class RealtimeChannel(Sugar):
         if self._callback is not None:
             self._callback(status, error)
             if self._machine.removed:
-                self._callback.stop()
+                self._callback.runner.stop()
 
     def _log(self, status: SubscribeStatus, error: BaseException | None) -> None:
         """Loud where nothing follows by itself; a lost link was told of by the connection."""
@@ -404,7 +405,7 @@ class RealtimeChannel(Sugar):
             self._readying.fail(error)
             self._end_listening(error)
 
-    def _ready_changed(self, error: RealtimeError | None) -> None:
+    def ready_changed(self, error: RealtimeError | None) -> None:
         if error is None:
             self._feed_up()
             self._readying.succeed()
@@ -414,5 +415,5 @@ class RealtimeChannel(Sugar):
         log.error(words, self.topic, error, error.hint, extra=facts(error, topic=self.topic))
         self._readying.fail(error)
 
-    def _removed(self) -> None:
+    def removed(self) -> None:
         log.debug("%s left the client", self.topic, extra=facts(topic=self.topic))

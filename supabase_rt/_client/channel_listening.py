@@ -440,7 +440,7 @@ class Listening(Registry):
             if (
                 binding.type is listen_type
                 and checked in (None, binding.filter)
-                and handler in (None, registration.handler)
+                and handler in (None, registration.function)
             ):
                 registration.end()
         return self
@@ -451,6 +451,6 @@ class Listening(Registry):
             raise InvalidState("cannot copy bindings into joined channel")
         for registration, binding in other._bound.items():
             options = registration.options
-            if registration.takes_middleware:
+            if registration.is_user_handler:
                 options["middleware"] = self._core.middleware
-            self._register(binding.type, dict(binding.filter), registration.handler, **options)
+            self._register(binding.type, dict(binding.filter), registration.function, **options)

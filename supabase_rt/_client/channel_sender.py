@@ -304,7 +304,7 @@ class Sending:
 
         With ``otherwise`` it is not waited for when the client closes, and that is the result.
         """
-        outcome: Outcome[Any] = Outcome(self._core.dispatch.unheard)
+        outcome: Outcome[Any] = Outcome(self._core.dispatch.on_unawaited_failure)
 
         async def run() -> None:
             try:

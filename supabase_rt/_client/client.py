@@ -10,7 +10,7 @@ import aiohttp
 
 from .._connection.codec import build_codec, tell_logger
 from .._connection.connection import Connection
-from .._handlers.dispatcher import Dispatch
+from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Middleware
 from .._handlers.pending_decorator import Decorator
 from .._http.broadcast_api import BroadcastApi
@@ -170,7 +170,7 @@ class RealtimeClient:
         )
         host = redact(self._endpoint.base)
         logger = self.log if self._logger is not None else None
-        dispatch = Dispatch(logger, host, options["drain_timeout"])
+        dispatch = Dispatcher(logger, host, options["drain_timeout"])
         limit = options["send_limit"]
         connection = Connection(
             machine,
@@ -288,7 +288,7 @@ class RealtimeClient:
         self._core.connection.enter_loop(required="remove_all_channels")
         stays = self._core.dispatch.exempt_caller()
         leaving = [channel.unsubscribe() for channel in self.channels]
-        outcome: Outcome[list[str]] = Outcome(self._core.dispatch.unheard)
+        outcome: Outcome[list[str]] = Outcome(self._core.dispatch.on_unawaited_failure)
 
         async def finish() -> None:
             try:
@@ -387,7 +387,7 @@ class RealtimeClient:
     async def run_forever(self, *, drain_timeout: float | None = None) -> None:
         """``run`` inside a loop that is running already."""
         if drain_timeout is not None:
-            self._core.dispatch.drain_timeout = check_drain_timeout(drain_timeout)
+            self._core.dispatch.tasks.drain_timeout = check_drain_timeout(drain_timeout)
         self._core.connection.connect(patient=True)
         await run_until_stopped(self._core.connection, self._leave)
 

@@ -82,7 +82,7 @@ def look(core: Core) -> Health:
         unknown_frames=counters.unknown,
         handler_errors=dispatch.tally.handler_errors,
         dropped_events=dispatch.tally.dropped_events,
-        queued_events=dispatch.queued,
+        queued_events=dispatch.tasks.waiting,
         joins=dispatch.tally.joins,
         refused_sends=traffic.frames_refused,
         pending_replies=session.pending_replies,

@@ -1,11 +1,12 @@
-"""From what happened to who is told: the boundary between the machines and user code.
+"""Gives the events of the machines to user code: channels, listeners of the client, callers.
 
-Nothing that user code does gets past this file: an exception is logged with the handler's name,
-counted, told to ``error`` listeners, and the next handler runs.
+No exception of user code gets past this file. It is logged with the handler's name, counted and
+given to ``error`` listeners; then the next handler runs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -13,20 +14,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from .._payloads.base import Payload, brief
-from .._payloads.broadcast import Broadcast
-from .._payloads.postgres_change import PostgresChange
+from .._payloads.broadcast import Broadcast, PostgresChange
 from .._printable import get_logger
 from .._protocol import events
 from .._runtime.log_fields import facts
 from .._runtime.slow_handler import Stopwatch
 from ..enums import HeartbeatStatus, SubscribeStatus
 from ..errors import ConnectionFailed
-from .handler import Registration
-from .handler_tasks import Workers
-from .listener_table import Emitter, Taker
+from .handler import Handler
+from .handler_tasks import HandlerTasks
+from .listener_table import ListenerTable
+from .runners import new_handler
 from .signatures import accepted_arguments
 
-__all__ = ["CLIENT_EVENTS", "Dispatch"]
+__all__ = ["CLIENT_EVENTS", "Dispatcher"]
 
 log: Final = get_logger("supabase_rt")
 handlers_log: Final = get_logger("supabase_rt.handlers")
@@ -42,10 +43,13 @@ CLIENT_EVENTS: dict[str, int] = {
     "resumed": 2,
     "gave_up": 1,
 }
-"""The client's own events and how many arguments each carries."""
+"""The client's own events, and the number of arguments of each."""
 
 CLIENT_EVENTS_KEPT: Final = 10_000
-"""How many of the client's events may wait for one listener: a server may cause any number."""
+"""The number of the client's own events that may wait for one listener.
+
+A server could cause any number of them.
+"""
 
 _SOURCE = "client event "
 ERROR_SOURCE = f"{_SOURCE}error"
@@ -53,18 +57,18 @@ ERROR_SOURCE = f"{_SOURCE}error"
 
 @dataclass(slots=True)
 class Tally:
-    """What ``health()`` shows of what was told."""
+    """The counts that ``health()`` shows."""
 
     handler_errors: int = 0
     dropped_events: int = 0
     joins: int = 0
 
 
-class Dispatch(Workers):
-    """Tells channels, client listeners and callers what the machines report."""
+class Dispatcher:
+    """The ``EventSink`` of a connection, and the owner of all handlers of a client."""
 
-    _tellers: ClassVar[dict[type, Callable[[Any, Any], None]]]
-    """What to do with each event of the machines: one table for all clients, at the end."""
+    _actions: ClassVar[dict[type, Callable[[Any, Any], None]]]
+    """The method for each event of the machines: one table for all clients, at the end."""
 
     def __init__(
         self,
@@ -72,58 +76,65 @@ class Dispatch(Workers):
         host: str = "",
         drain_timeout: float = 5.0,
     ) -> None:
-        super().__init__(drain_timeout)
+        self.tasks: HandlerTasks = HandlerTasks(drain_timeout, self._abandoned)
         self._logger = logger
         self._host = host
-        self.emitter: Emitter = Emitter()
+        self.listeners: ListenerTable = ListenerTable()
+        """The listeners of the client's own events."""
         self.tally: Tally = Tally()
         self.stopwatch: Stopwatch = Stopwatch()
         self.last_latency: float | None = None
-        self.heartbeat_registration: Registration | None = None
+        self._heartbeat_callback: Handler | None = None
         self._in_error = False
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._is_failing = False
 
+    # -- EventSink -----------------------------------------------------------------------
+
     def handle(self, event: Any) -> None:
-        """Tell one event. Raises nothing that user code raised."""
+        """Gives one event to user code. Raises nothing that user code raised."""
         try:
-            self._tellers[type(event)](self, event)
+            self._actions[type(event)](self, event)
         except Exception:
-            # Our own mistake: an event lost is bad, a reader lost is worse.
+            # A mistake of this package: a lost event is bad, a lost reader would be worse.
             name = type(event).__name__
             log.exception("could not tell %s", name, extra=facts(event=name))
 
-    # -- the machines' events ------------------------------------------------------------
-
     def deliver(self, delivery: events.Delivery) -> None:
-        """Tell the handlers of a channel one payload."""
+        """Gives one payload to the handlers of a channel."""
         channel, ids, payload = delivery
-        channel.owner._emitter.deliver(ids, payload)
+        channel.owner.deliver(ids, payload)
 
     def listener_for(
         self, channel: Any, ids: tuple[int, ...], *, of_changes: bool = False
-    ) -> Taker:
-        """Returns the handlers of these bindings of a channel as one listener.
+    ) -> events.EventListener:
+        """Returns the handlers of these bindings of a channel as one listener."""
+        owner: events.ChannelOwner = channel.owner
+        return owner.listener_for(ids, of_changes=of_changes)
 
-        With ``of_changes`` it takes database changes as ``PostgresData``.
-        """
-        emitter = channel.owner._emitter
-        find = emitter.change_listener if of_changes else emitter.listener
-        found: Taker = find(ids)
-        return found
+    def exempt_caller(self) -> Callable[[], None]:
+        """Exempts the running handler from ``drain`` until the result is called."""
+        return self.tasks.exempt_caller()
 
-    def _presence(self, event: events.PresenceDelivered) -> None:
-        event.channel.owner._deliver_presence(event)
+    async def drain(self) -> None:
+        """Waits until the handlers have finished what is queued for them."""
+        await self.tasks.drain()
+
+    def forget_loop(self) -> None:
+        """Drops the tasks of an event loop that is gone; what is queued stays."""
+        self.tasks.forget_loop()
+
+    # -- the machines' events ------------------------------------------------------------
 
     def _status(self, event: events.StatusChanged) -> None:
         if event.status is SubscribeStatus.SUBSCRIBED:
             self.tally.joins += 1
-        event.channel.owner._status(event)
+        event.channel.owner.status_changed(event)
 
     def _resumed(self, event: events.ChannelResumed) -> None:
         self.client_event("resumed", event.channel.topic, event.downtime)
 
-    def _push_ended(self, event: events.RequestEnded) -> None:
+    def _push_ended(self, event: events.PushEnded) -> None:
         settle = getattr(event.outcome, "push_ended", None)
         if settle is not None:
             settle(event.result, event.response)
@@ -140,7 +151,7 @@ class Dispatch(Workers):
         self.client_event("close", event.code, event.reason)
 
     def _transport(self, message: str, data: Any = None) -> None:
-        """What the user's ``logger`` hears of the socket, in the words of supabase-js."""
+        """Calls the user's ``logger`` about the socket, in the words of supabase-js."""
         if self._logger is not None:
             self._logger("transport", message, data)
 
@@ -152,19 +163,19 @@ class Dispatch(Workers):
         self.heartbeat(event.status, event.latency)
 
     def heartbeat(self, status: HeartbeatStatus, latency: float | None) -> None:
-        """The one heartbeat callback, then the listeners."""
-        if self.heartbeat_registration is not None:
-            self.heartbeat_registration(status, latency)
+        """Calls the one heartbeat callback, then the listeners."""
+        if self._heartbeat_callback is not None:
+            self._heartbeat_callback(status, latency)
         self.client_event("heartbeat", status, latency)
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
-        # A lost link is everyday; one that cannot be made is what somebody should look at.
+        # To lose a link is normal; if none can be opened, somebody should look into it.
         level, hint = logging.INFO, ""
         if isinstance(event.cause, ConnectionFailed):
             level = logging.WARNING
             self._transport("error", event.cause)
             hint, self._is_failing = "" if self._is_failing else event.cause.hint, True
-        # What to do is said at the first of a row of failures, as all have the same reason.
+        # The hint is logged once for a row of failures, as all have the same reason.
         words = "%s; trying again in %.1f s (attempt %d)%s"
         advice = f"; {hint}" if hint else ""
         known = facts(event.cause, host=self._host, attempt=event.attempt, delay=event.delay)
@@ -177,10 +188,10 @@ class Dispatch(Workers):
         self.client_event("reconnected", event.downtime)
 
     def _reconnect_after_failed(self, event: events.ReconnectAfterFailed) -> None:
-        # Once for each kind: it is asked before every attempt, and fails alike each time.
+        # Logged once for each kind: it is called before every attempt, and fails each time.
         kind = f"{type(event.error).__name__}: {event.error}"
-        if kind not in self._said:
-            self._said.add(kind)
+        if kind not in self._logged:
+            self._logged.add(kind)
             words = "reconnect_after failed, the delays are those of the policy: %s"
             log.error(words, kind, exc_info=event.error, extra=facts(event.error))
         self.error(event.error)
@@ -194,11 +205,11 @@ class Dispatch(Workers):
     # -- the client's own events ---------------------------------------------------------
 
     def client_event(self, name: str, *args: Any) -> None:
-        """Tell the listeners of ``client.on(name, ...)``."""
-        self.emitter.tell(name, *args)
+        """Calls the listeners of ``client.on(name, ...)``."""
+        self.listeners.call(name, *args)
 
     def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None:
-        """Tell the ``error`` listeners; one that raises is only logged."""
+        """Calls the ``error`` listeners; the error of a listener is only logged."""
         if self._in_error:
             return
         self._in_error = True
@@ -207,80 +218,89 @@ class Dispatch(Workers):
         finally:
             self._in_error = False
 
-    # -- Reports -------------------------------------------------------------------------
+    # -- Reports of handlers -------------------------------------------------------------
 
-    def handler_failed(self, error: BaseException, event: Any, registration: Registration) -> None:
-        """A handler raised: logged with its name, counted, told."""
+    def start_worker(self, handler: Handler) -> asyncio.Task[None]:
+        """Starts a task that handles what is queued for ``handler``."""
+        return self.tasks.start_worker(handler)
+
+    async def wait_for(self, fits: Callable[[Handler], bool]) -> None:
+        """Waits for the tasks of the handlers that fit, within the bound of ``drain``."""
+        await self.tasks.wait_for(fits)
+
+    def handler_failed(self, error: BaseException, event: Any, handler: Handler) -> None:
+        """Logs and counts that a handler raised, and calls the ``error`` listeners."""
         self.tally.handler_errors += 1
         handlers_log.error(
             "handler %s failed: %s (%s)%s",
-            registration.name,
+            handler.name,
             type(error).__name__,
-            _where(registration, event),
+            _where(handler, event),
             _dict_hint(error, event),
             exc_info=error,
             extra=facts(
                 error,
-                handler=registration.name,
-                topic=registration.topic,
+                handler=handler.name,
+                topic=handler.topic,
                 event=_name_of(event),
             ),
         )
-        if registration.source != ERROR_SOURCE:
-            # An error listener that always raises would be told of itself for ever.
-            self.error(error, event, registration.handler)
+        if handler.source != ERROR_SOURCE:
+            # An error listener that always raises would be called for its own errors for ever.
+            self.error(error, event, handler.function)
 
     def events_dropped(self, source: str, count: int, since: float, until: float) -> None:
-        """A handler was slower than its events for longer than its queue lasts."""
+        """Logs and counts events for which a full queue had no room, and reports the gap."""
         self.tally.dropped_events += count
         words = "dropped %d events of %s: the handler is too slow"
         handlers_log.warning(words, count, source, extra=facts(topic=source, count=count))
         if not source.startswith(_SOURCE):
-            # Else a slow listener of ``gap`` would make events for itself without end.
+            # A slow listener of ``gap`` would make events for itself without end.
             self.client_event("gap", source, since, until, "overflow")
 
-    def unheard(self, error: BaseException) -> None:
-        """A call failed and nobody awaits it."""
+    def on_unawaited_failure(self, error: BaseException) -> None:
+        """Reports that a call failed which nobody awaits."""
         log.error("a call that nobody awaits failed: %s", error, extra=facts(error))
         self.error(error)
 
-    def _cut_off(self, registration: Registration, since: float) -> bool:
-        """What waits for this handler is lost, and told; whether anything was."""
-        lost = registration.discard_queue()
+    def _abandoned(self, handler: Handler, since: float) -> bool:
+        """Reports what a handler did not finish in time; returns True if listeners were told."""
+        lost = handler.runner.discard()
         handlers_log.warning(
             "handler %s did not end in time; cancelled, %d events unhandled",
-            registration.name,
+            handler.name,
             lost,
-            extra=facts(handler=registration.name, topic=registration.topic, count=lost),
+            extra=facts(handler=handler.name, topic=handler.topic, count=lost),
         )
-        if not lost or registration.keeps_queue or registration.source.startswith(_SOURCE):
+        is_of_client = handler.source.startswith(_SOURCE)
+        if not lost or is_of_client or handler.runner.queue_survives_shutdown:
             return False
         self.tally.dropped_events += lost
-        self.client_event("gap", registration.source, since, time.time(), "shutdown")
+        self.client_event("gap", handler.source, since, time.time(), "shutdown")
         return True
 
     # -- registering for the client's events ---------------------------------------------
 
-    def listen(self, name: str, handler: Any, *, once: bool = False) -> None:
-        """Register for one of the client's events; raises ``ValueError`` for another name."""
+    def listen(self, name: str, function: Any, *, once: bool = False) -> None:
+        """Registers for one of the client's events; raises ``ValueError`` for another name."""
         limit = self._check_name(name)
-        registration = Registration(
-            handler,
+        handler = new_handler(
+            function,
             self,
             source=_SOURCE + name,
             limit=limit,
             maxsize=CLIENT_EVENTS_KEPT,
             once=once,
-            on_end=lambda ended: self.emitter.detach(name, ended),
+            on_end=lambda ended: self.listeners.detach(name, ended),
         )
-        self.emitter.attach(name, registration)
+        self.listeners.attach(name, handler)
 
-    def unlisten(self, name: str, handler: Any) -> None:
-        """Remove a handler of ``name``, or all of them; an unknown one is ignored."""
+    def unlisten(self, name: str, function: Any) -> None:
+        """Removes a listener of ``name``, or all for None; an unknown function is ignored."""
         self._check_name(name)
-        for registration in self.emitter.listeners(name):
-            if isinstance(registration, Registration) and handler in (None, registration.handler):
-                registration.end()
+        for handler in self.listeners.listeners(name):
+            if isinstance(handler, Handler) and function in (None, handler.function):
+                handler.end()
 
     def _check_name(self, name: str) -> int:
         if name not in CLIENT_EVENTS:
@@ -288,34 +308,34 @@ class Dispatch(Workers):
         return CLIENT_EVENTS[name]
 
     def set_heartbeat(self, callback: Any) -> None:
-        """The one heartbeat callback of supabase-js; a new one takes the place of the old."""
+        """Sets the one heartbeat callback of supabase-js; None removes it."""
         if callback is None:
-            self.heartbeat_registration = None
+            self._heartbeat_callback = None
             return
         accepted_arguments(callback, 2)
-        self.heartbeat_registration = Registration(
+        self._heartbeat_callback = new_handler(
             callback, self, source="heartbeat callback", limit=2, maxsize=None
         )
 
 
 def _name_of(payload: Any) -> str | None:
-    """The word for an event in a log record: never its content."""
+    """Returns the word for an event in a log record; never its content."""
     name = getattr(payload, "event_type", None) or getattr(payload, "event", None)
     return name if isinstance(name, str) else None
 
 
-def _where(registration: Registration, event: Any) -> str:
-    """The channel or client event, and which event of it."""
+def _where(handler: Handler, event: Any) -> str:
+    """Returns the channel and the event's name, or the client event."""
     name = _name_of(event) if isinstance(event, Payload) else None
     if name is None:
-        return registration.source
+        return handler.source
     if isinstance(event, PostgresChange):
         name = f"{name:.20} {event.schema}.{event.table}"
-    return f"{registration.source}, {brief(name)}"
+    return f"{handler.source}, {brief(name)}"
 
 
 def _dict_hint(error: BaseException, event: Any) -> str:
-    """JavaScript reads ``row.name``; here rows and payloads are dicts."""
+    """Returns a hint for ``row.name``, which works in JavaScript; here rows are dicts."""
     if not isinstance(error, AttributeError) or type(error.obj) is not dict:
         return ""
     if isinstance(event, PostgresChange):
@@ -324,23 +344,23 @@ def _dict_hint(error: BaseException, event: Any) -> str:
     return f'; it is a dict: {where}["{error.name}"]'
 
 
-Dispatch._tellers = {
-    events.Delivered: Dispatch.deliver,
-    events.PresenceDelivered: Dispatch._presence,
-    events.StatusChanged: Dispatch._status,
-    events.ReadyChanged: lambda self, event: event.channel.owner._ready_changed(event.error),
-    events.ChannelRemoved: lambda self, event: event.channel.owner._removed(),
-    events.ChannelResumed: Dispatch._resumed,
+Dispatcher._actions = {
+    events.Delivered: Dispatcher.deliver,
+    events.PresenceDelivered: lambda _, event: event.channel.owner.presence_changed(event),
+    events.StatusChanged: Dispatcher._status,
+    events.ReadyChanged: lambda _, event: event.channel.owner.ready_changed(event.error),
+    events.ChannelRemoved: lambda _, event: event.channel.owner.removed(),
+    events.ChannelResumed: Dispatcher._resumed,
     events.GapFound: lambda self, event: self.client_event(
         "gap", event.topic, event.since, event.until, event.reason
     ),
-    events.RequestEnded: Dispatch._push_ended,
-    events.HeartbeatReported: Dispatch._heartbeat,
-    events.LinkOpened: Dispatch._opened,
-    events.LinkClosed: Dispatch._closed,
-    events.ReconnectScheduled: Dispatch._reconnecting,
-    events.Reconnected: Dispatch._reconnected,
+    events.PushEnded: Dispatcher._push_ended,
+    events.HeartbeatReported: Dispatcher._heartbeat,
+    events.LinkOpened: Dispatcher._opened,
+    events.LinkClosed: Dispatcher._closed,
+    events.ReconnectScheduled: Dispatcher._reconnecting,
+    events.Reconnected: Dispatcher._reconnected,
     events.ErrorReported: lambda self, event: self.error(event.error),
-    events.ReconnectAfterFailed: Dispatch._reconnect_after_failed,
-    events.GaveUpForGood: Dispatch._gave_up,
+    events.ReconnectAfterFailed: Dispatcher._reconnect_after_failed,
+    events.GaveUpForGood: Dispatcher._gave_up,
 }

@@ -1,91 +1,110 @@
-"""The events of a channel as an async iterator, and the next one that fits.
+"""The events of a channel as an async iterator, and the next event that fits.
 
-Both are registrations like any handler, so several may run at once and each sees every event.
-The channel holds a stream weakly: an ``async for`` that is left by ``break`` drops its iterator
-without a word, and only collection tells.
+Both are handlers like any other, so several may run at once and each of them sees every event.
+The channel holds a stream weakly: ``break`` in an ``async for`` drops the iterator silently, and
+only garbage collection shows that it is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from .._protocol.channel_options import MAXBYTES
-from .._runtime.event_loop import LoopBinding, wake
+from .._runtime.event_loop import wake
 from .._runtime.outcome import Outcome
-from .handler import Drops, Registration, Reports
+from .handler import Handler, Reports
+from .queue_bounds import Drops
 
-__all__ = ["Stream", "wait_for_event", "weak_handler"]
+__all__ = ["LoopOwner", "Stream", "wait_for_event", "weak_handler"]
 
 P = TypeVar("P")
+
+
+class LoopOwner(Protocol):
+    """The connection, which knows the event loop of its client."""
+
+    def in_loop(self, call: Callable[[], Any], /) -> None:
+        """Calls a function in that loop; from any thread."""
 
 
 class Stream(Generic[P]):
     """An async iterator over the events of one filter; also an async context manager.
 
-    Ends when the channel is closed; raises the error that ended the channel, if one did. At most
-    ``maxsize`` events wait, of ``maxbytes`` bytes; then the oldest is dropped, counted and told
-    by a ``gap`` event.
+    It ends when the channel is closed, with the error that closed it if there was one. At most
+    ``maxsize`` events of ``maxbytes`` bytes wait; then the oldest is dropped, counted and
+    reported by a ``gap`` event.
     """
 
     def __init__(
-        self, reports: Reports, source: str, maxsize: int, maxbytes: int = MAXBYTES
+        self,
+        reports: Reports,
+        source: str,
+        maxsize: int,
+        maxbytes: int = MAXBYTES,
+        on_taken: Callable[[bool], None] | None = None,
     ) -> None:
-        self._drops = Drops(reports, source)
+        self._drops = Drops(reports.events_dropped, source)
         self._stopwatch = reports.stopwatch
         self._maxsize = maxsize
         self._maxbytes = maxbytes
+        self._on_taken = on_taken
+        """Called with True when the last event has been dealt with, with False if it is dropped."""
         self._waiting: deque[P] = deque()
         self._sizes: deque[int] = deque()
         self._bytes = 0
         self._wakeup: asyncio.Future[None] | None = None
         self._over = False
         self._error: BaseException | None = None
-        self._registration: Registration | None = None
-        self._owner: LoopBinding | None = None
+        self._handler: Handler | None = None
+        self._owner: LoopOwner | None = None
 
-    def _attach(self, registration: Registration, owner: LoopBinding) -> None:
-        self._registration, self._owner = registration, owner
+    def attach(self, handler: Handler, owner: LoopOwner) -> None:
+        """Names the handler that feeds the stream; it ends with the stream."""
+        self._handler, self._owner = handler, owner
 
-    def _take(self, payload: P) -> None:
+    def put(self, payload: P) -> None:
+        """Adds one event; drops the oldest ones if there is no room."""
         size = self._stopwatch.size
         while self._waiting and (
             len(self._waiting) >= self._maxsize or self._bytes + size > self._maxbytes
         ):
-            self._next_in_line()
+            self._pop()
             self._drops.add()
         self._waiting.append(payload)
         self._sizes.append(size)
         self._bytes += size
-        self._wake()
+        wake(self._wakeup)
 
-    def _next_in_line(self) -> P:
+    def _pop(self) -> P:
         self._bytes -= self._sizes.popleft()
         return self._waiting.popleft()
 
-    def _forget(self) -> None:
-        """What waits is not wanted any more."""
+    def release(self) -> None:
+        """Drops the events that wait; the one that was given out counts as dealt with."""
+        if self._on_taken is not None:
+            self._on_taken(not self._waiting)
         self._waiting.clear()
         self._sizes.clear()
         self._bytes = 0
 
-    def _wake(self) -> None:
-        wake(self._wakeup)
-
-    def _end(self, error: BaseException | None) -> None:
-        """The channel is over: what waits is still handed out, then the iteration ends."""
+    def end(self, error: BaseException | None) -> None:
+        """The channel has ended: what waits is still handed out, then the iteration ends."""
         if not self._over:
             self._over = True
             self._error = error
-            self._wake()
+            wake(self._wakeup)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> P:
+        if self._on_taken is not None and not self._waiting:
+            self._on_taken(True)
         while not self._waiting:
             if self._over:
                 error, self._error = self._error, None
@@ -99,17 +118,14 @@ class Stream(Generic[P]):
                 await self._wakeup
             finally:
                 self._wakeup = None
-        return self._next_in_line()
+        return self._pop()
 
     async def aclose(self) -> None:
-        """Stop listening; what waits is dropped."""
-        self._release()
-
-    def _release(self) -> None:
-        self._forget()
-        if self._registration is not None:
-            self._registration.end()
-        self._end(None)
+        """Stops listening; what waits is dropped."""
+        self.release()
+        if self._handler is not None:
+            self._handler.end()
+        self.end(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,19 +134,22 @@ class Stream(Generic[P]):
         await self.aclose()
 
     def __del__(self) -> None:
-        owner, registration = getattr(self, "_owner", None), getattr(self, "_registration", None)
-        if owner is not None and registration is not None:
-            owner.call_in_loop(registration.end)
+        owner, handler = getattr(self, "_owner", None), getattr(self, "_handler", None)
+        if owner is None or handler is None:
+            return
+        if self._on_taken is not None:
+            owner.in_loop(functools.partial(self._on_taken, not self._waiting))
+        owner.in_loop(handler.end)
 
 
 def weak_handler(stream: Stream[Any]) -> Callable[[Any], None]:
-    """A handler that feeds the stream as long as somebody else keeps it."""
+    """Returns a function that feeds the stream as long as somebody else keeps it."""
     found = weakref.ref(stream)
 
     def feed(payload: Any) -> None:
         target = found()
         if target is not None:
-            target._take(payload)
+            target.put(payload)
 
     return feed
 
@@ -138,7 +157,7 @@ def weak_handler(stream: Stream[Any]) -> Callable[[Any], None]:
 def wait_for_event(
     outcome: Outcome[Any], check: Callable[[Any], Any] | None
 ) -> Callable[[Any], None]:
-    """A handler that settles ``outcome`` with the first payload that passes ``check``."""
+    """Returns a function that settles ``outcome`` with the first payload that passes ``check``."""
     found = weakref.ref(outcome)
 
     def offer(payload: Any) -> None:

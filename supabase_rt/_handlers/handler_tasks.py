@@ -1,8 +1,7 @@
-"""The tasks in which handlers run: who starts them, waits for them and ends them."""
+"""The tasks in which handlers run: one place that starts them, waits for them and ends them."""
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import contextvars
 import functools
@@ -13,15 +12,15 @@ from typing import Any, Final
 
 from .._printable import get_logger
 from .._runtime.log_fields import facts
-from .handler import Registration
+from .handler import Handler
 
-__all__ = ["Workers"]
+__all__ = ["HandlerTasks"]
 
 log: Final = get_logger("supabase_rt")
 
 
-class _Worker:
-    """A worker as what its handler starts knows it."""
+class _Caller:
+    """The task of a handler, for all that runs in the handler's context."""
 
     __slots__ = ("task",)
 
@@ -29,122 +28,127 @@ class _Worker:
         self.task: asyncio.Task[None] | None = None
 
     @classmethod
-    def enter(cls) -> _Worker:
-        worker = cls()
-        _worker.set(worker)
-        return worker
+    def enter(cls) -> _Caller:
+        """Makes one and puts it into the current context."""
+        caller = cls()
+        _caller.set(caller)
+        return caller
 
 
-_worker: ContextVar[_Worker | None] = ContextVar("supabase_rt_worker", default=None)
+_caller: ContextVar[_Caller | None] = ContextVar("supabase_rt_worker", default=None)
 
 
-def _nobody_left() -> None:
-    """What ``exempt_caller`` returns to whom is no handler."""
+def _nothing_to_end() -> None:
+    """The result of ``exempt_caller`` for a caller that no handler started."""
 
 
-class Workers(abc.ABC):
-    """The half of the dispatch that runs handlers which have a queue, each in a task or more."""
+class HandlerTasks:
+    """Runs the handlers that have a queue, each in one task or more."""
 
-    def __init__(self, drain_timeout: float) -> None:
+    def __init__(
+        self, drain_timeout: float, on_abandoned: Callable[[Handler, float], bool]
+    ) -> None:
         self.drain_timeout: float = drain_timeout
-        """Seconds that handlers get to finish what waits for them when the client stops."""
-        self._tasks: dict[asyncio.Task[Any], Registration] = {}
-        self._leavers: dict[asyncio.Task[Any], int] = {}
-        """Those that may wait for the end themselves, and for how many reasons."""
+        """Seconds that handlers have to finish what is queued when the client stops."""
+        self._on_abandoned = on_abandoned
+        """Reports what a handler did not finish, and since when that was awaited.
+
+        Returns True if user code was told, which may give handlers new events.
+        """
+        self._tasks: dict[asyncio.Task[Any], Handler] = {}
+        self._exempt: dict[asyncio.Task[Any], int] = {}
+        """The tasks that ``drain`` does not wait for, and how many calls exempt each."""
         self._ends: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
-        """What is waited for at the end: a task may be let go before it is over."""
+        """The futures that ``drain`` awaits: a task may be exempted before it ends."""
 
-    @abc.abstractmethod
-    def _cut_off(self, registration: Registration, since: float) -> bool:
-        """What waits for this handler is lost, and told; whether anything was."""
+    @property
+    def waiting(self) -> int:
+        """The number of events that wait for handlers."""
+        found = list(self._tasks.values())
+        return sum(handler.runner.waiting for handler in set(found))
 
-    def start_worker(self, registration: Registration) -> asyncio.Task[None]:
-        """Have a task handle what is queued for ``registration``."""
+    def start_worker(self, handler: Handler) -> asyncio.Task[None]:
+        """Starts a task that handles what is queued for ``handler``."""
         context = contextvars.copy_context()
-        worker = context.run(_Worker.enter)
-        task = worker.task = asyncio.get_running_loop().create_task(
-            self._work(worker, registration),
-            name=f"supabase_rt:handler:{registration.name}",
+        caller = context.run(_Caller.enter)
+        task = caller.task = asyncio.get_running_loop().create_task(
+            self._work(caller, handler),
+            name=f"supabase_rt:handler:{handler.name}",
             context=context,
         )
-        self._tasks[task] = registration
-        task.add_done_callback(self._worker_ended)
+        self._tasks[task] = handler
+        task.add_done_callback(self._task_ended)
         return task
 
-    async def _work(self, worker: _Worker, registration: Registration) -> None:
-        if worker.task is None:
-            # A loop may run its tasks at once (asyncio.eager_task_factory), and a handler that
-            # asks for the end has to be known by then.
+    async def _work(self, caller: _Caller, handler: Handler) -> None:
+        if caller.task is None:
+            # With asyncio.eager_task_factory a task runs before create_task returns. A handler
+            # that calls exempt_caller() must find its task, so it waits one turn.
             await asyncio.sleep(0)
-        await registration.work()
+        await handler.runner.work()
 
-    async def wait_for(self, fits: Callable[[Registration], bool]) -> None:
-        """Wait for the workers of those that fit, no longer than at the end of the client."""
-        found = [task for task, registration in self._tasks.items() if fits(registration)]
-        if found:
-            await asyncio.wait(found, timeout=self.drain_timeout)
-
-    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        self._leavers.pop(task, None)
-        self._release(task)
+        self._exempt.pop(task, None)
+        self._stop_waiting_for(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
             log.error("a handler's worker failed", exc_info=error, extra=facts(error))
 
+    async def wait_for(self, fits: Callable[[Handler], bool]) -> None:
+        """Waits for the tasks of the handlers that fit, at most ``drain_timeout`` seconds."""
+        found = [task for task, handler in self._tasks.items() if fits(handler)]
+        if found:
+            await asyncio.wait(found, timeout=self.drain_timeout)
+
     def exempt_caller(self) -> Callable[[], None]:
-        """Whoever runs now may wait for the end, or for what comes after it.
+        """Exempts the handler that calls this from ``drain`` until the result is called.
 
-        Where that is a handler, or a task or a thread that it started, the end does not wait
-        for the handler, until what is returned is called.
+        The caller may be the handler itself, or a task or a thread that it started. Such a
+        handler may wait for the end of the client, which would else wait for the handler.
         """
-        worker = _worker.get()
-        task = None if worker is None else worker.task
-        if task not in self._tasks or self._tasks[task].is_idle:
-            return _nobody_left
-        self._leavers[task] = self._leavers.get(task, 0) + 1
-        self._release(task)
-        return functools.partial(self._stays, task)
+        caller = _caller.get()
+        task = None if caller is None else caller.task
+        if task not in self._tasks or self._tasks[task].runner.is_idle:
+            return _nothing_to_end
+        self._exempt[task] = self._exempt.get(task, 0) + 1
+        self._stop_waiting_for(task)
+        return functools.partial(self._end_exemption, task)
 
-    def _stays(self, task: asyncio.Task[Any]) -> None:
-        if task in self._leavers:
-            self._leavers[task] -= 1
+    def _end_exemption(self, task: asyncio.Task[Any]) -> None:
+        if task in self._exempt:
+            self._exempt[task] -= 1
 
-    def _release(self, task: asyncio.Task[Any]) -> None:
+    def _stop_waiting_for(self, task: asyncio.Task[Any]) -> None:
         end = self._ends.pop(task, None)
         if end is not None and not end.done():
             end.set_result(None)
 
-    @property
-    def queued(self) -> int:
-        """How many events wait for handlers."""
-        found = list(self._tasks.values())
-        return sum(registration.waiting for registration in set(found))
-
     async def drain(self) -> None:
-        """Let every worker finish what is queued; cut off what takes too long."""
-        # What is told of that may be handled by workers in turn.
+        """Waits until every handler has finished what is queued; cancels those that take long."""
+        # A report of what was abandoned may be handled by tasks, which are drained in turn.
         while await self._drain_once():
             pass
 
     async def _drain_once(self) -> bool:
-        """Whether something was told that others may be handling now."""
+        """Drains once; returns True if user code was told of something meanwhile."""
         loop = asyncio.get_running_loop()
         since = time.time()
-        for task, registration in list(self._tasks.items()):
-            registration.stop()
-            if not self._leavers.get(task):
+        for task, handler in list(self._tasks.items()):
+            handler.runner.stop()
+            if not self._exempt.get(task):
                 self._ends[task] = loop.create_future()
         if not self._ends:
             return False
-        # Those that have nothing to do need a few turns of the loop to end.
+        # A task that has nothing to do needs a few turns of the loop to end.
         timeout = max(0.01, self.drain_timeout)
         await asyncio.wait(list(self._ends.values()), timeout=timeout)
         late, self._ends = list(self._ends), {}
-        stuck = {self._tasks[task]: None for task in late}
-        told = [self._cut_off(registration, since) for registration in stuck]
+        abandoned = {self._tasks[task]: None for task in late}
+        told = [self._on_abandoned(handler, since) for handler in abandoned]
         for task in late:
-            # Not for the task itself: in its last words it may ask for the end and wait for it.
+            # Not the task itself is awaited: while it is cancelled, the handler may ask for the
+            # end and wait for it.
             self._ends[task] = loop.create_future()
             task.cancel()
         if late:
@@ -153,8 +157,8 @@ class Workers(abc.ABC):
         return any(told)
 
     def forget_loop(self) -> None:
-        """The loop of the workers is gone; what is queued is handled in the next one."""
-        for registration in self._tasks.values():
-            registration.forget_loop()
-        for ended in (self._tasks, self._leavers, self._ends):
-            ended.clear()
+        """The loop of the tasks is gone; what is queued is handled in the next one."""
+        for handler in self._tasks.values():
+            handler.runner.forget_loop()
+        for gone in (self._tasks, self._exempt, self._ends):
+            gone.clear()

@@ -1,4 +1,4 @@
-"""What waits for a concurrent handler: one lane for each key, all of them open but those in use."""
+"""The queue of a concurrent handler: events of one key wait for each other, others do not."""
 
 from __future__ import annotations
 
@@ -6,88 +6,89 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["Item", "Lanes"]
+__all__ = ["Item", "KeyedQueue"]
 
 Item = tuple[Any, ...]
 """The arguments of one event."""
 
 
-class Lanes:
-    """A queue whose events with equal keys are taken one at a time, in their order.
+class KeyedQueue:
+    """A queue whose events with equal keys are handled one at a time, in their order.
 
-    Events of different keys do not wait for each other; the key whose turn came first is served
-    first. Everything is done in constant time, however many wait.
+    Keys take turns in the order in which they became free. Every call takes constant time,
+    however many events wait.
     """
 
-    __slots__ = ("_bytes", "_in_use", "_keys", "_lanes", "_next", "_open")
+    __slots__ = ("_bytes", "_events", "_free", "_in_use", "_keys", "_next")
 
     def __init__(self) -> None:
-        self._lanes: dict[Hashable, deque[tuple[int, Item, int]]] = {}
+        self._events: dict[Hashable, deque[tuple[int, Item, int]]] = {}
+        """The events of each key: number, arguments and size."""
         self._keys: OrderedDict[int, Hashable] = OrderedDict()
-        """The key of each event that waits, by its number: the first is the oldest."""
-        self._open: OrderedDict[Hashable, None] = OrderedDict()
-        """Keys with events that wait for nothing but a worker."""
+        """The key of each event by its number; the first is the oldest."""
+        self._free: OrderedDict[Hashable, None] = OrderedDict()
+        """Keys that have events, none of which is being handled."""
         self._in_use: set[Hashable] = set()
         self._next = 0
         self._bytes = 0
 
     @property
     def bytes(self) -> int:
-        """The sizes of all that waits."""
+        """The sum of the sizes of all events."""
         return self._bytes
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def append(self, key: Hashable, item: Item, size: int = 0) -> None:
-        """One more event, of so many bytes. Raises ``TypeError`` for a key that is not hashable."""
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = deque()
+        """Adds one event of ``size`` bytes. Raises ``TypeError`` for a key without a hash."""
+        events = self._events.get(key)
+        if events is None:
+            events = self._events[key] = deque()
             if key not in self._in_use:
-                self._open[key] = None
-        lane.append((self._next, item, size))
+                self._free[key] = None
+        events.append((self._next, item, size))
         self._bytes += size
         self._keys[self._next] = key
         self._next += 1
 
     def drop_oldest(self) -> None:
-        """The event that has waited longest goes."""
+        """Drops the event that has waited longest."""
         _, key = self._keys.popitem(last=False)
-        self._shorten(key)
+        self._pop_first(key)
 
-    def take(self) -> tuple[Hashable, Item] | None:
-        """The next event that may be handled now, and its key, to be given to ``done``."""
-        if not self._open:
+    def pop(self) -> tuple[Hashable, Item] | None:
+        """Returns the next event and its key, which is in use until ``done``; or None."""
+        if not self._free:
             return None
-        key, _ = self._open.popitem(last=False)
+        key, _ = self._free.popitem(last=False)
         self._in_use.add(key)
-        number, item, _ = self._shorten(key)
+        number, item, _ = self._pop_first(key)
         del self._keys[number]
         return key, item
 
     def done(self, key: Hashable) -> None:
-        """What was taken has been handled; the next of its key may follow."""
+        """Frees the key of an event that was handled; the next event of this key may follow."""
         self._in_use.discard(key)
-        if key in self._lanes:
-            self._open[key] = None
+        if key in self._events:
+            self._free[key] = None
 
-    def free(self) -> None:
-        """Nobody is at what was taken any more."""
+    def free_keys(self) -> None:
+        """Frees all keys, as those who handled their events are gone."""
         for key in list(self._in_use):
             self.done(key)
 
     def clear(self) -> None:
-        """Forget all that waits."""
-        for part in (self._lanes, self._keys, self._open):
+        """Forgets all events."""
+        for part in (self._events, self._keys, self._free):
             part.clear()
         self._bytes = 0
 
-    def _shorten(self, key: Hashable) -> tuple[int, Item, int]:
-        lane = self._lanes[key]
-        first = lane.popleft()
+    def _pop_first(self, key: Hashable) -> tuple[int, Item, int]:
+        events = self._events[key]
+        first = events.popleft()
         self._bytes -= first[2]
-        if not lane:
-            del self._lanes[key]
-            self._open.pop(key, None)
+        if not events:
+            del self._events[key]
+            self._free.pop(key, None)
         return first

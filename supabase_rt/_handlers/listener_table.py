@@ -1,157 +1,152 @@
-"""pyee underneath: one emitter for each channel, one for the client's own events.
+"""The handlers of one channel, or of the client's own events, in a pyee emitter.
 
-pyee keeps the listeners, our subclass tells them. Its keys are binding ids (a wire name such as
-``error`` would mean something special to pyee), its listeners are registrations (the same
-function registered twice is two registrations, where pyee would keep one), and an ``error``
-listener is always there, so that nothing pyee emits by itself can raise.
+pyee keeps the handlers and this subclass calls them. Three things differ from a bare emitter:
 
-``deliver`` looks its listeners up once for each set of bindings and keeps the tuple: pyee's own
-``emit`` takes a lock and copies the listeners for every event.
+* Keys are binding ids: a wire name such as ``error`` would have a special meaning for pyee.
+* Listeners are ``Handler`` objects: pyee would keep a function once that was registered twice.
+* An ``error`` listener always exists, so nothing that pyee emits by itself can raise.
+
+The handlers of each set of bindings are looked up once and then kept. ``emit`` of pyee takes a
+lock and copies its listeners for every event.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from pyee.base import EventEmitter
 
-from .._payloads.postgres_change import PostgresChange
-from .._payloads.postgres_data import PostgresData
+from .._payloads.postgres_change import PostgresChange, PostgresData
+from .._protocol.events import EventListener
 from .._runtime.slow_handler import BLOCKING_AFTER, Stopwatch
-from .handler import Registration
+from .handler import Handler
 
-__all__ = ["Emitter", "Taker"]
+__all__ = ["ListenerTable"]
+
+FOUND_LIMIT = 1024
+"""The number of sets of bindings whose handlers are kept."""
 
 
 def _ignore(*_: object) -> None:
-    """The standing ``error`` listener."""
+    """The ``error`` listener that always exists."""
 
 
-class Taker(Protocol):
-    """Who takes the payloads of one kind of event; raises nothing that a handler raised."""
+@dataclass(slots=True)
+class _ListenerOf:
+    """An ``EventListener`` made of two functions."""
 
-    def deliver(self, payload: Any, /) -> None:
-        """Tell one payload. The stopwatch runs already; the caller ends the lap."""
-
-    def blocked(self, seconds: float, /) -> None:
-        """That lap was too long."""
+    deliver: Callable[[Any], None]
+    blocked: Callable[[float], None]
 
 
-def _take_timed(taker: Taker, payload: Any, stopwatch: Stopwatch) -> None:
-    taker.deliver(payload)
+def _deliver_timed(listener: EventListener, payload: Any, stopwatch: Stopwatch) -> None:
+    listener.deliver(payload)
     seconds = stopwatch.lap()
     if seconds > BLOCKING_AFTER:
-        taker.blocked(seconds)
+        listener.blocked(seconds)
 
 
-class _Several:
-    """Any number of registrations as one, in their order."""
-
-    __slots__ = ("_registrations",)
-
-    def __init__(self, registrations: tuple[Registration, ...]) -> None:
-        self._registrations = registrations
-
-    def deliver(self, payload: Any) -> None:
-        for registration in self._registrations:
-            _take_timed(registration, payload, registration.stopwatch)
-
-    def blocked(self, seconds: float) -> None:
-        """Each of them was timed by itself."""
+def _blocked_already_reported(seconds: float) -> None:
+    """The ``blocked`` of several handlers: each of them was timed by itself."""
 
 
-class _OneOfChanges:
-    """A registration for changes, which come as ``PostgresData``."""
+def _listener_of(handlers: tuple[Handler, ...], *, of_changes: bool) -> EventListener:
+    """Returns any number of handlers as one listener, which calls them in their order.
 
-    __slots__ = ("_registration",)
+    A listener ``of_changes`` takes ``PostgresData``. It makes one payload for each way in which
+    its handlers want rows converted.
+    """
+    if len(handlers) == 1:
+        (only,) = handlers
+        if not of_changes:
+            return only
 
-    def __init__(self, registration: Registration) -> None:
-        self._registration = registration
+        def deliver_change(data: PostgresData) -> None:
+            only.deliver(PostgresChange(data, only.conversion))
 
-    def deliver(self, data: PostgresData) -> None:
-        registration = self._registration
-        registration.deliver(PostgresChange(data, registration.types))
+        return _ListenerOf(deliver_change, only.blocked)
 
-    def blocked(self, seconds: float) -> None:
-        self._registration.blocked(seconds)
+    def deliver_to_all(payload: Any) -> None:
+        for handler in handlers:
+            _deliver_timed(handler, payload, handler.stopwatch)
 
+    def deliver_change_to_all(data: PostgresData) -> None:
+        changes: dict[Any, PostgresChange] = {}
+        for handler in handlers:
+            change = changes.get(handler.conversion)
+            if change is None:
+                change = PostgresChange(data, handler.conversion)
+                changes[handler.conversion] = change
+            _deliver_timed(handler, change, handler.stopwatch)
 
-class _SeveralOfChanges(_Several):
-    """Several for changes: one payload for each way of converting the columns."""
-
-    __slots__ = ()
-
-    def deliver(self, data: PostgresData) -> None:
-        payloads: dict[str, PostgresChange] = {}
-        for registration in self._registrations:
-            payload = payloads.get(registration.types)
-            if payload is None:
-                payload = payloads[registration.types] = PostgresChange(data, registration.types)
-            _take_timed(registration, payload, registration.stopwatch)
+    deliver = deliver_change_to_all if of_changes else deliver_to_all
+    return _ListenerOf(deliver, _blocked_already_reported)
 
 
-class Emitter(EventEmitter):
-    """A registry of registrations by key, with a remembered way to tell them."""
+class ListenerTable(EventEmitter):
+    """Handlers by key."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._listeners_of: dict[tuple[int | str, ...], tuple[Registration, ...]] = {}
+        self._handlers_of: dict[tuple[int | str, ...], tuple[Handler, ...]] = {}
         self.add_listener("error", _ignore)
 
-    def attach(self, key: int | str, registration: Registration) -> None:
-        self.add_listener(str(key), registration)
-        self._listeners_of.clear()
+    def attach(self, key: int | str, handler: Handler) -> None:
+        """Adds a handler behind the others of ``key``."""
+        self.add_listener(str(key), handler)
+        self._handlers_of.clear()
 
-    def detach(self, key: int | str, registration: Registration) -> None:
-        if registration in self.listeners(str(key)):
-            self.remove_listener(str(key), registration)
-            self._listeners_of.clear()
+    def detach(self, key: int | str, handler: Handler) -> None:
+        """Removes a handler; one that is not there is ignored."""
+        if handler in self.listeners(str(key)):
+            self.remove_listener(str(key), handler)
+            self._handlers_of.clear()
 
-    def registrations(self) -> list[Registration]:
-        """Every registration, of whatever key."""
+    def handlers(self) -> list[Handler]:
+        """Returns the handlers of all keys."""
         return [
             listener
             for key in sorted(self.event_names())
             for listener in self.listeners(key)
-            if isinstance(listener, Registration)
+            if isinstance(listener, Handler)
         ]
 
-    def _listeners(self, keys: tuple[int | str, ...]) -> tuple[Registration, ...]:
+    def listener_for(
+        self, keys: tuple[int | str, ...], *, of_changes: bool = False
+    ) -> EventListener:
+        """Returns the handlers of ``keys`` as one listener, valid until a handler comes or goes.
+
+        A listener ``of_changes`` takes database changes as ``PostgresData``.
+        """
+        return _listener_of(self._find(keys), of_changes=of_changes)
+
+    def deliver(self, keys: tuple[int | str, ...], payload: Any) -> None:
+        """Gives one payload to the handlers of ``keys``, in the order of the keys."""
+        found = self._find(keys)
+        if found:
+            listener = _listener_of(found, of_changes=type(payload) is PostgresData)
+            found[0].stopwatch.start()
+            _deliver_timed(listener, payload, found[0].stopwatch)
+
+    def call(self, key: str, *args: Any) -> None:
+        """Calls the handlers of one key with any number of arguments."""
+        for handler in self._find((key,)):
+            handler(*args)
+
+    def _find(self, keys: tuple[int | str, ...]) -> tuple[Handler, ...]:
+        found = self._handlers_of.get(keys)
+        return self._look_up(keys) if found is None else found
+
+    def _look_up(self, keys: tuple[int | str, ...]) -> tuple[Handler, ...]:
         found = tuple(
             listener
             for key in keys
             for listener in self.listeners(str(key))
-            if isinstance(listener, Registration)
+            if isinstance(listener, Handler)
         )
-        if len(self._listeners_of) > 1024:
-            self._listeners_of.clear()
-        self._listeners_of[keys] = found
+        if len(self._handlers_of) > FOUND_LIMIT:
+            self._handlers_of.clear()
+        self._handlers_of[keys] = found
         return found
-
-    def deliver(self, keys: tuple[int | str, ...], payload: Any) -> None:
-        """Tell every listener of ``keys`` one payload, in order of registration."""
-        found = self._find(keys)
-        if found:
-            of_changes = type(payload) is PostgresData
-            taker = self.change_listener(keys) if of_changes else self.listener(keys)
-            found[0].stopwatch.start()
-            _take_timed(taker, payload, found[0].stopwatch)
-
-    def listener(self, keys: tuple[int | str, ...]) -> Taker:
-        """All listeners of ``keys`` as one, until one comes or goes."""
-        found = self._find(keys)
-        return found[0] if len(found) == 1 else _Several(found)
-
-    def change_listener(self, keys: tuple[int | str, ...]) -> Taker:
-        """The same for changes of the database."""
-        found = self._find(keys)
-        return _OneOfChanges(found[0]) if len(found) == 1 else _SeveralOfChanges(found)
-
-    def _find(self, keys: tuple[int | str, ...]) -> tuple[Registration, ...]:
-        found = self._listeners_of.get(keys)
-        return self._listeners(keys) if found is None else found
-
-    def tell(self, key: str, *args: Any) -> None:
-        """Tell the listeners of one key any number of arguments."""
-        for listener in self._find((key,)):
-            listener(*args)

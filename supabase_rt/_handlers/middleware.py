@@ -1,8 +1,8 @@
-"""What runs around the handlers of a client's channels: ``client.use(middleware)``.
+"""The functions around all handlers of a client's channels: ``client.use(middleware)``.
 
-A middleware is called with the event and with what comes next, the handler at last. A plain one
-leaves a plain handler on the reader's stack; an ``async`` one makes it wait in a queue like a
-handler that is ``async`` itself.
+A middleware is called with the event and a ``call_next``, which calls the next middleware and
+finally the handler. With plain middleware a plain handler stays on the reader's stack. With an
+``async`` one its events wait in a queue, as those of an ``async`` handler do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from .handler import Handling
+from .handler import OneEventCall
 from .signatures import accepted_arguments, handler_name, is_coroutine_function
 
 __all__ = ["CallNext", "Chain", "Middleware"]
@@ -20,25 +20,25 @@ __all__ = ["CallNext", "Chain", "Middleware"]
 class CallNext:
     """The second argument of a middleware: call it with the event to go on.
 
-    ``handler`` is the function at the end of the chain, ``topic`` that of its channel. An
-    ``async`` middleware awaits the call. A plain one gets a coroutine from it where what comes
-    next is ``async``; whether it returns that or ignores it, it is awaited.
+    ``handler`` is the function at the end of the chain, ``topic`` the topic of its channel. An
+    ``async`` middleware awaits the call. In a plain one the call returns a coroutine if the next
+    function is ``async``. It is awaited later, even if the middleware does not return it.
     """
 
     __slots__ = ("_call", "handler", "topic")
 
-    def __init__(self, call: Handling, handler: Callable[..., Any], topic: str) -> None:
+    def __init__(self, call: OneEventCall, handler: Callable[..., Any], topic: str) -> None:
         self._call = call
         self.handler: Callable[..., Any] = handler
         self.topic: str = topic
 
     @property
     def name(self) -> str:
-        """Module and name of the handler, as in the log."""
+        """The module and name of the handler, as in the log."""
         return handler_name(self.handler)
 
     def __call__(self, event: Any) -> Any:
-        """Go on with ``event``, as it came or another one."""
+        """Goes on with this event or another one."""
         return self._call(event)
 
 
@@ -46,18 +46,18 @@ Middleware: TypeAlias = Callable[[Any, CallNext], Any]
 
 
 class _Noting(CallNext):
-    """Remembers what was begun, so that a middleware need not hand it back."""
+    """Keeps the coroutines of its calls, so that a middleware need not return them."""
 
-    __slots__ = ("begun",)
+    __slots__ = ("started",)
 
-    def __init__(self, call: Handling, handler: Callable[..., Any], topic: str) -> None:
+    def __init__(self, call: OneEventCall, handler: Callable[..., Any], topic: str) -> None:
         super().__init__(call, handler, topic)
-        self.begun: list[Any] = []
+        self.started: list[Any] = []
 
     def __call__(self, event: Any) -> Any:
         result = self._call(event)
         if inspect.iscoroutine(result):
-            self.begun.append(result)
+            self.started.append(result)
         return result
 
 
@@ -71,15 +71,18 @@ class Chain:
         return bool(self._links)
 
     def add(self, middleware: Middleware) -> None:
-        """Raises ``TypeError`` for what cannot be called with an event and what comes next."""
+        """Adds a middleware; raises ``TypeError`` unless it takes an event and ``call_next``."""
         if accepted_arguments(middleware, 2) != 2:
             raise TypeError(f"a middleware takes (event, call_next): {handler_name(middleware)}")
         self._links.append(middleware)
 
     def wrap(
-        self, call: Handling, handler: Callable[..., Any], topic: str
-    ) -> tuple[Handling, bool]:
-        """``call`` inside all of them, the first one outermost; and whether one is ``async``."""
+        self, call: OneEventCall, handler: Callable[..., Any], topic: str
+    ) -> tuple[OneEventCall, bool]:
+        """Puts all middleware around ``call``, the first one outermost.
+
+        Returns the function to call, and True if one of the middleware is ``async``.
+        """
         is_async = False
         for middleware in reversed(self._links):
             if is_coroutine_function(middleware):
@@ -91,8 +94,8 @@ class Chain:
 
 
 def _async_step(
-    middleware: Middleware, call: Handling, handler: Callable[..., Any], topic: str
-) -> Handling:
+    middleware: Middleware, call: OneEventCall, handler: Callable[..., Any], topic: str
+) -> OneEventCall:
     async def go_on(event: Any) -> Any:
         result = call(event)
         return await result if inspect.iscoroutine(result) else result
@@ -106,21 +109,21 @@ def _async_step(
 
 
 def _plain_step(
-    middleware: Middleware, call: Handling, handler: Callable[..., Any], topic: str
-) -> Handling:
+    middleware: Middleware, call: OneEventCall, handler: Callable[..., Any], topic: str
+) -> OneEventCall:
     def step(event: Any) -> Any:
         call_next = _Noting(call, handler, topic)
         try:
             result = middleware(event, call_next)
         except BaseException:
-            for coroutine in call_next.begun:
+            for coroutine in call_next.started:
                 coroutine.close()
             raise
-        begun = call_next.begun
-        # One of several is handed back by a middleware that goes on more than once.
-        if inspect.iscoroutine(result) and (len(begun) < 2 or result not in begun):
+        started = call_next.started
+        # A middleware that goes on more than once returns only one of its coroutines.
+        if inspect.iscoroutine(result) and (len(started) < 2 or result not in started):
             return result
-        return _in_turn(begun) if begun else None
+        return _in_turn(started) if started else None
 
     return step
 

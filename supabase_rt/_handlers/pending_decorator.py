@@ -1,4 +1,4 @@
-"""What ``on`` and ``once`` return where they were given no handler."""
+"""The result of ``on`` and ``once`` if they are called without a handler."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Decorator:
-    """Registers the function it is put on and gives it back.
+    """Registers the function that it decorates, and returns it.
 
-    An object and not a closure: ``on(type, filter, show(x))`` passes what ``show`` returned, which
-    is mostly None, and the rest of the chain should say so instead of speaking of a function.
+    It is an object and no closure because of a common mistake: ``on(type, filter, show(x))``
+    passes the result of ``show``, mostly None. The next call of the chain then raises an error
+    that names the mistake.
     """
 
     __slots__ = ("_call", "_register")

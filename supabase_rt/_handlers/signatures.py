@@ -1,4 +1,4 @@
-"""How a function of the user's can be called: read from its signature, once."""
+"""Reads from a signature how a function of the user's can be called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["accepted_arguments", "check_asked", "handler_name", "is_coroutine_fu
 
 
 def handler_name(handler: Any) -> str:
-    """A name to find the handler by: module and qualified name."""
+    """Returns the module and qualified name of a function."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
@@ -19,10 +19,10 @@ def handler_name(handler: Any) -> str:
 
 
 def accepted_arguments(handler: Any, limit: int) -> int:
-    """How many positional arguments to pass: at most ``limit``, decided once.
+    """Returns the number of positional arguments to pass, at most ``limit``.
 
-    Raises ``TypeError`` for what cannot be called with that many; where the signature cannot be
-    read, ``limit`` is assumed.
+    Returns ``limit`` if the signature cannot be read. Raises ``TypeError`` for an object that is
+    no function, or that needs more arguments.
     """
     if inspect.iscoroutine(handler):
         handler.close()
@@ -55,14 +55,14 @@ def accepted_arguments(handler: Any, limit: int) -> int:
 
 
 def is_coroutine_function(handler: Any) -> bool:
-    """Whether calling it only makes a coroutine, so that it can be called later."""
+    """Returns True if a call only makes a coroutine, so it can be made later."""
     if inspect.iscoroutinefunction(handler):
         return True
     return inspect.iscoroutinefunction(getattr(type(handler), "__call__", None))  # noqa: B004
 
 
 def check_asked(name: str, function: Any) -> None:
-    """Raise ``TypeError`` for what does not answer to an event at once."""
+    """Raises ``TypeError`` unless ``function`` takes an event and returns its answer at once."""
     if accepted_arguments(function, 1) != 1:
         raise TypeError(f"{name} is a function of the event: {handler_name(function)} takes none")
     if is_coroutine_function(function):

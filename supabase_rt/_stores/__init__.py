@@ -1,1 +1,1 @@
-"""Notes that outlive the process."""
+"""Stores, in which the progress of a backfill outlives the program."""

@@ -9,12 +9,15 @@ __all__ = ["BackfillStore"]
 
 
 class BackfillStore(Protocol):
-    """Keeps small notes, text by text, for each name. Awaited before the next event."""
+    """Keeps small notes (key and text) for each name.
+
+    Each call is awaited before the next event is handled.
+    """
 
     async def load(self, name: str, /) -> Mapping[str, str]:
-        """All notes of a name; none for a name never seen."""
+        """Returns all notes of a name; none for a name that is unknown."""
         ...
 
     async def save(self, name: str, put: Mapping[str, str], remove: Collection[str], /) -> None:
-        """Put and remove notes, all of it or nothing, to last when this returns."""
+        """Puts and removes notes in one step; they must be safe when this returns."""
         ...

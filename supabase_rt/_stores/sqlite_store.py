@@ -1,4 +1,4 @@
-"""Where a backfill remembers, across restarts of the program, what was handled."""
+"""The store in an SQLite file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ log: Final = get_logger("supabase_rt.backfill")
 
 PRIVATE: Final = 0o600
 OTHERS: Final = 0o077
-"""The rights of all but the owner."""
+"""The permissions of everybody but the owner."""
 
 _making: Final = threading.Lock()
-"""Held while a file is made, so that no other store has it open by then."""
+"""Held while a file is made and opened, so that no other store opens it in between."""
 
 TIMEOUT = 30.0
-"""Seconds that somebody else may hold the file."""
+"""Seconds for which another process may lock the file."""
 SCHEMA = """
 create table if not exists notes (
     name text not null, note text not null, value text not null, primary key (name, note)
@@ -39,15 +39,15 @@ create table if not exists notes (
 
 
 class SqliteStore:
-    """Notes in an SQLite file, written in worker threads; may serve any number of channels.
+    """Keeps notes in an SQLite file; serves any number of channels.
 
-    What was saved survives the end of the process, also by a kill. ``path`` is created where it is
-    missing, and only its owner may read it; a file that others may read is closed to them, which
-    the log says. Close it with ``close()``, or leave that to the end of the program.
+    Saved notes survive the end of the process, even by a kill. The file at ``path`` is created if
+    it is missing, and only its owner may read it. If others may read an existing file, that right
+    is taken from them and logged. ``close()`` closes it, or the end of the program does.
     """
 
     patience: Final = TIMEOUT + 5.0
-    """Seconds after which it is certain that a call does not end by itself."""
+    """Seconds after which a call will not end by itself any more."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -59,15 +59,15 @@ class SqliteStore:
         return f"SqliteStore({self._path!r})"
 
     async def load(self, name: str) -> dict[str, str]:
-        """All notes of a name."""
+        """Returns all notes of a name."""
         return await asyncio.to_thread(self._load, name)
 
     async def save(self, name: str, put: Mapping[str, str], remove: Collection[str]) -> None:
-        """Put and remove notes in one transaction."""
+        """Puts and removes notes in one transaction."""
         await asyncio.to_thread(self._save, name, dict(put), list(remove))
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
+        """Closes the file; the next use opens it again."""
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -75,7 +75,7 @@ class SqliteStore:
                 connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        """The connection; the lock is held."""
+        """Returns the connection, opened if need be; the caller holds the lock."""
         if self._connection is None:
             import sqlite3
 
@@ -91,7 +91,7 @@ class SqliteStore:
                 found.close()
                 raise
             self._connection = found
-            # Not __del__: at the end of a program Python 3.13 may take the connection first.
+            # Not __del__: when a program ends, Python 3.13 may destroy the connection first.
             self._closing = weakref.finalize(self, found.close)
         return self._connection
 
@@ -113,14 +113,15 @@ class SqliteStore:
 
 
 def _keep_private(path: str) -> None:
-    """Have nobody but the owner read the file, and the ones that SQLite puts beside it.
+    """Makes the file, and those that SQLite puts beside it, readable for their owner only.
 
-    SQLite gives these the rights of the file itself, so it has to be right before it is opened.
+    SQLite gives the other files the permissions of the first, so they must be right before it is
+    opened.
     """
     if path in ("", ":memory:") or os.name != "posix":
         return
-    # Where it cannot be made, SQLite says why. One that is there is never opened and closed
-    # here: that would take the locks of every other connection of this process from it.
+    # If the file cannot be made, SQLite raises an error that says why. An existing file is not
+    # opened here: closing it would drop the locks of all other connections of this process.
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
     for suffix in ("", "-wal", "-shm", "-journal"):
@@ -144,9 +145,9 @@ def _close_to_others(path: str) -> None:
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
-    """A commit then costs no wait for the disk, and still outlives the process.
+    """Turns on the write-ahead log: a commit outlives the process without a wait for the disk.
 
-    SQLite does not wait where two begin with it at once, so that is done here.
+    If two connections turn it on at once, SQLite raises instead of waiting; so this waits.
     """
     import sqlite3
 

@@ -1,4 +1,4 @@
-"""``on(..., backfill=Backfill(...))``: what was missed is read and handled, against a server."""
+"""``on(..., backfill=Backfill(...))`` against a server: missed rows are read and handled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALL = {**INSERTS, "event": "*"}
 
 
 class Seen:
-    """A handler that remembers numbers, and which of them were read."""
+    """A handler that records the numbers of rows, and which rows were read."""
 
     def __init__(self) -> None:
         self.changes: list[PostgresChange] = []
@@ -67,7 +67,7 @@ def write(server: LocalRealtime, *numbers: int) -> None:
 async def listen(
     client: RealtimeClient, handler: Any, filter: Any = INSERTS, **options: Any
 ) -> RealtimeChannel:
-    """A channel whose changes flow, with a handler that has a backfill."""
+    """Returns a channel whose changes flow, with a handler that has a backfill."""
     options = {"backfill": Backfill("id"), **options}
     channel = client.channel("room").on("postgres_changes", filter, handler, **options)
     return await flowing(channel)
@@ -81,7 +81,7 @@ async def flowing(channel: RealtimeChannel) -> RealtimeChannel:
 
 @asynccontextmanager
 async def away(server: LocalRealtime, channel: RealtimeChannel) -> AsyncIterator[None]:
-    """Cut the link, and keep the client from coming back meanwhile."""
+    """Cuts the link, and keeps the client from reconnecting inside the block."""
     server.faults.refuse(503)
     server.faults.cut()
     await until(lambda: channel.state == "errored")
@@ -89,7 +89,7 @@ async def away(server: LocalRealtime, channel: RealtimeChannel) -> AsyncIterator
     server.faults.refuse(None)
 
 
-async def test_a_change_that_came_as_a_frame_nobody_can_read_is_read_from_the_table(
+async def test_a_change_in_an_unreadable_frame_is_read_from_the_table(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen = Seen()
@@ -103,7 +103,7 @@ async def test_a_change_that_came_as_a_frame_nobody_can_read_is_read_from_the_ta
     await until(lambda: seen.numbers == [1, 2])
 
 
-async def test_what_was_missed_is_read_in_order_and_marked(
+async def test_missed_rows_are_read_in_order_and_marked(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen = Seen()
@@ -148,7 +148,7 @@ async def test_every_kind_of_handler_is_called_in_order(
     assert seen == [1, 2, 3, 4]
 
 
-async def test_more_than_a_page_is_read_and_what_comes_meanwhile_follows(
+async def test_more_than_a_page_is_read_and_live_changes_follow(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen = Seen()
@@ -161,7 +161,7 @@ async def test_more_than_a_page_is_read_and_what_comes_meanwhile_follows(
     assert seen.numbers == list(range(1, 1321))
 
 
-async def test_what_a_full_queue_drops_is_read_later(
+async def test_rows_that_a_full_queue_drops_are_read_later(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
@@ -173,7 +173,7 @@ async def test_what_a_full_queue_drops_is_read_later(
     assert {gap[3] for gap in events.of("gap")} == {"overflow"}
 
 
-async def test_a_closing_registration_ends_as_any_other(
+async def test_a_backfill_that_closes_on_overflow_ends_with_an_error(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
@@ -251,7 +251,7 @@ async def test_with_a_store_a_new_process_goes_on_where_the_old_one_was(
     messages.insert("messages", {"id": 5, "at": moment})
     await live(second, 6, expected=[4, 5, 6])
     assert second.backfilled[:2] == [4, 5]
-    # The types of the columns are remembered too.
+    # The store keeps the types of the columns too.
     assert second.changes[1].new["at"].isoformat() == moment
     await live(third, 7, expected=[7])
     store.close()
@@ -281,7 +281,7 @@ async def test_deletes_while_the_program_was_away_are_told_as_a_gap(
     store.close()
 
 
-async def test_two_equal_registrations_remember_apart(
+async def test_two_equal_handlers_have_progress_of_their_own(
     messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
 ) -> None:
     store = SqliteStore(tmp_path / "handled.db")
@@ -319,7 +319,7 @@ async def test_filter_schema_and_columns_are_carried_over(
     assert seen.changes[0].new == {"id": 1, "kind": "a,b"}
 
 
-async def test_updates_are_read_by_when_they_happened_and_deletes_are_told_as_a_gap(
+async def test_updates_are_read_by_their_time_and_deletes_are_a_gap(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
@@ -347,7 +347,7 @@ async def test_updates_are_read_by_when_they_happened_and_deletes_are_told_as_a_
     assert sorted(reasons) == ["deletes", "feed", "lost"]
 
 
-async def test_reading_that_fails_is_told_and_tried_again(
+async def test_a_reading_that_fails_is_reported_and_tried_again(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events, calls = Seen(), ClientEvents(client), []
@@ -373,7 +373,7 @@ async def test_reading_that_fails_is_told_and_tried_again(
     ]
 
 
-async def test_what_cannot_be_read_at_all_is_said_and_live_changes_go_on(
+async def test_a_final_failure_of_reading_leaves_live_changes_going(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events = Seen(), ClientEvents(client)
@@ -448,7 +448,7 @@ def test_a_binding_that_cannot_be_read_is_refused_at_once(
         client.channel("room").on(type, filter, print, backfill=backfill)  # type: ignore[call-overload]
 
 
-def test_where_the_tables_are_must_be_known() -> None:
+def test_a_backfill_without_the_url_of_the_tables_is_refused() -> None:
     client = RealtimeClient("ws://localhost:4000/socket", params={"apikey": "key"})
     channel = client.channel("room")
     with pytest.raises(ValueError, match="url="):
@@ -479,7 +479,7 @@ class Unreliable:
             self.notes.pop(note, None)
 
 
-async def test_a_store_that_fails_is_told_of_and_gets_everything_later(
+async def test_a_store_that_fails_is_reported_and_gets_everything_later(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, events, store = Seen(), ClientEvents(client), Unreliable()
@@ -491,7 +491,7 @@ async def test_a_store_that_fails_is_told_of_and_gets_everything_later(
 
 
 class Hanging(Unreliable):
-    """A store that does not answer, the first time or the first few."""
+    """A store that does not answer its first calls."""
 
     def __init__(self, *calls: str, how: str = "patient") -> None:
         super().__init__()
@@ -526,7 +526,7 @@ class Hanging(Unreliable):
 
 @pytest.mark.parametrize("how", ["patient", "stubborn", "cancelled", "closed"])
 @pytest.mark.parametrize("call", ["load", "save"])
-async def test_a_store_that_hangs_is_told_of_and_asked_again(
+async def test_a_store_that_hangs_is_reported_and_asked_again(
     messages: LocalRealtime, make_client: MakeClient, call: str, how: str
 ) -> None:
     client, seen, store = make_client(timeout=0.3), Seen(), Hanging(call, how=how)
@@ -580,7 +580,7 @@ async def test_the_end_does_not_wait_for_a_store_that_hangs(
         await until(lambda: not any("backfill" in name or "store" in name for name in our_tasks()))
 
 
-async def test_notes_of_another_cursor_are_said_once_and_left_as_they_are(
+async def test_notes_of_another_cursor_are_reported_and_left_alone(
     messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
 ) -> None:
     store, seen = SqliteStore(tmp_path / "handled.db"), Seen()
@@ -608,7 +608,55 @@ async def test_notes_of_another_cursor_are_said_once_and_left_as_they_are(
     store.close()
 
 
-async def test_an_answer_that_is_no_list_of_rows_is_told_of_and_asked_for_again(
+class Kept(Unreliable):
+    """A store with notes of an earlier run."""
+
+    def __init__(self, notes: dict[Any, Any]) -> None:
+        super().__init__()
+        self.failures = []
+        self.notes = notes
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"nonsense": "1.0"},
+        {DEEP: "1.0"},
+        {'"7"': "1.0"},
+        {'{"x": 7}': "1.0"},
+        {"[7]": "nonsense"},
+        {"[7]": "inf"},
+        {"floor": "nonsense"},
+        {"heard": "nan"},
+        {"columns": "nonsense"},
+        {"columns": DEEP},
+        {"[7]": 1.0},
+        {b"[7]": "1.0"},
+    ],
+    ids=lambda note: repr(note)[:24],
+)
+async def test_a_note_nobody_can_read_is_an_error_with_a_hint(
+    messages: LocalRealtime, client: RealtimeClient, note: dict[Any, Any]
+) -> None:
+    events, channel, seen = ClientEvents(client), client.channel("room"), Seen()
+    store = Kept({"heard": "1.0", **note})
+    kept = dict(store.notes)
+    channel.on("postgres_changes", INSERTS, seen, backfill=Backfill("id", store=store))
+    await channel.subscribe()
+    with pytest.raises(RealtimeError, match="not those of a backfill by id") as caught:
+        await channel.ready()
+    assert (caught.value.code, caught.value.retryable) == ("StoredNotes", False)
+    assert "Backfill(name=...)" in caught.value.hint
+    write(messages, 1)
+    await until(lambda: seen.numbers == [1])
+    assert events.errors == [caught.value]
+    assert store.notes == kept
+
+
+async def test_an_answer_that_is_no_list_of_rows_is_reported(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     events, answers = ClientEvents(client), [5, []]

@@ -1,4 +1,4 @@
-"""Backfills that end, or begin anew, in the midst of something."""
+"""Backfills that end, or begin again, while a reading or a handler is in progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["messages"]
 
 
 class Gate:
-    """Pages that are given out when the gate is open; the first one always is, and empty."""
+    """A ``fetch`` whose first page is empty; later ones wait until the gate is open."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -35,7 +35,7 @@ class Gate:
 async def reading(
     server: LocalRealtime, client: RealtimeClient, handler: Any, **options: Any
 ) -> RealtimeChannel:
-    """A channel whose reading after a loss is under way, and two changes that came since."""
+    """Returns a channel that reads after a loss, with two live changes behind the reading."""
     gate = Gate()
     channel = await listen(client, handler, ALL, backfill=Backfill("id", fetch=gate, **options))
     async with away(server, channel):
@@ -55,7 +55,7 @@ async def take_off(channel: RealtimeChannel) -> None:
 
 
 @pytest.mark.parametrize("end", [leave, take_off])
-async def test_what_came_live_behind_a_reading_is_handled_at_the_end(
+async def test_live_changes_behind_a_reading_are_handled_at_the_end(
     messages: LocalRealtime, client: RealtimeClient, end: Any
 ) -> None:
     seen = Seen()
@@ -65,7 +65,7 @@ async def test_what_came_live_behind_a_reading_is_handled_at_the_end(
     await until(lambda: not [name for name in our_tasks() if "handler" in name])
 
 
-async def test_what_is_not_handled_in_time_at_the_end_is_told_as_a_gap(
+async def test_events_not_handled_in_time_at_the_end_are_a_gap(
     messages: LocalRealtime, make_client: MakeClient
 ) -> None:
     client = make_client(drain_timeout=0.05)
@@ -101,7 +101,7 @@ class Notes:
             self.kept.pop(note, None)
 
 
-async def test_with_a_store_it_is_left_to_the_next_life(
+async def test_with_a_store_unhandled_events_are_left_to_the_next_run(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen, store = Seen(), Notes()
@@ -109,15 +109,15 @@ async def test_with_a_store_it_is_left_to_the_next_life(
     await channel.unsubscribe()
     await client.disconnect()
     assert seen.numbers == []
-    # A note of the second row would say that nothing is missing before it.
+    # A stored row 2 would claim that nothing before it is missing.
     assert not {"[1]", "[2]"} & set(store.kept)
 
 
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_channel_made_anew_begins_where_the_one_that_was_left_ends(
+async def test_a_new_channel_begins_where_the_old_one_ends(
     messages: LocalRealtime, make_client: MakeClient, ends: bool
 ) -> None:
-    """If that one ends in time: a handler that hangs is not waited for longer than at the end."""
+    """The new channel waits for the old handler, but at most ``drain_timeout`` seconds."""
     client = make_client(drain_timeout=5.0 if ends else 0.05)
     store, gate, inside = Notes(), asyncio.Event(), []
     old, new = Seen(), Seen()
@@ -153,7 +153,7 @@ async def test_a_channel_made_anew_begins_where_the_one_that_was_left_ends(
     await client.disconnect()
 
 
-async def test_a_handler_that_connects_anew_gets_what_was_missed_meanwhile(
+async def test_a_handler_that_reconnects_gets_what_was_missed_meanwhile(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen: list[int] = []
@@ -178,7 +178,7 @@ async def test_a_handler_that_connects_anew_gets_what_was_missed_meanwhile(
     write(messages, 1)
     await until(lambda: seen == [1, 2, 3])
     write(messages, 4, 5)
-    # The reading is over then: what came behind one would be left to the next.
+    # By then the reading is over; changes behind it would be left to the next reading.
     await until(lambda: seen[-1] == 4 and client.health().queued_events == 2)
     ending.set()
     await client.disconnect()
@@ -204,7 +204,7 @@ async def test_a_reading_that_somebody_cancels_is_a_reading_that_failed(
     assert [getattr(error, "code", None) for error in events.errors] == ["Cancelled"]
 
 
-async def test_what_a_cancelled_save_did_not_keep_is_kept_by_the_next(
+async def test_the_update_of_a_cancelled_save_is_saved_by_the_next(
     messages: LocalRealtime, make_client: MakeClient
 ) -> None:
     client = make_client(drain_timeout=0.05)

@@ -1,4 +1,4 @@
-"""``stream(..., backfill=Backfill(...))``: the same, as an iterator."""
+"""``stream(..., backfill=Backfill(...))``: missed rows and live changes as an iterator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["messages"]
 
 
 async def open_stream(client: RealtimeClient, **options: Any) -> tuple[RealtimeChannel, Any]:
-    """A channel whose changes flow, and a stream of them that has a backfill."""
+    """Returns a channel whose changes flow, and a stream of them with a backfill."""
     channel = client.channel("room")
     options = {"backfill": Backfill("id"), **options}
     stream = channel.stream("postgres_changes", INSERTS, **options)
@@ -34,7 +34,7 @@ async def take(stream: Any, count: int) -> list[int]:
     return found
 
 
-async def test_a_stream_gives_what_was_missed_between_what_came_live(
+async def test_a_stream_gives_missed_rows_between_live_changes(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     channel, stream = await open_stream(client)
@@ -48,7 +48,7 @@ async def test_a_stream_gives_what_was_missed_between_what_came_live(
     await stream.aclose()
 
 
-async def test_what_a_slow_reader_has_no_room_for_is_read_again(
+async def test_rows_that_a_slow_reader_has_no_room_for_are_read_again(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     _, stream = await open_stream(client, maxsize=2)
@@ -79,7 +79,7 @@ async def test_an_event_is_handled_when_the_next_is_asked_for_or_the_loop_is_lef
     store.close()
 
 
-async def test_nobody_need_read_for_the_client_to_close(
+async def test_the_client_closes_though_nobody_reads_the_stream(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:
     _, stream = await open_stream(client)
@@ -88,7 +88,7 @@ async def test_nobody_need_read_for_the_client_to_close(
     async with asyncio.timeout(4.0):
         await client.disconnect()
     assert our_tasks() == []
-    # What waited is not lost: the next connection reads it.
+    # The events that waited are not lost: the next connection reads them.
     await client.connect()
     assert await take(stream, 2) == [1, 2]
     await stream.aclose()
@@ -106,10 +106,10 @@ async def test_a_stream_ends_with_its_channel(
     assert await reading == []
 
 
-async def test_a_stream_that_another_thread_drops_is_left_as_in_the_loop(
+async def test_a_stream_dropped_in_another_thread_ends_in_the_loop(
     messages: LocalRealtime, make_client: MakeClient, tmp_path: Path
 ) -> None:
-    """By its last reference, or by the garbage collector, which runs wherever it likes."""
+    """The last reference goes, or the garbage collector runs, in any thread."""
     asyncio.get_running_loop().set_debug(True)
     store = SqliteStore(tmp_path / "handled.db")
     client = make_client()

@@ -1,4 +1,4 @@
-"""``SqliteStore``: notes that outlive the process."""
+"""``SqliteStore``: notes in a file outlive the process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_notes_are_kept_by_name_and_replaced(tmp_path: Path) -> None:
     assert await store.load("b") == {"x": "3"}
     store.close()
     assert await SqliteStore(tmp_path / "notes.db").load("b") == {"x": "3"}
-    # Closed is not over.
+    # A closed store opens its file again.
     assert await store.load("b") == {"x": "3"}
 
 
@@ -52,7 +52,7 @@ async def test_many_save_at_once(tmp_path: Path) -> None:
 
 
 async def test_many_begin_with_a_new_file_at_once(tmp_path: Path) -> None:
-    """As bots do that are started together."""
+    """Bots that are started together do this."""
     for number in range(20):
         stores = [SqliteStore(tmp_path / f"{number}.db") for _ in range(8)]
         await asyncio.gather(*(store.save("a", {repr(store): "x"}, []) for store in stores))
@@ -80,7 +80,7 @@ def open_umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("open_umask")
-async def test_nobody_else_reads_the_file_nor_what_sqlite_puts_beside_it(
+async def test_only_the_owner_reads_the_files(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "notes.db"
@@ -95,7 +95,7 @@ async def test_nobody_else_reads_the_file_nor_what_sqlite_puts_beside_it(
 async def test_a_file_that_others_could_read_is_closed_to_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As one that 0.1.0 made."""
+    """Version 0.1.0 made such files."""
     path = tmp_path / "notes.db"
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.execute("pragma journal_mode = wal")

@@ -1,4 +1,4 @@
-"""What PostgREST is asked for, and that the answer is the one that was meant."""
+"""Checks that the query strings ask PostgREST for the page that was meant."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_columns_and_names_that_need_quotes_get_them() -> None:
 
 
 @pytest.mark.parametrize("filter", ["id", "id=5", "=eq.5", "name=like.a*", "name=not.ilike.*"])
-def test_what_postgrest_would_take_for_something_else_is_refused(filter: str) -> None:
+def test_a_filter_with_another_meaning_in_postgrest_is_refused(filter: str) -> None:
     with pytest.raises(ValueError):
         carried_over(filter)
 

@@ -1,8 +1,8 @@
-"""Random lives of a registration with a backfill, beside an oracle that sees every commit.
+"""Random runs of a handler with a backfill, compared with an oracle that sees every commit.
 
 The world has a table, transactions that commit out of order, a feed that is lost and comes back,
-fetches that take their time, handlers that fail, and a process that is killed at any step and
-starts anew from its notes. Numbers are small, so that pages, queues and the overlap all overflow.
+slow fetches, and handlers that fail. The process is killed at any step and starts again from its
+notes. Numbers are small, so that pages, queues and the overlap all overflow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from supabase_rt._backfill.planner import Backfiller, Fetch, Handle
-from supabase_rt._backfill.progress import Ledger, Window
+from supabase_rt._backfill.progress import Progress, Window
 
 ROWS = 3
 SECONDS = 5.0
@@ -47,20 +47,20 @@ class World(RuleBasedStateMachine):
     @rule()
     def come_up(self) -> None:
         self.is_up = True
-        self.worker.feed_up()
+        self.worker.changes_started()
 
     @rule()
     def get_lost(self) -> None:
         self.is_up = False
-        self.worker.feed_lost()
+        self.worker.changes_interrupted()
 
 
-def new_ledger(cursor: str) -> Ledger:
-    return Ledger(cursor, ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1)
+def new_progress(cursor: str) -> Progress:
+    return Progress(cursor, ("id",), rows=ROWS, seconds=SECONDS, page=2, prune_every=1)
 
 
 class Life(World):
-    """A table whose rows are numbered, and one registration for its inserts."""
+    """A table with numbered rows, and one handler for its inserts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,9 +69,9 @@ class Life(World):
         self.committed: dict[int, float] = {}
         """Visible rows in the order of their commits."""
         self.owed: set[int] = set()
-        """What has to be handled."""
+        """The rows that must be handled."""
         self.live_only: set[int] = set()
-        """What came live too late for any reading: owed unless the process ends."""
+        """Live rows that no reading finds: they must be handled unless the process ends."""
         self.tried: collections.Counter[int] = collections.Counter()
         self.succeeded: list[int] = []
         self.allowed: collections.Counter[int] = collections.Counter()
@@ -84,9 +84,9 @@ class Life(World):
         self.start()
 
     def start(self) -> None:
-        self.ledger = new_ledger("id")
-        self.ledger.restore(self.notes)
-        self.worker = Backfiller(self.ledger, QUEUE)
+        self.progress = new_progress("id")
+        self.progress.restore(self.notes)
+        self.worker = Backfiller(self.progress, QUEUE)
         self.reading = self.in_handler = None
 
     # -- the table -----------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Life(World):
         self.committed[number] = self.now
         if self.is_up:
             row = {"id": number}
-            taken = self.worker.take(row, self.ledger.mark(row), self.now)
+            taken = self.worker.add_live(row, self.progress.position_of(row), self.now)
             if taken and not is_covered:
                 self.live_only.add(number)
         if self.base_at is not None and is_covered:
@@ -144,7 +144,7 @@ class Life(World):
                 return False
             if isinstance(step, Fetch):
                 self.reading = (step.window, None)
-                self.worker.asked(self.now)
+                self.worker.fetch_started(self.now)
             else:
                 self.handle(step)
         return True
@@ -156,11 +156,11 @@ class Life(World):
             self.reading = (window, self.read(window))
             return
         self.reading = None
-        was_started = self.ledger.started
+        was_started = self.progress.started
         if window.newest and len(rows) > ROWS:
             self.floor = rows[-1]["id"]
-        self.keep(self.worker.fetched(rows, self.now))
-        if self.ledger.started and not was_started:
+        self.keep(self.worker.fetch_done(rows, self.now))
+        if self.progress.started and not was_started:
             self.base_at = self.now
 
     def read(self, window: Window) -> list[dict[str, Any]]:
@@ -210,7 +210,7 @@ class Life(World):
         self.in_order = self.in_order and self.in_handler is None
         self.start()
 
-    # -- what must hold ------------------------------------------------------------------
+    # -- invariants ------------------------------------------------------------------
 
     @invariant()
     def nothing_is_handled_twice(self) -> None:
@@ -219,7 +219,7 @@ class Life(World):
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        # Beyond the queue only what the reading has passed, which is handled at once.
+        # More than QUEUE wait only if the reading has passed them; they are handled at once.
         assert len(self.worker) <= QUEUE + len(self.open) + len(self.committed)
 
     def teardown(self) -> None:
@@ -243,17 +243,17 @@ def test_every_insert_is_handled_and_none_twice_through_any_life() -> None:
 
 
 class Versions(World):
-    """The same for rows that are updated, read by the moment of their last change."""
+    """The same for rows that are updated, read by the time of their last change."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table: dict[int, int] = {}
-        """Rows and their versions, which count all changes."""
+        """The version of each row; one counter numbers the changes of all rows."""
         self.version = 0
         self.shown: dict[int, list[int]] = collections.defaultdict(list)
         self.base: int | None = None
-        self.ledger = new_ledger("version")
-        self.worker = Backfiller(self.ledger, QUEUE)
+        self.progress = new_progress("version")
+        self.worker = Backfiller(self.progress, QUEUE)
 
     @rule(number=st.integers(1, 6))
     def change(self, number: int) -> None:
@@ -261,7 +261,7 @@ class Versions(World):
         self.table[number] = self.version
         if self.is_up:
             row = {"id": number, "version": self.version}
-            self.worker.take(row, self.ledger.mark(row), self.now)
+            self.worker.add_live(row, self.progress.position_of(row), self.now)
 
     @rule(steps=st.integers(1, 4))
     def work(self, steps: int) -> None:
@@ -280,9 +280,9 @@ class Versions(World):
         rows = [{"id": number, "version": version} for number, version in self.table.items()]
         rows.sort(key=lambda row: row["version"], reverse=step.window.newest)
         after = step.window.after[0] if step.window.after else 0
-        self.worker.asked(self.now)
+        self.worker.fetch_started(self.now)
         found = [row for row in rows if step.window.newest or row["version"] > after]
-        self.worker.fetched(found[: step.window.limit], self.now)
+        self.worker.fetch_done(found[: step.window.limit], self.now)
         if self.base is None:
             self.base = self.version
         return True
@@ -299,39 +299,39 @@ class Versions(World):
                 assert self.shown[number][-1] == version, f"{number} is not shown as it is"
 
 
-def test_of_every_row_the_latest_version_is_shown_last() -> None:
+def test_the_latest_version_of_every_row_is_shown_last() -> None:
     run_state_machine_as_test(
         Versions, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
 
 
-# -- single turns --------------------------------------------------------------------------
+# -- single steps --------------------------------------------------------------------------
 
 
 def started(maxsize: int = 3) -> Backfiller:
-    """A worker that is up and has begun with an empty table."""
-    ledger = Ledger("id", ("id",), rows=ROWS, seconds=SECONDS, page=2)
-    worker = Backfiller(ledger, maxsize)
-    worker.feed_up()
+    """Returns a planner whose changes flow, started with an empty table."""
+    progress = Progress("id", ("id",), rows=ROWS, seconds=SECONDS, page=2)
+    worker = Backfiller(progress, maxsize)
+    worker.changes_started()
     answer(worker)
     return worker
 
 
 def ask(worker: Backfiller) -> None:
-    """Begin the fetch that is wanted next."""
+    """Begins the fetch that is the next step."""
     assert isinstance(worker.next(), Fetch)
-    worker.asked(START)
+    worker.fetch_started(START)
 
 
 def answer(worker: Backfiller, *numbers: int) -> None:
-    """Begin it, and answer it."""
+    """Begins the next fetch and answers it with these rows."""
     ask(worker)
-    worker.fetched([{"id": number} for number in numbers], START)
+    worker.fetch_done([{"id": number} for number in numbers], START)
 
 
 def live(worker: Backfiller, number: int) -> bool:
     row = {"id": number}
-    return worker.take(row, worker.ledger.mark(row), START)
+    return worker.add_live(row, worker.progress.position_of(row), START)
 
 
 def handle(worker: Backfiller) -> int:
@@ -342,10 +342,10 @@ def handle(worker: Backfiller) -> int:
     return found
 
 
-def test_what_has_no_place_is_dropped_when_the_queue_is_full_and_nothing_is_read_for_it() -> None:
+def test_a_change_without_a_position_is_dropped_by_a_full_queue() -> None:
     worker = started(maxsize=1)
-    assert worker.take("delete", None, START)
-    assert not worker.take("delete", None, START)
+    assert worker.add_live("delete", None, START)
+    assert not worker.add_live("delete", None, START)
     step = worker.next()
     assert isinstance(step, Handle)
     assert worker.handled(step).put == {}
@@ -354,16 +354,16 @@ def test_what_has_no_place_is_dropped_when_the_queue_is_full_and_nothing_is_read
 
 def test_reading_that_is_given_up_lets_live_changes_go_on() -> None:
     worker = started()
-    worker.feed_lost()
-    worker.feed_up()
+    worker.changes_interrupted()
+    worker.changes_started()
     assert isinstance(worker.next(), Fetch)
     assert live(worker, 5)
-    worker.asked(START)
+    worker.fetch_started(START)
     worker.give_up()
     assert not worker.is_reading
     assert handle(worker) == 5
-    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS), 3)
-    worker.feed_up()
+    worker = Backfiller(Progress("id", ("id",), rows=ROWS, seconds=SECONDS), 3)
+    worker.changes_started()
     assert isinstance(worker.next(), Fetch)
     assert live(worker, 1)
     worker.give_up()
@@ -372,29 +372,29 @@ def test_reading_that_is_given_up_lets_live_changes_go_on() -> None:
 
 def sized(worker: Backfiller, number: int, size: int) -> bool:
     row = {"id": number}
-    return worker.take(row, worker.ledger.mark(row), START, size)
+    return worker.add_live(row, worker.progress.position_of(row), START, size)
 
 
-def test_what_waits_is_bounded_in_bytes_too() -> None:
-    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS), 100, 10)
-    worker.feed_up()
+def test_the_queue_is_bounded_in_bytes_too() -> None:
+    worker = Backfiller(Progress("id", ("id",), rows=ROWS, seconds=SECONDS), 100, 10)
+    worker.changes_started()
     answer(worker)
     assert sized(worker, 1, 50)
     assert not sized(worker, 2, 1)
     assert (len(worker), worker.waiting_bytes) == (1, 50)
     assert handle(worker) == 1
     assert worker.waiting_bytes == 0
-    # What was dropped is read, in its place.
+    # The dropped row is read in its place.
     answer(worker, 1, 2)
     assert handle(worker) == 2
 
 
-def test_a_reading_that_does_not_go_on_does_not_let_the_queue_grow_without_end() -> None:
+def test_a_reading_that_hangs_leaves_the_queue_bounded() -> None:
     worker = started(maxsize=2)
-    worker.feed_lost()
-    worker.feed_up()
+    worker.changes_interrupted()
+    worker.changes_started()
     answer(worker, 5, 6)
-    # The handler stands at a row that was read; places before it come live, again and again.
+    # While the handler hangs at row 5, changes of earlier rows keep coming live.
     taken = [live(worker, number) for number in (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)]
     assert taken == [True] * 4 + [False] * 6
     assert len(worker) == 4
@@ -402,22 +402,22 @@ def test_a_reading_that_does_not_go_on_does_not_let_the_queue_grow_without_end()
 
 def test_a_page_that_may_lack_a_dropped_row_is_read_once_more() -> None:
     worker = started(maxsize=1)
-    worker.feed_lost()
-    worker.feed_up()
+    worker.changes_interrupted()
+    worker.changes_started()
     assert isinstance(worker.next(), Fetch)
     assert live(worker, 9)
-    worker.asked(START)
+    worker.fetch_started(START)
     assert not live(worker, 2)
-    worker.fetched([{"id": 1}, {"id": 3}], START)
+    worker.fetch_done([{"id": 1}, {"id": 3}], START)
     answer(worker, 1, 2)
     assert [handle(worker), handle(worker)] == [1, 2]
 
 
 def test_another_subscription_while_reading_reads_once_more() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     assert isinstance(worker.next(), Fetch)
-    worker.feed_up()
+    worker.changes_started()
     answer(worker)
     answer(worker)
     assert worker.is_idle
@@ -425,33 +425,33 @@ def test_another_subscription_while_reading_reads_once_more() -> None:
 
 def test_rows_without_a_place_end_the_reading() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     ask(worker)
-    worker.fetched([{"text": "no id"}], START)
+    worker.fetch_done([{"text": "no id"}], START)
     assert worker.is_idle
 
 
 def test_a_late_row_behind_the_reading_finds_room_in_a_full_queue() -> None:
     worker = started(maxsize=1)
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 5, 6)
     assert live(worker, 9)
     assert [handle(worker), handle(worker)] == [5, 6]
     ask(worker)
     assert live(worker, 3)
-    worker.fetched([], START)
+    worker.fetch_done([], START)
     assert [handle(worker), handle(worker)] == [9, 3]
 
 
-def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> None:
+def test_a_row_that_was_read_is_dropped_if_it_comes_live_later() -> None:
     worker = started()
-    worker.feed_up()
-    assert worker.take("delete", None, START)
+    worker.changes_started()
+    assert worker.add_live("delete", None, START)
     answer(worker, 1)
     assert handle(worker) == 1
     ask(worker)
     assert live(worker, 1)
-    worker.fetched([], START)
+    worker.fetch_done([], START)
     step = worker.next()
     assert isinstance(step, Handle)
     assert step.payload == "delete"
@@ -460,12 +460,12 @@ def test_what_was_read_is_dropped_when_it_comes_live_during_the_last_fetch() -> 
     assert len(worker) == 0
 
 
-def test_a_row_that_commits_behind_the_reading_is_handled_before_the_next_page() -> None:
+def test_a_row_that_the_reading_passed_goes_before_the_next_page() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     ask(worker)
     assert live(worker, 2)
-    worker.fetched([{"id": 1}, {"id": 3}], START)
+    worker.fetch_done([{"id": 1}, {"id": 3}], START)
     assert [handle(worker), handle(worker), handle(worker)] == [1, 3, 2]
     answer(worker)
     assert worker.is_idle
@@ -473,7 +473,7 @@ def test_a_row_that_commits_behind_the_reading_is_handled_before_the_next_page()
 
 def test_a_full_queue_leaves_later_rows_to_the_pages_to_come() -> None:
     worker = started(maxsize=1)
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 1, 2)
     assert live(worker, 9)
     assert not live(worker, 10)
@@ -484,31 +484,31 @@ def test_a_full_queue_leaves_later_rows_to_the_pages_to_come() -> None:
     assert worker.is_idle
 
 
-def test_what_failed_is_read_again() -> None:
+def test_a_failed_row_is_read_again() -> None:
     worker = started()
     assert live(worker, 1)
     step = worker.next()
     assert isinstance(step, Handle)
     worker.failed(step)
     assert worker.is_idle
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 1)
     assert handle(worker) == 1
 
 
-def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on() -> None:
+def test_a_loss_ends_the_reading_with_its_page() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 1, 2)
-    worker.feed_lost()
+    worker.changes_interrupted()
     assert [handle(worker), handle(worker)] == [1, 2]
     assert worker.next() is None
-    worker.feed_up()
+    worker.changes_started()
     ask(worker)
-    worker.feed_lost()
-    worker.fetched([{"id": 3}, {"id": 4}], START)
+    worker.changes_interrupted()
+    worker.fetch_done([{"id": 3}, {"id": 4}], START)
     assert worker.next() is None, "read after a loss, so it might hide what was missed before"
-    worker.feed_up()
+    worker.changes_started()
     ask(worker)
     worker.fetch_failed()
     answer(worker, 1, 2)
@@ -516,25 +516,25 @@ def test_a_loss_while_reading_ends_it_with_the_page_and_the_next_reading_goes_on
     assert handle(worker) == 3
 
 
-def test_what_waits_behind_a_reading_is_handled_when_there_will_be_no_other() -> None:
+def test_a_closed_channel_handles_its_queue_without_reading() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 1, 2)
     assert live(worker, 9)
-    worker.feed_over()
+    worker.channel_closed()
     assert [handle(worker), handle(worker), handle(worker)] == [1, 2, 9]
     assert worker.next() is None
-    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS), 3)
-    worker.feed_up()
+    worker = Backfiller(Progress("id", ("id",), rows=ROWS, seconds=SECONDS), 3)
+    worker.changes_started()
     assert isinstance(worker.next(), Fetch)
     assert live(worker, 1)
-    worker.feed_over()
+    worker.channel_closed()
     assert handle(worker) == 1
 
 
 def test_a_live_row_that_the_reading_brings_first_is_not_handled_again() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 1, 2)
     assert live(worker, 2)
     assert [handle(worker), handle(worker)] == [1, 2]
@@ -542,12 +542,12 @@ def test_a_live_row_that_the_reading_brings_first_is_not_handled_again() -> None
     assert worker.is_idle
 
 
-def test_what_a_full_queue_drops_while_nothing_is_read_is_read_after_it() -> None:
+def test_rows_dropped_by_a_full_queue_are_read_after_it() -> None:
     worker = started(maxsize=1)
     assert live(worker, 1)
     assert not live(worker, 2)
     assert handle(worker) == 1
-    # A row is dropped although there is room: it would overtake the one before.
+    # Row 3 is dropped although there is room: it would overtake row 2.
     worker = started(maxsize=1)
     assert [live(worker, 1), live(worker, 2), live(worker, 3)] == [True, False, False]
     assert handle(worker) == 1
@@ -557,9 +557,9 @@ def test_what_a_full_queue_drops_while_nothing_is_read_is_read_after_it() -> Non
     assert handle(worker) == 3
 
 
-def test_what_is_dropped_before_the_beginning_is_known_is_read_after_it() -> None:
-    worker = Backfiller(Ledger("id", ("id",), rows=ROWS, seconds=SECONDS, page=2), 1)
-    worker.feed_up()
+def test_rows_dropped_before_the_start_is_known_are_read_after_it() -> None:
+    worker = Backfiller(Progress("id", ("id",), rows=ROWS, seconds=SECONDS, page=2), 1)
+    worker.changes_started()
     assert [live(worker, 1), live(worker, 2)] == [True, False]
     answer(worker)
     assert handle(worker) == 1
@@ -567,18 +567,18 @@ def test_what_is_dropped_before_the_beginning_is_known_is_read_after_it() -> Non
     assert handle(worker) == 2
 
 
-def test_a_row_of_the_overlap_that_was_handled_is_passed_over() -> None:
+def test_a_handled_row_of_the_overlap_is_not_handled_again() -> None:
     worker = started()
     assert live(worker, 1)
     assert handle(worker) == 1
-    worker.feed_up()
+    worker.changes_started()
     answer(worker, 1, 2)
     assert handle(worker) == 2
 
 
-def test_what_came_live_since_the_subscription_is_read_first_and_not_handled_twice() -> None:
+def test_a_live_row_that_is_read_first_is_not_handled_twice() -> None:
     worker = started()
-    worker.feed_up()
+    worker.changes_started()
     assert live(worker, 2)
     answer(worker, 1, 2)
     assert [handle(worker), handle(worker)] == [1, 2]

@@ -1,4 +1,4 @@
-"""Handlers that are called for several events at once, and the order that keys keep."""
+"""Handlers that are called for several events at once, and the order within each key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supabase_rt import Backfill, RealtimeClient
-from supabase_rt._handlers.keyed_queue import Lanes
+from supabase_rt._handlers.keyed_queue import KeyedQueue
 from supabase_rt.server import LocalRealtime
 from supabase_rt.types import CallNext
 
@@ -23,7 +23,7 @@ ANY = {"event": "*"}
 
 
 async def flood(server: LocalRealtime, client: RealtimeClient, keys: str) -> None:
-    """One broadcast for each letter, numbered; wait until all are read."""
+    """Sends one numbered broadcast for each letter, and waits until all are read."""
     expected = client.health().frames_in + len(keys)
     for n, key in enumerate(keys):
         server.broadcast("room", "x", {"n": n, "key": key})
@@ -35,7 +35,7 @@ def key_of(event: Any) -> Any:
 
 
 class Doors:
-    """A handler whose calls wait until they are let through, by name."""
+    """A handler whose calls wait until each is let through by its name."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -57,18 +57,18 @@ class Doors:
             self._open.setdefault(name, asyncio.Event()).set()
 
 
-# -- what waits ----------------------------------------------------------------------------
+# -- the queue ----------------------------------------------------------------------------
 
 
 class Model:
-    """The same as ``Lanes``, by looking through everything each time."""
+    """Does the same as ``KeyedQueue`` by a search through all events."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, int]] = []
         self.in_use: set[int] = set()
 
     def may_go(self) -> dict[int, int]:
-        """By key, the only event of it that may be taken."""
+        """Returns for each key the one event that may be handled now."""
         found: dict[int, int] = {}
         for key, number in self.waiting:
             if key not in self.in_use:
@@ -77,14 +77,14 @@ class Model:
 
 
 @given(st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["take", "done", "drop", "clear"]))))
-def test_lanes_agree_with_a_search_through_all_that_waits(steps: list[Any]) -> None:
-    lanes, model = Lanes(), Model()
+def test_a_keyed_queue_agrees_with_a_search_through_all_events(steps: list[Any]) -> None:
+    queue, model = KeyedQueue(), Model()
     for number, step in enumerate(steps):
         if isinstance(step, int):
-            lanes.append(step, (number,))
+            queue.append(step, (number,))
             model.waiting.append((step, number))
         elif step == "take":
-            found, may_go = lanes.take(), model.may_go()
+            found, may_go = queue.pop(), model.may_go()
             assert (found is None) == (not may_go)
             if found is not None:
                 key, (taken,) = found
@@ -92,19 +92,19 @@ def test_lanes_agree_with_a_search_through_all_that_waits(steps: list[Any]) -> N
                 model.waiting.remove((key, taken))  # type: ignore[arg-type]
                 model.in_use.add(key)  # type: ignore[arg-type]
         elif step == "done" and model.in_use:
-            lanes.done(model.in_use.pop())
+            queue.done(model.in_use.pop())
         elif step == "drop" and model.waiting:
-            lanes.drop_oldest()
+            queue.drop_oldest()
             del model.waiting[0]
         elif step == "clear":
-            lanes.clear()
+            queue.clear()
             model.waiting.clear()
-        assert len(lanes) == len(model.waiting)
+        assert len(queue) == len(model.waiting)
     for key in model.in_use:
-        lanes.done(key)
+        queue.done(key)
     model.in_use.clear()
-    while (found := lanes.take()) is not None:
-        lanes.done(found[0])
+    while (found := queue.pop()) is not None:
+        queue.done(found[0])
         model.waiting.remove((found[0], found[1][0]))  # type: ignore[arg-type]
     assert model.waiting == []
 
@@ -112,7 +112,7 @@ def test_lanes_agree_with_a_search_through_all_that_waits(steps: list[Any]) -> N
 # -- handlers ------------------------------------------------------------------------------
 
 
-async def test_so_many_run_at_once_and_no_more(
+async def test_as_many_events_as_concurrency_says_run_at_once(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     doors = Doors()
@@ -140,7 +140,7 @@ async def test_workers_are_started_when_they_are_needed(
     assert sum("Doors" in name for name in our_tasks()) == 1
 
 
-async def test_the_events_of_a_key_come_in_order_and_do_not_hold_up_others(
+async def test_events_of_one_key_keep_their_order_and_delay_no_others(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     doors = Doors()
@@ -166,7 +166,7 @@ async def test_the_events_of_a_key_come_in_order_and_do_not_hold_up_others(
     ("overflow", "kept"),
     [("drop_oldest", ["a0", "a3", "a4"]), ("drop_newest", ["a0", "a1", "a2"])],
 )
-async def test_what_overflows_goes_by_the_policy_and_is_told(
+async def test_a_full_queue_drops_by_its_policy_and_reports_it(
     server: LocalRealtime, client: RealtimeClient, overflow: Any, kept: list[str]
 ) -> None:
     doors, events = Doors(), ClientEvents(client)
@@ -186,7 +186,7 @@ async def test_what_overflows_goes_by_the_policy_and_is_told(
     assert client.health().queued_events == 0
 
 
-async def test_one_that_closes_ends_with_an_error(
+async def test_a_handler_that_closes_on_overflow_ends_with_an_error(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     doors, events = Doors(), ClientEvents(client)
@@ -204,7 +204,7 @@ async def test_one_that_closes_ends_with_an_error(
 
 
 @pytest.mark.parametrize("key", [lambda event: event.payload["nothing"], lambda event: [1]])
-async def test_a_key_that_fails_is_an_error_of_the_handler(
+async def test_a_key_function_that_raises_is_a_failed_handler(
     server: LocalRealtime, client: RealtimeClient, key: Any
 ) -> None:
     doors, events = Doors(), ClientEvents(client)
@@ -221,7 +221,7 @@ async def test_a_key_that_fails_is_an_error_of_the_handler(
     assert client.health().handler_errors == 1
 
 
-async def test_one_that_raises_harms_no_other_and_its_key_goes_on(
+async def test_a_failed_event_stops_neither_its_key_nor_others(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     events = ClientEvents(client)
@@ -240,10 +240,10 @@ async def test_one_that_raises_harms_no_other_and_its_key_goes_on(
     assert [str(error) for error in events.errors] == ["mine"]
 
 
-async def test_plain_functions_run_in_as_many_threads(
+async def test_plain_functions_run_in_as_many_threads_as_concurrency(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    """More than the loop's own threads are on a small machine, and they end with the client."""
+    """Eight threads are more than the loop has on a small machine. They end with the client."""
     all_there = threading.Barrier(20)
     seen: list[int] = []
 
@@ -260,7 +260,7 @@ async def test_plain_functions_run_in_as_many_threads(
     assert our_tasks() == []
 
 
-async def test_at_the_end_what_waits_is_handled_keys_and_all(
+async def test_at_the_end_queued_events_are_handled_by_their_keys(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     doors = Doors()
@@ -277,7 +277,7 @@ async def test_at_the_end_what_waits_is_handled_keys_and_all(
     assert our_tasks() == []
 
 
-async def test_what_does_not_end_is_cancelled_and_what_waits_is_counted(
+async def test_a_late_handler_is_cancelled_and_its_queue_counted(
     server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, doors = make_client(drain_timeout=0.05), Doors()
@@ -296,7 +296,7 @@ async def test_what_does_not_end_is_cancelled_and_what_waits_is_counted(
 async def test_a_handler_may_disconnect_and_wait_for_it(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    """The end does not wait for who waits for the end."""
+    """The client does not wait for a handler that waits for the client."""
     done = asyncio.Event()
 
     async def stop() -> None:
@@ -308,7 +308,9 @@ async def test_a_handler_may_disconnect_and_wait_for_it(
     await asyncio.wait_for(done.wait(), 3)
 
 
-async def test_taken_off_it_keeps_no_worker(server: LocalRealtime, client: RealtimeClient) -> None:
+async def test_a_handler_that_was_removed_keeps_no_worker(
+    server: LocalRealtime, client: RealtimeClient
+) -> None:
     doors = Doors()
     doors.let("a0", "b1")
     channel = client.channel("room").on("broadcast", ANY, doors, concurrency=2)
@@ -334,7 +336,7 @@ async def test_after_a_disconnect_handlers_work_on(
     await until(lambda: sorted(doors.ended) == ["a0", "a0", "b1", "b1"])
 
 
-async def test_middleware_is_put_around_each_of_them(
+async def test_middleware_is_put_around_each_call(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     doors = Doors()
@@ -373,7 +375,7 @@ async def test_copied_handlers_keep_their_options(client: RealtimeClient) -> Non
         ({"concurrency": 2, "backfill": Backfill("id")}, "leave concurrency= out"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make_client: Any, options: Any, text: str) -> None:
+def test_options_that_make_no_sense_are_refused(make_client: Any, options: Any, text: str) -> None:
     channel = make_client("http://127.0.0.1:9/realtime/v1").channel("room")
     todos = {"event": "*", "schema": "public", "table": "todos"}
     with pytest.raises((TypeError, ValueError), match=text):

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from supabase_rt import RealtimeClient
-from supabase_rt._handlers.dispatcher import CLIENT_EVENTS, Dispatch
-from supabase_rt._handlers.handler import Registration
+from supabase_rt._handlers.dispatcher import CLIENT_EVENTS, Dispatcher
+from supabase_rt._handlers.handler import Handler
+from supabase_rt._handlers.queue_bounds import QueueLimits
+from supabase_rt._handlers.runners import QueuedRunner, new_handler
 from supabase_rt._protocol import events
 from supabase_rt.server import LocalRealtime
 
@@ -19,17 +21,18 @@ from ...support.waiting import our_tasks, turns, until
 ANY = {"event": "*"}
 
 
-def test_every_event_of_the_machines_is_told_or_acted_upon() -> None:
+def test_every_event_of_the_machines_is_dispatched_or_acted_upon() -> None:
     acted_upon = {"ConnectDue", "LinkDied", "TokenWanted", "IdleReached"}
-    known = {kind.__name__ for kind in Dispatch()._tellers}
+    known = {kind.__name__ for kind in Dispatcher()._actions}
     assert known.isdisjoint(acted_upon)
-    assert known | acted_upon >= set(events.__all__) - {"Delivery"}
+    not_events = {"Delivery", "ChannelOwner", "EventListener", "EventSink"}
+    assert known | acted_upon >= set(events.__all__) - not_events
 
 
 def test_a_mistake_of_ours_costs_one_event_and_not_the_reader(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    dispatch = Dispatch()
+    dispatch = Dispatcher()
     seen: list[Any] = []
     dispatch.listen("reconnected", seen.append)
     dispatch.handle(object())
@@ -39,24 +42,24 @@ def test_a_mistake_of_ours_costs_one_event_and_not_the_reader(
 
 
 async def test_a_mistake_of_ours_in_a_worker_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Registration):
+    class Broken(QueuedRunner):
         async def work(self) -> None:
             raise RuntimeError("ours")
 
     async def handler() -> None: ...
 
-    dispatch = Dispatch()
-    registration = Broken(handler, dispatch, source="test")
+    dispatch = Dispatcher()
+    registration = Handler(handler, dispatch, Broken, source="test", limits=QueueLimits())
     registration("event")
     await until(lambda: "a handler's worker failed" in caplog.text)
-    assert registration.discard_queue() == 1
+    assert registration.runner.discard() == 1
 
 
 @pytest.mark.parametrize("name", CLIENT_EVENTS)
 async def test_a_raising_listener_of_any_event_is_logged_counted_and_told(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dispatch = Dispatch()
+    dispatch = Dispatcher()
     seen, errors = [], []
 
     def broken(*args: Any) -> None:
@@ -93,7 +96,7 @@ async def test_a_handler_may_remove_itself_and_others_while_being_told(
     assert order == ["first"]
 
 
-async def test_reentrant_calls_tell_events_in_the_order_in_which_they_happened(
+async def test_reentrant_calls_keep_the_order_of_events(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     order: list[str] = []
@@ -172,8 +175,8 @@ async def test_the_log_speaks_of_reconnecting(
     assert "socket closed: 1006; trying again in 0.0 s (attempt 0)" in caplog.text
 
 
-async def test_a_worker_that_leaves_is_not_waited_for() -> None:
-    dispatch = Dispatch()
+async def test_drain_does_not_wait_for_an_exempt_worker() -> None:
+    dispatch = Dispatcher()
     ended: list[str] = []
 
     async def handler() -> None:
@@ -181,7 +184,7 @@ async def test_a_worker_that_leaves_is_not_waited_for() -> None:
         await dispatch.drain()
         ended.append("handler")
 
-    registration = Registration(handler, dispatch, source="test")
+    registration = new_handler(handler, dispatch, source="test")
     registration()
     await until(lambda: ended == ["handler"])
     dispatch.exempt_caller()

@@ -1,4 +1,4 @@
-"""A channel's events as an iterator, and the next one that fits."""
+"""The events of a channel as an iterator, and the next event that fits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supabase_rt import (
     Refused,
     TimedOut,
 )
-from supabase_rt._handlers.dispatcher import Dispatch
+from supabase_rt._handlers.dispatcher import Dispatcher
 from supabase_rt._handlers.event_stream import Stream, weak_handler
 from supabase_rt.server import LocalRealtime
 
@@ -134,7 +134,7 @@ async def test_two_readers_of_one_stream_are_a_mistake(client: RealtimeClient) -
     await asyncio.wait([first])
 
 
-async def test_closed_ends_the_iteration_after_what_waits(
+async def test_a_closed_channel_ends_the_iteration_after_queued_events(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     channel = client.channel("room")
@@ -205,14 +205,14 @@ async def test_a_full_stream_drops_the_oldest_and_tells_of_it(
     send(server, 1, 2, 3, 4, 5)
     await until(lambda: client.health().frames_in == 6)
     assert await take(stream, 2) == [4, 5]
-    # Told at the next turn of the loop.
+    # The drop is reported in the next turn of the loop.
     await until(lambda: client.health().dropped_events == 3)
     gaps = events.of("gap")
     assert {(topic, reason) for topic, _, _, reason in gaps} == {("realtime:room", "overflow")}
 
 
-async def test_what_a_stream_drops_in_one_turn_is_told_once() -> None:
-    dispatch, told = Dispatch(), []
+async def test_events_dropped_in_one_turn_are_reported_once() -> None:
+    dispatch, told = Dispatcher(), []
     dispatch.listen("gap", lambda *gap: told.append(gap))
     stream: Stream[int] = Stream(dispatch, "realtime:room", maxsize=2)
     feed = weak_handler(stream)
@@ -262,13 +262,13 @@ async def test_a_filter_that_the_join_did_not_ask_for_cannot_be_streamed_afterwa
 
 
 @pytest.mark.parametrize("maxsize", [0, -1, 1.5, True, None])
-def test_a_maxsize_that_is_no_number_of_events(maxsize: Any) -> None:
+def test_a_maxsize_that_is_no_number_of_events_is_refused(maxsize: Any) -> None:
     client = RealtimeClient("wss://x.supabase.co/realtime/v1", params={"apikey": "key"})
     with pytest.raises(ValueError, match="maxsize"):
         client.channel("room").stream("broadcast", ANY, maxsize)
 
 
-async def test_a_channel_that_is_over_cannot_be_streamed(client: RealtimeClient) -> None:
+async def test_a_closed_channel_cannot_be_streamed(client: RealtimeClient) -> None:
     channel = client.channel("room").subscribe()
     await channel
     await channel.unsubscribe()
@@ -304,7 +304,7 @@ async def test_wait_for_asks_the_check(server: LocalRealtime, client: RealtimeCl
     assert (third.payload["n"], first.payload["n"]) == (3, 1)
 
 
-async def test_what_the_check_raises_is_raised_from_the_await(
+async def test_an_error_of_the_check_is_raised_from_the_await(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     channel = client.channel("room")
@@ -341,7 +341,7 @@ async def test_wait_for_ends_at_its_timeout(client: RealtimeClient) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "1", True])
-async def test_a_timeout_that_cannot_be_one(client: RealtimeClient, timeout: Any) -> None:
+async def test_a_timeout_that_is_no_time_is_refused(client: RealtimeClient, timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
         client.channel("room").wait_for("broadcast", ANY, timeout=timeout)
 

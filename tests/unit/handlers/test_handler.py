@@ -28,7 +28,7 @@ def channel_of(client: RealtimeClient) -> RealtimeChannel:
 
 
 async def flood(server: LocalRealtime, client: RealtimeClient, count: int) -> None:
-    """Send numbered broadcasts and wait until the client has read them all."""
+    """Sends numbered broadcasts, and waits until the client has read them all."""
     expected = client.health().frames_in + count
     for n in range(count):
         server.broadcast("room", "x", {"n": n})
@@ -39,7 +39,7 @@ def numbers(events: list[Any]) -> list[int]:
     return [event.payload["n"] for event in events]
 
 
-# -- what a handler may look like --------------------------------------------------------
+# -- kinds of handlers --------------------------------------------------------
 
 
 class Callables:
@@ -159,14 +159,15 @@ def test_how_many_arguments_are_passed(handler: Any, accepts: int) -> None:
         (lambda *, key: None, "needs the keyword argument 'key'"),
     ],
 )
-def test_what_cannot_be_a_handler(handler: Any, message: str) -> None:
+def test_an_object_that_cannot_be_a_handler_is_refused(handler: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         accepted_arguments(handler, 2)
 
 
-def test_names_that_lead_to_the_handler() -> None:
+def test_the_name_of_a_handler_leads_to_it() -> None:
     module = __name__
-    assert handler_name(test_names_that_lead_to_the_handler).startswith(f"{module}.test_names")
+    own = handler_name(test_the_name_of_a_handler_leads_to_it)
+    assert own.startswith(f"{module}.test_the_name")
     assert handler_name(Callables().method) == f"{module}.Callables.method"
     assert handler_name(Callables()) == f"{module}.Callables"
     assert handler_name(functools.partial(functools.partial(flood))) == f"{module}.flood"
@@ -178,7 +179,7 @@ def test_names_that_lead_to_the_handler() -> None:
 
 
 class Boom(Exception):
-    """What a broken handler raises."""
+    """The error of a broken handler."""
 
 
 def raising(event: Any) -> None:
@@ -230,7 +231,7 @@ async def test_a_raising_handler_loses_nothing_on_any_registration(
     told = events.of("error")
     assert [args[1].payload["n"] for args in told if args[1] is not None] in (
         list(range(10)),
-        # A coroutine made on the reader's stack no longer knows its first event.
+        # The event of a coroutine that was made on the reader's stack is not known.
         list(range(1, 10)),
     )
     assert len(told) == 10

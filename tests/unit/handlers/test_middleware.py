@@ -1,4 +1,4 @@
-"""Middleware around handlers of every kind: order, errors, and what it is not put around."""
+"""Middleware around handlers of every kind: order, errors, and functions it leaves alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def tell(server: LocalRealtime, client: RealtimeClient, count: int = 3) ->
 
 
 class Trace:
-    """Middleware and handlers of both kinds that write down when they run."""
+    """Makes middleware and handlers of both kinds, and records when they run."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -59,7 +59,7 @@ class Trace:
 
 
 @pytest.mark.parametrize("options", [{}, {"thread": True}], ids=["on the loop", "thread"])
-async def test_the_first_one_is_outermost_and_events_stay_in_order(
+async def test_the_first_middleware_is_outermost_and_events_keep_order(
     server: LocalRealtime, client: RealtimeClient, options: Any
 ) -> None:
     trace = Trace()
@@ -71,10 +71,10 @@ async def test_the_first_one_is_outermost_and_events_stay_in_order(
     assert trace.seen == [x for n in "012" for x in ("a>", "b>", n, "<b", "<a")]
 
 
-async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
+async def test_plain_middleware_leaves_a_plain_handler_inline(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    """Presence as it is at the event is seen, which only what runs at once can see."""
+    """Only a handler that runs at once sees the presence state of its event."""
     trace = Trace()
     client.use(trace.plain("a"))
     states: list[Any] = []
@@ -86,9 +86,9 @@ async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
     channel = client.channel("room", {"config": {"presence": {"key": "me"}}})
     channel.on("presence", {"event": "join"}, lambda: states.append(channel.presence_state()))
     await channel.on("broadcast", ANY, trace.handler).subscribe()
-    registrations = channel._emitter.registrations()
+    registrations = channel._emitter.handlers()
     assert all(
-        registration.direct is not None or not registration.accepts
+        registration.direct is not None or not registration.arguments_accepted
         for registration in registrations
     )
     await tell(server, client)
@@ -96,11 +96,11 @@ async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
     await channel.track({"n": 1})
     await until(lambda: states)
     assert list(states[0]) == ["me"]
-    assert all(registration.waiting == 0 for registration in registrations)
+    assert all(registration.runner.waiting == 0 for registration in registrations)
 
 
 @pytest.mark.parametrize("hands_back", [False, True])
-async def test_a_plain_one_around_an_async_handler_need_not_hand_back_the_coroutine(
+async def test_plain_middleware_need_not_return_the_coroutine(
     server: LocalRealtime, client: RealtimeClient, hands_back: bool
 ) -> None:
     trace = Trace()
@@ -121,10 +121,10 @@ async def test_a_plain_one_around_an_async_handler_need_not_hand_back_the_corout
     assert trace.seen == list("001122")
 
 
-async def test_a_plain_one_may_return_a_coroutine_around_what_comes_next(
+async def test_plain_middleware_may_return_a_coroutine_of_its_own(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    """One middleware for both kinds of handlers, and the end of each is seen."""
+    """One middleware serves both kinds of handlers, and sees the end of each."""
     trace = Trace()
 
     @client.use
@@ -164,7 +164,7 @@ async def test_every_mixture_of_kinds_handles_every_event_once(
     assert [seen for seen in trace.seen if seen.isdigit()] == ["0", "1", "2"]
 
 
-async def test_it_knows_the_handler_and_the_topic(
+async def test_middleware_knows_the_handler_and_the_topic(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     found: list[Any] = []
@@ -182,7 +182,7 @@ async def test_it_knows_the_handler_and_the_topic(
     assert found == [(handler, "realtime:room")]
 
 
-async def test_it_may_drop_events_and_change_them(
+async def test_middleware_may_drop_events_and_change_them(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     seen = Recorder()
@@ -200,7 +200,7 @@ async def test_it_may_drop_events_and_change_them(
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
 @pytest.mark.parametrize("handler", ["handler", "slow_handler"])
-async def test_one_that_raises_is_an_error_of_the_handler(
+async def test_middleware_that_raises_is_a_failed_handler(
     server: LocalRealtime, client: RealtimeClient, kind: str, handler: str
 ) -> None:
     trace = Trace()
@@ -227,7 +227,7 @@ async def test_one_that_raises_is_an_error_of_the_handler(
     assert client.health().handler_errors == 1
 
 
-async def test_what_a_handler_raises_passes_through_it(
+async def test_an_error_of_the_handler_passes_through_middleware(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     events = ClientEvents(client)
@@ -250,7 +250,7 @@ async def test_what_a_handler_raises_passes_through_it(
     assert events.errors == caught
 
 
-async def test_handlers_that_are_there_already_are_wrapped_too(
+async def test_handlers_registered_before_are_wrapped_too(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     trace = Trace()
@@ -289,10 +289,10 @@ async def test_streams_waits_callbacks_and_client_events_are_left_alone(
     await stream.aclose()
 
 
-async def test_it_is_put_around_handlers_with_a_backfill(
+async def test_middleware_is_put_around_handlers_with_a_backfill(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    """Whatever the kind of the middleware: such a handler has a queue of its own."""
+    """A handler with a backfill has a queue, for each kind of middleware."""
     server.table("todos", {"id": "int8"})
     trace: list[Any] = []
 
@@ -317,7 +317,7 @@ async def test_it_is_put_around_handlers_with_a_backfill(
     await until(lambda: trace == [("in", 1), ("handled", 1)])
 
 
-async def test_it_runs_on_the_loop_around_handlers_in_threads(
+async def test_middleware_runs_on_the_loop_around_handlers_in_threads(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     threads: list[Any] = []
@@ -352,7 +352,7 @@ async def test_copied_handlers_are_wrapped_by_their_new_client(
 
 
 @pytest.mark.parametrize("wrong", [lambda: None, lambda event: None, lambda a, b, c: None, 5])
-def test_what_cannot_be_called_with_event_and_next_is_refused(make_client: Any, wrong: Any) -> None:
+def test_middleware_that_takes_other_arguments_is_refused(make_client: Any, wrong: Any) -> None:
     client = make_client("http://127.0.0.1:9")
     with pytest.raises(TypeError):
         client.use(wrong)
