@@ -1,13 +1,17 @@
-"""What the machines report, in the past tense. The shell acts on them, dispatch tells users.
+"""The events that the machines report, named in the past tense, and who receives them.
 
-``channel`` is always the ``ChannelMachine``; ``outcome`` is whatever object the caller of a
-request passed in, never looked into here.
+``channel`` is always the ``ChannelMachine``. ``outcome`` is whatever object the caller of a
+request passed in; no machine looks into it.
+
+The connection acts on events about the socket and gives all others to an ``EventSink``. The sink
+gives events about one channel to its ``ChannelOwner``, the ``owner`` of the machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..enums import HeartbeatStatus, SubscribeStatus
 from ..errors import RealtimeError
@@ -16,12 +20,15 @@ if TYPE_CHECKING:
     Machine = Any
 
 __all__ = [
+    "ChannelOwner",
     "ChannelRemoved",
     "ChannelResumed",
     "ConnectDue",
     "Delivered",
     "Delivery",
     "ErrorReported",
+    "EventListener",
+    "EventSink",
     "GapFound",
     "GaveUpForGood",
     "HeartbeatReported",
@@ -193,3 +200,68 @@ class GaveUpForGood:
     """No further attempt follows."""
 
     error: RealtimeError
+
+
+class EventListener(Protocol):
+    """The handlers of one kind of event; a call raises nothing that a handler raised."""
+
+    def deliver(self, payload: Any, /) -> None:
+        """Hand over one payload. The stopwatch runs already; the caller ends the lap."""
+
+    def blocked(self, seconds: float, /) -> None:
+        """Report that this lap kept the event loop busy for too long."""
+
+
+class ChannelOwner(Protocol):
+    """The public object of one channel, as those see it who bring it events."""
+
+    def listener_for(self, ids: tuple[int, ...], *, of_changes: bool = False) -> EventListener:
+        """Return the handlers of these bindings as one listener, until a handler comes or goes.
+
+        With ``of_changes`` the listener takes database changes as ``PostgresData``.
+        """
+
+    def deliver(self, ids: tuple[int, ...], payload: Any) -> None:
+        """Give one payload to the handlers of these bindings."""
+
+    def presence_changed(self, event: PresenceDelivered) -> None:
+        """Give a presence event to its handlers; they see the state that the event carries."""
+
+    def status_changed(self, event: StatusChanged) -> None:
+        """Settle ``subscribe()`` and call the subscribe callback."""
+
+    def ready_changed(self, error: RealtimeError | None) -> None:
+        """Database changes flow now (``error`` is None), or the server said why they do not."""
+
+    def removed(self) -> None:
+        """The channel is closed for good and its topic is free."""
+
+
+class EventSink(Protocol):
+    """The receiver of everything the user is told; the only view that a connection has of it."""
+
+    stopwatch: Any
+    """The ``Stopwatch`` that times handlers. The reader starts and reads it on the fast path."""
+
+    def handle(self, event: Any) -> None:
+        """Act on an event that is not about the socket itself. Must not raise."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Give one payload to the handlers of a channel."""
+
+    def listener_for(
+        self, channel: Machine, ids: tuple[int, ...], *, of_changes: bool = False
+    ) -> EventListener:
+        """Return ``ChannelOwner.listener_for`` of the machine's owner."""
+
+    def exempt_caller(self) -> Callable[[], None]:
+        """Exempt the running handler from ``drain()`` until the returned function is called.
+
+        A handler may await ``disconnect()``; ``drain()`` would otherwise wait for that handler.
+        """
+
+    async def drain(self) -> None:
+        """Wait until the handlers have finished what is queued for them."""
+
+    def forget_loop(self) -> None:
+        """Drop the tasks of an event loop that is gone; what is queued stays."""
