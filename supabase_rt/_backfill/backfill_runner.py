@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from .._client.parts import Core
 from .._handlers.handler import Registration, Reports
 from .._payloads.postgres_change import BackfilledChange, PostgresChange, PostgresData
 from .._payloads.row_conversion import convert_row
@@ -27,7 +26,7 @@ from .backfill_stream import Feed, Unhandled
 from .options import Backfill
 from .pages import BackfillPage, ReadRow
 from .planner import Backfiller, Fetch, Handle
-from .postgrest import read_postgrest
+from .postgrest import TableAccess, read_postgrest
 from .progress import Mark, Notes
 from .saved_progress import Memory
 
@@ -422,7 +421,8 @@ class CatchingUp(Registration):
 
 
 def catching_up(
-    core: Core,
+    reports: CatchupReports,
+    tables: TableAccess,
     topic: str,
     filter: dict[str, Any],
     handler: Callable[..., Any],
@@ -439,13 +439,13 @@ def catching_up(
     default = f"{topic} {page.schema}.{page.table} {event.upper()} {page.filter or ''}".rstrip()
     return CatchingUp(
         handler,
-        core.dispatch,
+        reports,
         backfill=backfill,
-        read=_reader(core, backfill),
+        read=_reader(tables, backfill),
         page=page,
         event=event,
         name=_free(backfill.name or default, taken),
-        timeout=core.timeout,
+        timeout=tables.timeout,
         source=topic,
         **options,
     )
@@ -461,7 +461,7 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _reader(
-    core: Core, backfill: Backfill
+    tables: TableAccess, backfill: Backfill
 ) -> Callable[[BackfillPage], Coroutine[Any, Any, Sequence[Mapping[str, Any]]]]:
     fetch = backfill.fetch
     if fetch is not None:
@@ -471,9 +471,9 @@ def _reader(
             return await own(page)
 
         return read_elsewhere
-    url = backfill.url or core.rest.endpoint.tables_url
+    url = backfill.url or tables.client.endpoint.tables_url
     if url is None:
         raise ValueError(
             "the URL of PostgREST does not follow from that of Realtime; give Backfill(url=...)"
         )
-    return functools.partial(read_postgrest, core, url.rstrip("/"))
+    return functools.partial(read_postgrest, tables, url.rstrip("/"))

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from .._client.parts import Core
 from .._http.http_client import JSON_TYPE, Rest, reason_in
 from .._wire.urls import path_segment
 from ..errors import RealtimeError, SendError
 from .pages import BackfillPage, ReadRow, read_page, read_params
 
-__all__ = ["read_postgrest", "read_rows"]
+__all__ = ["TableAccess", "read_postgrest", "read_rows"]
 
 
-async def read_postgrest(core: Core, url: str, page: BackfillPage) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class TableAccess:
+    """The means of one client to read tables of its project."""
+
+    client: Rest
+    timeout: float
+    refresh_token: Callable[[], asyncio.Task[None] | None]
+    """Asks the token source for a fresh token; returns None if the client has no source."""
+
+
+async def read_postgrest(tables: TableAccess, url: str, page: BackfillPage) -> list[Any]:
+    """Reads one page, once more with a fresh token if the first one was refused."""
     try:
-        return await read_rows(core.rest, url, page, core.timeout)
+        return await read_rows(tables.client, url, page, tables.timeout)
     except RealtimeError as exc:
         if exc.code != "HTTP401":
             raise
         refused = exc
-    flight = core.connection.tokens.refresh(anew=True)
+    flight = tables.refresh_token()
     if flight is None:
         # Without a source of tokens the next one comes by set_auth, and with it another reading.
         refused.retryable = False
         raise refused
     await asyncio.wait([flight])
-    return await read_rows(core.rest, url, page, core.timeout)
+    return await read_rows(tables.client, url, page, tables.timeout)
 
 
 _READ_HINTS = {

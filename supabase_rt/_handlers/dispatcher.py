@@ -97,25 +97,25 @@ class Dispatch(Workers):
     def deliver(self, delivery: events.Delivery) -> None:
         """Tell the handlers of a channel one payload."""
         channel, ids, payload = delivery
-        channel.owner._emitter.deliver(ids, payload)
+        channel.owner.deliver(ids, payload)
 
     def listener(self, channel: Any, ids: tuple[int, ...]) -> Taker:
         """Who takes the payloads that are for these bindings of a channel."""
-        found: Taker = channel.owner._emitter.listener(ids)
+        found: Taker = channel.owner.listener_for(ids)
         return found
 
     def change_listener(self, channel: Any, ids: tuple[int, ...]) -> Taker:
         """The same for database changes, which are given as ``PostgresData``."""
-        found: Taker = channel.owner._emitter.change_listener(ids)
+        found: Taker = channel.owner.listener_for(ids, of_changes=True)
         return found
 
     def _presence(self, event: events.PresenceDelivered) -> None:
-        event.channel.owner._deliver_presence(event)
+        event.channel.owner.presence_changed(event)
 
     def _status(self, event: events.StatusChanged) -> None:
         if event.status is SubscribeStatus.SUBSCRIBED:
             self.tally.joins += 1
-        event.channel.owner._status(event)
+        event.channel.owner.status_changed(event)
 
     def _resumed(self, event: events.ChannelResumed) -> None:
         self.client_event("resumed", event.channel.topic, event.downtime)
@@ -325,8 +325,8 @@ Dispatch._tellers = {
     events.Delivered: Dispatch.deliver,
     events.PresenceDelivered: Dispatch._presence,
     events.StatusChanged: Dispatch._status,
-    events.ReadyChanged: lambda self, event: event.channel.owner._ready_changed(event.error),
-    events.ChannelRemoved: lambda self, event: event.channel.owner._removed(),
+    events.ReadyChanged: lambda self, event: event.channel.owner.ready_changed(event.error),
+    events.ChannelRemoved: lambda self, event: event.channel.owner.removed(),
     events.ChannelResumed: Dispatch._resumed,
     events.GapFound: lambda self, event: self.client_event(
         "gap", event.topic, event.since, event.until, event.reason

@@ -236,7 +236,7 @@ async def test_a_flood_of_pings_stops_neither_the_reader_nor_fills_the_memory(tl
         await client.connect()
         before = client.health().frames_in
         await until(lambda: client.health().frames_in > before, timeout=20)
-        link = client._core.connection._link
+        link = client._parts.connection._link
         assert link is not None
         assert link.transport is not None
         wire = link.transport._wire
@@ -276,7 +276,7 @@ async def test_a_timer_for_a_pong_ends_with_the_link() -> None:
     async with attacked(pings_without_reading, tls=False) as (client, _):
         await client.connect()
         push_much(client, 8)
-        link = client._core.connection._link
+        link = client._parts.connection._link
         assert link is not None
         transport = link.transport
         assert transport is not None

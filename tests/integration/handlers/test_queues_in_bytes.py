@@ -176,7 +176,7 @@ async def test_what_waits_behind_a_backfill_is_bounded_and_read_again(
     channel.on("postgres_changes", table, handler, backfill=Backfill("id"), maxbytes=BOUND)
     await channel.subscribe()
     await channel.ready()
-    (registration,) = channel._bound
+    (registration,) = channel._handlers.bound
     for number in range(10):
         server.insert("messages", {"id": number, "text": "x" * SMALL})
     await running.wait()
@@ -201,7 +201,7 @@ async def test_copied_handlers_keep_the_bound(client: RealtimeClient) -> None:
     source, target = client.channel("one"), client.channel("two")
     source.on("broadcast", ANY, Gate(), maxbytes=5).on("broadcast", ANY, Gate(), concurrency=2)
     target.copy_bindings(source)
-    assert [each.options["maxbytes"] for each in target._bound] == [5, 64 * MIB]
+    assert [each.options["maxbytes"] for each in target._handlers.bound] == [5, 64 * MIB]
 
 
 async def test_a_slow_listener_of_the_clients_own_events_is_not_filled_without_end(
@@ -217,7 +217,7 @@ async def test_a_slow_listener_of_the_clients_own_events_is_not_filled_without_e
         await opened.wait()
 
     client.on("error", slow).on("gap", gaps.append)
-    dispatch = client._core.dispatch
+    dispatch = client._parts.dispatcher
     for _ in range(10_050):
         dispatch.error(RealtimeError("garbage"))
     assert dispatch.queued == 10_000

@@ -99,7 +99,7 @@ async def test_wait_closed_waits_for_the_new_connection(client: RealtimeClient, 
     await client.connect()
     waiting = asyncio.ensure_future(client.wait_closed())
     await asyncio.sleep(0.01)
-    assert not client._core.connection._closed.is_set()
+    assert not client._parts.connection._closed.is_set()
     await client.disconnect()
     await waiting
 
@@ -228,7 +228,7 @@ async def test_a_cancelled_wait_for_lets_go_of_its_registration(client: Realtime
     assert await asyncio.gather(*waits) == [True] * 3
     waits.clear()
     gc.collect()
-    assert len(channel._bound) == len(channel._waits) == 0
+    assert len(channel._handlers.bound) == channel._streams.waiting == 0
 
 
 async def test_disconnect_ends_every_token_callback(make_client: MakeClient) -> None:
@@ -251,7 +251,7 @@ async def test_a_frame_is_settled_though_disconnect_meets_the_loss(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     await client.connect()
-    link = client._core.connection._link
+    link = client._parts.connection._link
     assert link is not None
     server.faults.close(1000)
     while link.transport is not None:

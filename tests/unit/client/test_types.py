@@ -129,4 +129,4 @@ def test_a_model_that_makes_no_sense_is_refused_at_the_call(
         handler = () if call == channel.stream else (print,)
         with pytest.raises((ValueError, TypeError), match=text):
             call(type, filter, *handler, **options)
-    assert not channel._bound
+    assert not channel._handlers.bound

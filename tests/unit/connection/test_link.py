@@ -112,7 +112,7 @@ def broadcast(n: int, filling: str = "") -> dict[str, Any]:
 
 
 def link_of(client: RealtimeClient) -> Link:
-    link = client._core.connection._link
+    link = client._parts.connection._link
     assert link is not None
     return link
 

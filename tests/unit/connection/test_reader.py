@@ -35,8 +35,8 @@ class Desk:
 
     def __init__(self, *, short: bool, logger: Any = None) -> None:
         self.client = RealtimeClient("ws://localhost/realtime/v1", params={"apikey": "k"})
-        core = self.client._core
-        self.session, self.dispatch = core.session, core.dispatch
+        parts = self.client._parts
+        self.session, self.dispatch = parts.client_machine, parts.dispatcher
         self.traffic = Traffic()
         self.is_telling = self.is_dirty = False
         self.seen: list[Any] = []

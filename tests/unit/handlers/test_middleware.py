@@ -86,7 +86,7 @@ async def test_a_plain_one_leaves_a_plain_handler_on_the_reader(
     channel = client.channel("room", {"config": {"presence": {"key": "me"}}})
     channel.on("presence", {"event": "join"}, lambda: states.append(channel.presence_state()))
     await channel.on("broadcast", ANY, trace.handler).subscribe()
-    registrations = channel._emitter.registrations()
+    registrations = channel._handlers.listeners.registrations()
     assert all(
         registration.direct is not None or not registration.accepts
         for registration in registrations
@@ -356,7 +356,7 @@ def test_what_cannot_be_called_with_event_and_next_is_refused(make_client: Any, 
     client = make_client("http://127.0.0.1:9")
     with pytest.raises(TypeError):
         client.use(wrong)
-    assert not client._core.middleware
+    assert not client._parts.middleware
 
 
 async def test_on_error_is_a_listener_and_a_decorator(
