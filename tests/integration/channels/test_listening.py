@@ -1,4 +1,4 @@
-"""``on``, ``off``, ``once``: what may be listened to, and what then arrives."""
+"""``on``, ``off``, ``once``: which filters are allowed, and which events then arrive."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_on_returns_the_channel_or_is_a_decorator() -> None:
 
     @channel.on("broadcast", {"event": "cursor"})
     def cursor(event: Any) -> None:
-        """Returned as it is."""
+        """Stays the function it was."""
 
     assert cursor.__doc__ == "Returned as it is."
     assert channel.once("system", {}, print) is channel

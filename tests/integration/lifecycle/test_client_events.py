@@ -1,4 +1,4 @@
-"""What the client itself tells: its events, heartbeats and health."""
+"""The events of the client itself, its heartbeats and its health."""
 
 from __future__ import annotations
 

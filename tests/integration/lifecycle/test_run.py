@@ -262,7 +262,7 @@ async def test_where_signals_cannot_be_handled_it_runs_without(
 async def test_what_waits_at_a_signal_is_handled_within_the_time_for_it(
     server: LocalRealtime, client: RealtimeClient, number: signal.Signals
 ) -> None:
-    """And what is not is counted, logged and told."""
+    """Events that are left after that are counted, logged and reported by ``gap``."""
     events = ClientEvents(client)
     begun: list[int] = []
     ended: list[int] = []

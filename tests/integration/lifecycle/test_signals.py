@@ -254,3 +254,36 @@ async def test_the_handler_of_asyncio_run_is_none_of_the_program(server: LocalRe
     assert program.err == ""
     assert program.out.split("\n") == ["SUBSCRIBED", "CLOSED", "put back: True", ""]
     assert program.code == 0
+
+
+BLOCKING = """
+import signal, sys, threading
+from supabase_rt.sync import create_client
+
+told = []
+signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+supabase = create_client(sys.argv[1], sys.argv[2])
+supabase.channel("room").subscribe(lambda status: print(status, flush=True))
+
+def watch():
+    while not told:
+        threading.Event().wait(0.01)
+    print("told, and connected:", supabase.realtime.is_connected(), flush=True)
+    supabase.realtime.disconnect()
+
+threading.Thread(target=watch).start()
+supabase.realtime.run()
+print("over")
+"""
+
+
+async def test_a_blocking_client_leaves_the_handler_to_the_program_too(
+    server: LocalRealtime,
+) -> None:
+    program = await run_program(
+        BLOCKING, server.url, server.anon_key, until="SUBSCRIBED", send=signal.SIGTERM
+    )
+    assert program.err == ""
+    assert "told, and connected: True" in program.out
+    assert program.out.split("\n")[-2:] == ["over", ""]
+    assert program.code == 0

@@ -1,4 +1,4 @@
-"""Broadcast over HTTP: what is asked, and what each answer means."""
+"""Broadcast over HTTP: the requests, and the meaning of each answer."""
 
 from __future__ import annotations
 
