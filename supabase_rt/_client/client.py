@@ -10,17 +10,16 @@ import aiohttp
 
 from .._connection.codec import build_codec, tell_logger
 from .._connection.connection import Connection
-from .._handlers.dispatcher import Dispatcher
+from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Middleware
 from .._handlers.pending_decorator import Decorator
-from .._http.broadcast_api import BroadcastApi
-from .._http.http_client import HttpClient
+from .._http.http_client import Rest
 from .._name_hints import no_attribute
 from .._printable import get_logger
 from .._protocol.channel_options import ChannelConfig, check_seconds
-from .._protocol.client_machine import ClientMachine
+from .._protocol.client_machine import Session
 from .._protocol.reconnect_policy import ReconnectPolicy
-from .._protocol.shared_state import SharedState
+from .._protocol.shared_state import Context
 from .._runtime.http_session import TransportOptions
 from .._runtime.outcome import Outcome
 from .._wire.envelope import TOPIC_PREFIX
@@ -42,9 +41,9 @@ from .client_options import (
     warn_of_seconds,
 )
 from .health import Health, look
-from .parts import Core
+from .parts import ClientParts
 from .run import is_in_loop, run_until_stopped
-from .send_limit import Pacer
+from .send_limit import SendLimiter
 
 __all__ = ["RealtimeClient"]
 
@@ -66,13 +65,13 @@ class RealtimeClient:
         params: the query of the socket URL; ``apikey`` is required.
         timeout: seconds for a connection attempt, a join, a request.
         heartbeat_interval: seconds between heartbeats.
-        heartbeat_timeout: seconds without an answer after which the link is dead; None for
+        heartbeat_timeout: seconds without an answer after which the link counts as dead; None for
             ``heartbeat_interval``.
         heartbeat_callback: called with ``(status, latency)``.
         reconnect: when to try again.
         reconnect_after: ``lambda tries: seconds``, as in supabase-js; wins over ``reconnect``.
         vsn: ``"2.0.0"`` or ``"1.0.0"``, the serializer.
-        access_token: a function, plain or ``async``, that returns the user's token; asked before
+        access_token: a function, plain or ``async``, that returns the user's token; called before
             every connection and every rejoin.
         headers: for the handshake and for HTTP requests.
         session: an ``aiohttp.ClientSession`` of your own, left open at the end.
@@ -88,9 +87,9 @@ class RealtimeClient:
         max_outbound: how many frames may wait to be written.
         presence_limit: ``(calls, seconds)`` of the server's limit for track and untrack, or None.
         send_limit: ``(calls, seconds)`` for broadcasts over the socket; those beyond it wait.
-        disconnect_on_empty_channels_after: seconds after the last channel left; None for twice
-            the heartbeat interval.
-        drain_timeout: seconds that handlers get to finish what waits for them at the end.
+        disconnect_on_empty_channels_after: seconds without a channel after which the socket is
+            closed; None for twice the heartbeat interval.
+        drain_timeout: seconds that handlers get at the end to finish the events in their queues.
 
     Raises:
         ValueError, TypeError: an option that is unknown or cannot work.
@@ -143,8 +142,8 @@ class RealtimeClient:
         self.timeout: float = float(timeout)
         self.heartbeat_interval: float = float(heartbeat_interval)
         transport = TransportOptions(self.timeout, headers, ssl, proxy, max_message_size)
-        self._core = self._build(
-            context=SharedState(
+        self._parts = self._build(
+            context=Context(
                 policy=reconnect,
                 reconnect_after=reconnect_after,
                 timeout=self.timeout,
@@ -154,15 +153,20 @@ class RealtimeClient:
             transport=transport,
             options=options,
         )
-        self._core.dispatch.set_heartbeat(heartbeat_callback)
+        self._parts.dispatcher.set_heartbeat(heartbeat_callback)
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    @property
+    def __client_parts__(self) -> ClientParts:
+        """The parts that channels and ``SupabaseClient`` share with this client."""
+        return self._parts
+
     def _build(
-        self, context: SharedState, transport: TransportOptions, options: dict[str, Any]
-    ) -> Core:
-        """Put the rooms together: session, connection, dispatch, rest."""
+        self, context: Context, transport: TransportOptions, options: dict[str, Any]
+    ) -> ClientParts:
+        """Builds the parts and gives each the ones it needs."""
         encode, decode = codec_function(options["encode"]), codec_function(options["decode"])
-        machine = ClientMachine(
+        machine = Session(
             context,
             heartbeat_interval=options["heartbeat_interval"],
             heartbeat_timeout=options["heartbeat_timeout"],
@@ -170,7 +174,7 @@ class RealtimeClient:
         )
         host = redact(self._endpoint.base)
         logger = self.log if self._logger is not None else None
-        dispatch = Dispatcher(logger, host, options["drain_timeout"])
+        dispatch = Dispatch(logger, host, options["drain_timeout"])
         limit = options["send_limit"]
         connection = Connection(
             machine,
@@ -183,25 +187,26 @@ class RealtimeClient:
             http=options["session"],
             max_outbound=options["max_outbound"],
         )
-        rest = HttpClient(
+        rest = Rest(
             self._endpoint,
             self._key,
+            self._query,
+            self._vsn,
             transport,
             lambda: context.token,
             lambda: connection.http,
         )
-        return Core(
+        return ClientParts(
             machine,
             connection,
             dispatch,
             rest,
-            BroadcastApi(rest, self._query, self._vsn),
             timeout=self.timeout,
             types=options["types"],
             vsn=self._vsn,
             snapshots=encode is None,
             logger=logger,
-            pacer=limit and Pacer(limit, options["max_outbound"]),
+            send_limiter=limit and SendLimiter(limit, options["max_outbound"]),
         )
 
     _moved: ClassVar[dict[str, str]] = {
@@ -230,13 +235,13 @@ class RealtimeClient:
         resubscribe_after: float | None = None,
         **unknown: Never,
     ) -> RealtimeChannel:
-        """The channel of ``topic``: the live one, or a new one.
+        """Returns the channel of ``topic``: the live one, or a new one.
 
         ``opts`` is ``{"config": {"broadcast": {...}, "presence": {...}, "private": True, ...}}``.
-        With ``resubscribe_after`` the channel is joined anew whenever no database change came
-        for so many seconds: a server can lose a subscription without a word.
-        Raises ``ValueError`` for an unknown key, for replay on a public channel, and where a
-        live channel of the topic was made with other options than those given.
+        With ``resubscribe_after`` the channel rejoins whenever no database change came for so
+        many seconds, because a server can lose a subscription without telling.
+        Raises ``ValueError`` for an unknown key, and for replay on a public channel. Also raises
+        it if the live channel of the topic was made with other options.
         """
         check_topic(topic)
         check_channel_keywords(topic, unknown)
@@ -246,49 +251,47 @@ class RealtimeClient:
         seconds = resubscribe_after
         if seconds is not None:
             seconds = check_seconds("resubscribe_after", seconds)
-        live = self._core.session.channels.get(full)
+        live = self._parts.client_machine.channels.get(full)
         if live is not None:
             difference = live.config.difference(config)
-            if difference is None and seconds not in (None, live.silent_feed_watch.after):
-                difference = (
-                    f"resubscribe_after is {live.silent_feed_watch.after}, asked for {seconds}"
-                )
+            if difference is None and seconds not in (None, live.feed_watch.after):
+                difference = f"resubscribe_after is {live.feed_watch.after}, asked for {seconds}"
             if difference is not None:
                 raise ValueError(
                     f"channel {topic!r} is open with other options: {difference}; "
                     "remove_channel() it first, or leave the options out"
                 )
-            owner: RealtimeChannel = live.owner
-            return owner
-        machine = self._core.session.open_channel(full, config)
+            channel: RealtimeChannel = live.owner.channel
+            return channel
+        machine = self._parts.client_machine.open_channel(full, config)
         if seconds is not None:
-            machine.silent_feed_watch.begin(seconds)
+            machine.feed_watch.begin(seconds)
         return RealtimeChannel(full, client=self, _machine=machine)
 
     @property
     def channels(self) -> list[RealtimeChannel]:
         """The live channels, in the order they were made."""
-        return [machine.owner for machine in self._core.session.channels.values()]
+        return [machine.owner.channel for machine in self._parts.client_machine.channels.values()]
 
     def get_channels(self) -> list[RealtimeChannel]:
         """The live channels, in the order they were made."""
         return self.channels
 
     def remove_channel(self, channel: RealtimeChannel) -> Outcome[str]:
-        """Leave ``channel``; see ``RealtimeChannel.unsubscribe``. The topic is free at once."""
+        """Leaves ``channel``; see ``RealtimeChannel.unsubscribe``. The topic is free at once."""
         if not isinstance(channel, RealtimeChannel):
             raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
         return channel.unsubscribe()
 
     def remove_all_channels(self) -> Outcome[list[str]]:
-        """Leave every channel, then disconnect; the result is one status for each channel.
+        """Leaves every channel, then disconnects; the result is one status for each channel.
 
-        The socket stays for a channel that is subscribed while the others leave.
+        The socket stays open for a channel that is subscribed while the others leave.
         """
-        self._core.connection.enter_loop(required="remove_all_channels")
-        stays = self._core.dispatch.exempt_caller()
+        self._parts.connection.enter_loop(required="remove_all_channels")
+        stays = self._parts.dispatcher.leaves()
         leaving = [channel.unsubscribe() for channel in self.channels]
-        outcome: Outcome[list[str]] = Outcome(self._core.dispatch.on_unawaited_failure)
+        outcome: Outcome[list[str]] = Outcome(self._parts.dispatcher.unheard)
 
         async def finish() -> None:
             try:
@@ -301,7 +304,8 @@ class RealtimeClient:
             finally:
                 stays()
 
-        # Not a helper of the connection: those are waited for by the disconnect it waits for.
+        # Not a background task of the connection: disconnect() waits for those, and this task
+        # waits for disconnect().
         task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -310,32 +314,32 @@ class RealtimeClient:
     # -- the socket ----------------------------------------------------------------------
 
     def connect(self) -> Outcome[None]:
-        """Open the socket; starts at the call, and does nothing while it is open or opening.
+        """Opens the socket; starts at the call, and does nothing while it is open or opening.
 
         Awaited, it raises ``ConnectionFailed`` if the first attempt fails, and nothing keeps
         running. Un-awaited, or with a channel subscribed, the failure goes to the log and to
         ``error`` listeners, and the client keeps trying by its policy.
         """
-        return self._core.connection.connect()
+        return self._parts.connection.connect()
 
     def disconnect(self, code: int = 1000, reason: str = "") -> Outcome[str]:
-        """Close the socket; awaited, nothing is left running.
+        """Closes the socket; once awaited, nothing is left running.
 
         Channels stay, ``errored``, and rejoin on the next ``connect``. ``code`` and ``reason``
         go into the close frame. The result is ``"ok"``.
 
-        No peer can hold it up. The socket gets 2 s to end in good order, with the frames that
-        were accepted, and is cut then. Requests under way over HTTP get 3 s, handlers
-        ``drain_timeout``, requests that those began 3 s, and idle HTTP connections 1 s.
+        Each step has a time limit, so no peer can hold it up. The socket gets 2 s to write the
+        accepted frames and close, then it is cut. HTTP requests under way get 3 s, handlers
+        ``drain_timeout``, HTTP requests of those handlers 3 s, and idle HTTP connections 1 s.
         """
         whole = isinstance(code, int) and not isinstance(code, bool)
         if not whole or not (code == 1000 or 3000 <= code <= 4999):
             raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code!r}")
-        return self._core.connection.disconnect(code, str(reason or ""))
+        return self._parts.connection.disconnect(code, str(reason or ""))
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
-        connection = self._core.connection
+        """Connects. Raises ``ConnectionFailed`` for a final error, or after ``timeout``."""
+        connection = self._parts.connection
         outcome = connection.connect(patient=True)
         limit = asyncio.timeout(self.timeout)
         try:
@@ -362,57 +366,67 @@ class RealtimeClient:
         await self._leave()
 
     async def _leave(self) -> None:
-        """Leave every channel, then disconnect."""
+        """Leaves every channel, then disconnects."""
         timeout = min(self.timeout, LEAVE_TIMEOUT)
         leaving = [channel.unsubscribe(timeout) for channel in self.channels]
         try:
             for left in leaving:
                 await left
         finally:
-            # Cancelled, too: nobody is left who would close the socket later.
+            # Even if this task was cancelled: nobody would close the socket later.
             await self.disconnect()
 
     def run(self, *, drain_timeout: float | None = None) -> None:
-        """The main line of a bot: connect and stay until SIGINT, SIGTERM or ``disconnect``.
+        """Connects and runs until SIGINT, SIGTERM or ``disconnect``: the main line of a bot.
 
-        At the end every channel is left cleanly, and handlers get ``drain_timeout`` seconds (the
-        client's by default) to finish what waits for them; what is left then is counted, logged
-        and told by ``gap``. Raises final errors (``ConnectionFailed`` for a wrong key,
-        ``GaveUp``); tries again after all others.
+        At the end every channel is left cleanly. Handlers get ``drain_timeout`` seconds (the
+        client's by default) to finish the events in their queues. Events that are left then are
+        counted, logged and reported by ``gap``. Raises final errors (``ConnectionFailed`` for a
+        wrong key, ``GaveUp``); tries again after all others.
+
+        A signal that the program handles itself does not end the client, see ``run_forever``.
         """
         if is_in_loop():
             raise RuntimeError("run() starts an event loop; inside one: await run_forever()")
         asyncio.run(self.run_forever(drain_timeout=drain_timeout))
 
-    async def run_forever(self, *, drain_timeout: float | None = None) -> None:
-        """``run`` inside a loop that is running already."""
+    async def run_forever(
+        self, *, drain_timeout: float | None = None, handle_signals: bool | None = None
+    ) -> None:
+        """Does the same as ``run`` inside an event loop that is running already.
+
+        With ``handle_signals=None`` SIGINT and SIGTERM end the client only if the program has no
+        handler for them. The one that ``asyncio.run`` sets for SIGINT counts as none. A handler
+        of the program (of uvicorn, for example) is called as ever; the program then cancels this
+        call. True takes both signals, False takes none. Handlers that were found are put back at
+        the first signal, or at the end. True raises ``RuntimeError`` outside the main thread.
+        """
         if drain_timeout is not None:
-            self._core.dispatch.tasks.drain_timeout = check_drain_timeout(drain_timeout)
-        self._core.connection.connect(patient=True)
-        await run_until_stopped(self._core.connection, self._leave)
+            self._parts.dispatcher.drain_timeout = check_drain_timeout(drain_timeout)
+        await run_until_stopped(self._parts.connection, self._leave, handle_signals)
 
     async def wait_closed(self) -> None:
-        """Return when the client is closed for good; raises ``GaveUp`` if it gave up."""
-        await self._core.connection.wait_closed()
+        """Returns when the client is closed for good; raises ``GaveUp`` if it gave up."""
+        await self._parts.connection.wait_closed()
 
     def connection_state(self) -> ConnectionState:
-        """``connecting``, ``open``, ``closing`` or ``closed``."""
-        return self._core.session.state
+        """Returns ``connecting``, ``open``, ``closing`` or ``closed``."""
+        return self._parts.client_machine.state
 
     def is_connected(self) -> bool:
-        """Whether the socket is open."""
+        """Returns True while the socket is open."""
         return self.connection_state() is ConnectionState.OPEN
 
     def is_connecting(self) -> bool:
-        """Whether a socket is being opened, or waited for between two attempts."""
+        """Returns True while a socket is being opened, and between two attempts."""
         return self.connection_state() is ConnectionState.CONNECTING
 
     def is_disconnecting(self) -> bool:
-        """Whether the socket is being closed on our side."""
+        """Returns True while this side closes the socket."""
         return self.connection_state() is ConnectionState.CLOSING
 
     def endpoint_url(self) -> str:
-        """The URL of the socket, key included: do not log it."""
+        """Returns the URL of the socket, key included: do not log it."""
         return self._endpoint.socket_url(self._query, self._vsn, self._log_level)
 
     # -- tokens and heartbeats -----------------------------------------------------------
@@ -420,62 +434,63 @@ class RealtimeClient:
     @property
     def access_token_value(self) -> str | None:
         """The token that joins carry."""
-        return self._core.session.context.token
+        return self._parts.client_machine.context.token
 
     def set_auth(self, token: str | None = None) -> Outcome[None]:
-        """Use ``token`` for every joined channel and all joins to come, at once.
+        """Uses ``token`` at once for every joined channel and all joins to come.
 
         None asks the ``access_token`` callback; without one the present token stays. Raises
-        ``TypeError`` or ``ValueError`` for what is no token. Protocol reference, section 5.
+        ``TypeError`` or ``ValueError`` for a value that is no token. See
+        docs/protocol.md#a-new-token.
         """
-        return self._core.connection.set_auth(token)
+        return self._parts.connection.set_auth(token)
 
     def send_heartbeat(self) -> Outcome[None]:
-        """Send a heartbeat now; without a socket the callback is told ``disconnected``."""
-        connection = self._core.connection
+        """Sends a heartbeat now; without a socket the callback is told ``disconnected``."""
+        connection = self._parts.connection
         connection.enter_loop(required="send_heartbeat")
-        if not self._core.session.send_heartbeat(connection.now()):
-            self._core.dispatch.heartbeat(HeartbeatStatus.DISCONNECTED, None)
+        if not self._parts.client_machine.send_heartbeat(connection.now()):
+            self._parts.dispatcher.heartbeat(HeartbeatStatus.DISCONNECTED, None)
         connection.flush()
         return Outcome.of(None)
 
     def on_heartbeat(self, callback: Callable[..., Any] | None) -> None:
-        """Call ``callback(status, latency)`` for every heartbeat, instead of the one before."""
-        self._core.dispatch.set_heartbeat(callback)
+        """Calls ``callback(status, latency)`` for every heartbeat; replaces the callback before."""
+        self._parts.dispatcher.set_heartbeat(callback)
 
     # -- the rest ------------------------------------------------------------------------
 
     def push(self, message: Mapping[str, Any]) -> None:
-        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is.
+        """Sends ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is.
 
-        Held until the socket is open. Raises ``ValueError`` for what is no message, ``TypeError``
-        for a payload that JSON cannot carry.
+        Held until the socket is open. Raises ``ValueError`` for a dict that is no message,
+        ``TypeError`` for a payload that JSON cannot carry.
         """
         try:
             found = message_from_object({"payload": {}, **message})
         except RealtimeError as exc:
             raise ValueError(str(exc)) from None
-        if not self._core.snapshots:
+        if not self._parts.snapshots:
             dumps(found.payload)
         elif is_too_large(encode_client(self._vsn, found)):
             raise ValueError(f"a message is at most {MAX_FRAME:,} bytes with its names")
-        connection = self._core.connection
+        connection = self._parts.connection
         connection.enter_loop(required="push")
-        self._core.session.push_raw(found)
+        self._parts.client_machine.push_raw(found)
         connection.flush()
 
     def log(self, kind: str, message: str, data: Any = None) -> None:
-        """Tell the ``logger`` of the options, if there is one."""
+        """Calls the ``logger`` of the options, if there is one."""
         if self._logger is not None:
             tell_logger(self._logger, kind, message, data)
 
     def has_logger(self) -> bool:
-        """Whether the options had a ``logger``."""
+        """Returns True if the options had a ``logger``."""
         return self._logger is not None
 
     def health(self) -> Health:
-        """How the client is doing; cheap enough to ask every second."""
-        return look(self._core)
+        """Returns the client's counters and states; cheap enough to call every second."""
+        return look(self._parts)
 
     @overload
     def on(self, name: str, handler: Callable[..., Any]) -> Self: ...
@@ -484,13 +499,22 @@ class RealtimeClient:
     def on(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
 
     def on(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
-        """Call ``handler`` at each event ``name``; without a handler it is a decorator.
+        """Calls ``handler`` at each event ``name``; without a handler it is a decorator.
 
-        ``open``; ``close`` (code, reason); ``error`` (exception, event, handler);
-        ``reconnecting`` (attempt, delay, cause); ``reconnected`` (downtime); ``heartbeat``
-        (status, latency); ``gap`` (topic, since, until, reason); ``resumed`` (topic, downtime);
-        ``gave_up`` (exception). A handler gets as many of them as it accepts.
-        Returns the client; raises ``ValueError`` for another name.
+        The events and their arguments:
+
+        - ``open``
+        - ``close`` (code, reason)
+        - ``error`` (exception, event, handler)
+        - ``reconnecting`` (attempt, delay, cause)
+        - ``reconnected`` (downtime)
+        - ``heartbeat`` (status, latency)
+        - ``gap`` (topic, since, until, reason)
+        - ``resumed`` (topic, downtime)
+        - ``gave_up`` (exception)
+
+        A handler gets as many of the arguments as it accepts. Returns the client; raises
+        ``ValueError`` for another name.
         """
         return self._listen(name, handler, once=False)
 
@@ -501,48 +525,51 @@ class RealtimeClient:
     def once(self, name: str, handler: None = None) -> Callable[[Handler], Handler]: ...
 
     def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
-        """As ``on``, for the next event only."""
+        """Calls ``handler`` at the next event ``name`` only; see ``on``."""
         return self._listen(name, handler, once=True)
 
     def _listen(self, name: str, handler: Callable[..., Any] | None, *, once: bool) -> Any:
         if handler is not None:
-            self._core.dispatch.listen(name, handler, once=once)
+            self._parts.dispatcher.listen(name, handler, once=once)
             return self
 
         def register(function: Callable[..., Any]) -> None:
-            self._core.dispatch.listen(name, function, once=once)
+            self._parts.dispatcher.listen(name, function, once=once)
 
         return Decorator(register, "once" if once else "on")
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
-        """Remove ``handler`` from the event ``name``, or all handlers of it."""
-        self._core.dispatch.unlisten(name, handler)
+        """Removes ``handler`` from the event ``name``, or all handlers of it."""
+        self._parts.dispatcher.unlisten(name, handler)
         return self
 
     def on_error(self, handler: Handler) -> Handler:
-        """Call ``handler`` with (exception, event, handler) for everything that goes wrong.
+        """Calls ``handler`` with (exception, event, handler) for everything that goes wrong.
 
-        The last two are None where no handler of yours raised. ``on("error", handler)``, and
-        a decorator as it stands: ``@client.on_error``. Returns ``handler``.
+        The last two are None unless a handler of yours raised. The same as
+        ``on("error", handler)``, but usable as a decorator: ``@client.on_error``. Returns
+        ``handler``.
         """
-        self._core.dispatch.listen("error", handler)
+        self._parts.dispatcher.listen("error", handler)
         return handler
 
     def use(self, middleware: Around) -> Around:
-        """Call ``middleware(event, call_next)`` around every handler of every channel.
+        """Calls ``middleware(event, call_next)`` around every handler of every channel.
 
-        Plain or ``async``; it goes on with ``call_next(event)``, which an ``async`` one awaits,
-        or drops the event by not doing so. The first one given is the outermost. Handlers that
-        are registered already are wrapped too, those of ``stream`` and ``wait_for`` and the
-        client's own events never. What a middleware raises counts as raised by the handler.
-        Around a plain handler an ``async`` one makes its events wait in a queue. A decorator as
-        it stands: ``@client.use``. Returns ``middleware``; raises ``TypeError`` for what cannot
-        be called with two arguments.
+        A middleware is plain or ``async``. It passes the event on with ``call_next(event)``, which
+        an ``async`` one awaits; without that call the event is dropped. The first one added is
+        the outermost. Handlers that are registered already are wrapped too. ``stream``,
+        ``wait_for`` and the client's own events are never wrapped. An exception of a middleware
+        counts as one of the handler. An ``async`` middleware gives a plain handler a queue.
+
+        Usable as a decorator: ``@client.use``. Returns ``middleware``; raises ``TypeError`` for a
+        value that cannot be called with two arguments.
         """
-        self._core.middleware.add(middleware)
-        for machine in self._core.session.channels.values():
-            machine.owner._rewrap()
+        self._parts.middleware.add(middleware)
+        for machine in self._parts.client_machine.channels.values():
+            machine.owner.handlers.rewrap()
         return middleware
 
 
 _NOT_OPTIONS = ("self", "endpoint", "wrong", "unknown", "__class__")
+"""The local names in ``RealtimeClient.__init__`` that are no keyword options."""

@@ -1,4 +1,4 @@
-"""The keyword options of ``RealtimeClient``, checked before anything is built."""
+"""Checks of the options of a client and its channels, before anything is built from them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ __all__ = [
 log: Final = get_logger("supabase_rt")
 
 RATHER_MILLISECONDS = 1000.0
-"""Seconds from which a value looks as if it were copied from supabase-js; legal all the same."""
+"""Seconds; a larger value is legal, but was probably copied from supabase-js, which has ms."""
 
 RATHER_SECONDS = (10**8, 10**11)
-"""Milliseconds that are a day of the early 1970s; as seconds, one from 1973 on."""
+"""Moments in this range are days of the 1970s as milliseconds, and days since 1973 as seconds."""
 
 RESUBSCRIBE: Final = "resubscribe_after"
 IDLE: Final = "disconnect_on_empty_channels_after"
@@ -52,9 +52,9 @@ class UnknownOption(TypeError, ValueError):
 def check_unknown(
     unknown: Mapping[str, Any], known: list[str], what: str, positional: tuple[Any, ...] = ()
 ) -> None:
-    """Raise ``UnknownOption`` with the nearest name, or the Python one of a JavaScript name.
+    """Raises ``UnknownOption`` with the nearest known name, or the Python one of a JavaScript name.
 
-    Raise ``TypeError`` for what stands where supabase-js has its object of options.
+    Raises ``TypeError`` for a positional argument, where supabase-js has its object of options.
     """
     if positional:
         raise TypeError(f"the options of {what} are keyword arguments: {what}(..., {known[0]}=...)")
@@ -69,7 +69,7 @@ def check_unknown(
 
 
 def warn_of_milliseconds(name: str, value: float | None) -> None:
-    """Say in the log that ``value``, which is in milliseconds in JavaScript, is long in seconds."""
+    """Warns in the log if ``value`` looks like milliseconds, as JavaScript has them."""
     if value is not None and value >= RATHER_MILLISECONDS:
         log.warning(
             "%s is in seconds, and %g seconds are %.1f hours; were milliseconds meant?",
@@ -81,9 +81,9 @@ def warn_of_milliseconds(name: str, value: float | None) -> None:
 
 
 def warn_of_seconds(topic: str, config: ChannelConfig) -> None:
-    """The same for ``replay.since``, which is in milliseconds, on the wire and so here.
+    """Warns in the log if ``replay.since``, which is in milliseconds, looks like seconds.
 
-    No error: the server takes any moment, and 0 is a way to ask for the newest there are.
+    No error is raised: the server takes any moment, and 0 asks for the newest messages.
     """
     since = (config.replay or {}).get("since", 0)
     if RATHER_SECONDS[0] <= since < RATHER_SECONDS[1]:
@@ -97,7 +97,7 @@ def warn_of_seconds(topic: str, config: ChannelConfig) -> None:
 
 
 def check_channel_keywords(topic: str, unknown: Mapping[str, Any]) -> None:
-    """Raise ``UnknownOption`` for a keyword where the options of a channel are a dict."""
+    """Raises ``UnknownOption`` for a keyword argument; the options of a channel are a dict."""
     for name in unknown:
         if snake_case(name) == RESUBSCRIBE:
             check_unknown({name: None}, [RESUBSCRIBE], "channel()")
@@ -109,7 +109,7 @@ def check_channel_keywords(topic: str, unknown: Mapping[str, Any]) -> None:
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise ``ValueError`` or ``TypeError`` for a value that cannot work."""
+    """Raises ``ValueError`` or ``TypeError`` for a value that cannot work."""
     for name in ("timeout", "heartbeat_interval"):
         check_seconds(name, options[name])
     if options["heartbeat_timeout"] is not None:
@@ -141,12 +141,12 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def check_drain_timeout(value: Any) -> float:
-    """Seconds, 0 for not to wait; raises ``ValueError`` for what is no time."""
+    """Returns the seconds, 0 for no wait; raises ``ValueError`` for a value that is no duration."""
     return 0.0 if value == 0 else check_seconds("drain_timeout", value)
 
 
 def _check_network(options: dict[str, Any]) -> None:
-    """What aiohttp would refuse at the first attempt only, with words of its own."""
+    """Checks the options that aiohttp would refuse only at the first attempt to connect."""
     if not isinstance(options["ssl"], ssl.SSLContext | aiohttp.Fingerprint | bool | None):
         raise TypeError(f"ssl is an ssl.SSLContext, not {type(options['ssl']).__name__}")
     if not isinstance(options["session"], aiohttp.ClientSession | None):
@@ -198,7 +198,7 @@ def _check_headers(headers: Any) -> None:
 
 
 def check_key(params: Any, call: str = "RealtimeClient(url, params={'apikey': key})") -> str:
-    """The API key of ``params``; raises ``ValueError`` where there is none."""
+    """Returns the API key of ``params``; raises ``ValueError`` if there is none."""
     key = params.get("apikey") if isinstance(params, Mapping) else None
     if not key:
         raise ValueError(f"API key is required to connect to Realtime: {call}")
@@ -207,7 +207,10 @@ def check_key(params: Any, call: str = "RealtimeClient(url, params={'apikey': ke
 
 
 def codec_function(function: Callable[..., Any] | None) -> Callable[[Any], Any] | None:
-    """A user's ``encode`` or ``decode``: returns its result, or calls back as in supabase-js."""
+    """Returns a user's ``encode`` or ``decode`` as a function that returns its result.
+
+    In supabase-js such a function takes a second argument, and calls it with the result.
+    """
     if function is None:
         return None
     _check_callable("encode and decode", function)
@@ -224,7 +227,7 @@ def codec_function(function: Callable[..., Any] | None) -> Callable[[Any], Any] 
 
 
 def _required_arguments(function: Callable[..., Any]) -> int:
-    """How many positional arguments it insists on: ``json.dumps`` takes many and needs one."""
+    """Counts the positional arguments without a default: ``json.dumps`` has one."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (ValueError, TypeError):
@@ -237,7 +240,7 @@ def _required_arguments(function: Callable[..., Any]) -> int:
 
 
 def check_topic(topic: Any) -> None:
-    """Raise ``ValueError`` for what cannot be the topic of a channel."""
+    """Raises ``ValueError`` for a value that cannot be the topic of a channel."""
     if not isinstance(topic, str) or not topic:
         raise ValueError(f"a topic is a name, not {topic!r}")
     if not topic.isprintable():

@@ -1,4 +1,4 @@
-"""A look inside, for logs, probes and dashboards."""
+"""The health of a client: numbers for logs, probes and dashboards."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._name_hints import no_attribute
 from ..enums import ChannelState, ConnectionState
-from .parts import Core
+from .parts import ClientParts
 
 __all__ = ["Health", "exposition", "look"]
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What ``client.health()`` returns. Moments are Unix time, durations seconds."""
+    """The result of ``client.health()``. Moments are Unix time, durations seconds."""
 
     if not TYPE_CHECKING:
 
@@ -29,7 +29,7 @@ class Health:
     connected_since: float | None
     """When the present link came up."""
     last_message_at: float | None
-    """When the last frame arrived: a client that hears nothing shows it here first."""
+    """When the last frame arrived; a dead link shows here first."""
     last_heartbeat_latency: float | None
     reconnects: int
     frames_in: int
@@ -39,55 +39,56 @@ class Health:
     stale_frames: int
     """Frames of an older join, dropped."""
     unknown_frames: int
-    """Frames of a topic or an event that nobody here knows, dropped."""
+    """Frames of an unknown topic or event, dropped."""
     handler_errors: int
     dropped_events: int
-    """Events dropped because a handler was too slow for its queue, or for the end."""
+    """Events dropped because a queue was full, or a handler too slow at the end of the client."""
     queued_events: int
     """Events that wait for a handler right now."""
     joins: int
-    """How often a channel was joined, rejoins included."""
+    """Joins of channels, rejoins included."""
     refused_sends: int
     """Sends that ended ``"error"`` because too many frames waited to be written."""
     pending_replies: int
     channels: dict[str, int] = field(default_factory=dict)
-    """How many channels are in which state."""
+    """The number of channels in each state."""
     last_system_error: str | None = None
     """The last ``system`` error of the server, of any channel."""
 
     def to_prometheus(self, labels: Mapping[str, str] | None = None) -> str:
-        """The same for Prometheus: text in its exposition format 0.0.4.
+        """Returns the same for Prometheus: text in its exposition format 0.0.4.
 
-        Serve it as ``text/plain; version=0.0.4``. ``labels`` are put on every line, such as
-        ``{"bot": "orders"}``; raises ``ValueError`` for a name that no label can have.
+        Serve it as ``text/plain; version=0.0.4``. ``labels``, such as ``{"bot": "orders"}``, are
+        put on every line. Raises ``ValueError`` for a name that no label can have.
         """
         return exposition(self, labels or {})
 
 
-def look(core: Core) -> Health:
-    """How a client is doing. May be asked in any thread: an exporter often has its own."""
-    connection, session, dispatch = core.connection, core.session, core.dispatch
-    traffic, counters = connection.traffic, session.context.counters
-    heard = session.context.last_frame_at if traffic.frames_in else None
+def look(parts: ClientParts) -> Health:
+    """Returns the health of a client; callable in any thread, as an exporter often has its own."""
+    connection, dispatcher = parts.connection, parts.dispatcher
+    client_machine = parts.client_machine
+    traffic, counters = connection.traffic, client_machine.context.counters
+    heard = client_machine.context.last_frame_at if traffic.frames_in else None
     return Health(
-        state=session.state,
+        state=client_machine.state,
         connected_since=traffic.connected_since,
         last_message_at=None if heard is None else time.time() - connection.now() + heard,
-        last_heartbeat_latency=dispatch.last_latency,
+        last_heartbeat_latency=dispatcher.last_latency,
         reconnects=traffic.reconnects,
         frames_in=traffic.frames_in,
         frames_out=traffic.frames_out,
         decode_errors=counters.decode_errors,
         stale_frames=counters.stale,
         unknown_frames=counters.unknown,
-        handler_errors=dispatch.tally.handler_errors,
-        dropped_events=dispatch.tally.dropped_events,
-        queued_events=dispatch.tasks.waiting,
-        joins=dispatch.tally.joins,
+        handler_errors=dispatcher.tally.handler_errors,
+        dropped_events=dispatcher.tally.dropped_events,
+        queued_events=dispatcher.queued,
+        joins=dispatcher.tally.joins,
         refused_sends=traffic.frames_refused,
-        pending_replies=session.pending_replies,
-        channels=dict(Counter(str(machine.state) for machine in list(session.channels.values()))),
-        last_system_error=session.context.last_system_error,
+        pending_replies=client_machine.pending_replies,
+        channels=dict(Counter(str(each.state) for each in list(client_machine.channels.values()))),
+        last_system_error=client_machine.context.last_system_error,
     )
 
 
@@ -120,7 +121,7 @@ METRICS: Final = (
 
 
 def exposition(health: Any, labels: Mapping[str, str]) -> str:
-    """The whole text of a ``Health``, with ``labels`` on every line.
+    """Returns a ``Health`` in the text format of Prometheus, with ``labels`` on every line.
 
     Raises ``ValueError`` for a name that no label can have.
     """
@@ -141,7 +142,7 @@ def _lines(health: Any, labels: dict[str, str]) -> Iterator[str]:
         yield _sample("channels", {**labels, "state": each.value}, count)
     for attribute, name, kind, words in METRICS:
         value = getattr(health, attribute)
-        # What is not known is left out; a 0 would be a moment or a latency.
+        # An unknown value is left out: 0 would be read as a moment or a latency.
         if value is not None:
             yield _head(name, kind, words)
             yield _sample(name, labels, value)

@@ -1,55 +1,65 @@
-"""What a client and its channels share, so that neither imports the other."""
+"""The parts of one client, which its channels share with it.
+
+Neither ``client`` nor the parts of a channel import each other: both are given this.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._backfill.postgrest import TableAccess
 from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatch
 from .._handlers.middleware import Chain
-from .._http.broadcast_api import BroadcastApi
-from .._http.http_client import HttpClient
-from .._protocol.client_machine import ClientMachine
-from .send_limit import Pacer
+from .._http.http_client import Rest
+from .._protocol.client_machine import Session
+from .send_limit import SendLimiter
 
-__all__ = ["Core"]
+__all__ = ["ClientParts"]
 
 
 @dataclass(slots=True)
-class Core:
-    """The parts of one client."""
+class ClientParts:
+    """The parts of one client; ``RealtimeClient`` is the only place that puts them together."""
 
-    session: ClientMachine
+    client_machine: Session
     connection: Connection
-    dispatch: Dispatch
-    rest: HttpClient
-    broadcast_api: BroadcastApi
+    dispatcher: Dispatch
+    http_client: Rest
     timeout: float
     types: str
     vsn: str
     snapshots: bool
-    """Whether payloads are encoded at the call: not with an ``encode`` of the user's."""
+    """Whether payloads are encoded at the call; False if the user gave an ``encode``."""
     logger: Any = None
-    pacer: Pacer | None = None
-    """Where the user limited how fast broadcasts may go."""
+    send_limiter: SendLimiter | None = None
+    """The limiter of broadcasts, if the user gave a ``send_limit``."""
     middleware: Chain = field(default_factory=Chain)
-    """What runs around every handler."""
-    is_plain: bool = field(init=False)
-    """Whether the session's word and ours are all it takes to write a frame: protocol 2.0.0,
-    no ``encode`` or ``logger`` to ask, and no pace to keep."""
+    """The functions that run around every handler."""
+    fast_path_allowed: bool = field(init=False)
+    """Whether ``send`` may write frames by the fast path: protocol 2.0.0 without ``encode``,
+    ``logger`` and ``send_limit``."""
 
     def __post_init__(self) -> None:
-        given = (self.logger, self.pacer)
-        self.is_plain = self.snapshots and self.vsn == "2.0.0" and given == (None, None)
+        given = (self.logger, self.send_limiter)
+        self.fast_path_allowed = self.snapshots and self.vsn == "2.0.0" and given == (None, None)
 
     def use_token_source(self, source: Callable[[], Any] | None) -> None:
-        """From now on ask ``source`` before every connect and rejoin; None for nobody."""
+        """Asks ``source`` before every connect and rejoin from now on; None removes it."""
         self.connection.tokens.callback = source
-        self.session.context.has_token_source = source is not None
+        self.client_machine.context.has_token_source = source is not None
+
+    def table_access(self) -> TableAccess:
+        """Returns what a backfill needs to read tables."""
+        return TableAccess(self.http_client, self.timeout, self._refresh_token)
+
+    def _refresh_token(self) -> asyncio.Task[None] | None:
+        return self.connection.tokens.refresh(anew=True)
 
     def log(self, kind: str, message: str, data: Any = None) -> None:
-        """Tell the user's ``logger``, if any, in the form of supabase-js."""
+        """Tells the user's ``logger``, if any, in the form of supabase-js."""
         if self.logger is not None:
             self.logger(kind, message, data)

@@ -1,7 +1,7 @@
 """The other services of a project: auth, tables, storage and functions (``supabase-rt[full]``).
 
-The clients are the maintained ones; here they are only wired: one HTTP connection pool, one set
-of headers, one token. Imported when the first of them is asked for, because it needs the extra.
+The clients are those of the Supabase packages. Here they get one HTTP connection pool, one set
+of headers and one token. This module needs the extra, so it is imported when first used.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["Services"]
 log: Final = get_logger("supabase_rt.services")
 
 TIMEOUT = 60.0
-"""Seconds for one request; a function that takes longer has hung."""
+"""Seconds for one request."""
 
 SIGNED_IN = ("SIGNED_IN", "TOKEN_REFRESHED", "INITIAL_SESSION")
 
 
 class Services:
-    """The clients of one project, made when they are first asked for.
+    """The clients of one project, made when one of them is first used.
 
     Args:
         url: the project's URL.
@@ -40,7 +40,7 @@ class Services:
         schema: the schema of ``from_`` and ``rpc``.
         auth: keyword options of the auth client.
         access_token: the user's own source of tokens, instead of the auth client.
-        moved: told the token of a new session, and None when it has ended.
+        moved: called with the token of a new session, and with None at its end.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Services:
         )
 
     async def token(self) -> str:
-        """The token of now: the user's own, that of the session (renewed if due), or the key."""
+        """Returns the user's own token, or that of the session, or the key."""
         if self._access_token is not None:
             found = self._access_token()
             return (await found if inspect.isawaitable(found) else found) or self._key
-        # Two requests that find the session expired must not both spend its refresh token.
+        # Two requests may find the session expired; a refresh token works only once.
         async with self._lock():
             if not self._initialized:
                 self._initialized = True
@@ -109,9 +109,9 @@ class Services:
         return self._refreshing[1]
 
     async def _authorize(self, request: httpx.Request) -> None:
-        """Put the token on a request, unless the caller put one."""
+        """Adds the token to a request that has none yet."""
         if _origin(request.url) != _origin(self._origin):
-            # An address that the caller made: the key is not for it.
+            # The caller chose another host, which must not see the key.
             request.headers.pop("apikey", None)
         elif "authorization" not in request.headers:
             request.headers["authorization"] = f"Bearer {await self.token()}"
@@ -128,11 +128,11 @@ class Services:
             self._moved(token)
 
     async def aclose(self) -> None:
-        """Close the connections and stop renewing the session.
+        """Closes the connections and stops renewing the session.
 
         The session is kept, and the next request opens connections again.
         """
-        # The auth client offers no call for it, and its timer is a task that outlives it.
+        # The auth client has no call to stop its timer, and the timer outlives the client.
         timer = getattr(self.auth, "_refresh_token_timer", None)
         if timer is not None:
             timer.cancel()
@@ -144,9 +144,9 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-    """The same refusal in the words of each service: it becomes the error that each one raises.
+    """Returns a response that each service reads as a refusal, in place of a redirect.
 
-    Without its Location it is no redirect to httpx, whatever its client is told to do.
+    It has no Location, so httpx cannot follow it, whatever its client is configured to do.
     """
     status = response.status_code
     hint = redirect_hint(response.headers.get("location"), str(request.url))
@@ -157,10 +157,10 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Respo
 
 
 class _PerLoop(httpx.AsyncBaseTransport):
-    """Connections that belong to the running loop, and go to the address that was asked for only.
+    """An HTTP transport with connections for each event loop, and without redirects.
 
-    ``asyncio.run(sign_in())`` and then ``supabase.realtime.run()`` are two loops, and httpx
-    would try to use the connections of the first in the second.
+    ``asyncio.run(sign_in())`` and then ``supabase.realtime.run()`` are two event loops. httpx
+    would try to use the connections of the first one in the second.
     """
 
     def __init__(self) -> None:

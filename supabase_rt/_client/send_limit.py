@@ -1,4 +1,4 @@
-"""Broadcasts at the pace that the user chose: ``send_limit`` of the client."""
+"""The limit for broadcasts that the user chose: ``send_limit`` of the client."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from .._protocol.token_bucket import TokenBucket
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome
 
-__all__ = ["Pacer", "Turn"]
+__all__ = ["QueuedSend", "SendLimiter"]
 
 _log = get_logger("supabase_rt.channel")
 
 
-class Turn:
-    """A broadcast that waits for its moment; ``send`` starts it, ``result`` is the caller's."""
+class QueuedSend:
+    """A broadcast that waits for its turn.
+
+    ``send`` starts it, ``sent`` is the outcome of that, ``result`` the outcome the caller has.
+    """
 
     __slots__ = ("result", "send", "sent")
 
@@ -26,18 +29,18 @@ class Turn:
         self.result: Outcome[str] | None = None
 
 
-class Pacer:
-    """Gives every broadcast its moment, in the order of the calls."""
+class SendLimiter:
+    """Delays broadcasts to keep the limit, in the order of the calls."""
 
     def __init__(self, limit: tuple[int, float], most: int) -> None:
         calls, seconds = limit
         self._bucket = TokenBucket(calls / seconds, float(calls))
         self._most = most
         self._warned = False
-        self._line: deque[Turn] = deque()
+        self._queue: deque[QueuedSend] = deque()
 
     def refuses(self, now: float) -> bool:
-        """Whether so many wait that another one is refused; the log hears of the first."""
+        """Returns True if the queue is full; the first refusal in a row is logged."""
         if self._bucket.owed(now) < self._most:
             self._warned = False
             return False
@@ -52,21 +55,22 @@ class Pacer:
         return True
 
     def reserve(self, now: float) -> float:
-        """Seconds until this broadcast may go; none of a later call goes before it."""
+        """Reserves the next turn; returns the seconds until it comes."""
         return max(0.0, self._bucket.reserve(now) - now)
 
-    def line_up(self, send: Callable[[], Outcome[str]]) -> Turn:
-        """One more that waits for its moment."""
-        turn = Turn(send)
-        self._line.append(turn)
-        return turn
+    def enqueue(self, send: Callable[[], Outcome[str]]) -> QueuedSend:
+        """Adds a broadcast to the queue."""
+        queued = QueuedSend(send)
+        self._queue.append(queued)
+        return queued
 
-    def serve(self, last: Turn | None = None) -> None:
-        """The moment of ``last`` has come, or of all: those before it go first.
+    def start_up_to(self, last: QueuedSend | None = None) -> None:
+        """Starts the queued broadcasts up to ``last``, or all of them, in order.
 
-        A loop that lags rings no timer in time, so they may still be waiting for theirs.
+        The timers of an event loop that lags may fire late and together. The broadcasts before
+        ``last`` may therefore still be in the queue when its turn comes.
         """
-        while self._line and (last is None or last.sent is None):
-            turn = self._line.popleft()
-            if turn.result is None or not turn.result.done():
-                turn.sent = turn.send()
+        while self._queue and (last is None or last.sent is None):
+            queued = self._queue.popleft()
+            if queued.result is None or not queued.result.done():
+                queued.sent = queued.send()

@@ -1,4 +1,4 @@
-"""``create_client``: the first line of a ported program."""
+"""``create_client`` and the client of a whole project that it returns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AUTH_OPTIONS = {
     "storageKey": "storage_key",
     "flowType": "flow_type",
 }
-"""The keys of ``auth=`` in supabase-js, and what the auth client calls them."""
+"""The keys of ``auth=`` as in supabase-js, and the names that the auth client has for them."""
 
 
 OPTIONS = ("realtime", "access_token", "db", "auth", "global_")
@@ -40,8 +40,8 @@ OPTIONS = ("realtime", "access_token", "db", "auth", "global_")
 class SupabaseClient:
     """A Supabase project: its Realtime client, and the channel methods of supabase-js.
 
-    With the extra ``supabase-rt[full]`` also ``auth``, ``from_()``/``table()``/``rpc()``,
-    ``storage`` and ``functions``; signing in and out there moves the token of Realtime.
+    The extra ``supabase-rt[full]`` adds ``auth``, ``from_()``/``table()``/``rpc()``, ``storage``
+    and ``functions``. Signing in or out changes the token of Realtime.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class SupabaseClient:
         )
         if self._access_token is not None:
             return
-        # As supabase-js does while nobody is signed in: joins carry the key itself.
+        # As in supabase-js, joins carry the key itself while nobody is signed in.
         self.realtime.set_auth(key)
         if "storage" in self._auth_options:
-            # Somebody may be signed in since the last run.
-            self.realtime._core.use_token_source(self._services.token)
+            # The storage may have the session of an earlier run.
+            self.realtime.__client_parts__.use_token_source(self._services.token)
 
     if not TYPE_CHECKING:
 
@@ -123,8 +123,8 @@ class SupabaseClient:
     def auth(self) -> AsyncGoTrueClient:
         """Sign-up, sign-in and sessions: the auth client of ``supabase-auth``.
 
-        Signing in, refreshing and signing out move the token of Realtime and of every request.
-        Raises ``InvalidState`` where ``access_token=`` was given, which takes its place.
+        Signing in, refreshing and signing out change the token of Realtime and of every request.
+        Raises ``InvalidState`` if ``access_token=`` was given, which replaces it.
         """
         if self._access_token is not None:
             raise InvalidState(
@@ -144,21 +144,21 @@ class SupabaseClient:
         return self._services.functions
 
     def from_(self, table: str) -> AsyncRequestBuilder:
-        """A query on ``table``: ``await supabase.from_("todos").select("*").execute()``."""
+        """Returns a query on ``table``: ``await supabase.from_("todos").select("*").execute()``."""
         return self._services.postgrest.from_(table)
 
     def table(self, table: str) -> AsyncRequestBuilder:
-        """Another name of ``from_``."""
+        """Returns a query on ``table``: another name of ``from_``."""
         return self.from_(table)
 
     def schema(self, name: str) -> AsyncPostgrestClient:
-        """A client of another schema, with ``from_`` and ``rpc``."""
+        """Returns a client of another schema, with ``from_`` and ``rpc``."""
         return self._services.postgrest.schema(name)
 
     def rpc(
         self, fn: str, args: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncRPCFilterRequestBuilder:
-        """Call a function of the database; ``options`` are those of ``postgrest``."""
+        """Calls a function of the database; ``options`` are those of ``postgrest``."""
         return self._services.postgrest.rpc(fn, dict(args or {}), **options)
 
     @property
@@ -184,23 +184,23 @@ class SupabaseClient:
         return self._made
 
     def _session_moved(self, token: str | None) -> None:
-        """A session began, was renewed or ended: Realtime follows."""
-        core = self.realtime._core
-        core.use_token_source(None if token is None else self._services.token)
+        """Gives Realtime the token of a new or renewed session, or the key at its end."""
+        parts = self.realtime.__client_parts__
+        parts.use_token_source(None if token is None else self._services.token)
         self.realtime.set_auth(self._key if token is None else token)
 
     # -- the end ---------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Leave every channel, disconnect, and close the connections of the other services."""
+        """Leaves every channel, disconnects, and closes the connections of the other services."""
         try:
-            await self.realtime._leave()
+            await self.realtime.__aexit__(None, None, None)
         finally:
             if self._made is not None:
                 await self._made.aclose()
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened here: ``subscribe()`` and the first request do that."""
+        """Opens nothing: ``subscribe()`` and the first request open connections."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -226,14 +226,14 @@ def create_client(
     global_: Mapping[str, Any] | None = None,
     **unknown: Never,
 ) -> SupabaseClient:
-    """A client of the project at ``url``; does no I/O and needs no event loop.
+    """Returns a client of the project at ``url``; does no I/O and needs no event loop.
 
     Args:
         url: ``https://<ref>.supabase.co``; Realtime is at ``{url}/realtime/v1``.
         key: the anon, publishable or service key.
         realtime: keyword options of ``RealtimeClient``.
         access_token: a function, plain or ``async``, that returns the user's token. Without it
-            the key is the token, as in supabase-js, until somebody signs in with ``auth``.
+            the key is the token until somebody signs in with ``auth``, as in supabase-js.
         db: ``{"schema": "public"}``, for ``from_()`` and ``rpc()``.
         auth: ``{"autoRefreshToken": True, "persistSession": True, "storage": ..., ...}``.
         global_: ``{"headers": {...}}`` for every request and the socket.

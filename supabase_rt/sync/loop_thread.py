@@ -209,7 +209,7 @@ class _Background:
         if not self._is_ending and _current is self:
             fresh = _Background()
             for client in list(self.open):
-                client._core.connection.loop.lose()
+                client.__client_parts__.connection.loop.lose()
                 fresh.open.add(client)
             _current = fresh
         with contextlib.suppress(RuntimeError):

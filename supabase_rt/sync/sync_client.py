@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Any, Never, Self, TypeVar
 
 from .. import ConnectionState, Health
 from .. import RealtimeClient as AsyncClient
+from .._client.signals import handle_signals
 from .facade import Decorator, Facade
 from .loop_thread import around, ask, begin, call, on_exit, result_of, threaded
 from .sync_channel import RealtimeChannel
@@ -125,7 +122,7 @@ class RealtimeClient(Facade[AsyncClient]):
         them. Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
         """
         running = begin(self._inner.run_forever, drain_timeout=drain_timeout)
-        with _signals(lambda: begin(self._leave)):
+        with handle_signals(lambda _: begin(self._leave)):
             result_of(running)
 
     def wait_closed(self) -> None:
@@ -226,27 +223,3 @@ def threaded_options(options: dict[str, Any]) -> dict[str, Any]:
         name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
         for name, value in options.items()
     }
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], Any]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``stop``; a second one does what it always did."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {}
-
-    def restore() -> None:
-        while before:
-            signal.signal(*before.popitem())
-
-    def told(number: int, frame: FrameType | None) -> None:
-        restore()
-        stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, told)
-    try:
-        yield
-    finally:
-        restore()

@@ -11,12 +11,12 @@ IMPORTS: set[str] = {
 
 PRIVATE_NAMES: set[str] = {
     "_backfill.backfill_runner: change._data",
-    "_client.channel: client._core",
+    "_client.channel: client._parts",
     "_client.channel_streams: found._attach",
     "_client.channel_streams: found._end",
     "_client.channel_streams: stream._end",
     "_client.client: machine.owner._rewrap",
-    "_client.supabase_client: self.realtime._core",
+    "_client.supabase_client: self.realtime._parts",
     "_client.supabase_client: self.realtime._leave",
     "_connection.transport: ws._response",
     "_handlers.dispatcher: channel.owner._emitter",
@@ -34,7 +34,7 @@ PRIVATE_NAMES: set[str] = {
     "server._postgres.replication.stream: stream._make_slot",
     "server._postgres.replication.stream: stream._start",
     "server._tables.patterns: re2._Regexp",
-    "sync.loop_thread: client._core",
+    "sync.loop_thread: client._parts",
     "sync.sync_client: each._inner",
     "sync.sync_client: made._start",
     "sync.sync_supabase: RealtimeClient._of",

@@ -81,10 +81,10 @@ PROGRAMS = {"cli", "examples", "__main__"}
 
 FOR_TOOLS = {
     *(".", "server", "types", "rows", "errors", "enums"),
-    *("_wire.jwt_claims", "_wire.redirects", "_printable"),
+    *("_wire.jwt_claims", "_wire.redirects", "_printable", "_client.signals"),
 }
 """What a tool may import: what is public, and what must be seen with the client's own eyes: how a
-token is read, what a redirect is, and what a terminal may be shown."""
+token is read, what a redirect is, what a terminal may be shown, and which signals are ours."""
 
 STDLIB = sys.stdlib_module_names
 WAITING = {"asyncio", "threading", "selectors", "socket", "sched", "concurrent"}

@@ -169,7 +169,7 @@ async def test_http_sends_and_reads_name_the_address(status: int) -> None:
             await client.channel("room").http_send("x", {})
         page = BackfillPage("public", "todos", ("id",))
         with pytest.raises(RealtimeError) as read:
-            await read_rows(client._core.rest, f"{found.first.url}/rest/v1", page, 5.0)
+            await read_rows(client._parts.http_client, f"{found.first.url}/rest/v1", page, 5.0)
         for error in (sent.value, read.value):
             assert (error.code, error.retryable) == (f"HTTP{status}", False)
             check_words(error, found.second.url)

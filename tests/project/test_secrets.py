@@ -77,8 +77,8 @@ class Told:
 def _shown(value: Any, seen: tuple[Any, ...] = ()) -> list[str]:
     found = [repr(value), str(value)]
     if isinstance(value, RealtimeClient):
-        found += [repr(part) for part in (value.health(), value.channels, value._core)]
-        found += [repr(value._core.rest), repr(value._core.rest.options)]
+        found += [repr(part) for part in (value.health(), value.channels, value._parts)]
+        found += [repr(value._parts.http_client), repr(value._parts.http_client.options)]
     if isinstance(value, BaseException) and not any(value is each for each in seen):
         found += traceback.format_exception(value)
         found += [repr(vars(value)), repr(value.args)]

@@ -68,7 +68,7 @@ async def test_no_redirect_carries_the_key_elsewhere(status: int) -> None:
         assert not caught.value.retryable
         page = BackfillPage("public", "todos", ("id",))
         with pytest.raises(RealtimeError, match="redirect"):
-            await read_rows(client._core.rest, f"{peer.url}/rest/v1", page, 5.0)
+            await read_rows(client._parts.http_client, f"{peer.url}/rest/v1", page, 5.0)
         await client.disconnect()
         assert len(peer.requests) == 2
         assert other.requests == []

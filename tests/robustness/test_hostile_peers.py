@@ -297,7 +297,7 @@ async def test_a_flood_of_pings_stops_neither_the_reader_nor_fills_the_memory(tl
         await client.connect()
         before = client.health().frames_in
         await until(lambda: client.health().frames_in > before, timeout=20)
-        current = client._core.connection.links.current
+        current = client._parts.connection.links.current
         assert current is not None
         assert current.transport is not None
         wire = current.transport._wire
@@ -337,7 +337,7 @@ async def test_a_timer_for_a_pong_ends_with_the_link() -> None:
     async with attacked(pings_without_reading, tls=False) as (client, _):
         await client.connect()
         push_much(client, 8)
-        current = client._core.connection.links.current
+        current = client._parts.connection.links.current
         assert current is not None
         websocket = current.transport
         assert websocket is not None

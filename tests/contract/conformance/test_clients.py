@@ -258,7 +258,7 @@ async def test_a_removed_channel_is_out_of_every_list(
     assert client.get_channels() == [channel]
     assert await client.remove_channel(channel) == "ok"
     assert client.get_channels() == client.channels == []
-    assert client._core.session.channels == {}
+    assert client._parts.client_machine.channels == {}
     assert client.is_connected()
 
 

@@ -243,7 +243,10 @@ class Play:
         self.results[result] = self.options[name]
 
     def do_hooks(self, result: str) -> None:
-        before, self.hooks = self.hooks, len(self.clients[0]._core.dispatch.listeners.handlers())
+        before, self.hooks = (
+            self.hooks,
+            len(self.clients[0]._parts.dispatcher.listeners.handlers()),
+        )
         self.results[result] = self.hooks - before
 
     async def do_ask(self, result: str, op: str, *args: Any) -> None:

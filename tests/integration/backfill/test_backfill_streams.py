@@ -123,7 +123,7 @@ async def test_a_stream_dropped_in_another_thread_ends_in_the_loop(
     write(messages, 1)
     assert (await anext(held[0])).new["id"] == 1
     await asyncio.to_thread(held.clear)
-    await until(lambda: not channel._bound)
+    await until(lambda: not channel._handlers.bound)
     await until(lambda: not [name for name in our_tasks() if "handler" in name])
     assert "[1]" in await store.load("room")
     store.close()

@@ -1,1 +1,1 @@
-"""Tests of channels."""
+"""Tests of the public channel, against a local server."""

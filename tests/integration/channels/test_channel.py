@@ -1,4 +1,4 @@
-"""The public channel: joining, and waiting for it."""
+"""The public channel: joining, and the calls that wait for the join."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_a_refusal_is_raised_with_the_servers_code_and_is_final(
     assert events_of(server) == ["phx_join"]
     assert "no rejoin follows" in caplog.text
     client.set_auth(server.token())
-    await channel.subscribe()  # another try is the user's to make
+    await channel.subscribe()  # the user decides to try again
     assert channel.state == "joined"
 
 
@@ -263,7 +263,7 @@ async def test_cancelling_the_await_leaves_the_join_alone(
 
 
 async def mismatching(peer: RawPeer) -> None:
-    """Joins the channel to another table than asked for."""
+    """Answers the join with another table than the client asked for."""
     await peer.handshake()
     await peer.receive()
     peer.text(

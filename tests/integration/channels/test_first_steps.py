@@ -1,4 +1,4 @@
-"""What somebody trips over who comes from JavaScript, and what is said then."""
+"""Mistakes of users who know supabase-js, and the messages that help them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``on``, ``off``, ``once``: what may be listened to, and what then arrives."""
+"""``on``, ``off``, ``once``: which filters are allowed, and which events then arrive."""
 
 from __future__ import annotations
 
@@ -204,11 +204,11 @@ def test_on_returns_the_channel_or_is_a_decorator() -> None:
 
     @channel.on("broadcast", {"event": "cursor"})
     def cursor(event: Any) -> None:
-        """Returned as it is."""
+        """Stays the function it was."""
 
     assert cursor.__doc__ == "Returned as it is."
     assert channel.once("system", {}, print) is channel
-    assert len(channel._bound) == 3
+    assert len(channel._handlers.bound) == 3
 
 
 async def test_the_decorator_registers(server: LocalRealtime, client: RealtimeClient) -> None:
@@ -280,14 +280,14 @@ def test_off_by_type_by_filter_and_by_function() -> None:
     channel.on("broadcast", ANY, print).on("broadcast", other, print).on("broadcast", ANY, len)
     channel.on("system", {}, print)
     channel.off("broadcast", other)
-    assert len(channel._bound) == 3
+    assert len(channel._handlers.bound) == 3
     channel.off("broadcast", ANY, len)
-    assert len(channel._bound) == 2
+    assert len(channel._handlers.bound) == 2
     channel.off("broadcast", ANY, len)
     channel.off("broadcast", None, print)
-    assert len(channel._bound) == 1
+    assert len(channel._handlers.bound) == 1
     channel.off("system")
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
     with pytest.raises(ValueError, match="unknown listen type"):
         channel.off("broadcasts")
 
@@ -317,9 +317,11 @@ def test_copy_bindings_copies_handlers_once_there_is_no_join() -> None:
     source.on("broadcast", ANY, print, maxsize=5, overflow="close", thread=True)
     source.on("postgres_changes", TABLE, len, types="python").once("system", {}, max)
     target.copy_bindings(source)
-    assert [each.function for each in target._bound] == [print, len, max]
-    assert [each.options for each in target._bound] == [each.options for each in source._bound]
-    assert [binding.filter for binding in target._bound.values()] == [ANY, TABLE, {}]
+    assert [each.handler for each in target._handlers.bound] == [print, len, max]
+    assert [each.options for each in target._handlers.bound] == [
+        each.options for each in source._handlers.bound
+    ]
+    assert [binding.filter for binding in target._handlers.bound.values()] == [ANY, TABLE, {}]
     target.subscribe()
     with pytest.raises(InvalidState, match="cannot copy bindings into joined channel"):
         target.copy_bindings(source)
@@ -392,7 +394,7 @@ def test_a_filter_that_would_never_fire_raises_at_the_call(
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             call()
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ def test_a_handler_that_could_not_be_called_raises_at_the_call(handler: Any) -> 
     channel = offline()
     with pytest.raises(TypeError):
         channel.on("broadcast", ANY, handler)
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,10 @@ def test_off_finds_a_callback_of_three_arguments(make_client: MakeClient) -> Non
         seen.append(key)
 
     channel.on_presence_join(on_join)
-    (registration,) = channel._bound
+    (registration,) = channel._handlers.bound
     assert registration.name.endswith("on_join")
     channel.off("presence", {"event": "join"}, on_join)
-    assert not channel._bound
+    assert not channel._handlers.bound
 
 
 def test_a_callback_of_four_arguments_is_refused(make_client: MakeClient) -> None:

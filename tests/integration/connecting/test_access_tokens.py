@@ -312,7 +312,7 @@ async def test_a_source_that_goes_while_it_is_asked_is_no_failure(
     client.on("error", errors)
     await client.connect()
     client.send_heartbeat()
-    client._core.use_token_source(None)
+    client._parts.use_token_source(None)
     by_hand = server.token(sub="by hand")
     client.set_auth(by_hand)
     await turns(10)

@@ -131,7 +131,7 @@ def test_a_disconnect_that_nobody_awaits_closes_all_though_the_loop_ends_with_it
         client = RealtimeClient(server.ws_url, params={"apikey": server.anon_key})
         asyncio.run(main(client))
         gc.collect()
-        assert client._core.connection.http is None
+        assert client._parts.connection.http is None
         asyncio.run(client.wait_closed())
         assert client.connection_state() == "closed"
 
@@ -142,7 +142,7 @@ def test_a_client_whose_loop_ended_between_two_attempts_is_used_again() -> None:
         client.channel("room").subscribe()
         await events.some("reconnecting")
         # Between two attempts no task of ours runs that could close the session.
-        own = client._core.connection.http
+        own = client._parts.connection.http
         assert own is not None
         await own.close()
 

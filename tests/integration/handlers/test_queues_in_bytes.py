@@ -179,7 +179,7 @@ async def test_the_queue_of_a_backfill_is_bounded_and_its_rows_read_again(
     channel.on("postgres_changes", table, handler, backfill=Backfill("id"), maxbytes=BOUND)
     await channel.subscribe()
     await channel.ready()
-    (registration,) = channel._bound
+    (registration,) = channel._handlers.bound
     for number in range(10):
         server.insert("messages", {"id": number, "text": "x" * SMALL})
     await running.wait()
@@ -204,7 +204,7 @@ async def test_copied_handlers_keep_the_bound(client: RealtimeClient) -> None:
     source, target = client.channel("one"), client.channel("two")
     source.on("broadcast", ANY, Gate(), maxbytes=5).on("broadcast", ANY, Gate(), concurrency=2)
     target.copy_bindings(source)
-    assert [each.options["maxbytes"] for each in target._bound] == [5, 64 * MIB]
+    assert [each.options["maxbytes"] for each in target._handlers.bound] == [5, 64 * MIB]
 
 
 async def test_the_queue_of_a_slow_client_listener_is_bounded(
@@ -220,7 +220,7 @@ async def test_the_queue_of_a_slow_client_listener_is_bounded(
         await opened.wait()
 
     client.on("error", slow).on("gap", gaps.append)
-    dispatch = client._core.dispatch
+    dispatch = client._parts.dispatcher
     for _ in range(10_050):
         dispatch.error(RealtimeError("garbage"))
     assert dispatch.tasks.waiting == 10_000

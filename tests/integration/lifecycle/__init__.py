@@ -1,1 +1,1 @@
-"""Tests of lifecycle."""
+"""Tests of the life of a client: connect, run, close."""

@@ -370,9 +370,9 @@ def test_no_part_of_a_client_shows_a_secret_to_a_crash_report() -> None:
         api_key_in="header",
     )
     client.set_auth("the-token")
-    core = client._core
-    connection = core.connection
-    parts = (client, core, core.rest, core.session, core.session.context, connection)
-    shown = repr((*parts, connection._options, connection.tokens, client._endpoint))
+    parts = client._parts
+    connection, machine = parts.connection, parts.client_machine
+    every = (client, parts, parts.http_client, machine, machine.context, connection)
+    shown = repr((*every, connection._options, connection.tokens, client._endpoint))
     for secret in ("the-key", "the-token", "the-header", "letmein"):
         assert secret not in shown

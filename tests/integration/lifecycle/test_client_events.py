@@ -1,4 +1,4 @@
-"""What the client itself tells: its events, heartbeats and health."""
+"""The events of the client itself, its heartbeats and its health."""
 
 from __future__ import annotations
 
@@ -263,6 +263,6 @@ async def test_a_server_time_far_off_is_used_for_tokens(make_client: MakeClient)
     async with raw_peer(serve) as url:
         client = make_client(url)
         await client.connect()
-        context = client._core.session.context
-        assert context.unix_time(asyncio.get_running_loop().time()) > 4e9
+        context = client._parts.client_machine.context
+        assert context.epoch(asyncio.get_running_loop().time()) > 4e9
         await client.disconnect()

@@ -296,7 +296,7 @@ async def test_disconnect_from_inside_handlers(
 async def test_a_handler_that_waits_for_a_connection_hears_that_there_is_none(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    """The end, which tells it, does not wait for the handler."""
+    """The disconnect that reports it does not wait for the handler."""
     policy = ReconnectPolicy(initial_backoff=0.01, jitter=0, max_attempts=1)
     client = make_client(reconnect=policy)
     heard: list[BaseException] = []
@@ -359,7 +359,7 @@ async def test_the_last_words_of_a_handler_that_is_cut_off_may_be_disconnect(
 async def test_the_main_line_in_a_handler_ends_with_the_client(
     server: LocalRealtime, make_client: MakeClient, event: str
 ) -> None:
-    """It waits for a link and for the end at once, and one may come before the other."""
+    """It waits for a link and for the end of the client at once, in either order."""
     client, ended, begun = make_client(), [], asyncio.Event()
 
     async def main() -> None:
@@ -401,7 +401,7 @@ async def test_a_handler_that_asks_for_a_connection_and_then_for_the_end(
 async def test_disconnect_from_what_a_handler_started(
     client: RealtimeClient, caplog: pytest.LogCaptureFixture, thread: bool
 ) -> None:
-    """In a task or a thread of its own; the handler waits for it, and is not waited for."""
+    """The handler waits for its task or thread; the disconnect does not wait for the handler."""
     loop = asyncio.get_running_loop()
     done: list[str] = []
 
@@ -478,14 +478,14 @@ async def test_a_handler_that_disconnected_once_is_waited_for_at_the_next_end(
 async def test_disconnect_from_a_listener_that_a_timer_calls_waits_for_the_handler_that_set_it(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    """What lives on is no part of the handler that happened to begin it."""
+    """A timer or a link that a handler started is not part of that handler."""
     client = make_client(heartbeat_interval=0.2)
     handled: list[int] = []
     is_told = asyncio.Event()
 
     async def work(message: Any) -> None:
         if message.payload["n"] == 0:
-            # Its deadline is the nearest one, so the client's timer is set anew in here.
+            # Its deadline is the next one, so this handler sets the client's timer.
             await channel.send({"type": "broadcast", "event": "x", "payload": {}}, timeout=0.05)
         else:
             await is_told.wait()

@@ -99,7 +99,7 @@ async def test_wait_closed_waits_for_the_new_connection(client: RealtimeClient, 
     await client.connect()
     waiting = asyncio.ensure_future(client.wait_closed())
     await asyncio.sleep(0.01)
-    assert not client._core.connection.shutdown.is_closed
+    assert not client._parts.connection._closed.is_set()
     await client.disconnect()
     await waiting
 
@@ -176,7 +176,7 @@ def test_who_asked_for_a_connection_hears_of_one_though_nobody_has_a_channel(
                 asyncio.get_running_loop().call_later(100.0, server.faults.reset)
                 await asked
                 assert client.is_connected()
-                # Nobody waits any more, so that it is idle again.
+                # No call waits any more, so the client is idle again.
                 await until(lambda: not client.is_connected(), 200.0)
             else:
                 await until(asked.done, 200.0)
@@ -216,19 +216,19 @@ async def test_a_cancelled_wait_for_lets_go_of_its_registration(client: Realtime
     channel = await client.channel("room").subscribe()
 
     async def wait() -> bool:
-        # Not pytest.raises: it keeps the traceback, whose frames keep what was awaited.
+        # pytest.raises would keep the traceback, and its frames the awaited outcome.
         try:
             await asyncio.wait_for(channel.wait_for("broadcast", {"event": "x"}), 0.001)
         except TimeoutError:
             return True
         return False
 
-    # In tasks of their own: Python 3.13.0 keeps the last cancellation of one that goes on.
+    # Each in its own task: Python 3.13.0 keeps the last cancellation of a task that goes on.
     waits = [asyncio.create_task(wait()) for _ in range(3)]
     assert await asyncio.gather(*waits) == [True] * 3
     waits.clear()
     gc.collect()
-    assert len(channel._bound) == len(channel._waits) == 0
+    assert len(channel._handlers.bound) == channel._streams.waiting == 0
 
 
 async def test_disconnect_ends_every_token_callback(make_client: MakeClient) -> None:
@@ -251,7 +251,7 @@ async def test_a_frame_is_settled_though_disconnect_meets_the_loss(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     await client.connect()
-    link = client._core.connection.links.current
+    link = client._parts.connection._link
     assert link is not None
     server.faults.close(1000)
     while link.transport is not None:

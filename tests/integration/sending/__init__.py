@@ -1,1 +1,1 @@
-"""Tests of sending."""
+"""Tests of sending, over the socket and over HTTP."""

@@ -1,4 +1,4 @@
-"""A frame that the server would answer with close 1009 costs nobody the connection."""
+"""A frame too large for the server is refused at the call, and the socket stays open."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_the_largest_frame_there_may_be_is_sent(
 ) -> None:
     client = make_client()
     channel = await client.channel("room", options).subscribe()
-    # The server drops what is larger than the project allows, and answers that it has it.
+    # The server drops a payload above the project's limit, but acknowledges it.
     for size in (MAX_FRAME - 2010, MAX_FRAME - 200):
         channel.send(broadcast("x" * size))
     assert await channel.track({"n": 1}) == "ok"

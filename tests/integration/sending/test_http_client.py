@@ -1,4 +1,4 @@
-"""Broadcast over HTTP: what is asked, and what each answer means."""
+"""Broadcast over HTTP: the requests, and the meaning of each answer."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ async def test_without_a_connection_no_session_stays_open(client: RealtimeClient
     assert await client.channel("room").http_send("x", {}) == {"success": True}
     await turns()
     assert our_tasks() == []
-    assert client._core.connection.http is None
+    assert client._parts.connection.http is None
 
 
 @pytest.mark.conformance("RT7", "RT8", "SJ15")

@@ -1,4 +1,4 @@
-"""``send_limit``: broadcasts beyond it wait for their turn, in the order of the calls."""
+"""``send_limit``: broadcasts beyond it wait in a queue, in the order of the calls."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_loop_that_lags_does_not_let_a_later_call_overtake() -> None:
             async with RealtimeClient(server.ws_url, params=params, send_limit=(2, 1.0)) as client:
                 channel = await client.channel("room").subscribe()
                 sent = [channel.send(message(number)) for number in range(4)]
-                # Both that wait are due by now, and half a dozen could go at once.
+                # Both queued sends are due by now, and the limit would allow six at once.
                 loop.lag(3.0)
                 sent += [channel.send(message(number)) for number in range(4, 7)]
                 assert await asyncio.gather(*sent) == ["ok"] * 7
@@ -106,7 +106,7 @@ async def test_too_many_that_wait_are_refused_counted_and_logged_once(
     assert await sent[3] == "error"
     assert client.health().refused_sends == 2
     assert len([one for one in caplog.records if "send_limit" in one.message]) == 1
-    # What still waits when the client closes is not waited for.
+    # The client does not wait for queued sends when it closes.
     await client.disconnect()
     assert await asyncio.gather(*sent[1:3]) == ["error", "error"]
 

@@ -1,4 +1,4 @@
-"""``send``, ``track``, ``untrack``: what goes out, and how each of them ends."""
+"""``send``, ``track``, ``untrack``: the frames they write, and their results."""
 
 from __future__ import annotations
 

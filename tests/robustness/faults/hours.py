@@ -23,10 +23,12 @@ async def live_through(hours: int) -> str:
             await asyncio.sleep(QUARTER)
             await lab.heal()
             await lab.recover()
-            core = lab.client._core
-            timers = len(core.session.context.outbox.deadlines)
-            helpers = len(core.connection.background)
-            sizes.add((core.session.pending_replies, timers, helpers, len(asyncio.all_tasks())))
+            parts = lab.client._parts
+            timers = len(parts.client_machine.context.outbox.deadlines)
+            helpers = len(parts.connection.background)
+            sizes.add(
+                (parts.client_machine.pending_replies, timers, helpers, len(asyncio.all_tasks()))
+            )
         await lab.probe()
         lab.judge()
         beats = [status for _, status in lab.beats]

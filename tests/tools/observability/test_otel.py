@@ -95,7 +95,7 @@ async def test_each_handled_event_is_a_span_around_what_the_handler_does(
     todos: Any = {"event": "*", "schema": "public", "table": "todos"}
     await channel.on("postgres_changes", todos, plain).subscribe()
     await channel.ready()
-    assert [one.direct is not None for one in channel._bound] == [False, False, True]
+    assert [one.direct is not None for one in channel._handlers.bound] == [False, False, True]
     server.broadcast("room", "a", {})
     server.broadcast("room", "b", {})
     server.insert("todos", {"id": 1})

@@ -1,1 +1,1 @@
-"""Tests of client."""
+"""Tests of the public objects, without a server."""

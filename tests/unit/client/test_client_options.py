@@ -1,4 +1,4 @@
-"""Options that cannot work raise at once and say how to mend them."""
+"""Options that cannot work raise at once, with a hint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARAMS = {"apikey": "key"}
 
 
 class Awaited:
-    """Async, though no async function."""
+    """A callable object with an ``async`` ``__call__``."""
 
     async def __call__(self, *args: Any) -> float:
         return 1.0

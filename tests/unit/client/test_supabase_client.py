@@ -1,4 +1,4 @@
-"""``create_client``: the first line of a ported program."""
+"""``create_client`` and the client of a whole project."""
 
 from __future__ import annotations
 

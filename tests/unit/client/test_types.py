@@ -1,4 +1,4 @@
-"""The dicts of ``supabase_rt.types`` say what the calls take, and models arrive at handlers."""
+"""The dicts of ``supabase_rt.types`` have the keys that are checked at the call."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_keys_are_those_that_are_checked_at_the_call(shape: Any, known: Any)
 async def test_a_handler_is_given_rows_of_its_model(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
-    """Beside others of the same table that see dicts."""
+    """Other handlers of the same table still get dicts."""
     server.table("todos", {"id": "int8", "text": "text"})
     todos, plain, first = Recorder(), Recorder(), Recorder()
     channel = client.channel("room")
@@ -129,4 +129,4 @@ def test_a_model_that_makes_no_sense_is_refused_at_the_call(
         handler = () if call == channel.stream else (print,)
         with pytest.raises((ValueError, TypeError), match=text):
             call(type, filter, *handler, **options)
-    assert not channel._bound
+    assert not channel._handlers.bound

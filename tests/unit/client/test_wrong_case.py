@@ -1,4 +1,4 @@
-"""Every public name in camelCase is answered with the one it has here: walked, not listed."""
+"""Every public name, asked for in camelCase, raises an error with the Python name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ OBJECTS: list[Any] = [
 
 
 def camel_case(name: str) -> str:
-    """As supabase-js would spell it."""
+    """Returns the name as supabase-js would spell it."""
     first, *others = name.rstrip("_").split("_")
     return first + "".join(part.capitalize() for part in others)
 

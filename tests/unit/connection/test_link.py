@@ -113,7 +113,7 @@ def broadcast(n: int, filling: str = "") -> dict[str, Any]:
 
 
 def link_of(client: RealtimeClient) -> Link:
-    link = client._core.connection.links.current
+    link = client._parts.connection.links.current
     assert link is not None
     return link
 

@@ -35,8 +35,8 @@ class ReaderHarness:
 
     def __init__(self, *, fast: bool, logger: Any = None) -> None:
         self.client = RealtimeClient("ws://localhost/realtime/v1", params={"apikey": "k"})
-        core = self.client._core
-        self.session, self.dispatch = core.session, core.dispatch
+        parts = self.client._parts
+        self.session, self.dispatch = parts.client_machine, parts.dispatcher
         self.traffic = Traffic()
         self.in_callback = self.flush_requested = False
         self.seen: list[Any] = []

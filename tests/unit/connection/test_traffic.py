@@ -295,7 +295,7 @@ async def test_the_session_of_our_own_is_closed_at_the_end(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     await client.connect()
-    own = client._core.connection.http
+    own = client._parts.connection.http
     assert isinstance(own, aiohttp.ClientSession)
     await client.disconnect()
     assert own.closed

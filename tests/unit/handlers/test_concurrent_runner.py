@@ -200,7 +200,7 @@ async def test_a_handler_that_closes_on_overflow_ends_with_an_error(
     assert (error.code, handler) == ("Overflow", doors)
     doors.let("a0", "b1", "c2")
     await until(lambda: sorted(doors.ended) == ["a0", "b1", "c2"])
-    assert not channel._bound
+    assert not channel._handlers.bound
 
 
 @pytest.mark.parametrize("key", [lambda event: event.payload["nothing"], lambda event: [1]])
@@ -360,7 +360,9 @@ async def test_copied_handlers_keep_their_options(client: RealtimeClient) -> Non
     source, target = client.channel("one"), client.channel("two")
     source.on("broadcast", ANY, Doors(), concurrency=3, key=key_of)
     target.copy_bindings(source)
-    assert [each.options for each in target._bound] == [each.options for each in source._bound]
+    assert [each.options for each in target._handlers.bound] == [
+        each.options for each in source._handlers.bound
+    ]
 
 
 @pytest.mark.parametrize(
@@ -380,11 +382,11 @@ def test_options_that_make_no_sense_are_refused(make_client: Any, options: Any, 
     todos = {"event": "*", "schema": "public", "table": "todos"}
     with pytest.raises((TypeError, ValueError), match=text):
         channel.on("postgres_changes", todos, Doors(), **options)
-    assert not channel._bound
+    assert not channel._handlers.bound
 
 
 def test_a_plain_function_on_the_loop_is_refused(make_client: Any) -> None:
     channel = make_client("http://127.0.0.1:9/realtime/v1").channel("room")
     with pytest.raises(ValueError, match="async handlers and thread=True"):
         channel.on("broadcast", ANY, print, concurrency=2)
-    assert not channel._bound
+    assert not channel._handlers.bound

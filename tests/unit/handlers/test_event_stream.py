@@ -76,16 +76,16 @@ async def test_a_break_releases_the_stream(server: LocalRealtime, client: Realti
     send(server, 1)
     assert await reading == [1]
     gc.collect()
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 async def test_collection_releases_the_stream(client: RealtimeClient) -> None:
     channel = client.channel("room")
     stream = channel.stream("broadcast", ANY)
-    assert len(channel._bound) == 1
+    assert len(channel._handlers.bound) == 1
     del stream
     gc.collect()
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 async def test_aclose_and_async_with_release_the_stream(
@@ -96,7 +96,7 @@ async def test_aclose_and_async_with_release_the_stream(
     async with channel.stream("broadcast", ANY) as stream:
         send(server, 1, 2)
         assert await anext(stream) is not None
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
     assert [event async for event in stream] == []
     await stream.aclose()
 
@@ -291,7 +291,7 @@ async def test_wait_for_gives_the_next_event_from_the_call_on(
     await until(lambda: client.health().frames_in == 3)
     assert (await waiting).payload["n"] == 1
     assert (await waiting).payload["n"] == 1
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 async def test_wait_for_asks_the_check(server: LocalRealtime, client: RealtimeClient) -> None:
@@ -314,7 +314,7 @@ async def test_an_error_of_the_check_is_raised_from_the_await(
     with pytest.raises(KeyError, match="missing"):
         await waiting
     assert client.health().handler_errors == 0
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 async def later(event: Any) -> bool:
@@ -328,7 +328,7 @@ async def test_a_check_that_cannot_answer_at_once_is_refused(
     channel = await client.channel("room").subscribe()
     with pytest.raises(TypeError):
         channel.wait_for("broadcast", ANY, check)
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 async def test_wait_for_ends_at_its_timeout(client: RealtimeClient) -> None:
@@ -337,7 +337,7 @@ async def test_wait_for_ends_at_its_timeout(client: RealtimeClient) -> None:
     waiting = channel.wait_for("broadcast", ANY, timeout=0.01)
     with pytest.raises(TimedOut, match=r"no such broadcast event within 0\.01 s"):
         await waiting
-    assert channel._bound == {}
+    assert channel._handlers.bound == {}
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "1", True])

@@ -356,7 +356,7 @@ def test_middleware_that_takes_other_arguments_is_refused(make_client: Any, wron
     client = make_client("http://127.0.0.1:9")
     with pytest.raises(TypeError):
         client.use(wrong)
-    assert not client._core.middleware
+    assert not client._parts.middleware
 
 
 async def test_on_error_is_a_listener_and_a_decorator(
