@@ -20,12 +20,13 @@ from typing import Any, Final, Protocol
 from .._handlers.handler import Handler, Reports, event_of, invoke
 from .._handlers.queue_bounds import QueueLimits
 from .._handlers.runners import Worker, overflow_policy
-from .._payloads.postgres_change import BackfilledChange, PostgresChange, PostgresData
+from .._payloads.postgres_change import BackfilledChange, PostgresChange
+from .._payloads.postgres_data import PostgresData
 from .._payloads.row_conversion import convert_row
 from .._printable import get_logger
 from .._protocol.channel_options import MAXBYTES
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Waiting
+from .._runtime.outcome import Waiters
 from ..errors import DecodeError, RealtimeError
 from .backfill_stream import StreamHandler, Unhandled
 from .options import Backfill
@@ -91,7 +92,7 @@ class BackfillRunner:
         self._failures = 0
         self._read_task: asyncio.Future[Any] | None = None
         self._missed_since: float | None = None
-        self.start_known: Waiting = Waiting()
+        self.start_known: Waiters = Waiters()
         self._start_error: BaseException | None = None
         self.last_problem: Exception | None = None
         """The last error of its store or its table; None if all is well."""

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from .._http.http_client import JSON_TYPE, Rest, reason_in
+from .._http.http_client import JSON_TYPE, HttpClient, reason_in
 from .._wire.urls import path_segment
 from ..errors import RealtimeError, SendError
 from .pages import BackfillPage, ReadRow, read_page, read_params
@@ -22,7 +22,7 @@ __all__ = ["TableAccess", "read_postgrest", "read_rows"]
 class TableAccess:
     """The means of one client to read tables of its project."""
 
-    client: Rest
+    client: HttpClient
     timeout: float
     refresh_token: Callable[[], asyncio.Task[None] | None]
     """Asks the token source for a fresh token; returns None if the client has no source."""
@@ -73,7 +73,9 @@ def _rows(status: int, text: bytes, page: BackfillPage) -> list[ReadRow]:
     )
 
 
-async def read_rows(client: Rest, url: str, page: BackfillPage, timeout: float) -> list[ReadRow]:
+async def read_rows(
+    client: HttpClient, url: str, page: BackfillPage, timeout: float
+) -> list[ReadRow]:
     """Reads one page of a table from PostgREST at ``url``; raises ``RealtimeError``."""
     headers = {"Accept-Profile": page.schema, "Accept": JSON_TYPE}
     url = f"{url}/{path_segment(page.table)}?{_query(page)}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from .._backfill.backfill_runner import CatchingUp, catching_up
+from .._backfill.backfill_runner import BackfillRunner, backfill_handler
 from .._backfill.options import Backfill
-from .._handlers.concurrent_runner import Concurrent
-from .._handlers.handler import OVERFLOWS, Registration
-from .._handlers.listener_table import Emitter
+from .._handlers.concurrent_runner import concurrent_handler
+from .._handlers.handler import Handler
+from .._handlers.listener_table import ListenerTable
 from .._handlers.pending_decorator import Decorator
+from .._handlers.queue_bounds import OVERFLOWS
+from .._handlers.runners import new_handler
 from .._handlers.signatures import check_asked
 from .._payloads.models.dataclass_models import model_of
 from .._payloads.row_conversion import check_mode
@@ -64,8 +66,8 @@ class ChannelHandlers:
         self._parts = parts
         self._machine = machine
         self._presence_view: Any = None
-        self.listeners: Emitter = Emitter()
-        self.bound: dict[Registration, Binding] = {}
+        self.listeners: ListenerTable = ListenerTable()
+        self.bound: dict[Handler, Binding] = {}
 
     # -- on, once, off -------------------------------------------------------------------
 
@@ -152,7 +154,7 @@ class ChannelHandlers:
             if (
                 binding.type is listen_type
                 and checked in (None, binding.filter)
-                and handler in (None, registration.handler)
+                and handler in (None, registration.function)
             ):
                 registration.end()
 
@@ -162,9 +164,9 @@ class ChannelHandlers:
             raise InvalidState("cannot copy bindings into joined channel")
         for registration, binding in other.bound.items():
             options = registration.options
-            if registration.takes_middleware:
+            if registration.is_user_handler:
                 options["middleware"] = self._parts.middleware
-            self.register(binding.type, dict(binding.filter), registration.handler, **options)
+            self.register(binding.type, dict(binding.filter), registration.function, **options)
 
     # -- checks that streams need as well ------------------------------------------------
 
@@ -222,21 +224,21 @@ class ChannelHandlers:
 
     def register(
         self, type: ListenType, filter: dict[str, Any], handler: Callable[..., Any], **options: Any
-    ) -> Registration:
+    ) -> Handler:
         """Registers a handler whose options are checked already."""
         backfill = options.pop("backfill", None)
         concurrency, key = options.pop("concurrency", 1), options.pop("key", None)
         options["on_end"] = self._unregister
         topic, parts = self._machine.topic, self._parts
-        registration: Registration
+        registration: Handler
         if concurrency > 1:
             options |= {"concurrency": concurrency, "key": key}
-            registration = Concurrent(handler, parts.dispatcher, source=topic, **options)
+            registration = concurrent_handler(handler, parts.dispatcher, source=topic, **options)
         elif backfill is None:
-            registration = Registration(handler, parts.dispatcher, source=topic, **options)
+            registration = new_handler(handler, parts.dispatcher, source=topic, **options)
         else:
             taken = [other.store_name for other in self.backfilled()]
-            registration = catching_up(
+            registration = backfill_handler(
                 parts.dispatcher,
                 parts.table_access(),
                 topic,
@@ -249,11 +251,12 @@ class ChannelHandlers:
         binding = self._machine.bindings.add(type, filter)
         self.bound[registration] = binding
         self.listeners.attach(binding.id, registration)
-        if isinstance(registration, CatchingUp) and self._machine.reception.ready:
-            registration.feed_up()
+        runner = registration.runner
+        if isinstance(runner, BackfillRunner) and self._machine.reception.ready:
+            runner.changes_started()
         return registration
 
-    def _unregister(self, registration: Registration) -> None:
+    def _unregister(self, registration: Handler) -> None:
         binding = self.bound.pop(registration, None)
         if binding is not None:
             self._machine.bindings.remove(binding.id)
@@ -266,29 +269,30 @@ class ChannelHandlers:
 
     def stop_workers(self) -> None:
         """Lets the tasks of the handlers end once their queues are empty."""
-        for registration in self.listeners.registrations():
-            registration.stop()
+        for registration in self.listeners.handlers():
+            registration.runner.stop()
 
     # -- backfills -----------------------------------------------------------------------
 
-    def backfilled(self) -> list[CatchingUp]:
-        """Returns the handlers that have a backfill."""
-        return [found for found in self.bound if isinstance(found, CatchingUp)]
+    def backfilled(self) -> list[BackfillRunner]:
+        """Returns the runners of the handlers that have a backfill."""
+        runners = [handler.runner for handler in self.bound]
+        return [runner for runner in runners if isinstance(runner, BackfillRunner)]
 
     def changes_started(self) -> None:
         """Tells the backfills that database changes flow."""
-        for registration in self.backfilled():
-            registration.feed_up()
+        for runner in self.backfilled():
+            runner.changes_started()
 
     def changes_interrupted(self) -> None:
         """Tells the backfills that database changes may be missed from now on."""
-        for registration in self.backfilled():
-            registration.feed_lost()
+        for runner in self.backfilled():
+            runner.changes_interrupted()
 
     def channel_closed(self) -> None:
         """Tells the backfills that no event follows."""
-        for registration in self.backfilled():
-            registration.feed_over()
+        for runner in self.backfilled():
+            runner.channel_closed()
 
     # -- presence ------------------------------------------------------------------------
 

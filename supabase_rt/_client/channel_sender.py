@@ -283,7 +283,7 @@ class ChannelSender:
         With ``otherwise`` the client does not wait for the work when it closes. The outcome is
         then settled with ``otherwise``.
         """
-        outcome: Outcome[Any] = Outcome(self._parts.dispatcher.unheard)
+        outcome: Outcome[Any] = Outcome(self._parts.dispatcher.on_unawaited_failure)
 
         async def run() -> None:
             try:

@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .._backfill.backfill_stream import Feed, HandOver
+from .._backfill.backfill_stream import backfill_stream
 from .._backfill.options import Backfill
 from .._handlers.event_stream import Stream, wait_for_event, weak_handler
-from .._handlers.handler import Registration
+from .._handlers.handler import Handler
 from .._handlers.signatures import check_asked
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import check_filter, check_listen_type, check_seconds
@@ -75,17 +75,15 @@ class ChannelStreams:
             found = Stream(reports, topic, maxsize, maxbytes)
             handler = weak_handler(found)
         else:
-            handed_over: HandOver[Any] = HandOver(reports, topic)
-            found = handed_over
-            handler = Feed(handed_over)
+            found, handler = backfill_stream(reports, topic)
             options |= {"backfill": backfill, "maxsize": maxsize, "maxbytes": maxbytes}
         registration = handlers.register(listen_type, checked, handler, **options)
-        found._attach(registration, self._parts.connection)
+        found.attach(registration, self._parts.connection)
         if self._streams is None:
             self._streams = weakref.WeakSet()
         self._streams.add(found)
         if self._machine.rest is not None:
-            found._end(self._machine.rest)
+            found.end(self._machine.rest)
         return found
 
     def wait_for(
@@ -126,7 +124,7 @@ class ChannelStreams:
     def end(self, error: BaseException | None) -> None:
         """Ends all streams and waits, since the channel is closed or will not rejoin."""
         for stream in list(self._streams or ()):
-            stream._end(error)
+            stream.end(error)
         reason = error or InvalidState(f"{self._machine.topic} was closed")
         for outcome in list(self._waits or ()):
             outcome.fail(reason)
@@ -140,7 +138,7 @@ class _EventOutcome(Outcome[Any]):
     def __init__(self, owner: LoopBound) -> None:
         super().__init__()
         self._owner = owner
-        self.registration: Registration | None = None
+        self.registration: Handler | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def _wake(self) -> None:
@@ -153,7 +151,7 @@ class _EventOutcome(Outcome[Any]):
             self._owner.in_loop(functools.partial(_release, self.registration, self.timer))
 
 
-def _release(registration: Registration | None, timer: asyncio.TimerHandle | None) -> None:
+def _release(registration: Handler | None, timer: asyncio.TimerHandle | None) -> None:
     if registration is not None:
         registration.end()
     if timer is not None:

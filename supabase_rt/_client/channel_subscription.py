@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._handlers.handler import Registration
+from .._handlers.handler import Handler
+from .._handlers.runners import new_handler
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel.channel_states import CLOSED, JOINED
@@ -73,7 +74,7 @@ class ChannelSubscription:
         self._parts = parts
         self._machine = machine
         self._streams = streams
-        self._callback: Registration | None = None
+        self._callback: Handler | None = None
         self._deadline: float | None = None
         # Made when first awaited: most channels are subscribed with a callback only.
         self._joining: Waiting | None = None
@@ -115,10 +116,10 @@ class ChannelSubscription:
     def _seconds(self, timeout: float | None) -> float:
         return self._parts.timeout if timeout is None else check_seconds("timeout", timeout)
 
-    def _callback_registration(self, callback: Any) -> Registration | None:
+    def _callback_registration(self, callback: Any) -> Handler | None:
         if callback is None:
             return None
-        return Registration(
+        return new_handler(
             callback,
             self._parts.dispatcher,
             source=f"subscribe callback of {self._machine.topic}",
@@ -156,17 +157,17 @@ class ChannelSubscription:
                 raise self._machine.reception.ready_error.with_traceback(None)
             self._readying = self._readying or Waiting()
             await self._within(seconds, self._readying, "to receive database changes")
-        for registration in self.handlers.backfilled():
-            if registration.not_primed is not None:
-                raise registration.not_primed.with_traceback(None)
-            if not registration.is_primed:
+        for runner in self.handlers.backfilled():
+            if runner.start_error is not None:
+                raise runner.start_error.with_traceback(None)
+            if not runner.is_start_known:
                 left = until - connection.now()
                 try:
                     await self._within(
-                        left, registration.primed, "to read where its backfill begins"
+                        left, runner.start_known, "to read where its backfill begins"
                     )
                 except TimedOut as exc:
-                    raise exc from (registration.trouble or exc.__cause__)
+                    raise exc from (runner.last_problem or exc.__cause__)
 
     def _is_ready(self) -> bool:
         if self._machine.state is not JOINED:
@@ -246,10 +247,7 @@ class ChannelSubscription:
 
     def listener_for(self, ids: tuple[int, ...], *, of_changes: bool = False) -> EventListener:
         """Returns the handlers of these bindings as one listener, see ``ChannelOwner``."""
-        listeners = self.handlers.listeners
-        find: Any = listeners.change_listener if of_changes else listeners.listener
-        found: EventListener = find(ids)
-        return found
+        return self.handlers.listeners.listener_for(ids, of_changes=of_changes)
 
     def presence_changed(self, event: PresenceDelivered) -> None:
         """Calls the handlers of a presence event."""
@@ -273,7 +271,7 @@ class ChannelSubscription:
         if self._callback is not None:
             self._callback(status, error)
             if self._machine.removed:
-                self._callback.stop()
+                self._callback.runner.stop()
 
     def _log(self, status: SubscribeStatus, error: BaseException | None) -> None:
         """Logs a status: an error if no rejoin follows, a warning if the server refused.

@@ -10,7 +10,7 @@ import aiohttp
 
 from .._connection.codec import build_codec, tell_logger
 from .._connection.connection import Connection
-from .._handlers.dispatcher import Dispatch
+from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Middleware
 from .._handlers.pending_decorator import Decorator
 from .._http.http_client import Rest
@@ -174,7 +174,7 @@ class RealtimeClient:
         )
         host = redact(self._endpoint.base)
         logger = self.log if self._logger is not None else None
-        dispatch = Dispatch(logger, host, options["drain_timeout"])
+        dispatch = Dispatcher(logger, host, options["drain_timeout"])
         limit = options["send_limit"]
         connection = Connection(
             machine,
@@ -289,9 +289,9 @@ class RealtimeClient:
         The socket stays open for a channel that is subscribed while the others leave.
         """
         self._parts.connection.enter_loop(required="remove_all_channels")
-        stays = self._parts.dispatcher.leaves()
+        stays = self._parts.dispatcher.exempt_caller()
         leaving = [channel.unsubscribe() for channel in self.channels]
-        outcome: Outcome[list[str]] = Outcome(self._parts.dispatcher.unheard)
+        outcome: Outcome[list[str]] = Outcome(self._parts.dispatcher.on_unawaited_failure)
 
         async def finish() -> None:
             try:
@@ -402,7 +402,7 @@ class RealtimeClient:
         the first signal, or at the end. True raises ``RuntimeError`` outside the main thread.
         """
         if drain_timeout is not None:
-            self._parts.dispatcher.drain_timeout = check_drain_timeout(drain_timeout)
+            self._parts.dispatcher.tasks.drain_timeout = check_drain_timeout(drain_timeout)
         await run_until_stopped(self._parts.connection, self._leave, handle_signals)
 
     async def wait_closed(self) -> None:

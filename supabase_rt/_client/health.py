@@ -83,7 +83,7 @@ def look(parts: ClientParts) -> Health:
         unknown_frames=counters.unknown,
         handler_errors=dispatcher.tally.handler_errors,
         dropped_events=dispatcher.tally.dropped_events,
-        queued_events=dispatcher.queued,
+        queued_events=dispatcher.tasks.waiting,
         joins=dispatcher.tally.joins,
         refused_sends=traffic.frames_refused,
         pending_replies=client_machine.pending_replies,

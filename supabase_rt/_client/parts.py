@@ -12,7 +12,7 @@ from typing import Any
 
 from .._backfill.postgrest import TableAccess
 from .._connection.connection import Connection
-from .._handlers.dispatcher import Dispatch
+from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Chain
 from .._http.http_client import Rest
 from .._protocol.client_machine import Session
@@ -27,7 +27,7 @@ class ClientParts:
 
     client_machine: Session
     connection: Connection
-    dispatcher: Dispatch
+    dispatcher: Dispatcher
     http_client: Rest
     timeout: float
     types: str

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from .._payloads.base import Payload, brief
-from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.broadcast import Broadcast
+from .._payloads.postgres_change import PostgresChange
 from .._printable import get_logger
 from .._protocol import events
 from .._runtime.log_fields import facts
@@ -134,7 +135,7 @@ class Dispatcher:
     def _resumed(self, event: events.ChannelResumed) -> None:
         self.client_event("resumed", event.channel.topic, event.downtime)
 
-    def _push_ended(self, event: events.PushEnded) -> None:
+    def _push_ended(self, event: events.RequestEnded) -> None:
         settle = getattr(event.outcome, "push_ended", None)
         if settle is not None:
             settle(event.result, event.response)
@@ -354,7 +355,7 @@ Dispatcher._actions = {
     events.GapFound: lambda self, event: self.client_event(
         "gap", event.topic, event.since, event.until, event.reason
     ),
-    events.PushEnded: Dispatcher._push_ended,
+    events.RequestEnded: Dispatcher._push_ended,
     events.HeartbeatReported: Dispatcher._heartbeat,
     events.LinkOpened: Dispatcher._opened,
     events.LinkClosed: Dispatcher._closed,

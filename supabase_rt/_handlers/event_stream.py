@@ -28,7 +28,7 @@ P = TypeVar("P")
 class LoopOwner(Protocol):
     """The connection, which knows the event loop of its client."""
 
-    def in_loop(self, call: Callable[[], Any], /) -> None:
+    def call_in_loop(self, call: Callable[[], Any], /) -> None:
         """Calls a function in that loop; from any thread."""
 
 
@@ -138,8 +138,8 @@ class Stream(Generic[P]):
         if owner is None or handler is None:
             return
         if self._on_taken is not None:
-            owner.in_loop(functools.partial(self._on_taken, not self._waiting))
-        owner.in_loop(handler.end)
+            owner.call_in_loop(functools.partial(self._on_taken, not self._waiting))
+        owner.call_in_loop(handler.end)
 
 
 def weak_handler(stream: Stream[Any]) -> Callable[[Any], None]:

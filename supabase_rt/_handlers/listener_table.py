@@ -18,7 +18,8 @@ from typing import Any
 
 from pyee.base import EventEmitter
 
-from .._payloads.postgres_change import PostgresChange, PostgresData
+from .._payloads.postgres_change import PostgresChange
+from .._payloads.postgres_data import PostgresData
 from .._protocol.events import EventListener
 from .._runtime.slow_handler import BLOCKING_AFTER, Stopwatch
 from .handler import Handler

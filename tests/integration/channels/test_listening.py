@@ -317,7 +317,7 @@ def test_copy_bindings_copies_handlers_once_there_is_no_join() -> None:
     source.on("broadcast", ANY, print, maxsize=5, overflow="close", thread=True)
     source.on("postgres_changes", TABLE, len, types="python").once("system", {}, max)
     target.copy_bindings(source)
-    assert [each.handler for each in target._handlers.bound] == [print, len, max]
+    assert [each.function for each in target._handlers.bound] == [print, len, max]
     assert [each.options for each in target._handlers.bound] == [
         each.options for each in source._handlers.bound
     ]

@@ -13,7 +13,7 @@ from supabase_rt._handlers.dispatcher import Dispatcher
 from supabase_rt._handlers.handler import Handler
 from supabase_rt._handlers.listener_table import ListenerTable
 from supabase_rt._handlers.runners import new_handler
-from supabase_rt._payloads.postgres_change import read_postgres_changes
+from supabase_rt._payloads.postgres_data import read_postgres_changes
 from supabase_rt._wire.json_codec import loads
 
 

@@ -86,7 +86,7 @@ async def test_plain_middleware_leaves_a_plain_handler_inline(
     channel = client.channel("room", {"config": {"presence": {"key": "me"}}})
     channel.on("presence", {"event": "join"}, lambda: states.append(channel.presence_state()))
     await channel.on("broadcast", ANY, trace.handler).subscribe()
-    registrations = channel._emitter.handlers()
+    registrations = channel._handlers.listeners.handlers()
     assert all(
         registration.direct is not None or not registration.arguments_accepted
         for registration in registrations
