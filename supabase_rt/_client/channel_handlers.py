@@ -195,7 +195,7 @@ class ChannelHandlers:
 
     def require_open(self) -> None:
         """Raises ``InvalidState`` on a closed channel, where a stream would wait for ever."""
-        if self._machine.removed and self._machine.rest is None:
+        if self._machine.removed and self._machine.final_error is None:
             raise InvalidState(
                 f"{self._machine.topic} was closed",
                 hint=f"make a new one: client.channel({self._machine.sub_topic!r})",
@@ -204,7 +204,7 @@ class ChannelHandlers:
     def require_bound(self, type: ListenType, filter: dict[str, Any]) -> None:
         """Raises ``InvalidState`` if the join under way, or done, did not ask for these events."""
         if type is ListenType.PRESENCE and (
-            self._machine.reception.listens_to_presence or self._machine.config.presence_enabled
+            self._machine.inbound.listens_to_presence or self._machine.config.presence_enabled
         ):
             return
         if type is ListenType.POSTGRES_CHANGES and any(
@@ -252,7 +252,7 @@ class ChannelHandlers:
         self.bound[registration] = binding
         self.listeners.attach(binding.id, registration)
         runner = registration.runner
-        if isinstance(runner, BackfillRunner) and self._machine.reception.ready:
+        if isinstance(runner, BackfillRunner) and self._machine.inbound.ready:
             runner.changes_started()
         return registration
 
@@ -307,6 +307,6 @@ class ChannelHandlers:
     def presence_state(self) -> dict[str, list[dict[str, Any]]]:
         """Returns a copy of the presence state; during an event, of the state of that event."""
         view = self._presence_view
-        found = self._machine.reception.presence if view is None else view
+        found = self._machine.inbound.presence if view is None else view
         state: dict[str, list[dict[str, Any]]] = found.list()
         return state

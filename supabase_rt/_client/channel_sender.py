@@ -12,7 +12,7 @@ from .._http.http_client import holds_flags
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import send_options
-from .._protocol.requests import Push
+from .._protocol.requests import Request
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome, Reply
 from .._wire.envelope import Message
@@ -59,7 +59,7 @@ class ChannelSender:
         parts, machine = self._parts, self._machine
         connection = parts.connection
         connection.enter_loop(required="send")
-        link = connection.way_out()
+        link = connection.idle_link()
         if link is None or not parts.fast_path_allowed or not machine.can_push:
             return None
         if type(args) is not dict or len(args) != 3 or args.get("type") != "broadcast":
@@ -73,9 +73,9 @@ class ChannelSender:
         if not machine.config.ack:
             return link.cast(parts.client_machine.cast_now(machine, event, body))
         reply = Reply()
-        push = Push(machine, "push", "broadcast", None, parts.timeout, reply)
+        push = Request(machine, "push", "broadcast", None, parts.timeout, reply)
         link.put(parts.client_machine.push_now(push, event, body, connection.now()), None)
-        connection.set_alarm()
+        connection.arm_timer()
         return reply
 
     def send(
@@ -262,7 +262,7 @@ class ChannelSender:
         outcome = Reply(persist)
         event = message["type"]
         tracking = event == "presence" and message.get("event") in ("track", "untrack")
-        push = Push(
+        push = Request(
             self._machine, "track" if tracking else "push", event, message, timeout, outcome
         )
         connection = self._parts.connection
@@ -298,7 +298,7 @@ class ChannelSender:
                 outcome.succeed(otherwise)
             outcome.fail(SendError("the client was closed before the message was sent"))
 
-        task = self._parts.connection.helpers.start(run(), name, patient=otherwise is None)
+        task = self._parts.connection.background.start(run(), name, patient=otherwise is None)
         task.add_done_callback(ended)
         return outcome
 

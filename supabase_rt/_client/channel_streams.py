@@ -15,7 +15,7 @@ from .._handlers.handler import Handler
 from .._handlers.signatures import check_asked
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import check_filter, check_listen_type, check_seconds
-from .._runtime.event_loop import LoopBound
+from .._runtime.event_loop import LoopBinding
 from .._runtime.outcome import Outcome
 from ..errors import InvalidState, TimedOut
 from .channel_handlers import ChannelHandlers, check_queue
@@ -82,8 +82,8 @@ class ChannelStreams:
         if self._streams is None:
             self._streams = weakref.WeakSet()
         self._streams.add(found)
-        if self._machine.rest is not None:
-            found.end(self._machine.rest)
+        if self._machine.final_error is not None:
+            found.end(self._machine.final_error)
         return found
 
     def wait_for(
@@ -117,8 +117,8 @@ class ChannelStreams:
             error = TimedOut(f"no such {listen_type} event within {seconds:g} s")
             loop = asyncio.get_running_loop()
             outcome.timer = loop.call_later(seconds, _fail, weakref.ref(outcome), error)
-        if self._machine.rest is not None:
-            outcome.fail(self._machine.rest)
+        if self._machine.final_error is not None:
+            outcome.fail(self._machine.final_error)
         return outcome
 
     def end(self, error: BaseException | None) -> None:
@@ -135,7 +135,7 @@ class _EventOutcome(Outcome[Any]):
 
     __slots__ = ("_owner", "registration", "timer")
 
-    def __init__(self, owner: LoopBound) -> None:
+    def __init__(self, owner: LoopBinding) -> None:
         super().__init__()
         self._owner = owner
         self.registration: Handler | None = None

@@ -15,7 +15,7 @@ from .._protocol.channel_options import check_seconds
 from .._protocol.events import EventListener, PresenceDelivered, StatusChanged
 from .._protocol.join_queue import JOIN_RATE
 from .._runtime.log_fields import facts
-from .._runtime.outcome import Outcome, Reply, Waiting
+from .._runtime.outcome import Outcome, Reply, Waiters
 from ..enums import ListenType, SubscribeStatus
 from ..errors import (
     AuthError,
@@ -77,8 +77,8 @@ class ChannelSubscription:
         self._callback: Handler | None = None
         self._deadline: float | None = None
         # Made when first awaited: most channels are subscribed with a callback only.
-        self._joining: Waiting | None = None
-        self._readying: Waiting | None = None
+        self._joining: Waiters | None = None
+        self._readying: Waiters | None = None
         self._end_reason: BaseException | None = None
         self.channel: Any = channel
         self.handlers: ChannelHandlers = handlers
@@ -137,7 +137,7 @@ class ChannelSubscription:
         self._raise_if_final()
         left = None if self._deadline is None else self._deadline - connection.now()
         try:
-            self._joining = self._joining or Waiting()
+            self._joining = self._joining or Waiters()
             await self._within(left, self._joining, "to be subscribed")
         except TimedOut:
             # Raised once: a later await of the channel waits for the next SUBSCRIBED.
@@ -153,9 +153,9 @@ class ChannelSubscription:
         self._raise_if_final()
         until = connection.now() + seconds
         if not self._is_ready():
-            if self._machine.reception.ready_error is not None:
-                raise self._machine.reception.ready_error.with_traceback(None)
-            self._readying = self._readying or Waiting()
+            if self._machine.inbound.ready_error is not None:
+                raise self._machine.inbound.ready_error.with_traceback(None)
+            self._readying = self._readying or Waiters()
             await self._within(seconds, self._readying, "to receive database changes")
         for runner in self.handlers.backfilled():
             if runner.start_error is not None:
@@ -173,7 +173,7 @@ class ChannelSubscription:
         if self._machine.state is not JOINED:
             return False
         expects = self._machine.bindings.of_type(ListenType.POSTGRES_CHANGES)
-        return self._machine.reception.ready or not expects
+        return self._machine.inbound.ready or not expects
 
     def _raise_if_final(self) -> None:
         """Raises the error that no waiting would change, if there is one."""
@@ -182,8 +182,8 @@ class ChannelSubscription:
             raise InvalidState(
                 f"{machine.topic} was never subscribed", hint="call channel.subscribe() first"
             )
-        if machine.rest is not None:
-            raise machine.rest.with_traceback(None)
+        if machine.final_error is not None:
+            raise machine.final_error.with_traceback(None)
         if machine.state is CLOSED:
             raise self._closed_error().with_traceback(None)
 
@@ -198,7 +198,7 @@ class ChannelSubscription:
             hint=f"make a new channel: client.channel({sub_topic!r})",
         )
 
-    async def _within(self, seconds: float | None, waiting: Waiting, what: str) -> None:
+    async def _within(self, seconds: float | None, waiting: Waiters, what: str) -> None:
         outcome = waiting.add()
         limit = asyncio.timeout(None if seconds is None else max(0.0, seconds))
         try:
@@ -266,8 +266,8 @@ class ChannelSubscription:
                 _succeed(self._readying)
         elif status is SubscribeStatus.CLOSED:
             self._closed(error)
-        elif isinstance(error, Refused | BindingMismatch) or self._machine.rest is not None:
-            self._failed(self._machine.rest or error)
+        elif isinstance(error, Refused | BindingMismatch) or self._machine.final_error is not None:
+            self._failed(self._machine.final_error or error)
         if self._callback is not None:
             self._callback(status, error)
             if self._machine.removed:
@@ -278,7 +278,7 @@ class ChannelSubscription:
 
         Losing the link is logged for debugging only: the connection has logged it already.
         """
-        topic, final_error = self._machine.topic, self._machine.rest
+        topic, final_error = self._machine.topic, self._machine.final_error
         known = facts(error, topic=topic, status=str(status))
         if final_error is not None and error is not None:
             words = "%s: %s: %s; no rejoin follows (%s)"
@@ -293,7 +293,7 @@ class ChannelSubscription:
 
     def _closed(self, error: BaseException | None) -> None:
         # A binding mismatch is reported as CLOSED first and as CHANNEL_ERROR after, as in JS.
-        self._end_reason = error = error or self._machine.rest
+        self._end_reason = error = error or self._machine.final_error
         _fail(self._joining, self._closed_error())
         _fail(self._readying, self._closed_error())
         self._streams.end(error)
@@ -303,7 +303,7 @@ class ChannelSubscription:
     def _failed(self, error: BaseException | None) -> None:
         error = error or self._closed_error()
         _fail(self._joining, error)
-        if self._machine.rest is not None:
+        if self._machine.final_error is not None:
             _fail(self._readying, error)
             self._streams.end(error)
 
@@ -325,11 +325,11 @@ class ChannelSubscription:
         log.debug("%s left the client", topic, extra=facts(topic=topic))
 
 
-def _succeed(waiting: Waiting | None) -> None:
+def _succeed(waiting: Waiters | None) -> None:
     if waiting is not None:
         waiting.succeed()
 
 
-def _fail(waiting: Waiting | None, error: BaseException) -> None:
+def _fail(waiting: Waiters | None, error: BaseException) -> None:
     if waiting is not None:
         waiting.fail(error)

@@ -17,9 +17,9 @@ from .._http.http_client import Rest
 from .._name_hints import no_attribute
 from .._printable import get_logger
 from .._protocol.channel_options import ChannelConfig, check_seconds
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .._protocol.reconnect_policy import ReconnectPolicy
-from .._protocol.shared_state import Context
+from .._protocol.shared_state import SharedState
 from .._runtime.http_session import TransportOptions
 from .._runtime.outcome import Outcome
 from .._wire.envelope import TOPIC_PREFIX
@@ -143,7 +143,7 @@ class RealtimeClient:
         self.heartbeat_interval: float = float(heartbeat_interval)
         transport = TransportOptions(self.timeout, headers, ssl, proxy, max_message_size)
         self._parts = self._build(
-            context=Context(
+            context=SharedState(
                 policy=reconnect,
                 reconnect_after=reconnect_after,
                 timeout=self.timeout,
@@ -162,11 +162,11 @@ class RealtimeClient:
         return self._parts
 
     def _build(
-        self, context: Context, transport: TransportOptions, options: dict[str, Any]
+        self, context: SharedState, transport: TransportOptions, options: dict[str, Any]
     ) -> ClientParts:
         """Builds the parts and gives each the ones it needs."""
         encode, decode = codec_function(options["encode"]), codec_function(options["decode"])
-        machine = Session(
+        machine = ClientMachine(
             context,
             heartbeat_interval=options["heartbeat_interval"],
             heartbeat_timeout=options["heartbeat_timeout"],
@@ -254,8 +254,10 @@ class RealtimeClient:
         live = self._parts.client_machine.channels.get(full)
         if live is not None:
             difference = live.config.difference(config)
-            if difference is None and seconds not in (None, live.feed_watch.after):
-                difference = f"resubscribe_after is {live.feed_watch.after}, asked for {seconds}"
+            if difference is None and seconds not in (None, live.silent_feed_watch.after):
+                difference = (
+                    f"resubscribe_after is {live.silent_feed_watch.after}, asked for {seconds}"
+                )
             if difference is not None:
                 raise ValueError(
                     f"channel {topic!r} is open with other options: {difference}; "
@@ -265,7 +267,7 @@ class RealtimeClient:
             return channel
         machine = self._parts.client_machine.open_channel(full, config)
         if seconds is not None:
-            machine.feed_watch.begin(seconds)
+            machine.silent_feed_watch.begin(seconds)
         return RealtimeChannel(full, client=self, _machine=machine)
 
     @property

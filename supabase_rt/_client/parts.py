@@ -15,7 +15,7 @@ from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Chain
 from .._http.http_client import Rest
-from .._protocol.client_machine import Session
+from .._protocol.client_machine import ClientMachine
 from .send_limit import SendLimiter
 
 __all__ = ["ClientParts"]
@@ -25,7 +25,7 @@ __all__ = ["ClientParts"]
 class ClientParts:
     """The parts of one client; ``RealtimeClient`` is the only place that puts them together."""
 
-    client_machine: Session
+    client_machine: ClientMachine
     connection: Connection
     dispatcher: Dispatcher
     http_client: Rest

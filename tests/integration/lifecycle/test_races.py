@@ -99,7 +99,7 @@ async def test_wait_closed_waits_for_the_new_connection(client: RealtimeClient, 
     await client.connect()
     waiting = asyncio.ensure_future(client.wait_closed())
     await asyncio.sleep(0.01)
-    assert not client._parts.connection._closed.is_set()
+    assert not client._parts.connection.shutdown.is_closed
     await client.disconnect()
     await waiting
 
@@ -251,7 +251,7 @@ async def test_a_frame_is_settled_though_disconnect_meets_the_loss(
     server: LocalRealtime, client: RealtimeClient
 ) -> None:
     await client.connect()
-    link = client._parts.connection._link
+    link = client._parts.connection.links.current
     assert link is not None
     server.faults.close(1000)
     while link.transport is not None:
