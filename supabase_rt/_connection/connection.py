@@ -339,7 +339,7 @@ class Connection(TokenUser):
         first, self._first_attempt = self._first_attempt, False
         subscribed = any(channel.subscribed_once for channel in self.session.channels.values())
         if first and self._waiting.is_awaited and not subscribed:
-            self.session.abandon()
+            self.session.cancel_first_attempt()
             self._fail_connecting(error)
             self.flush()
             return
