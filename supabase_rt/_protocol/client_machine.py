@@ -198,7 +198,7 @@ class ClientMachine:
         self._outbox.emit(GaveUpForGood(error))
 
     def cancel_first_attempt(self) -> None:
-        """Stop after a failed first attempt, whose caller was told the error."""
+        """Stop after a failed first attempt, whose error was raised to the caller."""
         self._stop_wanting_link()
         self.state = ConnectionState.CLOSED
 
