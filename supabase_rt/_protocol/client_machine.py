@@ -136,7 +136,7 @@ class ClientMachine:
     def link_lost(self, error: BaseException, now: float) -> None:
         """Handle a lost socket, or one that could not be opened."""
         was_open = self.context.is_open
-        self._drop_link(error, now)
+        self._link_gone(error, now)
         if not self.wanted:
             return
         if was_open:
@@ -147,7 +147,7 @@ class ClientMachine:
         else:
             self.give_up(gave_up)
 
-    def _drop_link(self, error: BaseException, now: float) -> None:
+    def _link_gone(self, error: BaseException, now: float) -> None:
         if self.context.is_open and isinstance(error, ConnectionLost):
             self._outbox.emit(LinkClosed(error.close_code or 1006, error.reason))
         self.context.is_open = False
@@ -171,15 +171,15 @@ class ClientMachine:
     def disconnect(self, now: float, code: int = 1000, reason: str = "") -> None:
         """Give up the link by the user's wish. Channels stay errored, for the next ``connect``."""
         if self.wanted:
-            self._hang_up(now, code, reason)
+            self._close_by_user(now, code, reason)
         for channel in self.channels.values():
             channel.end_waiting()
 
-    def _hang_up(self, now: float, code: int, reason: str) -> None:
-        self._want_no_link()
+    def _close_by_user(self, now: float, code: int, reason: str) -> None:
+        self._stop_wanting_link()
         text = f"socket closed: {code}" + (f" ({reason})" if reason else "")
         error = ConnectionLost(text, close_code=code, reason=reason, retryable=False)
-        self._drop_link(error, now)
+        self._link_gone(error, now)
         self.state = ConnectionState.CLOSING
 
     def link_closed(self) -> None:
@@ -189,7 +189,7 @@ class ClientMachine:
 
     def give_up(self, error: Any) -> None:
         """Stop for good and close every channel with the reason."""
-        self._want_no_link()
+        self._stop_wanting_link()
         self.state = ConnectionState.CLOSED
         for channel in list(self.channels.values()):
             if channel.subscribed_once:
@@ -197,12 +197,12 @@ class ClientMachine:
                 self._forget(channel)
         self._outbox.emit(GaveUpForGood(error))
 
-    def abandon(self) -> None:
-        """Stop after a failed first attempt, whose caller was told the error."""
-        self._want_no_link()
+    def cancel_first_attempt(self) -> None:
+        """Stop after a failed first attempt, whose error was raised to the caller."""
+        self._stop_wanting_link()
         self.state = ConnectionState.CLOSED
 
-    def _want_no_link(self) -> None:
+    def _stop_wanting_link(self) -> None:
         self.wanted = False
         self._reconnector.stop()
         self._outbox.deadlines.cancel("idle")

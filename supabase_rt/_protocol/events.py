@@ -216,7 +216,7 @@ class EventListener(Protocol):
 
 
 class ChannelOwner(Protocol):
-    """The public object of one channel, as those see it who bring it events."""
+    """The public object of one channel, as the sender of events sees it."""
 
     def listener_for(self, ids: tuple[int, ...], *, of_changes: bool = False) -> EventListener:
         """Return the handlers of these bindings as one listener, until a handler comes or goes.
@@ -241,7 +241,7 @@ class ChannelOwner(Protocol):
 
 
 class EventSink(Protocol):
-    """The receiver of everything the user is told; the only view that a connection has of it."""
+    """The receiver of all events for the user. The connection knows handlers only by it."""
 
     stopwatch: Any
     """The ``Stopwatch`` that times handlers. The reader starts and reads it on the fast path."""

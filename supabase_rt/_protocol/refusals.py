@@ -339,7 +339,7 @@ CHANGE_REMEDIES: Final = (
     ),
     ("invalid input syntax", "the value of the filter does not fit the type of its column"),
 )
-"""Hints for a part of the text; a part tells more than the beginning."""
+"""Hints by a part of the text. A part is more exact than the beginning."""
 
 
 _CODE: Final = re.compile(r"([A-Z][A-Za-z0-9]+)(?:: |\Z)")

@@ -82,7 +82,7 @@ class SharedState:
         return now + self.unix_time_offset
 
     def token_lifetime(self, now: float) -> float:
-        """Returns the seconds until the token expires; infinity if it does not tell."""
+        """Returns the seconds until the token expires; infinity if its expiry is unknown."""
         expiry = expires_at(self.token)
         return math.inf if expiry is None else expiry - self.unix_time(now)
 

@@ -46,7 +46,7 @@ class ChannelMachine:
     # fmt: off
     __slots__ = (
         "__weakref__", "_buffer", "_context", "_gap_reason", "_heard_until", "_join", "_joined_at",
-        "_leave", "_leavers", "_lost_at", "_missed_since", "_outbox", "_sent_entries",
+        "_leave", "_leave_outcomes", "_lost_at", "_missed_since", "_outbox", "_sent_entries",
         "_token_generation", "bindings", "config", "frames", "inbound", "join_payload_extra",
         "join_ref", "last_downtime", "left_ref", "owner", "rejoin", "removed",
         "silent_feed_watch", "state", "subscribed_once", "timeout", "topic", "tracker",
@@ -76,7 +76,7 @@ class ChannelMachine:
         self._buffer = RequestBuffer(context.outbox)
         self._join: Request | None = None
         self._leave: Request | None = None
-        self._leavers: list[object | None] = []
+        self._leave_outcomes: list[object | None] = []
         self._sent_entries: list[dict[str, Any]] = []
         self._token_generation = context.token_generation
         self._joined_at = 0.0
@@ -134,7 +134,7 @@ class ChannelMachine:
             return
         self._move(Input.SUBSCRIBE)
         self.subscribed_once = True
-        self.rejoin.wanted()
+        self.rejoin.allow()
         self.timeout = timeout
         if self.bindings.of_type(ListenType.POSTGRES_CHANGES):
             self.timeout = max(timeout, self.config.join_timeout_extension)
@@ -161,7 +161,7 @@ class ChannelMachine:
             since=self.inbound.replay_since(self._heard_until),
         )
         payload: dict[str, Any] = {"config": config}
-        self.rejoin.told(self._context.token)
+        self.rejoin.token_sent(self._context.token)
         if self._context.token:
             payload["access_token"] = self._context.token
         if self._context.token_generation != self._token_generation:
@@ -187,7 +187,7 @@ class ChannelMachine:
         self._joined_at = now
         self.rejoin.joined()
         self.inbound.joined(self.join_ref)
-        if self._context.token != self.rejoin.told_token:
+        if self._context.token != self.rejoin.sent_token:
             # The token changed while the join was under way; nothing else would tell the server.
             self.token_changed(now)
         for request in self._buffer.pop_all():
@@ -210,12 +210,12 @@ class ChannelMachine:
         self.join_ref = None
         self.rejoin.refusals += 1
         self._move(Input.JOIN_REFUSED)
-        self.rejoin.follow(error, verdict, now)
+        self.rejoin.act_on(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def _mismatched(self, difference: str) -> None:
         error = mismatch_error(difference, self.topic)
-        self._tell_server_of_leaving()
+        self._leave_unawaited()
         self._move(Input.JOIN_MISMATCH)
         self.rejoin.final_error = error
         self._end_requests()
@@ -225,12 +225,12 @@ class ChannelMachine:
 
     def _join_timed_out(self, now: float) -> None:
         self._join = None
-        self._tell_server_of_leaving()
+        self._leave_unawaited()
         self._move(Input.JOIN_TIMEOUT)
         self.rejoin.schedule(now)
         self._status(SubscribeStatus.TIMED_OUT)
 
-    def _tell_server_of_leaving(self) -> None:
+    def _leave_unawaited(self) -> None:
         """Send a leave without waiting for the reply: the server may still accept the join late."""
         if self.join_ref is not None and self._context.is_open:
             ref = self._outbox.next_ref()
@@ -274,14 +274,14 @@ class ChannelMachine:
             self._end(error)
             return
         self._lose(now)
-        self.rejoin.follow(error, verdict, now)
+        self.rejoin.act_on(error, verdict, now)
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def rejoin_silent(self, now: float) -> None:
         """Join again because no database changes came for long."""
         # A new token makes the server subscribe again too, but it ignores a token that it knows
         # (docs/protocol.md#a-new-token). A join always works.
-        self._tell_server_of_leaving()
+        self._leave_unawaited()
         self._lose(now)
         # Other frames may have come all the time: the gap begins at the last change.
         self._missed_since = self._context.unix_time(self.inbound.changed_at)
@@ -325,7 +325,7 @@ class ChannelMachine:
             payload = {"access_token": self._context.token}
             ref = self._outbox.next_ref()
             self._outbox.send(Message(self.join_ref, ref, self.topic, "access_token", payload))
-            self.rejoin.told(self._context.token, pushed_at=now)
+            self.rejoin.token_sent(self._context.token, pushed_at=now)
         elif self.state is ERRORED and self.rejoin.token_changed() and self._context.is_open:
             self._context.wait_for_join(self, False)
 
@@ -334,7 +334,7 @@ class ChannelMachine:
     def unsubscribe(self, timeout: float, outcome: object | None, now: float) -> None:
         """Leave by the user's wish. The topic is free already."""
         if self.state is LEAVING:
-            self._leavers.append(outcome)
+            self._leave_outcomes.append(outcome)
             return
         if self.state is CLOSED and self.removed:
             self._outbox.emit(RequestEnded(outcome, "ok"))
@@ -349,7 +349,7 @@ class ChannelMachine:
         self._move(Input.LEAVE)
         self.left_ref = self.join_ref
         self._leave = Request(self, RequestKind.LEAVE, "phx_leave", {}, timeout)
-        self._leavers.append(outcome)
+        self._leave_outcomes.append(outcome)
         self._context.requests.write(self._leave, self.join_ref, self.topic, now)
 
     def _drop_join(self) -> None:
@@ -365,8 +365,8 @@ class ChannelMachine:
         self._leave = None
         self._move(Input.LEFT)
         self._end(None)
-        leavers, self._leavers = self._leavers, []
-        for outcome in leavers:
+        outcomes, self._leave_outcomes = self._leave_outcomes, []
+        for outcome in outcomes:
             self._outbox.emit(RequestEnded(outcome, result, response))
 
     def teardown(self) -> None:
@@ -388,7 +388,7 @@ class ChannelMachine:
         """End every request and report CLOSED once; common to all ways to ``closed``."""
         told_already = self.removed
         self.join_ref = None
-        self.rejoin.wanted()
+        self.rejoin.allow()
         self._end_requests()
         self.remove()
         if self.subscribed_once and not told_already:

@@ -4,8 +4,8 @@ The inputs:
 
     SUBSCRIBE   the user asks for the channel        JOIN_OK       the server joined it
     REJOIN      a join is written again              JOIN_REFUSED  the server said no
-    LEAVE       the user leaves, the server is told  JOIN_TIMEOUT  no answer in time
-    LEAVE_NOW   the user leaves, nobody to tell      JOIN_MISMATCH other bindings than asked for
+    LEAVE       the user leaves a join               JOIN_TIMEOUT  no answer in time
+    LEAVE_NOW   the user leaves without a join       JOIN_MISMATCH other bindings than requested
     LEFT        the server answered, or never will   LOST          link lost, phx_error, phx_close
     CLOSE       phx_close with rejoin_closed off     GIVE_UP       the client stops for good
 

@@ -40,16 +40,16 @@ class PresenceTracker:
         self._channel = channel
         self._context = context
         self._wanted: Any = _NOTHING
-        self._told: Any = _NOTHING
+        self._sent: Any = _NOTHING
         self._next: Request | None = None
-        self._overtaken: list[object] = []
+        self._superseded: list[object] = []
         self._followers: dict[Request, list[object]] = {}
         self._calls: list[float] = []
 
     def call(self, request: Request, now: float) -> None:
         """Send ``track`` or ``untrack`` now, when the limit allows, or after the join."""
         tracked = request.payload.get("payload", _NOTHING)
-        if self._is_told(tracked):
+        if self._is_sent(tracked):
             self._context.outbox.emit(RequestEnded(request.outcome, "ok", {}))
             return
         self._wanted = tracked
@@ -59,18 +59,18 @@ class PresenceTracker:
             return
         self.pump(now)
 
-    def _is_told(self, tracked: Any) -> bool:
+    def _is_sent(self, tracked: Any) -> bool:
         return (
             tracked is not _NOTHING
             and self._next is None
             and self._channel.can_push
-            and self._told is not _NOTHING
-            and _is_same(tracked, self._told)
+            and self._sent is not _NOTHING
+            and _is_same(tracked, self._sent)
         )
 
     def _supersede(self, request: Request) -> None:
         if self._next is not None:
-            self._overtaken.append(self._next.outcome)
+            self._superseded.append(self._next.outcome)
         self._next = request
 
     def pump(self, now: float) -> None:
@@ -84,9 +84,9 @@ class PresenceTracker:
             return
         self._next = None
         self._calls.append(now)
-        self._told = request.payload.get("payload", _NOTHING)
-        self._followers[request] = self._overtaken
-        self._overtaken = []
+        self._sent = request.payload.get("payload", _NOTHING)
+        self._followers[request] = self._superseded
+        self._superseded = []
         self._context.requests.write(request, self._channel.join_ref, self._channel.topic, now)
 
     def _ready_at(self, now: float) -> float:
@@ -101,7 +101,7 @@ class PresenceTracker:
     def joined(self, now: float) -> None:
         """Track again after a join: the server knows no payload and counts from zero."""
         self._calls.clear()
-        self._told = _NOTHING
+        self._sent = _NOTHING
         self._context.outbox.deadlines.cancel((self._channel, "track"))
         if self._next is None and self._wanted is not _NOTHING:
             payload = {"type": "presence", "event": "track", "payload": self._wanted}
@@ -123,8 +123,8 @@ class PresenceTracker:
         for outcome in (request.outcome, *self._followers.pop(request, ())):
             self._context.outbox.emit(RequestEnded(outcome, result, response))
         tracked = request.payload.get("payload", _NOTHING)
-        if result != "ok" and self._told is tracked:
-            self._told = _NOTHING
+        if result != "ok" and self._sent is tracked:
+            self._sent = _NOTHING
 
     def refused(self, request: Request) -> None:
         """Do not track this payload again after a rejoin: the server refused it."""
@@ -146,8 +146,8 @@ class PresenceTracker:
     def end_waiting(self, result: str) -> None:
         """End the calls that were not sent yet. The payload is kept for the next join."""
         request, self._next = self._next, None
-        overtaken, self._overtaken = self._overtaken, []
+        superseded, self._superseded = self._superseded, []
         self._context.outbox.deadlines.cancel((self._channel, "track"))
-        waiting = overtaken if request is None else [request.outcome, *overtaken]
+        waiting = superseded if request is None else [request.outcome, *superseded]
         for outcome in waiting:
             self._context.outbox.emit(RequestEnded(outcome, result))

@@ -28,7 +28,7 @@ class Rejoin:
     def __init__(self, channel: Any, context: SharedState) -> None:
         self.final_error: RealtimeError | None = None
         self.refusals: int = 0
-        self.told_token: str | None = None
+        self.sent_token: str | None = None
         """The token that was sent last, with the join or after it."""
         self._channel = channel
         self._context = context
@@ -40,7 +40,7 @@ class Rejoin:
 
     # -- what happened -------------------------------------------------------------------
 
-    def wanted(self) -> None:
+    def allow(self) -> None:
         """Allow joins again after a final error: the user called ``subscribe``."""
         self.final_error = None
         self._until_token = False
@@ -53,14 +53,14 @@ class Rejoin:
         if lived >= self._context.policy.stable_after:
             self._failures = 0
 
-    def told(self, token: str | None, pushed_at: float | None = None) -> None:
+    def token_sent(self, token: str | None, pushed_at: float | None = None) -> None:
         """Note the token that was sent with a join or, at ``pushed_at``, into a running one."""
-        self.told_token = token
+        self.sent_token = token
         self._pushed_at = pushed_at
 
     # -- what follows --------------------------------------------------------------------
 
-    def follow(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
+    def act_on(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
         """Act on the verdict of a refusal."""
         if verdict in (Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN):
             self._token_refused(error, verdict, now)
@@ -72,7 +72,7 @@ class Rejoin:
 
     def _token_refused(self, error: RealtimeError, verdict: Verdict, now: float) -> None:
         # The refusal is about the token sent last; the token may have changed since.
-        again = self._context.token != self.told_token
+        again = self._context.token != self.sent_token
         if verdict is Verdict.AFTER_TOKEN:
             self._token_refusals += 1
             is_remedy = self._context.has_token_source or self._may_have_crossed(now)
@@ -120,6 +120,6 @@ class Rejoin:
         """Returns True if the channel waited for a new token and may join now."""
         if not self._until_token:
             return False
-        self.wanted()
+        self.allow()
         self._token_refusals = 0
         return True

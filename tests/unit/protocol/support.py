@@ -1,7 +1,7 @@
-"""A world for the machines: the part of the shell in virtual time, and a server by hand.
+"""A harness for the machines: it plays the connection in virtual time, and the server.
 
-Nothing here is patched into the package. ``World`` calls a real ``ClientMachine`` as the shell does
-and collects after every call, holding two rules throughout: no frame is written while the link
+Nothing is patched. ``World`` calls a real ``ClientMachine`` as the connection does and collects its
+output after every call. It checks two rules all the time: no message is written while the link
 is down, and no outcome ends twice.
 """
 
@@ -26,10 +26,10 @@ from supabase_rt.enums import ConnectionState, SubscribeStatus
 from supabase_rt.errors import ConnectionFailed, ConnectionLost
 
 EXACT = ReconnectPolicy(jitter=0.0)
-"""The default policy without chance: delays are 0.5, 1, 2, 4, 8, 16, 30, 30, ..."""
+"""The default policy without jitter: delays are 0.5, 1, 2, 4, 8, 16, 30, 30, ..."""
 START = 1000.0
 EPOCH = 1_700_000_000.0
-"""Unix time when the world's clock shows 0."""
+"""Unix time at 0 of the clock of ``World``."""
 
 CHANGES = {"event": "*", "schema": "public", "table": "todos"}
 RATE_LIMITED = "ClientJoinRateLimitReached: Too many joins per second"
@@ -48,7 +48,7 @@ def config(opts: Any = None) -> ChannelConfig:
 
 
 def jwt(expires_at: float, name: str = "") -> str:
-    """A token whose ``exp`` can be read; ``name`` makes it another one."""
+    """Returns a token with a readable ``exp``; another ``name`` makes another token."""
 
     def part(value: Any) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
@@ -65,7 +65,7 @@ def refused_connect(status: int | None = None, *, retryable: bool = True) -> Con
 
 
 class World:
-    """One session, its clock, and everything that came out of it."""
+    """One client's machine, its clock, and all of its output."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class World:
         self.ended: dict[object, str] = {}
         self._outcomes = itertools.count(1)
 
-    # -- what the shell does after every call --------------------------------------------
+    # -- the connection's part, after every call -----------------------------------------
 
     def collect(self) -> None:
         for frame in self.client_machine.pop_frames():
@@ -110,7 +110,7 @@ class World:
         self.written_outcomes.append(frame.outcome)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, waking the session for each deadline at its very moment."""
+        """Let time pass and serve each deadline exactly when it is due."""
         until = self.now + seconds
         while (due := self.client_machine.next_deadline()) is not None and due <= until:
             assert due >= self.now, "a deadline in the past was never served"
@@ -120,7 +120,7 @@ class World:
         self.now = until
 
     def sleep(self, seconds: float) -> None:
-        """The computer is suspended: the world goes on, our clock stands still."""
+        """Suspend the computer: Unix time passes, the machine's clock stands still."""
         self.epoch += seconds
 
     # -- the link ------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class World:
         ]
 
     def deadlines(self) -> list[Any]:
-        """Drain the timers into the list of what is armed; the world is over after that."""
+        """Returns the keys of all deadlines and removes them; the ``World`` is unusable then."""
         deadlines = self.context.outbox.deadlines
         return list(iter(lambda: deadlines.pop_due(float("inf")), None))
 

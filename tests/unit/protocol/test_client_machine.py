@@ -151,7 +151,7 @@ def test_after_giving_up_the_user_can_connect_again_with_all_attempts_ahead() ->
 def test_an_abandoned_first_attempt_leaves_nothing_running() -> None:
     world = World()
     world.connect()
-    world.client_machine.abandon()
+    world.client_machine.cancel_first_attempt()
     world.collect()
     assert (world.is_closed, world.client_machine.wanted, world.deadlines()) == (True, False, [])
 

@@ -23,11 +23,11 @@ class Refusing:
         self.context = SharedState(**{"policy": EXACT, **context})
         self.context.token = token
         self.rejoin = Rejoin("channel", self.context)
-        self.rejoin.told(token)
+        self.rejoin.token_sent(token)
 
     def follow(self, verdict: Verdict, now: float = NOW) -> Refused:
         error = Refused("no", retryable=False)
-        self.rejoin.follow(error, verdict, now)
+        self.rejoin.act_on(error, verdict, now)
         return error
 
     def rejoin_in(self, now: float = NOW) -> float | None:
@@ -81,7 +81,7 @@ def test_a_final_refusal_rests_and_is_reported(verdict: Verdict) -> None:
 def test_what_was_final_is_tried_once_more_when_the_user_asks() -> None:
     refusing = Refusing()
     refusing.follow(Verdict.FINAL)
-    refusing.rejoin.wanted()
+    refusing.rejoin.allow()
     assert refusing.rejoin.final_error is None
 
 
@@ -141,9 +141,9 @@ def test_a_token_that_changed_before_the_refusal_came_is_tried(verdict: Verdict)
 
 def test_a_good_token_that_crossed_the_close_of_the_old_one_is_tried() -> None:
     refusing = Refusing()
-    refusing.rejoin.told(refusing.context.token, pushed_at=NOW - 0.1)
+    refusing.rejoin.token_sent(refusing.context.token, pushed_at=NOW - 0.1)
     refusing.context.token = jwt(NOW + 3600.0)
-    refusing.rejoin.told(refusing.context.token, pushed_at=NOW - 0.1)
+    refusing.rejoin.token_sent(refusing.context.token, pushed_at=NOW - 0.1)
     refusing.follow(Verdict.AFTER_TOKEN)
     assert (refusing.rejoin.final_error, refusing.rejoin_in()) == (None, 0.5)
 
@@ -160,7 +160,7 @@ def test_a_good_token_that_crossed_the_close_of_the_old_one_is_tried() -> None:
 )
 def test_a_token_that_cannot_have_crossed_rests(token: str, pushed_at: float | None) -> None:
     refusing = Refusing(token)
-    refusing.rejoin.told(token, pushed_at)
+    refusing.rejoin.token_sent(token, pushed_at)
     error = refusing.follow(Verdict.AFTER_TOKEN)
     assert refusing.rejoin.final_error is error
 

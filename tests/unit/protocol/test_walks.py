@@ -54,7 +54,7 @@ FAILURES = (SubscribeStatus.CHANNEL_ERROR, SubscribeStatus.TIMED_OUT)
 
 
 class SessionStateMachine(RuleBasedStateMachine):
-    """Users, a server and a network without manners."""
+    """A client with arbitrary calls of users, answers of a server and losses of the network."""
 
     world: World
 
