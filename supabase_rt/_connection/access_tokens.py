@@ -28,7 +28,7 @@ log: Final = get_logger("supabase_rt.auth")
 
 
 class _CallbackCall:
-    """One call of a callback, known to everything that runs in its context."""
+    """A call of a callback, known to all code that runs in its context."""
 
     __slots__ = ("is_over", "outer", "owner")
 
@@ -64,7 +64,7 @@ class AccessTokens:
         self._generation = 0
         self._task: asyncio.Task[None] | None = None
         self._tasks: dict[asyncio.Task[None], int] = {}
-        """All tasks that are alive, with their generation, also those with a newer one beside."""
+        """Every task that is alive, with its generation; only the newest one's answer counts."""
 
     def set(self, token: str) -> None:
         """Use a token given by hand; answers still under way no longer count."""

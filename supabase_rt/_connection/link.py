@@ -1,4 +1,4 @@
-"""One attempt to connect and, if it succeeds, writing to its socket.
+"""A link: one attempt to connect and, if it succeeds, writing to its socket.
 
 While the peer reads fast enough, a frame is written at the call. Otherwise frames wait in a queue
 for the writer, a task that ends when the queue is empty. While the queue is not empty, every new

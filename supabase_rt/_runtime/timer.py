@@ -1,4 +1,4 @@
-"""One timer of the loop, set again and again."""
+"""A timer of the loop that is set again and again."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def trickles_a_frame(peer: Foe) -> None:
 
 
 def answers_the_close_and_never_says_goodbye(peer: Foe) -> None:
-    """As TLS asks of a peer: its close_notify is never answered."""
+    """It answers the close frame, and never the close_notify of TLS."""
     peer.handshake()
     while peer.recv(2)[:1] != b"\x88":
         pass

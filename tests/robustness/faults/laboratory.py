@@ -39,7 +39,7 @@ FAILURES = ("CHANNEL_ERROR", "TIMED_OUT")
 
 @dataclasses.dataclass
 class Report:
-    """What a run measured."""
+    """The measurements of a run."""
 
     seed: int
     events: int = 0
@@ -48,18 +48,18 @@ class Report:
     """Seconds from the end of the faults to the last SUBSCRIBED after it."""
     decode_errors: int = 0
     losses: int = 0
-    """How often a room was told that it lost its channel, or did not get it."""
+    """How often a channel was told that it was lost or not joined."""
     hours: float = 0.0
 
 
 class Room:
-    """One channel and what its bindings got."""
+    """A channel, and the events that its bindings got."""
 
     def __init__(
         self, client: RealtimeClient, number: int, clock: Callable[[], float], opens: list[str]
     ) -> None:
         self.statuses: list[tuple[float, str, int]] = []
-        """When, what, and how many times the client had said ``open`` or ``close`` by then."""
+        """The time, the event, and the number of ``open`` and ``close`` events before it."""
         self.got: dict[tuple[str, str], list[int]] = {}
         self.present: list[str] = []
         self._clock, self._opens = clock, opens
@@ -102,7 +102,7 @@ class Room:
 
 
 class Laboratory:
-    """Everything that one run needs. Used with ``async with``."""
+    """The parts of a run, as an async context manager."""
 
     def __init__(self, seed: int = 0, **options: Any) -> None:
         self.rng = random.Random(f"laboratory {seed}")
@@ -158,7 +158,7 @@ class Laboratory:
         for room in self.rooms:
             await room.channel
         for number in range(ROOMS):
-            # Wakes the workers of the slow handlers, which stay from then on.
+            # Starts the tasks of the slow handlers, which then live until the end.
             await self.publish(number, "insert")
             await self.publish(number, "http")
         await self.until(lambda: all(any(room.got.values()) for room in self.rooms), 5.0, "events")
@@ -175,7 +175,7 @@ class Laboratory:
         await self._stack.aclose()
 
     async def _token(self) -> str | None:
-        """The token callback, in the mood that the schedule gives it."""
+        """The token callback, which works, fails or hangs as the schedule says."""
         match self.token_mode:
             case "raises":
                 raise OSError("no token today")
@@ -195,7 +195,7 @@ class Laboratory:
             await self.publish(self.rng.randrange(ROOMS), self.rng.choice(("http", "insert")))
 
     async def publish(self, room: int, how: str) -> int:
-        """One numbered event; returns the number."""
+        """Publish a numbered event; returns the number."""
         self._numbers += 1
         number = self._numbers
         if how == "insert":
@@ -221,7 +221,7 @@ class Laboratory:
             await asyncio.sleep(0.05)
 
     async def run(self, steps: Sequence[Step]) -> None:
-        """Do the steps, end all faults, and judge."""
+        """Do the steps, end all faults, and check the result."""
         for pause, name, arguments in steps:
             await asyncio.sleep(pause)
             await getattr(self.faults, name)(*arguments)
@@ -231,7 +231,7 @@ class Laboratory:
         self.judge()
 
     async def heal(self) -> None:
-        """No fault from now on."""
+        """End all faults."""
         self.server.faults.reset()
         self.token_mode = "good"
         await self.proxy.heal()
@@ -241,7 +241,7 @@ class Laboratory:
         return all(room.channel.state == "joined" for room in self.rooms)
 
     def _is_steady(self) -> bool:
-        """All joined, over a link whose heartbeat has gone there and back since the faults."""
+        """Returns True if all channels are joined and a heartbeat was answered since then."""
         if not self.is_joined():
             return False
         sent = [at for at, status in self.beats if status == "sent" and at > self.healed_at]
@@ -259,7 +259,7 @@ class Laboratory:
         self.report.recovery = max(late, default=self.healed_at) - self.healed_at
 
     async def probe(self) -> None:
-        """An event for every binding, once all is well: each must arrive."""
+        """Publish an event for every binding after the recovery; each must arrive."""
         assert self._publisher is not None
         self._publisher.cancel()
         await asyncio.wait([self._publisher])
@@ -282,12 +282,12 @@ class Laboratory:
             60.0,
             "an end of every request",
         )
-        # A token callback that hangs is given up after the timeout.
+        # The client stops waiting for a token callback after the timeout.
         await self.until(lambda: "supabase_rt:token" not in our_tasks(), 11.0, "the last token")
 
     @staticmethod
     def _tasks() -> list[str]:
-        """A writer is there only while the peer is slow to take what is written."""
+        """The writer task exists only while the peer is slow to read."""
         return [name for name in our_tasks() if name != "supabase_rt:writer"]
 
     async def _probe_presence(self) -> None:
@@ -303,7 +303,7 @@ class Laboratory:
     # -- judging -------------------------------------------------------------------------
 
     def judge(self) -> None:
-        """Everything that must hold when all is well again."""
+        """Check everything that must hold after the recovery."""
         live = {link.number for link in self.proxy.links}
         for room in self.rooms:
             topic = room.channel.topic
@@ -327,7 +327,7 @@ class Laboratory:
         self.report.decode_errors = self.client.health().decode_errors
 
     def _is_told_twice(self, one: tuple[float, str, int], two: tuple[float, str, int]) -> bool:
-        """Whether two failures in a row are of one loss: no join can have been between them."""
+        """Returns True if two failures belong to one loss: no join fits between them."""
         if (
             one[1] not in FAILURES
             or two[1] not in FAILURES

@@ -39,7 +39,7 @@ class Load:
 
 
 class Stream:
-    """One registration: each number must be larger than the last; holes only at a loss."""
+    """The numbers of one handler: they only grow, with holes only at a loss."""
 
     def __init__(self) -> None:
         self.count = 0

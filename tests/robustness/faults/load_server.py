@@ -21,7 +21,7 @@ ROW_EVERY = 9
 
 
 async def publish(server: LocalRealtime, rate: int) -> None:
-    """For ever, at the pace of the clock: what was late is made up for."""
+    """Publish without end at a fixed rate; after a delay it catches up."""
     loop = asyncio.get_running_loop()
     for at in range(TOPICS):
         server.table(f"table_{at}", {"id": "int8", "n": "int8"})

@@ -34,7 +34,7 @@ class Join:
     is_sure: bool = True
     """False after a frame that may have ended it for the client, though not for the server."""
     numbers: dict[str, list[tuple[int, bool]]] = dataclasses.field(default_factory=dict)
-    """By event: the number, and whether the client must deliver it."""
+    """The numbers by event, each with True if the client must deliver it."""
 
 
 class WireLog:

@@ -29,7 +29,7 @@ EXTENSIONS = re.compile(rb"(?im)^sec-websocket-extensions:.*\r\n")
 
 
 class ProxyLink:
-    """One connection through the proxy."""
+    """A connection through the proxy."""
 
     def __init__(self, proxy: FaultProxy, number: int, client: asyncio.StreamWriter) -> None:
         self.number = number
@@ -55,7 +55,7 @@ class ProxyLink:
             self.server.transport.abort()
 
     def filter_head(self, head: bytes) -> bytes:
-        """Nobody compresses here, so that every frame can be read on its way."""
+        """Refuse compression, so that the proxy can read every frame."""
         return EXTENSIONS.sub(b"", head)
 
     def watch(self, direction: Direction, frame: WsFrame, fate: Fate) -> None:

@@ -12,5 +12,5 @@ SEEDS = range(16)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_goes_wrong_everything_is_well_again_and_nothing_is_lost(seed: int) -> None:
-    # asyncio's debug mode triples the time and checks nothing that is looked for here.
+    # asyncio's debug mode triples the time, and finds nothing that these tests look for.
     run_virtual(play(seed), debug=False)

@@ -1,4 +1,4 @@
-"""WebSocket frames on the wire, taken apart and put together (RFC 6455, section 5)."""
+"""Reading and writing WebSocket frames (RFC 6455, section 5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WsFrame:
-    """One frame; ``raw`` is how it was written. Opcode 0 goes on with the frame before."""
+    """A frame; ``raw`` is its bytes. Opcode 0 continues the frame before."""
 
     opcode: int
     payload: bytes
@@ -30,7 +30,7 @@ class WsFrame:
 def build(
     opcode: int, payload: bytes, *, masked: bool = False, bits: int = 0, length: int | None = None
 ) -> bytes:
-    """A whole frame; ``bits`` spoil its first byte, ``length`` is claimed, true or not."""
+    """Returns the bytes of a frame. ``bits`` spoil its first byte, ``length`` its length field."""
     size = len(payload) if length is None else length
     mark = MASKED if masked else 0
     if size < 126:
@@ -61,7 +61,7 @@ class Splitter:
         self._in_head = True
 
     def feed(self, data: bytes) -> tuple[bytes, list[WsFrame]]:
-        """The HTTP head, once it is whole, and the frames that are whole now."""
+        """Returns the HTTP head once it is complete, and all frames that are complete now."""
         self._data += data
         head = self._take_head() if self._in_head else b""
         frames: list[WsFrame] = []
