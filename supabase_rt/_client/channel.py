@@ -20,7 +20,8 @@ from typing import (
 from .._backfill.options import Backfill
 from .._handlers.event_stream import Stream
 from .._name_hints import no_attribute
-from .._payloads.broadcast import Broadcast, PostgresChange
+from .._payloads.broadcast import Broadcast
+from .._payloads.postgres_change import PostgresChange
 from .._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
 from .._payloads.system_message import SystemMessage
 from .._protocol.changes_filter import PostgresChangesFilter

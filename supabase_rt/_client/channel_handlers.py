@@ -14,7 +14,7 @@ from .._handlers.pending_decorator import Decorator
 from .._handlers.queue_bounds import OVERFLOWS
 from .._handlers.runners import new_handler
 from .._handlers.signatures import check_asked
-from .._payloads.models.dataclass_models import model_of
+from .._payloads.models import converter_for
 from .._payloads.row_conversion import check_mode
 from .._protocol.channel.bindings import Binding
 from .._protocol.channel.channel_machine import ChannelMachine
@@ -180,7 +180,7 @@ class ChannelHandlers:
             raise ValueError(f"model= is for the rows of postgres_changes, not for {str(type)!r}")
         if types is not None:
             raise ValueError("give types= or model=: the fields of a model say how to convert")
-        return model_of(model)
+        return converter_for(model)
 
     def check_backfill(self, type: ListenType, filter: Mapping[str, Any], backfill: Any) -> None:
         """Raises ``ValueError`` or ``TypeError`` for a backfill that cannot work here."""

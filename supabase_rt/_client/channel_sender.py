@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
-from .._http.http_client import holds_flags
+from .._http.broadcast_api import holds_flags
 from .._printable import get_logger
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel_options import send_options
-from .._protocol.requests import Request
+from .._protocol.requests import Request, RequestKind
 from .._runtime.log_fields import facts
 from .._runtime.outcome import Outcome, Reply
 from .._wire.envelope import Message
@@ -73,7 +73,7 @@ class ChannelSender:
         if not machine.config.ack:
             return link.cast(parts.client_machine.cast_now(machine, event, body))
         reply = Reply()
-        push = Request(machine, "push", "broadcast", None, parts.timeout, reply)
+        push = Request(machine, RequestKind.PUSH, "broadcast", None, parts.timeout, reply)
         link.put(parts.client_machine.push_now(push, event, body, connection.now()), None)
         connection.arm_timer()
         return reply
@@ -225,19 +225,19 @@ class ChannelSender:
             return Outcome.of("error")
         log.warning("%s (in Python: http_send())", REST_WARNING, extra=known)
         self._parts.log("channel", REST_WARNING)
-        machine, http_client = self._machine, self._parts.http_client
+        machine, broadcast_api = self._machine, self._parts.broadcast_api
         payload, private = message.get("payload"), machine.config.private
         if isinstance(payload, bytes):
             work = self._post_bytes(message["event"], payload, timeout)
         else:
-            work = http_client.post_batch(machine.sub_topic, message, private, timeout)
+            work = broadcast_api.post_batch(machine.sub_topic, message, private, timeout)
         return self._begin(work, "send")
 
     async def _post_bytes(self, event: str, payload: bytes, timeout: float) -> str:
         """Posts bytes to the endpoint of the event, as the batch endpoint takes JSON only."""
         machine = self._machine
         try:
-            await self._parts.http_client.post_event(
+            await self._parts.broadcast_api.post_event(
                 machine.sub_topic,
                 event,
                 payload,
@@ -263,7 +263,12 @@ class ChannelSender:
         event = message["type"]
         tracking = event == "presence" and message.get("event") in ("track", "untrack")
         push = Request(
-            self._machine, "track" if tracking else "push", event, message, timeout, outcome
+            self._machine,
+            RequestKind.PRESENCE if tracking else RequestKind.PUSH,
+            event,
+            message,
+            timeout,
+            outcome,
         )
         connection = self._parts.connection
         dropped = self._parts.client_machine.push(push, connection.now())
@@ -330,7 +335,7 @@ class ChannelSender:
                 )
         self._parts.connection.enter_loop(required="http_send")
         machine = self._machine
-        work = self._parts.http_client.post_event(
+        work = self._parts.broadcast_api.post_event(
             machine.sub_topic,
             event,
             body,

@@ -78,7 +78,7 @@ class ChannelStreams:
             found, handler = backfill_stream(reports, topic)
             options |= {"backfill": backfill, "maxsize": maxsize, "maxbytes": maxbytes}
         registration = handlers.register(listen_type, checked, handler, **options)
-        found.attach(registration, self._parts.connection)
+        found.attach(registration, self._parts.connection.loop)
         if self._streams is None:
             self._streams = weakref.WeakSet()
         self._streams.add(found)
@@ -107,7 +107,7 @@ class ChannelStreams:
         handlers.require_open()
         handlers.require_bound(listen_type, checked)
         connection.enter_loop(required="wait_for")
-        outcome = _EventOutcome(connection)
+        outcome = _EventOutcome(connection.loop)
         handler = wait_for_event(outcome, check)
         outcome.registration = handlers.register(listen_type, checked, handler, types=conversion)
         if self._waits is None:
@@ -148,7 +148,7 @@ class _EventOutcome(Outcome[Any]):
     def __del__(self) -> None:
         if not self._settled:
             # A collection may run in any thread; handlers are removed in the loop only.
-            self._owner.in_loop(functools.partial(_release, self.registration, self.timer))
+            self._owner.call_in_loop(functools.partial(_release, self.registration, self.timer))
 
 
 def _release(registration: Handler | None, timer: asyncio.TimerHandle | None) -> None:

@@ -13,7 +13,8 @@ from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Middleware
 from .._handlers.pending_decorator import Decorator
-from .._http.http_client import Rest
+from .._http.broadcast_api import BroadcastApi
+from .._http.http_client import HttpClient
 from .._name_hints import no_attribute
 from .._printable import get_logger
 from .._protocol.channel_options import ChannelConfig, check_seconds
@@ -187,11 +188,9 @@ class RealtimeClient:
             http=options["session"],
             max_outbound=options["max_outbound"],
         )
-        rest = Rest(
+        http_client = HttpClient(
             self._endpoint,
             self._key,
-            self._query,
-            self._vsn,
             transport,
             lambda: context.token,
             lambda: connection.http,
@@ -200,7 +199,8 @@ class RealtimeClient:
             machine,
             connection,
             dispatch,
-            rest,
+            http_client,
+            BroadcastApi(http_client, self._query, self._vsn),
             timeout=self.timeout,
             types=options["types"],
             vsn=self._vsn,

@@ -14,7 +14,8 @@ from .._backfill.postgrest import TableAccess
 from .._connection.connection import Connection
 from .._handlers.dispatcher import Dispatcher
 from .._handlers.middleware import Chain
-from .._http.http_client import Rest
+from .._http.broadcast_api import BroadcastApi
+from .._http.http_client import HttpClient
 from .._protocol.client_machine import ClientMachine
 from .send_limit import SendLimiter
 
@@ -28,7 +29,8 @@ class ClientParts:
     client_machine: ClientMachine
     connection: Connection
     dispatcher: Dispatcher
-    http_client: Rest
+    http_client: HttpClient
+    broadcast_api: BroadcastApi
     timeout: float
     types: str
     vsn: str

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, Final, Protocol
 
 from .._payloads.broadcast import Broadcast
-from .._payloads.postgres_change import PostgresEnvelope
+from .._payloads.postgres_data import PostgresEnvelope
 from .._payloads.presence_events import PresenceSync
 from .._printable import get_logger
 from .._protocol.client_machine import ClientMachine

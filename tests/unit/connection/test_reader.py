@@ -62,7 +62,7 @@ class ReaderHarness:
         try:
             while found := self.session.pop_events():
                 for event in found:
-                    if type(event) in self.dispatch._tellers:
+                    if type(event) in self.dispatch._actions:
                         self.dispatch.handle(event)
         finally:
             self.in_callback = False
