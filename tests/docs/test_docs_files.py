@@ -31,6 +31,7 @@ TRIED = {
     "sql": "tests/server_postgres/test_docs_db.py",
     "console": "tests/server_postgres/test_docs_console.py",
     "js": "tests/contract/differential/test_differential.py",
+    "json": "tests/docs/test_docs_protocol.py, tests/server_postgres/test_docs_db.py",
     "ini": "here",
     "dockerfile": "here",
 }
