@@ -115,6 +115,21 @@ FOREIGN_OF = {
 }
 """A package outside the core dependencies is imported only in a file named for it."""
 
+AT_HOME = {
+    "psycopg": (
+        *("server._postgres", "testing.postgres"),
+        *("cli.conninfo", "cli.doctor.check_database", "cli.gen_types.from_database"),
+    ),
+    "anyio": ("sync",),
+    "jwt": ("server.tokens",),
+    "opentelemetry": ("otel",),
+    "pytest": ("testing.pytest_supabase_rt",),
+    "re2": ("server._tables.patterns",),
+}
+"""Where a package of an extra may be imported above the client: in a folder or a module."""
+
+CORE = {"aiohttp", "msgspec", "pyee", "dataclasses_json", "yarl", "typing_extensions"}
+
 VALUE_TYPES = {"Outcome", "CallNext", "JsonEdge", "ErrorReported", "OnceOptions"}
 """Classes of ours that may have subclasses, one level deep."""
 
@@ -304,6 +319,19 @@ def test_a_layer_uses_only_the_libraries_it_may() -> None:
             for found in imports(module)
             if not found.ours and found.target.split(".")[0] not in allowed
         ]
+    assert wrong == []
+
+
+def test_a_package_of_an_extra_is_imported_where_one_looks_for_it() -> None:
+    """The client has its own table, ``FOREIGN_OF``."""
+    wrong = [
+        f"{module}:{found.line} imports {found.target}"
+        for module in SOURCES
+        if layer(module) >= SERVER
+        for found in imports(module)
+        if not found.ours and (package := found.target.split(".")[0]) not in STDLIB | CORE
+        if not any(f"{module}.".startswith(f"{home}.") for home in AT_HOME.get(package, ()))
+    ]
     assert wrong == []
 
 
