@@ -34,8 +34,20 @@ PLANNED = {
     "QueuedRunner",
     "Shutdown",
     "BackfillRunner",
+    "RowConverter",
 }
 """Classes that the pages may name although they are still being made."""
+
+PLANNED_PATHS = {
+    "_client/signals.py",
+    "_connection/link_runner.py",
+    "_connection/shutdown.py",
+    "_handlers/runners.py",
+    "_payloads/models/row_converter.py",
+    "tests/integration/lifecycle/test_signals.py",
+    "tests/unit/handlers/test_runners.py",
+}
+"""Files that the pages may name although they are still being made."""
 
 PLANNED_WORDS = {"fast path", "general path", "listener table"}
 """Words of the glossary that the code may not use yet."""
@@ -99,7 +111,8 @@ def test_every_path_on_a_page_for_contributors_exists(page: Path) -> None:
     missing = [
         code
         for code in code_of(page)
-        if is_path(code) and not ((ROOT / code).exists() or (PACKAGE / code).exists())
+        if is_path(code) and code not in PLANNED_PATHS
+        if not ((ROOT / code).exists() or (PACKAGE / code).exists())
     ]
     assert missing == []
 
