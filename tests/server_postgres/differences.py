@@ -100,8 +100,8 @@ UNLIKE = {
     "Projects": "there is one, for every host name. Limits and rates are those of the server.",
     "Keys": "tokens signed with the shared secret (HS256, HS384, HS512) are checked. There is no "
     "JWKS, so a token signed with a private key is refused: its key is unknown.",
-    "Web pages": "must come from this machine; an option allows others. The real server asks only for "
-    "the key. The same holds for host names that do not belong to this machine.",
+    "Web pages": "must come from this machine; an option allows others. The real server asks only "
+    "for the key. The same holds for host names that do not belong to this machine.",
     "The right to send": "is tested at the join and at a new token, not at the first "
     "broadcast. A policy that changes in between takes effect at the next join.",
     "Sizes": "are those of the JSON text; the real server measures its internal form of the data.",
@@ -115,8 +115,8 @@ UNLIKE = {
     "Row changes": "are sent when they are committed; the real server polls every 0.1 to 0.5 s.",
     "Generated columns": "are sent with PostgreSQL 18 and newer, such as the embedded one; the log "
     "of older versions does not contain them.",
-    "A filter or a policy that fails at a change": "loses the change for its own channel, which gets "
-    "a `system` error and then `Subscribed to PostgreSQL`, because the next changes arrive.",
+    "A filter or a policy that fails at a change": "loses the change for its own channel, which "
+    "gets a `system` error and then `Subscribed to PostgreSQL`, because the next changes arrive.",
     "Oversized request lines and headers": "are answered with 400 instead of 414 and 431.",
 }
 """Where it is known to differ although no recording shows it."""
