@@ -1,4 +1,4 @@
-"""The frames that docs/protocol.md shows, read by our codec and tried on the local server."""
+"""The frames in docs/protocol.md are read by our codec and sent to the local server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "protocol.md"
 FRAMES = json_of(PAGE)
 FROM_THE_SERVER = {"phx_reply", "postgres_changes"}
 ELSEWHERE = "local-server.md"
-"""Its JSON is tried by tests/server_postgres/test_docs_db.py."""
+"""The page whose JSON tests/server_postgres/test_docs_db.py checks."""
 
 
 def version_of(frame: Any) -> str:
@@ -49,7 +49,7 @@ SENT = [found for found in FRAMES if event_of(found[1]) not in FROM_THE_SERVER]
 
 @pytest.mark.parametrize(("heading", "frame"), SENT, ids=ids(SENT))
 def test_a_server_accepts_what_a_client_sends_on_the_page(heading: str, frame: Any) -> None:
-    """A request that it cannot read or refuses would be answered by an error."""
+    """The server answers a request that it cannot read or refuses with an error."""
     world = World()
     client = world.client(version_of(frame))
     event = event_of(frame)

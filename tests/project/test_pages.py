@@ -62,7 +62,7 @@ CLASS = re.compile(r"[A-Z][a-z]\w*(?:[A-Z]\w*)*")
 
 @cache
 def headings(page: Path) -> set[str]:
-    """The anchors of a page, as mkdocs makes them."""
+    """Returns the anchors of a page, as mkdocs makes them."""
     found: set[str] = set()
     in_code = False
     for line in page.read_text().splitlines():
@@ -75,7 +75,7 @@ def headings(page: Path) -> set[str]:
 
 
 def citations(path: Path) -> Iterator[tuple[str, str | None]]:
-    """The pages that a file names, with the heading, if it names one."""
+    """Yields the pages that a file names, each with its anchor or None."""
     for page, anchor in CITATION.findall(path.read_text()):
         yield page, anchor or None
 
@@ -94,7 +94,7 @@ def test_a_page_that_the_code_cites_exists_and_has_the_heading() -> None:
 
 
 def code_of(page: Path) -> list[str]:
-    """The pieces of code within the text of a page."""
+    """Returns the pieces of code within the text of a page."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return CODE.findall(text)
 
@@ -107,7 +107,7 @@ def is_path(code: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_path_on_a_page_for_contributors_exists(page: Path) -> None:
-    """It begins at the top of the repository or in the package."""
+    """A path begins at the top of the repository or in the package."""
     missing = [
         code
         for code in code_of(page)

@@ -1,7 +1,7 @@
-"""The functions that three calls go through, observed by ``sys.setprofile``.
+"""Records the functions that three calls go through, by ``sys.setprofile``.
 
-``docs/contributing/traces.md`` shows them, between markers; ``test_traces.py`` compares. After a
-change of the path: ``python -m tests.project.traces --write``.
+``docs/contributing/traces.md`` shows them between markers, and ``test_traces.py`` compares. After a
+change of the path run ``python -m tests.project.traces --write``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGE = ROOT / "supabase_rt"
 PAGE = ROOT / "docs" / "contributing" / "traces.md"
 
 LEFT_OUT = ("server", "testing", "_printable", "_runtime.log_fields")
-"""The local server and what only writes log records."""
+"""The local server, and modules that only write log records."""
 
 WIDTH = 88
 """Columns of the lists on the page."""
@@ -34,7 +34,7 @@ WIDTH = 88
 TIMEOUT = 10.0
 
 RESUMED = 3
-"""Bits in the argument of the instruction RESUME: 0 at the begin of a function."""
+"""Bits in the argument of the instruction RESUME; they are 0 at the start of a function."""
 
 Call = tuple[str, str]
 """A module without ``supabase_rt.``, and a function in it."""
@@ -53,7 +53,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        # A finalizer that the collector happens to run is no part of the path.
+        # The garbage collector could run a finalizer, which is not part of the path.
         gc.disable()
         sys.setprofile(self._on_event)
         try:
@@ -64,13 +64,13 @@ class Recorder:
             self._frames.clear()
 
     def _on_event(self, frame: FrameType, event: str, _: Any) -> None:
-        # A coroutine that goes on is reported as a call once more, with the same frame.
+        # A coroutine that goes on is reported as a call again, with the same frame.
         if event != "call" or frame in self._frames:
             return
         found = self._name_of(frame.f_code)
         if found is None:
             return
-        # All coroutines that await one another go on; only the innermost does something.
+        # All coroutines of a chain of awaits go on; only the innermost one does something.
         goes_on = frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti + 1] & RESUMED != 0
         if goes_on and self._passed_through:
             self.calls.pop()
@@ -101,7 +101,7 @@ async def _open(server: ThreadedRealtime) -> SupabaseClient:
 
 
 async def broadcast(server: ThreadedRealtime) -> list[Call]:
-    """A text broadcast to an ``async`` handler, the second of its event."""
+    """Traces a text broadcast to an ``async`` handler, the second of its event."""
     handled = asyncio.Event()
 
     async def handler(_: Any) -> None:
@@ -126,7 +126,7 @@ async def broadcast(server: ThreadedRealtime) -> list[Call]:
 
 
 async def send(server: ThreadedRealtime) -> list[Call]:
-    """``await channel.send(...)`` on a joined channel, without ``ack``."""
+    """Traces ``await channel.send(...)`` on a joined channel, without ``ack``."""
     recorder = Recorder()
     supabase = await _open(server)
     async with supabase.realtime:
@@ -140,7 +140,7 @@ async def send(server: ThreadedRealtime) -> list[Call]:
 
 
 async def subscribe(server: ThreadedRealtime) -> list[Call]:
-    """``await channel.subscribe()`` without a connection; where each module is entered."""
+    """Traces ``await channel.subscribe()`` without a connection, shortened."""
     recorder = Recorder()
     supabase = create_client(server.url, server.anon_key)
     channel = supabase.channel("room")
@@ -153,7 +153,7 @@ async def subscribe(server: ThreadedRealtime) -> list[Call]:
 
 
 def _entries(recorder: Recorder) -> list[Call]:
-    """The functions that enter a module and call others, each once."""
+    """Returns the functions that enter a module and call others, each once."""
     found = []
     before = ""
     for position, call in enumerate(recorder.calls):
@@ -169,13 +169,13 @@ TRACES: dict[str, Callable[[ThreadedRealtime], Awaitable[list[Call]]]] = {
 
 
 async def shown_now(name: str, server: ThreadedRealtime) -> str:
-    """The list of one trace as the page has to show it."""
+    """Returns the list of one trace as the page must show it."""
     async with asyncio.timeout(TIMEOUT):
         return rendered(await TRACES[name](server))
 
 
 def rendered(calls: list[Call]) -> str:
-    """One line for each stay in a module; the functions in the order of their calls."""
+    """Returns one line for each stay in a module, with the functions in the order of the calls."""
     stays: list[tuple[str, list[str]]] = []
     for module, function in calls:
         if not stays or stays[-1][0] != module:
@@ -196,7 +196,7 @@ def rendered(calls: list[Call]) -> str:
 
 
 def _parts(name: str, text: str) -> tuple[str, str, str]:
-    """The text before the list of a trace, the list, and the text after it."""
+    """Returns the text before the list of a trace, the list, and the text after it."""
     before, mark, rest = text.partition(f"<!-- trace: {name} -->\n```text\n")
     assert mark, f"traces.md has no list marked {name}"
     found, end, after = rest.partition("```\n")
@@ -204,7 +204,7 @@ def _parts(name: str, text: str) -> tuple[str, str, str]:
 
 
 def shown_on_page(name: str) -> str:
-    """The list between the markers of the page."""
+    """Returns the list between the markers of the page."""
     return _parts(name, PAGE.read_text())[1]
 
 
