@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from markdown.extensions.toc import slugify, unique
+from markdown.extensions.toc import slugify, unique  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "supabase_rt"
