@@ -11,7 +11,7 @@ export PIP_ROOT_USER_ACTION = ignore
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-# A package is at home where its folder is: a .venv that was copied or moved is made anew.
+# The folder that .venv belongs to: a .venv that was copied or moved is made anew.
 HOME_MARK := $(CURDIR)
 
 MACHINES := supabase_rt/errors.py,supabase_rt/enums.py,supabase_rt/_name_hints.py,supabase_rt/_wire/*,supabase_rt/_payloads/*,supabase_rt/_protocol/*,supabase_rt/_backfill/planner.py,supabase_rt/_backfill/progress.py,supabase_rt/_backfill/pages.py,supabase_rt/_connection/frame_decoders.py
@@ -23,10 +23,11 @@ NOT_SHELL := $(MACHINES),supabase_rt/server/*,supabase_rt/examples/*
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-# Only a .venv that works and belongs to this folder is kept, all others are made anew. It is
-# filled in two steps, as a demo needs a tenth of what the tests do; each has a stamp, written last,
-# so that a step cut short by Ctrl+C or a dead network does not count, nor one that is older than
-# pyproject.toml. The second one has what the first has, so it takes its stamp while it works.
+# A .venv is kept only if it works and belongs to this folder; otherwise it is made anew. It is
+# filled in two steps, because a demo needs a tenth of the packages of the tests. Each step writes a
+# stamp last, so that a step that was interrupted does not count. A stamp that is older than
+# pyproject.toml does not count either. The second step also does the work of the first. So it
+# removes both stamps while it works.
 lean:
 	@if [ "$$(cat $(LEAN) $(STAMP) 2>/dev/null | head -n 1)" = "$(HOME_MARK)" ] && $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then \
 	    [ pyproject.toml -nt $(LEAN) ] || exit 0; \
@@ -59,7 +60,7 @@ venv: lean
 demo: lean ## start a local server and watch a bot receive live events
 	@$(BIN)/python -m supabase_rt.examples.demo
 
-# A file stays with one worker: what its tests share (a database, npm's packages) is made once.
+# All tests of a file run in one worker, so that their fixtures (a database, npm packages) are made once.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 test: venv ## run the test suite

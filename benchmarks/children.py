@@ -1,4 +1,4 @@
-"""The processes that the runner talks to: one JSON line there, one line back."""
+"""The runner's child processes: each gets one JSON line and answers with one line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .work import Work
 __all__ = ["PACED", "Broken", "Child", "Flood", "start_client", "start_flood"]
 
 PATIENCE = 60.0
-"""Seconds for one answer; nothing that is measured takes so long."""
+"""Seconds to wait for one answer; no measurement takes that long."""
 LINE_LIMIT = 2**24
 PACED = ", joins paced"
-"""End of the label of a client that joins no faster than the real server likes it."""
+"""End of the label of a client that joins as slowly as the real server demands."""
 
 
 class Broken(Exception):
-    """A client ended, or did not answer: its row says so instead of a number."""
+    """A client ended or did not answer; its row says so instead of a number."""
 
 
 class Child:
@@ -46,7 +46,7 @@ class Child:
         return cls(process)
 
     async def hear(self) -> dict[str, Any]:
-        """The next line."""
+        """Returns the next line."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(PATIENCE):
@@ -59,7 +59,7 @@ class Child:
         raise Broken(await self._last_words())
 
     async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """One command and its first answer."""
+        """Sends one command and returns its first answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
         try:
@@ -74,7 +74,7 @@ class Child:
         return next((line for line in reversed(said) if line.strip()), "ended without a word")
 
     async def end(self) -> None:
-        """Close its pipe; what does not end by that is killed."""
+        """Closes the pipe, and kills the process if it does not end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -92,13 +92,13 @@ class Flood(Child):
 
     @property
     def url(self) -> str:
-        """Where clients connect to."""
+        """The address that clients connect to."""
         return f"ws://127.0.0.1:{self.port}/realtime/v1"
 
 
 @contextlib.asynccontextmanager
 async def start_flood() -> AsyncIterator[Flood]:
-    """The server for the time of a ``with``."""
+    """Runs the server until the end of a ``with``."""
     flood = await Flood.start(sys.executable, "-m", "benchmarks.flood")
     assert isinstance(flood, Flood)
     try:
@@ -109,7 +109,7 @@ async def start_flood() -> AsyncIterator[Flood]:
 
 
 async def start_client(client: Client, label: str, work: Work, flood: Flood) -> Child:
-    """A client that has joined all channels of the work; raises ``Broken``."""
+    """Returns a client that has joined all channels of the work; raises ``Broken``."""
     spec = {
         "url": flood.url,
         "who": label,

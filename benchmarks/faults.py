@@ -3,7 +3,7 @@
     python -m benchmarks.faults [--rounds 3] [--write docs/reliability.md]
 
 A server publishes ten numbered events a second; each client prints those that its handler got.
-What counts is the longest silence from the fault on: from one handled event to the next. All
+The result is the longest silence after the fault: from one handled event to the next. All
 runs of a round go on at the same time, each with a server, a proxy and a process of its own; the
 rounds differ in the moment of the fault, because heartbeats have a phase.
 """
@@ -33,16 +33,16 @@ HEARTBEAT = 15
 PACE = 0.1
 OUTAGE = 30.0
 LIMIT = 120.0
-"""Seconds after the end of the fault after which nobody waits any more."""
+"""Seconds after the end of the fault after which the run gives up."""
 CALM = 35.0
-"""Seconds of events after which a client is well: a heartbeat that fails would show by then."""
+"""Seconds of events after which a client has recovered; a failing heartbeat would show earlier."""
 PHASES = (2.0, 7.0, 12.0)
 """Seconds from the first events to the fault, one for each round."""
 
 
 @dataclasses.dataclass
 class Stage:
-    """What one run has to play with."""
+    """The server, the proxy and the client of one run."""
 
     server: LocalRealtime
     proxy: FaultProxy
@@ -92,23 +92,23 @@ CLIENTS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass
 class Run:
-    """What one client made of one fault. Moments are seconds from the fault."""
+    """The result of one client under one fault. Moments are seconds since the fault."""
 
     client: str
     fault: str
     silence: float = 0.0
     noticed: float | None = None
-    """When its status callback first heard that something is wrong."""
+    """Moment at which its status callback first reported the loss."""
     is_back: bool = False
     lost: int = 0
-    """Events published after the fault and never handled, until it was back."""
+    """Events published after the fault and before the recovery that were never handled."""
     uncaught: int = 0
     """Exceptions that reached the top of the process and would have ended it."""
     exit_code: int | None = None
 
 
 class Watch:
-    """What a client prints, with the time."""
+    """The lines that a client prints, with their times."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -132,7 +132,7 @@ class Watch:
 
 
 async def play(client: str, fault: str, phase: float) -> Run:
-    """One fault for one client."""
+    """Runs one fault for one client."""
     async with LocalRealtime() as server, FaultProxy(server.port) as proxy:
         spec = {
             "url": f"ws://127.0.0.1:{proxy.port}/realtime/v1",
@@ -165,7 +165,7 @@ async def play(client: str, fault: str, phase: float) -> Run:
 
 
 async def publish(server: LocalRealtime, published: list[float]) -> None:
-    """Number n is published at ``published[n]``."""
+    """Publishes numbered events; event n was published at ``published[n]``."""
     while True:
         published.append(time.monotonic())
         server.broadcast("room", "tick", {"n": len(published) - 1})
@@ -175,7 +175,7 @@ async def publish(server: LocalRealtime, published: list[float]) -> None:
 async def judge(
     client: str, fault: str, phase: float, stage: Stage, watch: Watch, published: list[float]
 ) -> Run:
-    """Make the fault happen and wait until the client is well again, or nobody waits any more."""
+    """Causes the fault and waits until the client has recovered, or the time is over."""
     await until(lambda: watch.numbers, timeout=60)
     await asyncio.sleep(phase)
     began = time.monotonic()
@@ -193,7 +193,7 @@ async def judge(
 
 
 def silence(found: Run, watch: Watch, published: list[float], began: float) -> None:
-    """Fill in what the client printed."""
+    """Fills in the result from the client's output."""
     before = [at for at, _ in watch.numbers if at < began]
     after = [at for at, _ in watch.numbers if at >= began]
     moments = [before[-1] if before else began, *after]
@@ -220,7 +220,7 @@ def spread(values: list[float]) -> str:
 
 
 def cell(runs: list[Run]) -> str:
-    """All rounds of one client under one fault."""
+    """Renders all rounds of one client under one fault."""
     ended = [run.exit_code for run in runs if run.exit_code is not None]
     if ended:
         return f"the process ends (exit code {ended[0]})"
@@ -238,7 +238,7 @@ def cell(runs: list[Run]) -> str:
 
 
 def table(runs: list[Run], clients: list[str]) -> str:
-    """Markdown: a row for each fault."""
+    """Returns a Markdown table with a row for each fault."""
     lines = [f"| Fault | {' | '.join(clients)} |", "|" + "---|" * (len(clients) + 1)]
     for fault in FAULTS:
         cells = [
@@ -250,7 +250,7 @@ def table(runs: list[Run], clients: list[str]) -> str:
 
 
 async def play_all(clients: list[str], phases: tuple[float, ...]) -> list[Run]:
-    """All rounds at once: they wait much and do little."""
+    """Runs all rounds at once, because they mostly wait."""
     return list(
         await asyncio.gather(
             *(

@@ -1,7 +1,7 @@
-"""The server's process: writes ready-made frames to one client at a time, at next to no cost.
+"""The server's process: writes prepared frames to one client at a time, at very little cost.
 
-It speaks just enough of the protocol for every client to join: no limits, no tokens, no rooms.
-Commands come as JSON lines over stdin, one answer for each goes to stdout.
+It knows only as much of the protocol as a client needs to join. It has no limits and checks no
+tokens. Commands arrive as JSON lines on stdin; each gets one answer on stdout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .work import Work, frames, presence_state, text_message
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BLOCK = 64 * 1024
-"""About how many bytes go into one write."""
+"""Approximate number of bytes in one write."""
 
 
 class Connection(asyncio.Protocol):
@@ -155,7 +155,7 @@ def _unmask(mask: bytearray, data: bytearray) -> bytes:
 
 
 class Server:
-    """All clients' sockets, and the commands of the runner."""
+    """The sockets of all clients, and the commands of the runner."""
 
     def __init__(self) -> None:
         self.connections: dict[str, list[Connection]] = {}
@@ -176,7 +176,7 @@ class Server:
         return found
 
     def _flood(self, who: str, work: dict[str, Any], count: int) -> dict[str, Any]:
-        """Write ``count`` frames to every socket of ``who``."""
+        """Writes ``count`` frames to every socket of ``who``."""
         asked = Work(**work)
         for connection in self._live(who):
             task = asyncio.ensure_future(self._write(connection, asked, count))
@@ -201,14 +201,14 @@ class Server:
         return self._blocks[key]
 
     def _count(self, who: str, work: dict[str, Any], count: int) -> dict[str, Any]:
-        """Swallow ``count`` frames of each socket of ``who``, then write one broadcast."""
+        """Reads ``count`` frames from each socket of ``who``, then writes one broadcast."""
         for connection in self._live(who):
             connection.last_frame = frames(Work(**work), connection.vsn)[0]
             connection.countdown = count
         return {"started": time.monotonic()}
 
     def _cut(self, who: str) -> dict[str, Any]:
-        """Drop the sockets of ``who`` without a word."""
+        """Cuts the sockets of ``who`` without a close frame."""
         found = self._live(who)
         for connection in found:
             connection.transport.abort()

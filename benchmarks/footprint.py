@@ -1,4 +1,4 @@
-"""What a client costs while it does nothing: memory, import time, idle CPU, a thousand of them."""
+"""The cost of an idle client: memory, import time, idle CPU, and 1,000 clients together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ print(time.process_time() - started)
 
 
 async def measure_memory(clients: list[Client], flood: Flood) -> list[Row]:
-    """Resident memory of 2,000 joined channels with one handler each, beside that of one."""
+    """Measures the resident memory of 2,000 joined channels with one handler each, less that of
+    one."""
     row = Row("memory", f"memory per channel ({MANY:,} joined)", "KB")
     for client in clients:
         if not client.rejoins:
@@ -52,7 +53,7 @@ async def _resident(client: Client, channels: int, flood: Flood) -> float:
 
 
 async def measure_idle(clients: list[Client], flood: Flood) -> list[Row]:
-    """CPU of a client with one joined channel to which nothing happens."""
+    """Measures the CPU of an idle client with one joined channel."""
     row = Row("idle", "CPU of an idle client", "% of a core")
     work = Work("idle", "idle")
     runners = [Runner(client.name, client, work) for client in clients if client.rejoins]
@@ -70,7 +71,7 @@ async def measure_idle(clients: list[Client], flood: Flood) -> list[Row]:
 
 
 def measure_imports(rounds: int) -> list[Row]:
-    """CPU time of the import statement in a fresh interpreter."""
+    """Measures the CPU time of the import statement in a fresh interpreter."""
     row = Row("import", "import, CPU", "ms")
     modules = {
         "aiohttp": (sys.executable, "aiohttp"),
@@ -96,7 +97,7 @@ def measure_imports(rounds: int) -> list[Row]:
 
 
 async def measure_crowd(clients: list[Client], flood: Flood, rounds: int) -> list[Row]:
-    """1,000 clients in one process on one session."""
+    """Measures 1,000 clients in one process on one session."""
     rows = [
         Row("crowd-join", f"{CROWD:,} clients: to all SUBSCRIBED", "ms"),
         Row("crowd-memory", f"{CROWD:,} clients: memory per client", "KB"),

@@ -54,7 +54,7 @@ class Client:
     rejoins: bool = True
 
     def takes(self, work: Work) -> bool:
-        """Whether it can do this work at all."""
+        """Returns True if the client can do this work."""
         if self.name == "bare-envelope":
             return work.read == "nothing" and work.event != "presence"
         return (self.binary or not work.binary) and (self.asynchronous or not work.asynchronous)
@@ -95,18 +95,18 @@ CLIENTS = (
 
 @dataclasses.dataclass
 class Peers:
-    """What is there: a version for each package, a reason for each that is not."""
+    """The installed packages with their versions, and a reason for each missing one."""
 
     versions: dict[str, str]
     missing: dict[str, str]
 
     def clients(self) -> list[Client]:
-        """All whose package is there."""
+        """Returns the clients whose packages are installed."""
         return [client for client in CLIENTS if client.needs in self.versions]
 
 
 def install() -> Peers:
-    """Install what is not there yet, and look at what is; needs the network the first time."""
+    """Installs missing packages and reads the versions; needs the network the first time."""
     peers = Peers({}, {})
     PEERS.mkdir(exist_ok=True)
     _look_python(peers, _install_python())
@@ -119,10 +119,10 @@ def install() -> Peers:
 
 
 def environment() -> dict[str, str]:
-    """Where the clients find the benchmark, and the JavaScript ones their packages.
+    """Returns the environment in which clients find the benchmark and their packages.
 
-    Bytecode is written whatever the shell says: it is there for every installed package, and
-    without it a checkout would be compiled anew at each import.
+    Bytecode is always written. Installed packages have it, and without it this checkout would be
+    compiled at each import.
     """
     found = {**os.environ, "PYTHONPATH": str(HERE.parent), "PEERS": str(PEERS)}
     found.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -130,7 +130,7 @@ def environment() -> dict[str, str]:
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
-    """Run to the end; returns what went wrong, or nothing."""
+    """Runs a command to its end; returns its error text, or an empty text."""
     try:
         done = subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False
@@ -149,7 +149,7 @@ def _install_python() -> str:
         return ""
     print("installing the Python peers (once; needs the network)", flush=True)
     problem = _run(sys.executable, "-m", "venv", "--clear", str(PEERS / "py"))
-    # One by one: a peer that cannot be installed must not take the others along.
+    # One by one, because one failed installation must not prevent the others.
     for name in () if problem else reversed(PIP):
         problem = _run(str(PYTHON), "-m", "pip", "install", "--quiet", name) or problem
     if not problem:

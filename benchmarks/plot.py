@@ -1,4 +1,4 @@
-"""The receiving rows as a bar chart, written by hand: no plotting package for one picture."""
+"""Draws the receiving rows as a bar chart in SVG, without a plotting package."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _bars(row: Row, y: float) -> list[str]:
 
 
 def draw(run: Run) -> str:
-    """One group of bars for each work, one bar for each client."""
+    """Draws one group of bars for each work, with one bar for each client."""
     rows = run.sections.get(SECTION, [])
     parts: list[str] = []
     y = float(TOP)

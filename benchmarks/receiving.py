@@ -1,4 +1,4 @@
-"""Clients that receive: one process each, all alive, one after the other in every round."""
+"""Clients that receive. Each is a process, all live at once, and they take turns in every round."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SYNC = f"{OURS}, plain handler"
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """A client on its work, in a column of the table."""
+    """A client with its work, for one column of the table."""
 
     label: str
     client: Client
@@ -30,7 +30,7 @@ class Runner:
 async def started(
     runners: list[Runner], flood: Flood, rows: list[Row]
 ) -> AsyncIterator[dict[Runner, Child]]:
-    """The processes of all runners, joined; who fails is told in every row."""
+    """Starts and joins the processes of all runners; every row names those that fail."""
     children: dict[Runner, Child] = {}
 
     async def start(runner: Runner) -> None:
@@ -42,7 +42,7 @@ async def started(
 
     try:
         await asyncio.gather(*map(start, runners))
-        # Who was ready first is no order.
+        # The order in which they became ready does not matter.
         children = {runner: children[runner] for runner in runners if runner in children}
         yield children
     finally:
@@ -57,7 +57,7 @@ async def in_turn(
     *,
     warm_up: bool = True,
 ) -> None:
-    """``act`` for every runner, round after round; its numbers go into ``rows``.
+    """Calls ``act`` for every runner, round after round, and puts its numbers into ``rows``.
 
     The first round warms up caches and the just-in-time compiler of Node, and does not count.
     """
@@ -79,7 +79,7 @@ async def in_turn(
 async def measure_receiving(
     work: Work, clients: list[Client], flood: Flood, rounds: int, share: float
 ) -> list[Row]:
-    """Every client that can do it receives the work: CPU and wall time per message."""
+    """Measures CPU and wall time per message of every client that can do the work."""
     rows = [Row(work.name, work.title), Row(f"wall:{work.name}", f"{work.title} (wall)")]
     runners = [Runner(client.name, client, work) for client in clients if client.takes(work)]
     if work.asynchronous:
@@ -101,7 +101,7 @@ async def measure_flat(
     flood: Flood,
     rounds: int,
 ) -> list[Row]:
-    """One client on works that should cost the same for each call of a handler."""
+    """Measures one client with works that should cost the same for each call of a handler."""
     rows = []
     for client in clients:
         suffix = "" if client.name == OURS else f"-{client.name}"
@@ -119,7 +119,7 @@ async def measure_flat(
 
 
 async def receive(runner: Runner, child: Child, flood: Flood, share: float) -> list[float]:
-    """One round of one client: CPU and wall microseconds per message."""
+    """Runs one round of one client; returns CPU and wall microseconds per message."""
     work = runner.work
     count = work.messages(share * runner.client.share)
     await child.ask("round", count=count * work.handlers)

@@ -22,7 +22,7 @@ MARKS = ("<!-- run -->", "<!-- end of run -->")
 
 
 def machine() -> str:
-    """Processor, system, Python."""
+    """Returns the processor, the system and the version of Python."""
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -38,24 +38,24 @@ def machine() -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is the head."""
+    """Returns a Markdown table; the first row is the head."""
     head, *body = rows
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
 
 
 def columns(rows: list[Row]) -> list[str]:
-    """Who stands in the table, in the order of appearance."""
+    """Returns the clients of the rows, in the order of appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.values))
 
 
 def times(value: float | None) -> str:
-    """A ratio."""
+    """Returns a ratio as text."""
     return "–" if value is None else f"{value:.2f}×"
 
 
 def section(title: str, rows: list[Row]) -> str:
-    """The medians, and where they say something the ratios."""
+    """Returns the table of medians and, for some sections, the table of ratios."""
     names = columns(rows)
     medians = [["median", "unit", *names]]
     medians += [
@@ -76,7 +76,7 @@ def section(title: str, rows: list[Row]) -> str:
 
 
 def target_table(run: Run) -> str:
-    """The issue's targets beside what was measured."""
+    """Returns the table of targets with the measured values."""
     lines = [cells for target in TARGETS if (cells := target.cells(run)) is not None]
     met = sum(cells[-1] == "met" for cells in lines)
     head = ["target", "at most (or at least)", "measured", ""]
@@ -84,7 +84,7 @@ def target_table(run: Run) -> str:
 
 
 def markdown(run: Run) -> str:
-    """The whole report."""
+    """Returns the whole report."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     parts = [
         f"Run of {run.at}, {run.rounds} rounds, {run.seconds:.0f} s, on {run.machine}.",
@@ -97,7 +97,7 @@ def markdown(run: Run) -> str:
 
 
 def save(run: Run, folder: Path, page: Path | None) -> None:
-    """Print the report and keep it; ``page`` is documentation that shows the last run."""
+    """Prints and saves the report; ``page`` is the documentation that shows the last run."""
     folder.mkdir(exist_ok=True)
     text, plot = markdown(run), draw(run)
     print("\n" + text)

@@ -1,4 +1,4 @@
-"""What was measured: rows of numbers, one list of rounds for each client."""
+"""The measurements: rows of numbers, with one list of rounds for each client."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Row:
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def add(self, client: str, value: float) -> None:
-        """What one round found."""
+        """Adds the number of one round."""
         self.values.setdefault(client, []).append(value)
 
     def median(self, client: str) -> float | None:
-        """The median over the rounds."""
+        """Returns the median over the rounds."""
         found = self.values.get(client)
         return statistics.median(found) if found else None
 
     def ratio(self, client: str, base: str) -> float | None:
-        """How many times as much as ``base``: the median of the ratios of each round.
+        """Returns the median of the ratios to ``base`` in each round.
 
-        A round of one is compared with the same round of the other, a moment apart, so that a
-        machine that is busy for a while does not tilt the result.
+        Measurements of the same round are a moment apart. So a machine that is busy for a while
+        does not distort the ratio.
         """
         ours, theirs = self.values.get(client), self.values.get(base)
         if not ours or not theirs:
@@ -40,7 +40,7 @@ class Row:
         return statistics.median(one / other for one, other in zip(ours, theirs, strict=False))
 
     def line(self) -> str:
-        """For the impatient, while it runs."""
+        """Returns a short line to print while the run goes on."""
         found = [f"{name} {number(self.median(name))}" for name in self.values]
         broken = [f"{name} BROKEN ({why})" for name, why in self.broken.items()]
         return f"{self.title}, {self.unit}: {', '.join(found + broken)}"
@@ -48,7 +48,7 @@ class Row:
 
 @dataclasses.dataclass
 class Run:
-    """All that one run found; ``sections`` maps a heading to its rows, ``took`` is in seconds."""
+    """The results of one run; ``sections`` maps a heading to its rows, ``took`` is in seconds."""
 
     machine: str
     versions: dict[str, str]
@@ -60,13 +60,13 @@ class Run:
     sections: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
 
     def add(self, section: str, rows: list[Row]) -> None:
-        """Keep rows and show them."""
+        """Adds rows and prints them."""
         self.sections.setdefault(section, []).extend(rows)
         for row in rows:
             print(row.line(), flush=True)
 
     def row(self, name: str) -> Row | None:
-        """The row of that name, if it was measured."""
+        """Returns the row of that name, if it was measured."""
         for rows in self.sections.values():
             for row in rows:
                 if row.name == name:
@@ -75,7 +75,7 @@ class Run:
 
 
 def number(value: float | None) -> str:
-    """Three digits, as far as they say something."""
+    """Returns a number with at most three significant digits."""
     if value is None:
         return "–"
     if value == 0 or not math.isfinite(value):

@@ -1,7 +1,7 @@
-"""``make bench``: every client on the same work in turn; a table, its ratios and a plot.
+"""``make bench``: measures every client with the same work, and writes tables and a plot.
 
-``--quick`` for a look (without what takes longest), ``--only NAME`` for one work (may be repeated,
-a prefix is enough), ``--docs`` to write the run into docs/performance.md.
+``--quick`` leaves out the longest measurements. ``--only NAME`` selects one (repeatable, a prefix
+is enough). ``--docs`` writes the run into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .work import CHANNELS_FLAT, HANDLERS_FLAT, RECEIVING, Work
 
 ROUNDS, QUICK_ROUNDS = 7, 2
 FEW_ROUNDS, QUICK_FEW_ROUNDS = 2, 1
-"""For what takes long and varies little."""
+"""Number of rounds for measurements that take long and vary little."""
 IMPORT_ROUNDS = SEND_ROUNDS = 4
 QUICK_SHARE = 0.15
 NOT_QUICK = ("crowd", "flat-channels", "memory")
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
 
 
 def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Step]]:
-    """All that can be measured: name to section and what to call."""
+    """Returns all measurements: the name with its section and its function."""
     clients = peers.clients()
     rounds, few = (QUICK_ROUNDS, QUICK_FEW_ROUNDS) if quick else (ROUNDS, FEW_ROUNDS)
     sends = min(rounds, SEND_ROUNDS)
@@ -77,7 +77,7 @@ def plan(peers: Peers, flood: Flood, *, quick: bool) -> dict[str, tuple[str, Ste
 
 
 def wanted(name: str, arguments: argparse.Namespace) -> bool:
-    """Whether to measure it: what was named, else all that ``--quick`` has time for."""
+    """Returns True if the name was selected, or if ``--quick`` does not leave it out."""
     if arguments.only:
         return any(name.startswith(one) for one in arguments.only)
     return not (arguments.quick and name in NOT_QUICK)

@@ -16,7 +16,7 @@ __all__ = ["ACKED", "SENDING", "measure_acked", "measure_rejoin", "measure_sendi
 SENDING = Work("send", "sending without ack", count=50_000)
 ACKED = Work("acked", "acked send", ack=True, count=1_000)
 WARM_UP = 2_000
-"""Broadcasts before those that count."""
+"""Number of warm-up broadcasts, which do not count."""
 SETTLE = 2.5
 """Seconds between the joins and the cut."""
 
@@ -24,10 +24,10 @@ SETTLE = 2.5
 async def measure_sending(
     clients: list[Client], flood: Flood, rounds: int, share: float
 ) -> list[Row]:
-    """CPU per broadcast, until the server has all of them.
+    """Measures the CPU per broadcast, until the server has received all.
 
-    Each round needs a fresh process: realtime-js keeps what was sent without ack for ten seconds,
-    and forgetting it would fall into a later round.
+    Each round needs a fresh process. realtime-js keeps unanswered pushes for ten seconds, and
+    ending them would cost time in a later round.
     """
     row = Row("send", "sending 50,000 broadcasts without ack, CPU")
     runners = [Runner(client.name, client, SENDING) for client in clients if client.sends]
@@ -50,7 +50,7 @@ async def measure_sending(
 async def measure_acked(
     clients: list[Client], flood: Flood, rounds: int, share: float
 ) -> list[Row]:
-    """From the call to its reply, one after the other."""
+    """Measures the time from a call to its reply, one call after the other."""
     rows = [
         Row("acked-p50", "acked send, p50 of the wall time"),
         Row("acked-p99", "acked send, p99 of the wall time"),
@@ -72,11 +72,11 @@ async def measure_acked(
 async def measure_rejoin(
     channels: int, clients: list[Client], flood: Flood, rounds: int, *, paced: bool
 ) -> list[Row]:
-    """From a cut to the last SUBSCRIBED, with everybody's own defaults.
+    """Measures the time from a cut to the last SUBSCRIBED, with each client's defaults.
 
-    Ours without its pace of 50 joins a second, which the flood server does not ask for; with
-    ``paced`` once with it too. Each cut needs a fresh process: who was cut a moment ago waits
-    before the next attempt.
+    Our client joins without its pace of 50 joins a second, because the flood server has no limit;
+    ``paced`` adds a row with it. Each cut needs a fresh process, because a client waits after a
+    second loss in a row.
     """
     name = f"rejoin-{channels}"
     work = Work(name, name, channels=channels)
@@ -96,7 +96,7 @@ async def measure_rejoin(
     for number in range(rounds):
         present = runners + slow if paced and not number else runners
         async with started(present, flood, rows) as children:
-            # The joins of the start have used up the pace.
+            # The first joins have used up the burst of the pace.
             await asyncio.sleep(SETTLE)
             await in_turn(children, 1, rows, act, warm_up=False)
     return rows

@@ -312,11 +312,11 @@ def section(load: Load, found: Found) -> str:
         "",
         f"{load.sockets:,} sockets with {load.channels} channels each, {load.members} sockets in",
         f"a topic, {load.deliveries:,} deliveries a second in total for {load.seconds:g} s; the",
-        "limits are lifted by options. Server and sockets share one machine",
+        "limits were lifted by options. Server and sockets ran on one machine",
         f"({cores} cores, Python {platform.python_version()}, {platform.system()}).",
-        "`make bench-server` measures it anew and rewrites this section.",
+        "`make bench-server` measures again and rewrites this section.",
         *(
-            ["The times are those of a machine that was busy with other work."]
+            ["The machine was busy with other work, which makes the times longer."]
             if found.busy
             else []
         ),

@@ -1,4 +1,4 @@
-"""What issue 4 wants to reach, and how far this run is from it."""
+"""The performance targets, and the distance of a run from them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NODE, PYPI = "realtime-js", "PyPI realtime"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Ours is at most ``limit`` times ``base``; without a base, at most ``limit`` units.
+    """Our value may be ``limit`` times ``base``; without a base, ``limit`` units.
 
-    ``base`` ``"first"`` is the first column of the row, and the dearest one is held against it.
+    With ``base`` ``"first"`` the highest column of the row is compared with the first one.
     """
 
     row: str
@@ -25,7 +25,7 @@ class Target:
     limit: float
 
     def measured(self, run: Run) -> float | None:
-        """The number to hold against the limit."""
+        """Returns the number to compare with the limit."""
         row = run.row(self.row)
         if row is None:
             return None
@@ -34,7 +34,7 @@ class Target:
         return _growth(row) if self.base == "first" else row.ratio(OURS, self.base)
 
     def cells(self, run: Run) -> list[str] | None:
-        """A line of the table, or nothing where it was not measured."""
+        """Returns a line of the table, or nothing if it was not measured."""
         row, found = run.row(self.row), self.measured(run)
         if row is None or found is None:
             return None
@@ -50,7 +50,7 @@ class Target:
 
 
 def _growth(row: Row) -> float | None:
-    """Compared within each round, as all ratios are."""
+    """Compares within each round, like all ratios."""
     first = next(iter(row.values), None)
     ratios = [row.ratio(name, first) for name in row.values] if first is not None else []
     return max((ratio for ratio in ratios if ratio is not None), default=None)

@@ -1,4 +1,4 @@
-"""What the clients have to do, and the frames that make them do it."""
+"""The work of the clients, and the frames of each work."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = [
 ]
 
 TEXT, BINARY = 0x81, 0x82
-"""First bytes of a whole WebSocket frame."""
+"""Returns the header of an unfragmented WebSocket frame."""
 
 VARIANTS = 100
-"""How many different frames one channel gets before they repeat."""
+"""Number of different frames for one channel before they repeat."""
 PRESENT = 200
-"""How many members are present at any moment of the presence work."""
+"""Number of members that are present at any moment of the presence work."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """One row of the table: what arrives and what the handler does with it."""
+    """One row of the table: the messages, and the work of the handler."""
 
     name: str
     title: str
@@ -45,16 +45,16 @@ class Work:
     count: int = 15_000
 
     def spec(self) -> dict[str, Any]:
-        """The work as clients and server get it."""
+        """Returns the work as JSON for clients and the server."""
         return dataclasses.asdict(self)
 
     @property
     def cycle(self) -> int:
-        """After so many frames all is as it was; counts are multiples of it."""
+        """Length of a cycle of frames; all counts are multiples of it."""
         return 2 * PRESENT if self.event == "presence" else max(VARIANTS, self.channels)
 
     def messages(self, share: float = 1.0) -> int:
-        """How many messages one round is, for a client that gets only a share of them."""
+        """Returns the number of messages in a round of a client that gets only a share."""
         return max(1, round(self.count * share / self.cycle)) * self.cycle
 
 
@@ -79,7 +79,7 @@ RECEIVING = (
 )
 
 SYNC_TWIN = Work("async", "the same, plain handler", read="x")
-"""What the async handler's row is measured against."""
+"""The work that the row of the async handler is compared with."""
 
 CHANNELS_FLAT = {
     f"{number:,}": Work(f"flat-{number}", "", read="x", channels=number)
@@ -92,14 +92,14 @@ HANDLERS_FLAT = {
 
 
 def topic(number: int) -> str:
-    """The topic of a channel, as it stands on the wire."""
+    """Returns the topic of a channel on the wire."""
     return f"realtime:room{number}"
 
 
 def text_message(
     vsn: str, join_ref: str | None, ref: str | None, topic: str, event: str, payload: Any
 ) -> bytes:
-    """A message as a whole text frame."""
+    """Returns a message as a text frame."""
     found: Any = [join_ref, ref, topic, event, payload]
     if vsn == "1.0.0":
         found = {"ref": ref, "payload": payload, "event": event, "topic": topic}
@@ -116,7 +116,7 @@ def _frame(first: int, data: bytes) -> bytes:
 
 
 def frames(work: Work, vsn: str) -> list[bytes]:
-    """One cycle of frames, ready for the socket."""
+    """Returns one cycle of frames, ready for the socket."""
     if work.binary:
         return list(_binary_broadcasts(work))
     payloads = {
@@ -193,12 +193,12 @@ def _present(member: int) -> tuple[str, dict[str, Any]]:
 
 
 def presence_state() -> dict[str, Any]:
-    """Who is present before the first diff."""
+    """Returns the members that are present before the first diff."""
     return dict(_present(member) for member in range(PRESENT))
 
 
 def _diffs(work: Work) -> Iterator[tuple[int, Any]]:
-    """One joins and one leaves, round and round, so that always as many are present."""
+    """Returns diffs in which one member joins and one leaves, so that the number stays the same."""
     for number in range(work.cycle):
         came, left = _present((number + PRESENT) % (2 * PRESENT)), _present(number)
         yield 0, {"joins": dict([came]), "leaves": dict([left])}

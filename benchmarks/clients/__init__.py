@@ -1,1 +1,1 @@
-"""One process for each client; all speak the protocol of ``driver`` over stdin and stdout."""
+"""The clients, one process each. All use the protocol of ``driver`` over stdin and stdout."""

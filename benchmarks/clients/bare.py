@@ -1,7 +1,7 @@
 """The limit: a bare aiohttp receive loop, the fastest decoder, one dict lookup and one call.
 
-``bare`` decodes every frame whole; ``bare-envelope`` leaves the payload undecoded, for handlers
-that read nothing.
+``bare`` decodes every frame completely. ``bare-envelope`` leaves the payload undecoded, for
+handlers that read nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ except ImportError:
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):
-    """A text frame of vsn 2.0.0 with its payload left alone."""
+    """A text frame of vsn 2.0.0 with its payload undecoded."""
 
     join_ref: str | None
     ref: str | None
@@ -141,7 +141,7 @@ def join_frame(work: Work, number: int) -> str:
 
 
 def broadcast_frame(ref: int, where: bytes, content: dict[str, Any]) -> bytes:
-    """A kind 3 frame."""
+    """Returns a frame of kind 3."""
     number = b"%d" % ref
     header = bytes((3, 1, len(number), len(where), 6, 0, 1))
     return b"".join((header, b"0", number, where, b"cursor", dumps(content)))

@@ -1,4 +1,4 @@
-"""Very many clients in one process on one aiohttp session: ours, or bare loops."""
+"""Many clients in one process on one aiohttp session: ours, or bare loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .driver import Counter, allow_many_sockets, load_spec, resident, serve
 
 
 class Crowd:
-    """All clients, and what they have to leave behind."""
+    """All clients, and their cleanup."""
 
     def __init__(self, spec: dict[str, Any], session: aiohttp.ClientSession) -> None:
         self._spec = spec
@@ -24,9 +24,9 @@ class Crowd:
         self.counter = Counter()
 
     async def open(self, count: int) -> dict[str, Any]:
-        """Open and join so many clients; what they took."""
+        """Opens and joins a number of clients; returns their time and memory."""
         one = self._ours if self._spec["client"] == "supabase_rt" else self._bare
-        # What the first one loads is not what a client costs.
+        # The modules that the first client loads are not a cost of each client.
         await one()
         before, started = resident(), time.monotonic()
         for first in range(0, count - 1, 100):
@@ -56,7 +56,7 @@ class Crowd:
         self._kept.append(client)
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stops all clients."""
         for one in self._kept:
             if isinstance(one, asyncio.Task):
                 one.cancel()

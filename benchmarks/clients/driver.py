@@ -1,7 +1,7 @@
-"""What all Python clients share: commands over stdin, answers over stdout, the clocks.
+"""The shared part of all Python clients: commands over stdin, answers over stdout, the clocks.
 
-A command is a JSON line ``{"op": name, ...}``. ``round`` is told ``armed`` at once and ends with
-the message that brings the counter to zero; time is CPU time of the whole process.
+A command is a JSON line ``{"op": name, ...}``. ``round`` answers ``armed`` at once. It ends
+with the message that brings the counter to zero. Times are CPU times of the whole process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Operation = Callable[..., Awaitable[dict[str, Any]]]
 
 
 class Counter:
-    """How many messages are to come; handlers count it down in their own code."""
+    """The number of messages still to come; handlers count it down themselves."""
 
     __slots__ = ("_done", "_ended", "left")
 
@@ -41,16 +41,16 @@ class Counter:
         self._ended = (0.0, 0.0)
 
     def finish(self) -> None:
-        """The last message has been handled: stop the clocks."""
+        """Stops the clocks, because the last message was handled."""
         self._ended = time.process_time(), time.monotonic()
         self._done.set()
 
     async def round(self, count: int) -> dict[str, Any]:
-        """One round of ``count`` messages."""
+        """Runs one round of ``count`` messages."""
         return await self.during(count, None)
 
     async def during(self, count: int, act: Callable[[], Awaitable[None]] | None) -> dict[str, Any]:
-        """The CPU time until ``count`` messages have come, ``act`` included."""
+        """Returns the CPU time until ``count`` messages have arrived, including ``act``."""
         self._done.clear()
         self.left = count
         if act is None:
@@ -64,19 +64,19 @@ class Counter:
 
 
 def load_spec() -> dict[str, Any]:
-    """What this process has to do: the runner's first argument."""
+    """Returns the work of this process: the runner's first argument."""
     found: dict[str, Any] = json.loads(sys.argv[1])
     return found
 
 
 def tell(**values: Any) -> None:
-    """One line to the runner."""
+    """Writes one line to the runner."""
     sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()
 
 
 async def lines() -> AsyncIterator[dict[str, Any]]:
-    """The runner's commands until it closes the pipe."""
+    """Yields the runner's commands until it closes the pipe."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -85,13 +85,13 @@ async def lines() -> AsyncIterator[dict[str, Any]]:
 
 
 def resident() -> int:
-    """Bytes of resident memory, garbage left out."""
+    """Returns the bytes of resident memory after a garbage collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def allow_many_sockets() -> None:
-    """As many file descriptors as the system lets us have."""
+    """Raises the limit of open files as far as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -107,7 +107,7 @@ async def idle(seconds: float) -> dict[str, Any]:
 
 
 async def serve(operations: dict[str, Operation]) -> None:
-    """Say that all is joined, then do what the runner asks until it has enough."""
+    """Reports that all channels are joined, then serves the runner until it closes the pipe."""
     tell(ready=True)
     known: dict[str, Operation] = {"memory": memory, "idle": idle, **operations}
     async for command in lines():

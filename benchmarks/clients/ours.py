@@ -14,7 +14,7 @@ from ..work import Work, topic
 from .driver import Counter, load_spec, serve
 
 UNPACED = 1e6
-"""Joins a second: the flood server has no limit that the pacing would have to respect."""
+"""Joins a second. The flood server has no limit, so no pace is needed."""
 
 CHANGES = {"event": "*", "schema": "public", "table": "todos"}
 FILTERS: dict[str, dict[str, str]] = {
@@ -57,14 +57,15 @@ def make_handler(work: Work, counter: Counter) -> Callable[[Any], Any]:
 
 
 def lift_pacing() -> None:
-    """Join as fast as it goes; by default 100 at once and then 50 a second (server limits)."""
+    """Joins as fast as possible; the default is 100 at once and then 50 a second (server
+    limits)."""
     join_queue.JOIN_RATE = join_queue.JOIN_BURST = UNPACED
 
 
 async def open_channels(
     client: RealtimeClient, work: Work, handler: Callable[[Any], Any], joined: Counter
 ) -> list[RealtimeChannel]:
-    """Subscribe to all channels of the work, ``handler`` bound as often as it says."""
+    """Subscribes to all channels of the work, with ``handler`` registered as often as it says."""
 
     def told(status: str) -> None:
         if status == "SUBSCRIBED":
@@ -77,7 +78,7 @@ async def open_channels(
         options: Any = {"config": {"broadcast": {"ack": work.ack}}} if work.ack else None
         channel = client.channel(topic(number).removeprefix("realtime:"), options)
         for _ in range(work.handlers):
-            # So many may wait that none is dropped: the work is to handle them all.
+            # The queue holds all events, so that none is dropped: the work is to handle them all.
             channel.on(work.event, FILTERS[work.event], handler, maxsize=2 * work.count)
         channels.append(channel.subscribe(told))
     for channel in channels:

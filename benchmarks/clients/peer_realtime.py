@@ -82,7 +82,7 @@ async def main() -> None:
         return await counter.during(1, act)
 
     async def acked(count: int) -> dict[str, Any]:
-        """It has no send that awaits the reply; this is its push and its ``receive``."""
+        """Sends with its push and its ``receive``, because it has no send that awaits the reply."""
         taken = []
         started = time.process_time()
         for number in range(count):

@@ -1,7 +1,7 @@
-"""Every Python block of docs/*.md runs against the local server; a new page joins by existing.
+"""Every Python block of docs/*.md runs against the local server, those of new pages too.
 
-Pieces run one after the other in one namespace, as somebody reads them; a program (it looks into
-its environment) runs in a process of its own, and a test is called.
+Pieces run one after the other in one namespace. A program (a block that reads its environment) runs
+in a process of its own. A test is called.
 """
 
 from __future__ import annotations
@@ -115,14 +115,14 @@ PRINTED: dict[str, list[str]] = {
     "troubleshooting.md": [r"cursor \d+", "status SUBSCRIBED", "no changes: a filter is"],
     "typed-rows.md": [r"todo \d+ 2026", r"order \d+ open", "does not fit: "],
 }
-"""What the pieces of a page print, in any order: a handler that hears nothing proves nothing."""
+"""The output of the pieces of a page, in any order. It proves that their handlers were called."""
 
 
 FAILING = {
     "private-channels.md": ["Unauthorized: You do not have permissions"],
     "troubleshooting.md": ['Error parsing `filter` params: ["nonsense"]'],
 }
-"""What goes wrong on a page on purpose, and is logged as an error."""
+"""Errors that a page causes on purpose; they are logged."""
 
 
 def names(pairs: list[tuple[Path, Block]]) -> list[str]:
@@ -131,7 +131,7 @@ def names(pairs: list[tuple[Path, Block]]) -> list[str]:
 
 @pytest.fixture
 async def rest_of_the_project() -> AsyncIterator[contextlib.AsyncExitStack]:
-    """For the page that asks auth and tables, too; closed after the clients."""
+    """Returns a stack for the page that also uses auth and tables; it closes after the clients."""
     async with contextlib.AsyncExitStack() as stack:
         yield stack
 
@@ -144,7 +144,7 @@ async def test_the_pieces_of_a_page(
     caplog: pytest.LogCaptureFixture,
     rest_of_the_project: contextlib.AsyncExitStack,
 ) -> None:
-    """One after the other, without an error in the log, and their handlers are called."""
+    """They run one after the other, log no error, and their handlers are called."""
     pieces = [block for block in blocks_of(page) if block.is_piece]
     if page.name == WHOLE_PROJECT:
         url = (await rest_of_the_project.enter_async_context(open_project(server))).url
@@ -201,7 +201,7 @@ async def test_the_pieces_of_a_page(
 
 
 async def somebody_comes_and_goes(server: LocalRealtime, lobby: Any) -> None:
-    """Presence that the page's own channel does not make."""
+    """Makes another client join and leave, for the page's presence handlers."""
     await lobby
     async with RealtimeClient(server.ws_url, params={"apikey": server.anon_key}) as client:
         options: Any = {"config": {"presence": {"key": "anna"}}}
@@ -215,7 +215,7 @@ async def somebody_comes_and_goes(server: LocalRealtime, lobby: Any) -> None:
 async def test_the_programs_of_a_page(
     page: Path, block: Block, server: LocalRealtime, settings: None
 ) -> None:
-    """They receive, and end at once or with Ctrl+C, without a word on stderr."""
+    """They receive, and end at once or with Ctrl+C, without output on stderr."""
     async with traffic(server):
         if block.is_endless:
             ended = await run_program(block.code, until="<Broadcast 'cursor' {", send=signal.SIGINT)
@@ -236,7 +236,7 @@ async def test_the_tests_of_a_page(page: Path, block: Block) -> None:
 
 @pytest.mark.parametrize("page", PROJECTS, ids=lambda page: page.stem)
 def test_the_files_of_a_page(page: Path, pytester: pytest.Pytester) -> None:
-    """Those that belong into a project with tests: they are put there, and its tests pass."""
+    """The files of a project with tests are written, and its tests pass."""
     files = {block.file: block.code for block in blocks_of(page) if block.file}
     for name, code in files.items():
         (pytester.path / name).write_text(code)
@@ -248,7 +248,7 @@ def test_the_files_of_a_page(page: Path, pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for _, line in COMMANDS])
 def test_a_command_line_of_a_page_can_be_typed(page: Path, line: str) -> None:
-    """Every option that a page shows exists, and takes what is shown."""
+    """Every option on a page exists and accepts the value that is shown."""
     for part in re.split(r" (?:\||&&) ", line):
         words = shlex.split(part, comments=True)
         if words[0] == "supabase-rt":
@@ -267,7 +267,7 @@ def test_no_block_is_overlooked_and_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_has_its_place_in_the_navigation() -> None:
-    """And no place is without a page."""
+    """No entry of the navigation lacks a page."""
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     entries = [str(found) for found in leaves(settings["nav"])]
     pages = [str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "README.md"]
@@ -275,7 +275,7 @@ def test_every_page_has_its_place_in_the_navigation() -> None:
 
 
 def leaves(tree: Any) -> Iterator[Any]:
-    """The ends of nested lists and dicts."""
+    """Yields the leaves of nested lists and dicts."""
     if isinstance(tree, dict | list):
         for branch in tree.values() if isinstance(tree, dict) else tree:
             yield from leaves(branch)
@@ -284,7 +284,7 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What headings can be linked to as."""
+    """Returns the anchors of the headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 

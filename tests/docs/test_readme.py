@@ -25,13 +25,13 @@ BOT, AWAITED, TESTING = "A bot", "Inside a running loop", "Testing your bot"
 
 
 def under(heading: str) -> Block:
-    """The one block under a heading."""
+    """Returns the one block under a heading."""
     (found,) = [block for block in BLOCKS if block.heading == heading]
     return found
 
 
 def test_every_block_is_run() -> None:
-    """None stands where no test looks."""
+    """Every block is in one of the sections that a test runs."""
     assert len(BLOCKS) == TEXT.count("```python")
     assert [block.heading for block in BLOCKS if block.is_program or block.tests] == [
         BOT,
@@ -41,7 +41,8 @@ def test_every_block_is_run() -> None:
 
 
 async def test_the_bot(server: LocalRealtime, settings: None) -> None:
-    """The ten lines receive, un-awaited, and Ctrl+C ends them without a word on stderr."""
+    """The ten lines receive events without ``await``, and Ctrl+C ends them without output on
+    stderr."""
     async with traffic(server):
         until = "<PostgresChange INSERT public.messages {"
         ended = await run_program(under(BOT).code, until=until, send=signal.SIGINT)
@@ -59,7 +60,7 @@ async def test_the_awaited_form(server: LocalRealtime, settings: None) -> None:
 
 
 async def test_the_pieces(server: LocalRealtime, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that go inside a loop, one after the other, as somebody reads them."""
+    """The blocks inside a loop run one after the other."""
 
     async def sign_in() -> str:
         return server.token("authenticated", sub="anna")
@@ -88,7 +89,7 @@ async def test_the_pieces(server: LocalRealtime, capsys: pytest.CaptureFixture[s
 
 
 def table_names(heading: str) -> Iterator[str]:
-    """What stands in the first column of the tables of a section, in backquotes."""
+    """Returns the words in backquotes in the first column of the tables of a section."""
     section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     for row in re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE):
         yield from re.findall(r"`(\w+)`", row)

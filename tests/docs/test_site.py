@@ -21,7 +21,7 @@ ANCHOR = re.compile(r'\bid="([^"]+)"')
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built by a process without any proxy, since the network is not needed."""
+    """Builds the site in a process without a proxy, because it needs no network."""
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
@@ -55,11 +55,11 @@ def test_every_public_name_stands_in_the_reference(site: Path) -> None:
         for anchor in ANCHOR.findall(page.read_text())
     }
     names = {
-        # The errors stand there as a whole module, with its tree.
+        # The reference shows the errors as a whole module, with their tree.
         f"{(errors if name in errors.__all__ else module).__name__}.{name}"
         for module in (supabase_rt, otel, rows, server, sync, testing, types)
         for name in module.__all__
-        # REALTIME_...: other names of enums that stand there.
+        # The names REALTIME_... are aliases of enums in the reference.
         if not name.startswith(("__", "REALTIME_"))
     }
     assert names - known == set()

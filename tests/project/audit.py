@@ -1,8 +1,8 @@
-"""``make audit``: known vulnerabilities of what this package is installed with, by pip-audit.
+"""``make audit``: runs pip-audit for the packages installed with this one.
 
-pip-audit says "no known vulnerabilities" also where it could look up nothing, and that is no
-answer. So what was looked up is counted here, and where it was nothing, that is what is said; the
-exit code is 1 for a vulnerability and for nothing else, so that a build without the network passes.
+pip-audit also says "no known vulnerabilities" if it could look up nothing. So this program counts
+the packages that were looked up, and says so if there are none. The exit code is 1 only for a
+vulnerability, so that a build without the network passes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMMAND = ("-m", "pip_audit", "--progress-spinner", "off", "--timeout", "10", "-
 
 
 def verdict(report: str, problem: str) -> tuple[int, str]:
-    """The exit code, and what to say of pip-audit's report and of what it complained about."""
+    """Returns the exit code and a text for pip-audit's report and its messages."""
     try:
         packages = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
@@ -44,7 +44,7 @@ def verdict(report: str, problem: str) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Audit the packages of the present environment."""
+    """Audits the packages of the current environment."""
     done = subprocess.run(
         [sys.executable, *COMMAND], capture_output=True, text=True, check=False, timeout=600
     )

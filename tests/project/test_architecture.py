@@ -1,7 +1,7 @@
-"""The architecture, read from the folders: who may import whom, and what must never be.
+"""The rules of the architecture: which folder may import which, and what must never happen.
 
-``docs/contributing/architecture.md`` draws it. A rule that does not hold everywhere yet has its
-offenders listed in ``offenders.py``: a new one is refused, and one that was mended is taken off.
+``docs/contributing/architecture.md`` describes it. If a rule does not hold everywhere yet,
+``offenders.py`` lists the exceptions. A new one fails the test, and so does one that was mended.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ PURE = (
     "_backfill.pages",
     "_connection.frame_decoders",
 )
-"""What does no I/O, does not wait and has no clock: time is an argument there."""
+"""Modules that do no I/O, do not wait and have no clock: time is an argument there."""
 
 SERVER_SHARES = {"errors", "enums", "_printable", "_wire"}
-"""What the local server has in common with the client, and nothing else."""
+"""The parts that the local server shares with the client; there are no others."""
 
 PUBLIC_MODULES = {
     ".",
@@ -75,16 +75,16 @@ PUBLIC_MODULES = {
     "server",
     "testing",
 }
-"""What a user may import. Beside these stand only programs, and names with an underscore."""
+"""Modules that a user may import. All others are programs, or have an underscore."""
 
 PROGRAMS = {"cli", "examples", "__main__"}
 
 FOR_TOOLS = {
     *(".", "server", "types", "rows", "errors", "enums"),
-    *("_wire.jwt_claims", "_wire.redirects", "_printable", "_client.signals"),
+    *("_wire.jwt_claims", "_wire.redirects", "_printable"),
 }
 """What a tool may import: what is public, and what must be seen with the client's own eyes: how a
-token is read, what a redirect is, what a terminal may be shown, and which signals are ours."""
+token is read, what a redirect is, and what a terminal may be shown."""
 
 STDLIB = sys.stdlib_module_names
 WAITING = {"asyncio", "threading", "selectors", "socket", "sched", "concurrent"}
@@ -115,7 +115,22 @@ FOREIGN_OF = {
 }
 """A package outside the core dependencies is imported only in a file named for it."""
 
-VALUE_TYPES = {"Outcome", "CallNext", "JsonDataclass", "ErrorReported", "OnceOptions"}
+AT_HOME = {
+    "psycopg": (
+        *("server._postgres", "testing.postgres"),
+        *("cli.conninfo", "cli.doctor.check_database", "cli.gen_types.from_database"),
+    ),
+    "anyio": ("sync",),
+    "jwt": ("server.tokens",),
+    "opentelemetry": ("otel",),
+    "pytest": ("testing.pytest_supabase_rt",),
+    "re2": ("server._tables.patterns",),
+}
+"""Where a package of an extra may be imported above the client: in a folder or a module."""
+
+CORE = {"aiohttp", "msgspec", "pyee", "dataclasses_json", "yarl", "typing_extensions"}
+
+VALUE_TYPES = {"Outcome", "CallNext", "JsonEdge", "ErrorReported", "OnceOptions"}
 """Classes of ours that may have subclasses, one level deep."""
 
 LARGEST_ROOT, LARGEST_FOLDER = 14, 20
@@ -125,10 +140,10 @@ NEVER_FIRST = {"What", "Who", "Whose", "Where", "That", "Of", "Else", "How"}
 """A docstring begins with a verb in the third person or with a noun phrase."""
 
 LONGEST_SENTENCE = 25
-"""Words."""
+"""Number of words."""
 
 CITATION = re.compile(r"architecture\.md|protocol\s+reference|JS\s+reference|behaviour\s+reference")
-"""Pages that are not in the repository, as comments and docstrings cite them."""
+"""Names of pages that are not in the repository."""
 
 
 EXTRA_NAMES = {
@@ -139,7 +154,7 @@ EXTRA_NAMES = {
     "PresenceEvent",
     "__version__",
 }
-"""Public beyond the promised names: what ``health()`` returns and two enums behind JS names."""
+"""Public names besides the promised ones: the result of ``health()`` and two enums."""
 
 TOP_LEVEL = {
     "pyproject.toml",
@@ -186,7 +201,7 @@ def nodes(module: str) -> tuple[ast.AST, ...]:
 
 
 def place(module: str) -> str:
-    """The folder or module of the root that a module lies in."""
+    """Returns the folder or module of the root that contains a module."""
     return module.split(".")[0] or "."
 
 
@@ -210,7 +225,7 @@ def is_private(module: str) -> bool:
 
 
 def absolute(module: str, node: ast.ImportFrom) -> str:
-    """The full dotted name that a ``from`` names, ``supabase_rt`` included."""
+    """Returns the full dotted name of a ``from`` import, with ``supabase_rt``."""
     if not node.level:
         return node.module or ""
     package = [] if module == "." else module.split(".")
@@ -221,7 +236,7 @@ def absolute(module: str, node: ast.ImportFrom) -> str:
 
 
 def named(module: str, node: ast.AST) -> Iterator[str]:
-    """The modules that an import statement names; a name in a package may be one itself."""
+    """Yields the modules of an import; a name imported from a package may be a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -234,7 +249,7 @@ def named(module: str, node: ast.AST) -> Iterator[str]:
 
 @cache
 def imports(module: str) -> tuple[Import, ...]:
-    """Every import of a module, wherever in it, ``TYPE_CHECKING`` included."""
+    """Returns every import of a module, also inside functions and ``TYPE_CHECKING``."""
     found = []
     for node in nodes(module):
         for name in named(module, node):
@@ -245,7 +260,7 @@ def imports(module: str) -> tuple[Import, ...]:
 
 
 def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
-    """Every call with the last part of the name that is called."""
+    """Yields every call, with the last part of the function's name."""
     for node in nodes(module):
         if isinstance(node, ast.Call):
             function = node.func
@@ -270,7 +285,7 @@ def may_import(module: str, target: str) -> bool:
 
 
 def test_a_module_imports_from_the_layers_below_its_own() -> None:
-    """The server shares the bytes only, a tool the public names."""
+    """The server may use only the shared parts, a tool only the public names."""
     wrong = {
         f"{module} imports {found.target}"
         for module in SOURCES
@@ -291,7 +306,7 @@ def test_a_folder_can_be_read_at_a_glance() -> None:
 
 
 def test_a_layer_uses_only_the_libraries_it_may() -> None:
-    """What is pure does not wait, and time is an argument there."""
+    """Pure modules may not use modules that wait or read a clock."""
     wrong = []
     for module in SOURCES:
         if layer(module) >= SERVER:
@@ -304,6 +319,19 @@ def test_a_layer_uses_only_the_libraries_it_may() -> None:
             for found in imports(module)
             if not found.ours and found.target.split(".")[0] not in allowed
         ]
+    assert wrong == []
+
+
+def test_a_package_of_an_extra_is_imported_where_one_looks_for_it() -> None:
+    """The client has its own table, ``FOREIGN_OF``."""
+    wrong = [
+        f"{module}:{found.line} imports {found.target}"
+        for module in SOURCES
+        if layer(module) >= SERVER
+        for found in imports(module)
+        if not found.ours and (package := found.target.split(".")[0]) not in STDLIB | CORE
+        if not any(f"{module}.".startswith(f"{home}.") for home in AT_HOME.get(package, ()))
+    ]
     assert wrong == []
 
 
@@ -320,7 +348,7 @@ def test_what_is_pure_never_asks_what_time_it_is() -> None:
 
 
 def test_only_a_tool_knows_the_client_by_its_full_name() -> None:
-    """Relative imports inside, so that a copy of the folder is a package of its own."""
+    """Imports inside are relative, so that a copy of the folder is a package of its own."""
     for module in SOURCES:
         for node in nodes(module):
             if isinstance(node, ast.ImportFrom) and not node.level and layer(module) < TOOLS:
@@ -344,13 +372,13 @@ def is_ours(thing: object) -> bool:
 
 
 def test_public_classes_do_not_say_where_they_are_defined() -> None:
-    """So what was pickled, and what a traceback says, outlives the next move."""
+    """So pickles and tracebacks stay valid after the next move."""
     classes = [one for one in vars(supabase_rt).values() if isinstance(one, type)]
     assert {one.__name__ for one in classes if is_private(one.__module__)} == set()
 
 
 def test_what_a_public_class_is_made_of_can_still_be_read() -> None:
-    """The texts of annotations name things that only their own module has."""
+    """Annotations are texts, and their names exist only in their own module."""
     for one in vars(supabase_rt).values():
         if isinstance(one, type):
             typing.get_type_hints(one)
@@ -361,7 +389,7 @@ def test_what_a_public_class_is_made_of_can_still_be_read() -> None:
 
 
 def check(found: set[str], known: set[str]) -> None:
-    """The offenders of a rule are the known ones; the list may only shrink."""
+    """Checks that the offenders of a rule are the known ones; the list may only shrink."""
     assert sorted(found - known) == [], "this is new: follow the rule instead"
     assert sorted(known - found) == [], "mended: take it off the list in offenders.py"
 
@@ -370,7 +398,7 @@ OF_NAMEDTUPLES = {"_replace", "_asdict", "_fields", "_make", "_field_defaults"}
 
 
 def private_uses(module: str) -> set[str]:
-    """Names with an underscore that are read or set on anything but ``self``."""
+    """Returns the names with an underscore that are used on anything but ``self``."""
     found = set()
     for node in nodes(module):
         if not isinstance(node, ast.Attribute) or node.attr in OF_NAMEDTUPLES:
@@ -434,7 +462,7 @@ def test_no_two_modules_of_the_client_have_one_name() -> None:
 
 
 def test_no_two_classes_have_one_name() -> None:
-    """But for the flavour without ``async``, which has them by intent."""
+    """The blocking package is an exception: it has the same names on purpose."""
     names = [node.name for module, node in classes() if place(module) != "sync"]
     check({name for name in names if names.count(name) > 1}, offenders.CLASS_NAMES)
 
@@ -448,7 +476,7 @@ def test_what_is_cited_is_in_the_repository() -> None:
 
 
 def docstrings(module: str) -> Iterator[tuple[str, str]]:
-    """The docstrings of a module by the dotted names of what they are about."""
+    """Yields the docstrings of a module, with the dotted names of their objects."""
 
     def visit(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
         kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -465,7 +493,7 @@ def docstrings(module: str) -> Iterator[tuple[str, str]]:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """The sentences of a docstring, without its examples, its drawings and its lists."""
+    """Yields the sentences of a docstring, without its examples, drawings and lists."""
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.splitlines()
         if any(re.match(r"\s{4}|\s*[-*│├└|>]|\w+:$|\s*\w+: ", line) for line in lines):
@@ -501,7 +529,7 @@ def test_there_is_no_cycle() -> None:
         if module in done:
             return
         for found in imports(module):
-            # A package's __init__ that takes from its own modules is below nothing of them.
+            # A package's __init__ may import from the modules of the package.
             if found.ours and found.target != module:
                 visit(found.target, (*path, module))
         done.add(module)
@@ -538,7 +566,7 @@ LOGS = {"debug", "info", "warning", "error", "exception", "log"}
 
 
 def test_every_log_record_says_in_fields_what_it_is_about() -> None:
-    """For those who search logs by topic or handler instead of by words."""
+    """The fields allow a search of logs by topic or handler."""
     found = [
         (f"{module}:{call.lineno}", {one.arg for one in call.keywords})
         for module in SOURCES
@@ -568,7 +596,7 @@ def test_the_package_imports_what_it_exports_and_nothing_else() -> None:
 
 
 def bound_names(module: str) -> set[str]:
-    """What a module defines or imports, at its top level or under a condition there."""
+    """Returns the names that a module defines or imports, also under a condition."""
     found = set()
     for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -581,7 +609,7 @@ def bound_names(module: str) -> set[str]:
 
 
 def exports(module: str) -> set[str]:
-    """The names in ``__all__``; none where a module has none."""
+    """Returns the names in ``__all__``, or an empty set without it."""
     for node in tree(module).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
@@ -589,7 +617,7 @@ def exports(module: str) -> set[str]:
 
 
 def test_what_a_module_exports_it_has() -> None:
-    """Read from the source: the server's modules want extras that need not be here."""
+    """The names are read from the source, because an import would need the extras."""
     missing = {
         f"{module}.{name}" for module in SOURCES for name in exports(module) - bound_names(module)
     }
@@ -597,7 +625,7 @@ def test_what_a_module_exports_it_has() -> None:
 
 
 def test_what_one_module_takes_from_another_is_exported_there() -> None:
-    """So ``__all__`` says what a change of a module may break."""
+    """So ``__all__`` shows what a change of a module may break."""
     hidden = []
     for module in SOURCES:
         for node in nodes(module):
@@ -631,7 +659,7 @@ def test_the_tree_of_errors_is_as_drawn() -> None:
 
 
 def test_importing_loads_nothing_that_is_not_needed() -> None:
-    """dataclasses-json and marshmallow cost 50 ms and serve the edge only."""
+    """dataclasses-json and marshmallow cost 50 ms, and few calls need them."""
     unwanted = ("marshmallow", "dataclasses_json", "jwt", "psycopg", "httpx", "supabase_rt.server")
     code = f"import sys, supabase_rt; print([name for name in {unwanted} if name in sys.modules])"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""``make audit`` does not take silence for an answer."""
+"""``make audit`` reports if nothing was looked up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``from supabase_rt import ...`` promises, and what importing costs."""
+"""The names that ``from supabase_rt import ...`` promises, and the cost of importing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of the whole suite for secrets finds what it is there to find."""
+"""The plugin that searches the suite's output for secrets finds them."""
 
 from __future__ import annotations
 

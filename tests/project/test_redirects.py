@@ -45,7 +45,7 @@ def client_tls() -> ssl.SSLContext:
 
 @dataclass
 class Pair:
-    """``first`` sends everybody on to ``second``, which should hear nothing."""
+    """Runs two servers: ``first`` redirects to ``second``, which should get no request."""
 
     first: HttpPeer
     second: HttpPeer
@@ -59,7 +59,7 @@ async def pair(
         http_peer(status=200, body="{}", ssl=server_tls() if second_tls else None) as second,
         http_peer(status=status, ssl=server_tls() if first_tls else None) as first,
     ):
-        # As a hostile server would: another port, and what it was sent in the query.
+        # A hostile server would redirect to another port, with the received secrets in the query.
         first.headers["Location"] = f"{second.url}/taken?secret=in-the-query"
         yield Pair(first, second)
         assert first.requests, "the redirect was never asked for"

@@ -34,7 +34,7 @@ MESSAGE = {"type": "broadcast", "event": "x", "payload": {}}
 
 
 class Told:
-    """Everything that a user, a log file or a crash report gets to see."""
+    """Collects everything that a user, a log file or a crash report can show."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.secrets = [KEY, TOKEN, PASSWORD]
@@ -89,7 +89,7 @@ def _shown(value: Any, seen: tuple[Any, ...] = ()) -> list[str]:
 
 @pytest.fixture
 async def told(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Told]:
-    """Checks at the end; every scenario below only has to be noisy."""
+    """Checks at the end, so every scenario below only has to cause output."""
     caplog.set_level(logging.DEBUG)
     found = Told(caplog)
     with warnings.catch_warnings(record=True) as warned:
@@ -102,7 +102,7 @@ async def told(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Told]:
 
 @pytest.fixture
 async def make(told: Told) -> AsyncIterator[MakeClient]:
-    """Clients that use the distinctive key, log everything and are watched."""
+    """Makes clients that use the distinctive key, log everything and are watched."""
     made: list[RealtimeClient] = []
 
     def one(url: str, **options: Any) -> RealtimeClient:
@@ -130,7 +130,8 @@ def raised_at(call: Callable[[], Any], told: Told) -> None:
 
 
 async def fail_everywhere(make: MakeClient, told: Told, url: str, **options: Any) -> None:
-    """The same failure awaited, entered, given up on in the background, and on a channel."""
+    """Causes the same failure in four ways: awaited, entered, in the background, and on a
+    channel."""
     await raised(make(url, **options).connect(), told)
     await raised(make(url, timeout=0.3, **options).__aenter__(), told)
     await raised(make(url, **options).run_forever(), told)

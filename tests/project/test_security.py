@@ -1,4 +1,5 @@
-"""What SECURITY promises beside secrecy: who is spoken to, and what text cannot do."""
+"""The promises of docs/security.md besides secrecy: the hosts that are contacted, and the limits of
+text."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ UNPICKLERS = {"pickle", "marshal", "shelve", "dill", "yaml", "code", "codeop", "
 
 
 async def accepted(peer: RawPeer) -> None:
-    """An HTTP server of one answer."""
+    """Runs an HTTP server with one fixed answer."""
     peer.request = await peer.reader.readuntil(b"\r\n\r\n")
     peer.writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     await peer.writer.drain()
@@ -123,7 +124,7 @@ def test_what_would_end_a_header_is_refused_at_the_call(bad: str) -> None:
 
 
 def _names(tree: ast.AST) -> set[str]:
-    """What a module imports, and the built-in functions that it calls."""
+    """Returns the imports of a module and the built-in functions that it calls."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -140,7 +141,7 @@ def _bad(source: str) -> set[str]:
 
 
 def test_nothing_that_was_received_can_become_code() -> None:
-    """No ``eval``, no pickle, nothing of the kind, in the package and its server and tools."""
+    """Neither the package nor its server and tools use ``eval``, pickle or similar functions."""
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 100
     assert {str(path): _bad(path.read_text()) for path in files if _bad(path.read_text())} == {}

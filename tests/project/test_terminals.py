@@ -1,4 +1,4 @@
-"""Nothing that others chose steers a terminal or forges a log record."""
+"""Text from others cannot control a terminal or forge a log record."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from ..tools.cli.kit import PYTHON, command, serving
 
 PACKAGE = Path(supabase_rt.__file__).parent
 WIRE = HOSTILE.replace("\ud800", "")
-"""What JSON in UTF-8 can carry without an escape."""
+"""The characters that JSON in UTF-8 can contain without an escape."""
 ARGUMENT = HOSTILE.replace("\ud800", "\udcff")
-"""A word of the command line with a byte that is no UTF-8."""
+"""An argument with a byte that is not UTF-8."""
 
 
 # -- the function --------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_of_several_lines_each_is_harmless() -> None:
 
 @pytest.fixture
 def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
-    """A logger of the package, and what an ordinary handler writes of it."""
+    """Returns a logger of the package, and the output of an ordinary handler."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(
@@ -112,7 +112,7 @@ def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
 
 
 class Quoting:
-    """A foreign object whose ``repr`` quotes what it was given."""
+    """A foreign object whose ``repr`` contains its text unchanged."""
 
     def __repr__(self) -> str:
         return f"<{HOSTILE}>"
@@ -223,7 +223,7 @@ def reply(join_ref: str, ref: str, topic: str, status: str, response: Any) -> by
 
 
 async def refusing(peer: RawPeer) -> None:
-    """Says raw words wherever a server has some to say, and hangs up with others."""
+    """A server that sends hostile text in every message and in its close frame."""
     await peer.handshake()
     join_ref, ref, topic, *_ = json.loads((await peer.receive())[1])
     frames = [
@@ -288,7 +288,7 @@ async def local(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalRealtime]
 
 
 async def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int | None, str]:
-    """Run a command; its exit code and all it printed."""
+    """Runs a command; returns its exit code and its output."""
 
     def run() -> int | None:
         try:
@@ -389,7 +389,7 @@ async def test_listen_and_presence_show_events_of_others_escaped(local: LocalRea
 
 
 async def accepting(peer: RawPeer) -> None:
-    """Lets a client in, and sends events that no honest server sends."""
+    """A server that accepts a client and then sends hostile events."""
     await peer.handshake()
     join_ref, ref, topic, _, payload = json.loads((await peer.receive())[1])
     asked = payload["config"]["postgres_changes"]
@@ -435,7 +435,7 @@ async def test_commands_show_what_a_hostile_server_says_escaped(
         target = [f"--url={url.removesuffix('/realtime/v1').replace('ws', 'http')}", "--key=x.y.z"]
         command = [*PYTHON, *words, *target]
         process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-        # Whatever becomes of it: some of these commands would go on for ever.
+        # The command is ended in any case, because some of them would run for ever.
         waiting = asyncio.create_task(process.communicate(), name="communicate")
         await asyncio.wait([waiting], timeout=4)
         if not waiting.done():
@@ -449,7 +449,7 @@ async def test_commands_show_what_a_hostile_server_says_escaped(
 
 
 def nest(depth: int) -> str:
-    """An object in an object, so many times."""
+    """Returns an object nested to the given depth."""
     return '{"k":' * depth + "1" + "}" * depth
 
 
@@ -475,7 +475,7 @@ async def test_serve_shows_what_its_clients_chose_escaped() -> None:
                         message = {"topic": topic, "event": event, "payload": payload}
                         await ws.send_json({**message, "ref": "1", "join_ref": "1"})
                 for depth in range(940, 1000, 4):
-                    # Some of these depths can be read, but no more be written.
+                    # Some of these depths can be read, but not written.
                     deep = f'{{"type": "presence", "event": "track", "payload": {nest(depth)}}}'
                     about = {"topic": f"realtime:{WIRE}{depth}", "ref": "1", "join_ref": "1"}
                     config = {"config": {"presence": {"key": "k", "enabled": True}}}
@@ -510,7 +510,7 @@ async def test_serve_shows_what_its_clients_chose_escaped() -> None:
 
 
 def places(*names: str) -> set[str]:
-    """The modules that name one of these functions or attributes, with a dot or without."""
+    """Returns the modules that use one of these names, with or without a dot."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -521,7 +521,7 @@ def places(*names: str) -> set[str]:
 
 
 def test_loggers_are_made_in_one_place() -> None:
-    """Commands and the demo only add handlers to the one of the package."""
+    """Commands and the demo only add handlers to the package's logger."""
     made = places("logging.getLogger", "logging.Logger.manager")
     assert made == {
         "printable.py",

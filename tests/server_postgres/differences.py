@@ -40,17 +40,17 @@ DIFFERENCES = (
     ),
     Difference(
         ("presence",),
-        "Of updates tracked within one millisecond some are never told, because the channel was "
-        "closed for its presence limit before their diffs came round.",
-        "Tells each update before it looks at the next call.",
-        "The real tracker runs beside the channel; a race is nothing that a test should meet.",
+        "Some updates tracked within one millisecond are never sent, because the channel is "
+        "closed for its presence limit before their diffs are sent.",
+        "Sends each update before it handles the next call.",
+        "The real tracker runs beside the channel. Tests should not depend on this race.",
         more=(("C", "realtime:pres2", "presence_diff"),) * 2,
     ),
     Difference(
         ("presence",),
         "Calls that already waited in a channel when it was closed get no answer.",
         "Answers them with `unmatched topic`, as the real server does with later ones.",
-        "Here a channel has no mailbox to die with.",
+        "Here a channel has no queue of calls that ends with it.",
         more=(("C", "realtime:pres2", "phx_reply"),) * 2,
     ),
     Difference(
@@ -58,35 +58,35 @@ DIFFERENCES = (
         "A client that leaves may still get the diff of its own leaving, after `phx_close` "
         "(recorded once; in `realtime_js` and `presence` it does not).",
         "Never sends it.",
-        "A race of the real server that clients have to ignore.",
+        "This is a race of the real server, and clients have to ignore the diff.",
         never=(52,),
     ),
     Difference(
         ("realtime_js",),
         "The script closed its socket before the answer to its last `phx_leave` came.",
         "The player waits, so the answer and `phx_close` arrive.",
-        "A matter of the recording, not of the server.",
+        "The recording caused this, not the server.",
         more=(("A2", "realtime:js", "phx_reply"), ("A2", "realtime:js", "phx_close")),
     ),
 )
 
 RULES = {
-    "Ids, `phx_ref`s and generated presence keys": "each recorded one has to stand for one of "
-    "ours, the same all through a recording.",
+    "Ids, `phx_ref`s and generated presence keys": "each recorded id stands for one of ours, "
+    "always the same one within a recording.",
     "Refs and join refs": "are compared as they are: the recorded client's frames are sent "
     "unchanged.",
     "`commit_timestamp`, `inserted_at`, `Date`, `X-Request-ID`": "their form is compared, not "
     "their value. `since` of a replay counts from our own start.",
-    "Order": "is compared within what one channel itself says (replies, `system`, "
-    "`presence_state`, `phx_close`, ...) and within the broadcasts, the presence diffs and the row "
-    "changes of one topic on one socket. These four take different ways through the real server, "
-    "which does not order them.",
+    "Order": "is compared among the frames of one channel itself (replies, `system`, "
+    "`presence_state`, `phx_close`, ...) and among the broadcasts, the presence diffs and the row "
+    "changes of one topic on one socket. The real server does not order these four groups among "
+    "each other.",
     "Numbers, texts and spelling": "are compared to the last character; the order of the keys of "
     "an object is not.",
-    "Delays": "are off (`REALISTIC` has them), a token of four seconds lives one.",
-    "Tokens": "are made anew from the check beside them: expired, badly signed, without role, ...",
-    "What the script did inside the server": "is done with `server.faults`, with `stop()` and "
-    "`start()`, and, for the event rate, by taking the average when the recorded server took it.",
+    "Delays": "are off (`REALISTIC` has them). A token of four seconds lives one second.",
+    "Tokens": "are made anew, of the same kind: expired, badly signed, without role, ...",
+    "What the script did inside the server": "is done with `server.faults`, `stop()` and "
+    "`start()`. The event rate is measured at the moment at which the recorded server measured it.",
     "Texts that were cut or left out": "the 4 MB frame of `broadcast` and the 2,400 frames of "
     "`rate_limit` are made anew; so are the requests and rows of `gateway` and `realtime_js`, "
     "where only frames were recorded.",
@@ -96,27 +96,27 @@ RULES = {
 """What the comparison does not see, or does in another way than the recording script."""
 
 UNLIKE = {
-    "Long polling": "is not there.",
-    "Projects": "there is one, whatever the host name; limits and rates are those of the server.",
-    "Keys": "tokens signed with the shared secret (HS256, HS384, HS512) are checked; there is no "
-    "JWKS, so a token signed with a private key is refused as one whose key is unknown.",
-    "Web pages": "are let in from this machine only, and others by an option; the real server asks "
-    "everybody for the key alone. The same for names of the server that are none of this machine.",
-    "The right to send": "is asked of the policies at the join and at a new token, not when "
-    "something is first sent. A policy that changes in between is seen at the next join.",
-    "Sizes": "are those of the JSON text; the real server measures its own form of the data.",
+    "Long polling": "does not exist.",
+    "Projects": "there is one, for every host name. Limits and rates are those of the server.",
+    "Keys": "tokens signed with the shared secret (HS256, HS384, HS512) are checked. There is no "
+    "JWKS, so a token signed with a private key is refused: its key is unknown.",
+    "Web pages": "must come from this machine; an option allows others. The real server asks only "
+    "for the key. The same holds for host names that do not belong to this machine.",
+    "The right to send": "is tested at the join and at a new token, not at the first "
+    "broadcast. A policy that changes in between takes effect at the next join.",
+    "Sizes": "are those of the JSON text; the real server measures its internal form of the data.",
     "A stop": "closes every socket with 1012; the real server cuts those without channels.",
-    "A broadcast that says it is JSON and is not, or is a push of kind 0": "does not reach "
+    "A broadcast that is marked as JSON but is not JSON, or is a push of kind 0": "does not reach "
     "a client with vsn 1.0.0, which would get a broken frame from the real server.",
-    "Timeouts": "end to the second: silence after 60 s (the real server: up to 66), a socket "
+    "Timeouts": "are exact: silence after 60 s (the real server: up to 66), a socket "
     "without channels after 10 minutes (0 to 10).",
-    "Presence": "diffs are told one by one and at once; real ones may be merged, and take up to "
+    "Presence": "diffs are sent one by one and at once; real ones may be merged, and take up to "
     "1.5 s between nodes.",
-    "Row changes": "come as they are committed; the real server polls every 0.1 to 0.5 s.",
-    "Generated columns": "are told with PostgreSQL 18 and newer, as the embedded one is; the log "
-    "of older ones does not hold them.",
-    "A filter or a policy that fails at a change": "costs its own channel that change, and is told "
-    "by a `system` error, with `Subscribed to PostgreSQL` behind it, as the next ones come.",
+    "Row changes": "are sent when they are committed; the real server polls every 0.1 to 0.5 s.",
+    "Generated columns": "are sent with PostgreSQL 18 and newer, such as the embedded one; the log "
+    "of older versions does not contain them.",
+    "A filter or a policy that fails at a change": "loses the change for its own channel, which "
+    "gets a `system` error and then `Subscribed to PostgreSQL`, because the next changes arrive.",
     "Oversized request lines and headers": "are answered with 400 instead of 414 and 431.",
 }
 """Where it is known to differ although no recording shows it."""

@@ -21,9 +21,9 @@ HEAD = """\
 
 `tests/contract/recordings` holds conversations with a real Realtime server (supabase/realtime
 2.129.8).
-{count} of its {all} files are played to `LocalRealtime`, with an embedded Postgres behind it: the
-recorded client's frames, requests and SQL go out unchanged, and every frame and HTTP answer that
-comes back has to be the recorded one (`tests/server_postgres/test_replay_db.py`).
+A test plays {count} of its {all} files to `LocalRealtime`, with an embedded Postgres behind it. It
+sends the recorded client's frames, requests and SQL unchanged. Every frame and HTTP answer that
+comes back must be the recorded one (`tests/server_postgres/test_replay_db.py`).
 
 ## What differs
 

@@ -15,7 +15,8 @@ from supabase_rt.server import LocalRealtime, new_secret
 from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 from supabase_rt.server._postgres.errors import DatabaseProblem
 from supabase_rt.testing import ThreadedRealtime
-from tests.support.snippets import PAGES, ROOT, blocks_of
+from tests.server.kit import wire
+from tests.support.snippets import PAGES, ROOT, blocks_of, json_of
 from tests.support.waiting import until
 from tests.tools.cli.kit import serving
 
@@ -120,6 +121,25 @@ def test_statements_within_the_text_of_a_page_run(
     for statement in inline(page):
         # Several are said twice, to whom they concern.
         realtime_db.sql(f"begin; {statement}; rollback")
+
+
+async def test_a_channel_is_told_of_a_missed_change_as_a_page_shows(
+    untouched: EmbeddedPostgres,
+) -> None:
+    """A policy that takes longer than the timeout; what is told stands in the page as JSON."""
+    async with LocalRealtime(db=untouched.url, statement_timeout=0.5) as server:
+        await server.sql(
+            "create table notes (id int primary key); alter table notes enable row level security;"
+            "create policy slow on notes using (pg_sleep(60) is null);"
+            "grant select on notes to anon; alter publication supabase_realtime add table notes"
+        )
+        binding = {"event": "*", "schema": "public", "table": "notes"}
+        async with wire(server) as client:
+            await client.join(postgres_changes=[binding])
+            assert (await client.recv(10))[4]["message"] == "Subscribed to PostgreSQL"
+            await server.sql("insert into notes values (1)")
+            told = [(await client.recv(10))[4] for _ in range(2)]
+    assert told == [payload for _, payload in json_of(LOCAL_SERVER)]
 
 
 # -- without a superuser -------------------------------------------------------------------

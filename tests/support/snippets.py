@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from supabase_rt.server import LocalRealtime
 
-__all__ = ["PAGES", "ROOT", "Block", "blocks_of", "complaints", "run_block", "traffic"]
+__all__ = ["PAGES", "ROOT", "Block", "blocks_of", "complaints", "json_of", "run_block", "traffic"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
@@ -75,6 +76,18 @@ def blocks_of(page: Path, wanted: str = "python") -> list[Block]:
             language, code = line[3:].strip(), ""
         elif line.startswith("#"):
             heading = line.strip("# \n")
+    return found
+
+
+def json_of(page: Path) -> list[tuple[str, Any]]:
+    """The JSON values of a page with the headings they stand under; a block may have several."""
+    found = []
+    for block in blocks_of(page, "json"):
+        rest = block.code.strip()
+        while rest:
+            value, end = json.JSONDecoder().raw_decode(rest)
+            found.append((block.heading, value))
+            rest = rest[end:].strip()
     return found
 
 

@@ -19,11 +19,11 @@ HEAD = """\
 
 <!-- Written by `make conformance` from the markers of the tests. Do not edit. -->
 
-What the official SDKs can do, and what the test suites of supabase-js and of the phoenix.js under
-it assert, beside the test that shows it here. The suite being green is the status of this table:
-a marked test that is skipped fails. Where we differ on purpose stands why, in short; the whole
-list is [differences.md](differences.md). The same scenarios played by both clients against one
-server are another proof: `tests/contract/differential`.
+This page lists what the official SDKs can do, and what the test suites of supabase-js and
+phoenix.js assert. Beside each row is the test that shows it here. If the suite passes, the table is
+true: a skipped test of this table fails the suite. Where this client differs on purpose, the row
+gives the reason; [differences.md](differences.md) has the whole list. `tests/contract/differential`
+is another proof: it plays the same scenarios with both clients against one server.
 
 `same`: as in supabase-js. `differs`: the test shows what happens here. `none`: there is nothing
 to port.
