@@ -20,7 +20,7 @@ from ._machine.server_state import Backend, Received
 from ._tables.table_writer import Publisher
 from ._tables.tables import Row, Table
 from .activity import Listener
-from .client_script import Conversing
+from .client_script import ClientScript
 from .faults import Faults
 from .settings import Settings
 from .tokens import TEN_YEARS, Policy, Tokens, default_policy
@@ -42,7 +42,7 @@ class Reached(int):
         return int(self)
 
 
-class LocalRealtime(Conversing):
+class LocalRealtime:
     """A server that speaks the Realtime protocol on both versions.
 
     Without a database, row changes are published from Python with ``insert``, ``update`` and
@@ -94,6 +94,7 @@ class LocalRealtime(Conversing):
             policy=policy,
             faults=self.faults,
         )
+        self._script = ClientScript(self.backend, self.faults)
         self._gate = Gate(allow_hosts, allow_origins, listens_on=host)
         self._page_token = new_page_token()
         self._tables = Publisher(self.backend.tables)
@@ -334,6 +335,43 @@ class LocalRealtime(Conversing):
     def watch(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every ``Happening`` from now on; what comes back ends that."""
         return self.backend.activity.watch(listener)
+
+    # -- a script of single messages ----------------------------------------------------
+
+    async def expect(
+        self,
+        topic: str,
+        event: str,
+        check: Callable[[Any], Any] | None = None,
+        *,
+        timeout: float = 5.0,
+    ) -> Received:
+        """Returns the next message of a client with this topic and event.
+
+        ``check`` is called with its payload, and a false result passes the message over. Each
+        message is returned once, also one that came before the call. The topic may stand without
+        ``realtime:``. Raises ``TimeoutError`` after ``timeout`` seconds; its text lists what came
+        instead.
+        """
+        return await self._script.expect(topic, event, check, timeout=timeout)
+
+    async def expect_join(
+        self, topic: str, check: Callable[[Any], Any] | None = None, *, timeout: float = 5.0
+    ) -> Received:
+        """Returns the next join of ``topic`` once it is answered, so that ``emit`` reaches it.
+
+        Raises ``TimeoutError``, also for a join that was refused.
+        """
+        return await self._script.expect_join(topic, check, timeout=timeout)
+
+    def emit(self, topic: str, event: str, payload: Any) -> int:
+        """Write an event, unchanged, to every channel joined on ``topic``; returns their number.
+
+        ``emit("room", "broadcast", {"type": "broadcast", "event": "x", "payload": {}})``. For
+        the messages of a real server there are ``broadcast``, ``insert``, ``update`` and
+        ``delete``.
+        """
+        return self._script.emit(topic, event, payload)
 
     # -- what it says ------------------------------------------------------------------
 

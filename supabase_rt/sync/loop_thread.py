@@ -313,13 +313,14 @@ def _interrupt() -> None:
 
 
 class _Guarded:
-    """A function that the loop may call, and that does not end the loop with the program.
+    """A function of the user's that the loop calls; ``sys.exit()`` in it does not end the loop.
 
-    Equal to that of the same function, so that ``off`` finds what ``on`` was given.
+    Two of them are equal if their functions are, so that ``off`` finds what ``on`` was given.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, in_thread: bool = False) -> None:
         self._function = function
+        self._run = functools.partial(_run_in_thread, function) if in_thread else function
         functools.update_wrapper(self, function)
 
     def __eq__(self, other: object) -> bool:
@@ -330,50 +331,43 @@ class _Guarded:
 
     async def __call__(self, *args: Any) -> Any:
         try:
-            return await self._result(*args)
+            return await self._run(*args)
         except (KeyboardInterrupt, SystemExit):
-            # Meant for the program. Let through it would end the loop, and nobody would know.
+            # Meant for the program; here it would end the loop, and nobody would notice.
             _interrupt()
 
-    async def _result(self, *args: Any) -> Any:
-        return await self._function(*args)
 
+async def _run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Run a plain function in a worker thread; returns its result."""
 
-class _InThread(_Guarded):
-    """A plain function, which runs in a worker thread."""
-
-    def _guarded(self, *args: Any) -> Any:
+    def run() -> Any:
         try:
-            return self._function(*args)
+            return function(*args)
         except (KeyboardInterrupt, SystemExit):
-            # A thread would only end.
+            # Meant for the program; here it would end the worker thread only.
             _interrupt()
 
-    async def _result(self, *args: Any) -> Any:
-        # Without a limit: the fortieth handler that waits must not stop the forty-first. A
-        # thread that hangs is left alone when the client ends, and does not keep the program.
-        result = await anyio.to_thread.run_sync(
-            self._guarded,
-            *args,
-            abandon_on_cancel=True,
-            limiter=anyio.CapacityLimiter(math.inf),
-        )
-        # Of an object whose __call__ is async, say, or of a lambda around an async function.
-        return await result if inspect.iscoroutine(result) else result
+    # No limit on threads: forty handlers that wait must not stop the forty-first. A thread that
+    # hangs is abandoned when the client ends, and does not keep the program alive.
+    result = await anyio.to_thread.run_sync(
+        run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
+    )
+    # A coroutine comes from an object with an async __call__, or a lambda around a coroutine.
+    return await result if inspect.iscoroutine(result) else result
 
 
 def threaded(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` for the loop to call: an ``async`` one in the loop, any other in a thread."""
     if not callable(function) or isinstance(function, _Guarded):
         return function
-    return _Guarded(function) if inspect.iscoroutinefunction(function) else _InThread(function)
+    return _Guarded(function, in_thread=not inspect.iscoroutinefunction(function))
 
 
 def around(middleware: Callable[..., Any]) -> Callable[..., Any]:
     """A plain middleware in a worker thread, where ``call_next`` waits for what comes next."""
     if not callable(middleware) or inspect.iscoroutinefunction(middleware):
         return threaded(middleware)
-    in_thread = _InThread(middleware)
+    in_thread = _Guarded(middleware, in_thread=True)
 
     @functools.wraps(middleware)
     async def run(event: Any, call_next: Any) -> Any:

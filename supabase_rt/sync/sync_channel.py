@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from .. import ChannelState
 from .. import RealtimeChannel as AsyncChannel
-from .facade import Decorator, Facade
+from .facade import Decorator, facade
 from .loop_thread import ask, call, threaded
 
 __all__ = ["RealtimeChannel", "Stream"]
@@ -45,7 +45,8 @@ class Stream(Generic[P]):
         self.close()
 
 
-class RealtimeChannel(Facade[AsyncChannel]):
+@facade
+class RealtimeChannel:
     """One topic of one client: made by ``client.channel(topic, opts)``.
 
     The methods are those of ``supabase_rt.RealtimeChannel``; each waits for its result.

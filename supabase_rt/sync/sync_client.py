@@ -10,8 +10,9 @@ from types import FrameType
 from typing import Any, Never, Self, TypeVar
 
 from .. import ConnectionState, Health
+from .. import RealtimeChannel as AsyncChannel
 from .. import RealtimeClient as AsyncClient
-from .facade import Decorator, Facade
+from .facade import Decorator, facade
 from .loop_thread import around, ask, begin, call, on_exit, result_of, threaded
 from .sync_channel import RealtimeChannel
 
@@ -23,29 +24,24 @@ RUN_IN_THREADS = ("access_token", "heartbeat_callback")
 """Options that are called by the loop, and may block in a blocking program."""
 
 
-class RealtimeClient(Facade[AsyncClient]):
+@facade
+class RealtimeClient:
     """A blocking client of one Realtime service.
 
     Takes the arguments of ``supabase_rt.RealtimeClient``; ``access_token`` and
     ``heartbeat_callback`` are called in worker threads.
     """
 
-    def __init__(self, endpoint: str, *wrong: Never, **options: Any) -> None:
-        self._start(AsyncClient(endpoint, *wrong, **threaded_options(options)))
-
-    @classmethod
-    def _of(cls, client: AsyncClient) -> Self:
-        made = cls.__new__(cls)
-        made._start(client)
-        return made
-
-    def _start(self, client: AsyncClient) -> None:
-        self._inner = client
-        self._facades: list[RealtimeChannel] = []
-        on_exit(client)
+    def __init__(self, endpoint: str | AsyncClient, *wrong: Never, **options: Any) -> None:
+        # SupabaseClient has an async client already, and hands that one over.
+        if not isinstance(endpoint, AsyncClient):
+            endpoint = AsyncClient(endpoint, *wrong, **threaded_options(options))
+        self._inner = endpoint
+        self._facades: dict[AsyncChannel, RealtimeChannel] = {}
+        on_exit(self._inner)
 
     async def _leave(self) -> None:
-        """In the loop: leave every channel and disconnect."""
+        """Leave every channel and disconnect; runs in the loop."""
         await self._inner.__aexit__(None, None, None)
 
     # -- channels --------------------------------------------------------------------------
@@ -66,16 +62,19 @@ class RealtimeClient(Facade[AsyncClient]):
         return ask(self._channel, topic, opts, **options)
 
     def _channel(self, topic: str, opts: Any, **options: Any) -> RealtimeChannel:
-        """In the loop, as all that touches the facades."""
+        """Returns the facade of a channel; runs in the loop, the one thread that changes them."""
         channel = self._inner.channel(topic, opts, **options)
-        return next(each for each in self._channels() if each._inner is channel)
+        self._channels()
+        return self._facades[channel]
 
     def _channels(self) -> list[RealtimeChannel]:
-        """One facade for each live channel, as long as it lives."""
-        known = {each._inner: each for each in self._facades}
-        live = self._inner.channels
-        self._facades = [known.get(channel) or RealtimeChannel(channel) for channel in live]
-        return list(self._facades)
+        """Returns the facades of the live channels, one for each; runs in the loop."""
+        known = self._facades
+        self._facades = {
+            channel: known.get(channel) or RealtimeChannel(channel)
+            for channel in self._inner.channels
+        }
+        return list(self._facades.values())
 
     @property
     def channels(self) -> list[RealtimeChannel]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Never, Self
 
 from .. import SupabaseClient as AsyncSupabaseClient
-from .facade import Facade
+from .facade import facade
 from .loop_thread import call
 from .sync_channel import RealtimeChannel
 from .sync_client import RealtimeClient, threaded_options
@@ -15,7 +15,8 @@ from .sync_client import RealtimeClient, threaded_options
 __all__ = ["SupabaseClient", "create_client"]
 
 
-class SupabaseClient(Facade[AsyncSupabaseClient]):
+@facade
+class SupabaseClient:
     """A Supabase project, blocking: its Realtime client, and the methods of supabase-js.
 
     ``auth``, ``from_()``, ``rpc()``, ``storage`` and ``functions`` (``supabase-rt[full]``) are
@@ -28,7 +29,7 @@ class SupabaseClient(Facade[AsyncSupabaseClient]):
             options["realtime"] = threaded_options(dict(options["realtime"]))
         self._inner = AsyncSupabaseClient(url, key, *wrong, **options)
         self.supabase_url = url
-        self.realtime: RealtimeClient = RealtimeClient._of(self._inner.realtime)
+        self.realtime: RealtimeClient = RealtimeClient(self._inner.realtime)
 
     def channel(
         self,
