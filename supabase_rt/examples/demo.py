@@ -51,7 +51,7 @@ COLOURS = {
 }
 
 
-class Screen:
+class DemoScreen:
     """Aligned lines with the time and a label; colours only where a terminal shows them."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Screen:
         raise TimeoutError(f"did not see {line!r} within {PATIENCE:g} s")
 
 
-def bot(supabase: SupabaseClient, screen: Screen, table: str | None) -> RealtimeChannel:
+def bot(supabase: SupabaseClient, screen: DemoScreen, table: str | None) -> RealtimeChannel:
     """The bot itself. Everything it does from now on, it does in these four handlers."""
 
     def on_change(change: PostgresChange) -> None:
@@ -116,7 +116,7 @@ def bot(supabase: SupabaseClient, screen: Screen, table: str | None) -> Realtime
     )
 
 
-def narrate(client: RealtimeClient, screen: Screen) -> None:
+def narrate(client: RealtimeClient, screen: DemoScreen) -> None:
     """Tell what the client reports about its connection."""
 
     def reconnecting(attempt: int, delay: float) -> None:
@@ -149,7 +149,7 @@ UPDATE = "update messages set text = '{text}' where id = {id}"
 DELETE = "delete from messages where id = {id}"
 
 
-async def local_demo(screen: Screen) -> None:
+async def local_demo(screen: DemoScreen) -> None:
     """Everything on this machine: a database, the server, the bot, and a visitor."""
     async with contextlib.AsyncExitStack() as stack:
         server = await start_server(stack, screen)
@@ -169,7 +169,7 @@ async def local_demo(screen: Screen) -> None:
     )
 
 
-async def start_server(stack: contextlib.AsyncExitStack, screen: Screen) -> LocalRealtime:
+async def start_server(stack: contextlib.AsyncExitStack, screen: DemoScreen) -> LocalRealtime:
     """A server with a PostgreSQL behind it, or without where none can run."""
     from supabase_rt.server import DatabaseProblem, LocalRealtime
 
@@ -183,7 +183,7 @@ async def start_server(stack: contextlib.AsyncExitStack, screen: Screen) -> Loca
     return server
 
 
-async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: Screen) -> None:
+async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: DemoScreen) -> None:
     """What happens to the bot."""
     await screen.begin("somebody writes to the database")
     insert, update, delete = server.insert, server.update, server.delete
@@ -213,7 +213,7 @@ async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: Screen
 
 
 async def write(
-    server: LocalRealtime, screen: Screen, statement: str, made_up: Callable[[], object]
+    server: LocalRealtime, screen: DemoScreen, statement: str, made_up: Callable[[], object]
 ) -> None:
     """Change the table, or make the change up where there is no database; see it arrive."""
     screen.say("sql", statement)
@@ -224,7 +224,7 @@ async def write(
     await screen.until(f"change {statement.split()[0].upper()}")
 
 
-async def visit(supabase: SupabaseClient, screen: Screen) -> None:
+async def visit(supabase: SupabaseClient, screen: DemoScreen) -> None:
     """Somebody else joins the room, says something and leaves."""
     async with supabase.realtime:
         room = supabase.channel("room", {"config": {"presence": {"key": "anna", "enabled": True}}})
@@ -239,7 +239,7 @@ async def visit(supabase: SupabaseClient, screen: Screen) -> None:
 # -- with a project ------------------------------------------------------------------------
 
 
-async def project_demo(screen: Screen, url: str, key: str) -> None:
+async def project_demo(screen: DemoScreen, url: str, key: str) -> None:
     """Against a Supabase project, until Ctrl+C or for ``DEMO_SECONDS``."""
     seconds = float(os.environ.get("DEMO_SECONDS") or "inf")
     supabase = create_client(url, key)
@@ -275,7 +275,7 @@ def main() -> int:
     """Run the demo that the environment asks for; returns the exit code."""
     # Failures are told in the demo's own lines; without this they would be there twice.
     logging.getLogger("supabase_rt").addHandler(logging.NullHandler())
-    screen = Screen()
+    screen = DemoScreen()
     url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_KEY")
     try:
         if url and key:

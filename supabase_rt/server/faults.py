@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from .._wire.envelope import TOPIC_PREFIX
-from ._machine.outgoing import Frame
+from ._machine.outgoing import OutgoingFrame
 
-__all__ = ["Channel", "Faults", "Link"]
+__all__ = ["Faults", "FaultyChannel", "FaultyLink"]
 
 
-class Channel(Protocol):
+class FaultyChannel(Protocol):
     """What the faults know of a channel."""
 
     topic: str
@@ -35,7 +35,7 @@ class Channel(Protocol):
         """Write that the server is about to close the socket."""
 
 
-class Link(Protocol):
+class FaultyLink(Protocol):
     """What the faults know of a socket."""
 
     def cut(self) -> None:
@@ -53,7 +53,7 @@ class Link(Protocol):
     def send_raw(self, data: str | bytes) -> None:
         """Write a frame as it is."""
 
-    def channels(self) -> Iterable[Channel]:
+    def channels(self) -> Iterable[FaultyChannel]:
         """The channels joined on this socket."""
 
 
@@ -61,7 +61,7 @@ class Faults:
     """The faults of one server. A topic may be given with or without ``realtime:``."""
 
     def __init__(self) -> None:
-        self.links: dict[int, Link] = {}
+        self.links: dict[int, FaultyLink] = {}
         """The open sockets, by connection number."""
         self.handshakes: asyncio.Event = asyncio.Event()
         self.reset()
@@ -137,7 +137,7 @@ class Faults:
         """Spoil the next frame that is written, or the next one of this event."""
         self._corruptions.append(event)
 
-    def apply(self, frame: Frame) -> str | bytes | None:
+    def apply(self, frame: OutgoingFrame) -> str | bytes | None:
         """What is really written in place of a frame, None for nothing."""
         if _take(self._drops, frame.event):
             return None
@@ -184,7 +184,7 @@ class Faults:
         """Send a ``system`` message on the channels of a topic, or all."""
         return self._each(topic, lambda channel: channel.system(message, status, extension))
 
-    def _each(self, topic: str | None, action: Callable[[Channel], None]) -> int:
+    def _each(self, topic: str | None, action: Callable[[FaultyChannel], None]) -> int:
         wanted = None if topic is None else TOPIC_PREFIX + topic.removeprefix(TOPIC_PREFIX)
         found = [
             channel

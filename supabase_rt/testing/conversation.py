@@ -133,7 +133,7 @@ async def record(target: str, path: str | Path) -> AsyncIterator[Recorder]:
 
 
 @dataclass
-class _Step:
+class _RecordedStep:
     number: int
     conn: str
     direction: str
@@ -225,7 +225,7 @@ class Player:
                 await self._news.wait()
         self._done.set()
 
-    async def _take_step(self, step: _Step) -> bool:
+    async def _take_step(self, step: _RecordedStep) -> bool:
         socket = self._sockets.get(step.conn)
         if socket is None:
             return False
@@ -238,7 +238,7 @@ class Player:
                 await socket.ws.send_str(_renumbered(step.raw, socket.refs))
         return True
 
-    def _match(self, socket: _Socket, step: _Step) -> bool:
+    def _match(self, socket: _Socket, step: _RecordedStep) -> bool:
         recorded = _read(step.raw)
         if recorded is None:
             return True
@@ -251,7 +251,7 @@ class Player:
         return False
 
 
-def _steps(path: Path) -> Iterator[_Step]:
+def _steps(path: Path) -> Iterator[_RecordedStep]:
     """The lines that are played: no heartbeats, and no answers to them."""
     silent: set[tuple[str, str | None]] = set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -260,7 +260,7 @@ def _steps(path: Path) -> Iterator[_Step]:
         if direction not in ("open", "send", "recv"):
             continue
         raw = bytes.fromhex(found["hex"]) if "hex" in found else found.get("text", "")
-        step = _Step(number, found["conn"], direction, raw)
+        step = _RecordedStep(number, found["conn"], direction, raw)
         about = _read(raw) if direction != "open" else None
         if about is not None and about[:2] == HEARTBEAT:
             silent.add((step.conn, about[2]))

@@ -15,7 +15,7 @@ import aiohttp
 
 from supabase_rt.server import LocalRealtime
 from supabase_rt.server._machine.outgoing import Close
-from supabase_rt.server._machine.server_session import Session
+from supabase_rt.server._machine.server_session import ServerSession
 from supabase_rt.server._machine.server_state import Backend
 from supabase_rt.server.settings import Settings
 from supabase_rt.server.tokens import Policy, Tokens, default_policy
@@ -53,7 +53,7 @@ class Client:
     def __init__(self, world: World, vsn: str, token: str, number: int) -> None:
         self.world = world
         self.vsn = vsn
-        self.session = Session(world.backend, vsn, token, now=world.now, number=number)
+        self.session = ServerSession(world.backend, vsn, token, now=world.now, number=number)
         self._ref = 0
         self.join_refs: dict[str, str] = {}
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .schema import Column, Enum, Schema, SchemaError, Table
+from .schema import Column, Enum, Schema, SchemaError, SchemaTable
 
 __all__ = ["check_url", "read_database"]
 
@@ -92,7 +92,7 @@ def read_database(url: str, schemas: Sequence[str] = ("public",)) -> Schema:
         by_table.setdefault(oid, []).append(_column(about))
     return Schema(
         tuple(
-            Table(schema, name, tuple(by_table.get(oid, ())), tuple(keys), writable, comment)
+            SchemaTable(schema, name, tuple(by_table.get(oid, ())), tuple(keys), writable, comment)
             for oid, schema, name, comment, writable, keys in tables
         )
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import Column, Enum, Schema, SchemaError, Table
+from .schema import Column, Enum, Schema, SchemaError, SchemaTable
 
 __all__ = ["read_openapi"]
 
@@ -52,7 +52,9 @@ def read_openapi(document: Any, schema: str = "public") -> Schema:
     return Schema(tuple(tables))
 
 
-def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str, Any]) -> Table:
+def _table(
+    schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str, Any]
+) -> SchemaTable:
     required = found.get("required") or []
     if not isinstance(required, list):
         raise _odd(name, "required", required)
@@ -63,7 +65,7 @@ def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str,
         for key, each in properties.items()
     )
     path = paths.get(f"/{name}")
-    return Table(
+    return SchemaTable(
         schema,
         name,
         columns,

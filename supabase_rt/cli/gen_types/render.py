@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..._printable import printable
 from .identifiers import MODULE, class_name, field_name, member_name, unique
-from .schema import Column, Enum, Schema, Table
+from .schema import Column, Enum, Schema, SchemaTable
 
 __all__ = ["render"]
 
@@ -47,7 +47,7 @@ HEADER = '''\
 class _Names:
     """What everything is called in the module, and what was renamed because of a collision."""
 
-    classes: dict[Table, str]
+    classes: dict[SchemaTable, str]
     enums: dict[Enum, str]
     collisions: list[str]
     kinds: set[str] = dataclasses.field(default_factory=set)
@@ -143,7 +143,7 @@ def _enum(enum: Enum, name: str) -> Iterator[str]:
         yield f"    {member} = {_quoted(value)}"
 
 
-def _table(table: Table, names: _Names) -> Iterator[str]:
+def _table(table: SchemaTable, names: _Names) -> Iterator[str]:
     name = names.classes[table]
     wanted = (field_name(column.name) for column in table.columns)
     fields = unique(wanted, names.enums.values())
@@ -163,7 +163,7 @@ def _table(table: Table, names: _Names) -> Iterator[str]:
     yield from (_field(column, given, names, True) for column, given in pairs)
 
 
-def _class(name: str, summary: str, table: Table) -> Iterator[str]:
+def _class(name: str, summary: str, table: SchemaTable) -> Iterator[str]:
     yield ""
     yield ""
     yield "@dataclass(kw_only=True)"
@@ -183,7 +183,7 @@ def _class(name: str, summary: str, table: Table) -> Iterator[str]:
     yield ""
 
 
-def _keys(table: Table) -> str:
+def _keys(table: SchemaTable) -> str:
     keys = [_quoted(name) for name in table.primary_key]
     return f"({', '.join(keys)}{',' if len(keys) == 1 else ''})"
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from ..._printable import printable
 
-__all__ = ["Column", "Enum", "Schema", "SchemaError", "Table"]
+__all__ = ["Column", "Enum", "Schema", "SchemaError", "SchemaTable"]
 
 
 class SchemaError(Exception):
@@ -44,7 +44,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class SchemaTable:
     """A table or a view; columns in the order of their definition."""
 
     schema: str
@@ -59,7 +59,7 @@ class Table:
 class Schema:
     """All that one file is generated from."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[SchemaTable, ...]
 
     def only(self, names: list[str], exclude: list[str]) -> Schema:
         """The named tables (all without names), less the excluded ones.
@@ -79,5 +79,5 @@ class Schema:
         return Schema(tuple(kept))
 
 
-def _fits(table: Table, name: str) -> bool:
+def _fits(table: SchemaTable, name: str) -> bool:
     return name in (table.name, f"{table.schema}.{table.name}")

@@ -18,7 +18,7 @@ from .broadcast_endpoints import HttpApi, json_response
 from .gate import Gate, RefusedRequest, gated
 from .listening_socket import attend
 from .postgrest.endpoints import RestApi
-from .status_page import Rows, StatusPage
+from .status_page import EditableRows, StatusPage
 from .websocket import Socket
 
 __all__ = ["SOCKETS", "make_app"]
@@ -29,7 +29,7 @@ SOCKETS = web.AppKey("sockets", dict[int, Socket])
 MAX_BODY = 8_000_000
 
 
-def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.Application:
+def make_app(backend: Backend, gate: Gate, page_token: str, rows: EditableRows) -> web.Application:
     """The application: as Supabase serves it behind its gateway, and as the bare server does.
 
     ``page_token`` opens the status page, and ``rows`` is what it may do with tables.

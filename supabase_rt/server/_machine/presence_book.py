@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["Diff", "PresenceBook", "Window"]
+__all__ = ["Diff", "PresenceBook", "PresenceWindow"]
 
 Diff = dict[str, dict[str, Any]]
 
@@ -77,7 +77,7 @@ class PresenceBook:
         return found
 
 
-class Window:
+class PresenceWindow:
     """A fixed window of calls that starts at the first one (docs/protocol.md#presence-limits)."""
 
     def __init__(self, limit: tuple[int, float] | None) -> None:

@@ -17,9 +17,9 @@ from ..tokens import Rights, Token, TokenError, expired
 from .join_request import JoinConfig
 from .memory_bounds import MOST_DECODED, held, weigh
 from .message_store import StoredMessage
-from .outgoing import Fanout, Frame
-from .presence_book import Window
-from .server_deadlines import Timers
+from .outgoing import Fanout, OutgoingFrame
+from .presence_book import PresenceWindow
+from .server_deadlines import ServerDeadlines
 from .server_state import Backend
 from .topics import Member, SpaceKey
 
@@ -51,9 +51,9 @@ class Host(Protocol):
     vsn: str
     number: int
     now: float
-    timers: Timers
+    timers: ServerDeadlines
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: OutgoingFrame) -> None:
         """Write a frame."""
 
     def send(
@@ -91,7 +91,7 @@ class ServerChannel:
         self._rights = rights
         self._key = config.presence_key or str(uuid.uuid1())
         self._presence = config.presence_enabled or self.backend.settings.presence_enabled
-        self._window = Window(self.backend.settings.presence_limit)
+        self._window = PresenceWindow(self.backend.settings.presence_limit)
         # Diffs of presence that was not asked for at the join come through the channel.
         self._late_presence = config.private and not self._presence
         self._started = False

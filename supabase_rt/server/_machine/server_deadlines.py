@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-__all__ = ["Timers"]
+__all__ = ["ServerDeadlines"]
 
 
-class Timers:
+class ServerDeadlines:
     """Named deadlines; setting a name again replaces it."""
 
     def __init__(self) -> None:

@@ -29,12 +29,12 @@ from .memory_bounds import (
     weigh,
 )
 from .message_store import StoredMessage
-from .outgoing import NO_CODE, Close, Frame, text_frame
+from .outgoing import NO_CODE, Close, OutgoingFrame, text_frame
 from .server_channel import NO_DATABASE, OK, ServerChannel, channel_weight
-from .server_deadlines import Timers
+from .server_deadlines import ServerDeadlines
 from .server_state import Backend, logger
 
-__all__ = ["Session"]
+__all__ = ["ServerSession"]
 
 UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}
 NO_REPLAY = "UnableToReplayMessages: Realtime was unable to replay messages"
@@ -53,7 +53,7 @@ class _Decision:
     refused: JoinRefused | None = None
 
 
-class Session:
+class ServerSession:
     """One client."""
 
     def __init__(
@@ -71,8 +71,8 @@ class Session:
         self.vsn = vsn
         self.number = number
         self.now: float = now
-        self.timers: Timers = Timers()
-        self.outbox: collections.deque[Frame | Close] = collections.deque()
+        self.timers: ServerDeadlines = ServerDeadlines()
+        self.outbox: collections.deque[OutgoingFrame | Close] = collections.deque()
         self.channels: dict[str, ServerChannel] = {}
         self._token = token
         self._headers = dict(headers or {})
@@ -81,7 +81,7 @@ class Session:
         self._heard = now
         self._undecided: _Decision | None = None
         self._unread: collections.deque[str | bytes] = collections.deque()
-        self._unwritten: list[Frame | Close] = []
+        self._unwritten: list[OutgoingFrame | Close] = []
         self._held_back = 0
         self._reading = False
         self._watch_silence()
@@ -125,7 +125,7 @@ class Session:
 
     def held_back(self) -> list[str | bytes]:
         """The frames that are written when the join is decided."""
-        return [frame.data for frame in self._unwritten if isinstance(frame, Frame)]
+        return [frame.data for frame in self._unwritten if isinstance(frame, OutgoingFrame)]
 
     def end(self) -> None:
         """The socket is gone: every channel leaves."""
@@ -354,11 +354,11 @@ class Session:
 
     # -- out ---------------------------------------------------------------------------
 
-    def write(self, frame: Frame | Close) -> None:
+    def write(self, frame: OutgoingFrame | Close) -> None:
         """Put a frame into the outbox, or aside while a join is undecided."""
         if self._undecided is not None:
             self._unwritten.append(frame)
-            if isinstance(frame, Frame):
+            if isinstance(frame, OutgoingFrame):
                 self._count_held_back(self._held_back + size_of(frame.data))
             return
         self.outbox.append(frame)

@@ -14,7 +14,7 @@ from ..._wire.serializer import payload_object
 from ...errors import DecodeError
 from .._http.postgrest.query import RestQuery
 from .._http.turns import Turns
-from .._tables.change_feed import ChangeFeed, Feed
+from .._tables.change_feed import ChangeFeed, ServerFeed
 from ..activity import Activity
 from ..faults import Faults
 from ..settings import Settings
@@ -120,7 +120,7 @@ class Backend:
             max_record_bytes=self.settings.max_record_bytes,
             activity=self.activity,
         )
-        self.feed: Feed = self.tables
+        self.feed: ServerFeed = self.tables
         self.database: AskedDatabase | None = None
         self.messages: MessageStore = MessageStore()
         self.received: collections.deque[Received] = collections.deque()

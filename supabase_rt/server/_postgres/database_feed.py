@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 
 from ..._printable import get_logger
-from .._tables.change_feed import UNABLE, Binding, SubscribeFailed, Subscriber
+from .._tables.change_feed import UNABLE, ServerBinding, SubscribeFailed, Subscriber
 from ..activity import Activity, Happening
 from .errors import DatabaseProblem
 from .piecewise import piecewise
@@ -34,8 +34,8 @@ from .queries.visibility import (
 )
 from .replication.commit_visibility import settled
 from .replication.row_changes import RowChange
-from .replication.slow_channels import Job, Lanes, Spawn
-from .replication.table_batch import Frame, Miss, Part, image_for
+from .replication.slow_channels import Job, SlowChannels, Spawn
+from .replication.table_batch import ChangeFrame, Miss, Part, image_for
 
 __all__ = ["DatabaseFeed"]
 
@@ -90,7 +90,9 @@ class DatabaseFeed:
         self._max_bytes = max_record_bytes
         self._subscriptions: dict[Subscriber, Subscription] = {}
         self._attempts: dict[Subscriber, asyncio.Task[None]] = {}
-        self._lanes = Lanes(apart, spawn, self._send, self._miss, quick=quick, timeout=timeout)
+        self._slow = SlowChannels(
+            apart, spawn, self._send, self._miss, quick=quick, timeout=timeout
+        )
         self.missed: int = 0
         """How many changes could not be told, once for each channel."""
 
@@ -104,7 +106,7 @@ class DatabaseFeed:
     ) -> None:
         """Subscribe to all entries or none; ``done`` gets the error text, or None."""
         try:
-            bindings = tuple(Binding.read(entry) for entry in entries)
+            bindings = tuple(ServerBinding.read(entry) for entry in entries)
         except SubscribeFailed as exc:
             self.unsubscribe(subscriber)
             done(str(exc))
@@ -117,7 +119,7 @@ class DatabaseFeed:
         """Forget a channel, known or not; what is asked for it is cancelled."""
         self._subscriptions.pop(subscriber, None)
         self._end_attempt(subscriber)
-        self._lanes.drop(subscriber)
+        self._slow.drop(subscriber)
 
     def _end_attempt(self, subscriber: Subscriber) -> None:
         attempt = self._attempts.pop(subscriber, None)
@@ -127,7 +129,7 @@ class DatabaseFeed:
     async def _subscribe(
         self,
         subscriber: Subscriber,
-        bindings: tuple[Binding, ...],
+        bindings: tuple[ServerBinding, ...],
         done: Callable[[str | None], None],
     ) -> None:
         problem: str | None = None
@@ -156,7 +158,9 @@ class DatabaseFeed:
             self._subscriptions[subscriber] = found
         done(problem)
 
-    async def _checked(self, subscriber: Subscriber, bindings: tuple[Binding, ...]) -> Subscription:
+    async def _checked(
+        self, subscriber: Subscriber, bindings: tuple[ServerBinding, ...]
+    ) -> Subscription:
         claims = dict(subscriber.change_claims())
         role, key = str(claims["role"]), json.dumps(claims)
 
@@ -169,7 +173,9 @@ class DatabaseFeed:
         since = await self._checks.run(check, subscriber.connection)
         return Subscription(subscriber, role, claims, key, bindings, since)
 
-    async def _check(self, conn: psycopg.AsyncConnection, binding: Binding, role: str) -> None:
+    async def _check(
+        self, conn: psycopg.AsyncConnection, binding: ServerBinding, role: str
+    ) -> None:
         """Hold a binding against the tables of the publication; raises ``SubscribeFailed``."""
         try:
             oids = await published(conn, self._publication, binding.schema, binding.table)
@@ -201,7 +207,7 @@ class DatabaseFeed:
         more for each token where row level security has to be asked. Raises ``DatabaseProblem``
         where the database is away; then nobody has been told anything.
         """
-        ready: list[Frame] = []
+        ready: list[ChangeFrame] = []
         late: dict[Subscriber, Job] = {}
         failed: list[Miss] = []
         tables: dict[int, list[int]] = {}
@@ -228,7 +234,7 @@ class DatabaseFeed:
                 job.frames.append(frame)
         for subscriber, job in late.items():
             if subscriber in self._subscriptions:
-                self._lanes.add(job)
+                self._slow.add(job)
         if self._activity.watched:
             self._show(changes)
 
@@ -266,7 +272,7 @@ class DatabaseFeed:
         numbers: Sequence[int],
         late: dict[Subscriber, Job],
         failed: list[Miss],
-    ) -> list[Frame]:
+    ) -> list[ChangeFrame]:
         """The frames for those who are told together; the others go to ``late``."""
         concerned = self._concerned(changes)
         if not concerned:
@@ -305,7 +311,7 @@ class DatabaseFeed:
     def _is_apart(self, subscription: Subscription, shape: Shape) -> bool:
         covering = subscription.covering(shape.schema, shape.name)
         count = sum(len(binding.conditions) for binding in covering)
-        return count > MOST_TOGETHER or self._lanes.holds(subscription.subscriber)
+        return count > MOST_TOGETHER or self._slow.holds(subscription.subscriber)
 
     async def _look_up(
         self, oid: int, changes: Sequence[RowChange], roles: set[str]
@@ -402,7 +408,7 @@ class DatabaseFeed:
 
     # -- what channels are told --------------------------------------------------------
 
-    def _send(self, frame: Frame) -> None:
+    def _send(self, frame: ChangeFrame) -> None:
         # It may have left while the database was asked.
         subscriber = frame.subscription.subscriber
         if subscriber not in self._subscriptions:

@@ -36,10 +36,10 @@ __all__ = [
     "SMALL_VALUE",
     "TOO_LARGE",
     "UNABLE",
-    "Binding",
     "Change",
     "ChangeFeed",
-    "Feed",
+    "ServerBinding",
+    "ServerFeed",
     "SubscribeFailed",
     "Subscriber",
     "entry_id",
@@ -93,7 +93,7 @@ class SubscribeFailed(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Binding:
+class ServerBinding:
     """One entry of a join, understood."""
 
     id: int
@@ -104,7 +104,7 @@ class Binding:
     select: tuple[str, ...] | None = None
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> Binding:
+    def read(cls, entry: Mapping[str, Any]) -> ServerBinding:
         """Read an entry (docs/protocol.md#bindings); raises ``SubscribeFailed``."""
         names = {key: entry[key] for key in ("schema", "table", "filter") if key in entry}
         if not {"schema", "table"} & names.keys() or not all(
@@ -205,7 +205,7 @@ class Subscriber(Protocol):
         """Changes that concern the channel could not be told; the next ones are again."""
 
 
-class Feed(Protocol):
+class ServerFeed(Protocol):
     """What the channels know of a feed."""
 
     def subscribe(
@@ -234,7 +234,7 @@ class ChangeFeed:
         self.tables: Tables = Tables()
         self._strict = strict
         self._max_record_bytes = max_record_bytes
-        self._subscriptions: dict[Subscriber, tuple[Binding, ...]] = {}
+        self._subscriptions: dict[Subscriber, tuple[ServerBinding, ...]] = {}
 
     def subscribe(
         self,
@@ -245,7 +245,7 @@ class ChangeFeed:
         """Subscribe to all entries or none; ``done`` gets the error text, or None."""
         self.unsubscribe(subscriber)
         try:
-            bindings = tuple(Binding.read(entry) for entry in entries)
+            bindings = tuple(ServerBinding.read(entry) for entry in entries)
             for binding in bindings:
                 self._check(binding)
         except SubscribeFailed as exc:
@@ -258,7 +258,7 @@ class ChangeFeed:
         """Forget a channel, known or not."""
         self._subscriptions.pop(subscriber, None)
 
-    def _check(self, binding: Binding) -> None:
+    def _check(self, binding: ServerBinding) -> None:
         covered = [table for table in self.tables.declared() if binding.covers(table)]
         if self._strict and not covered:
             raise SubscribeFailed(
@@ -300,7 +300,7 @@ class ChangeFeed:
         return reached
 
     def _matching(
-        self, change: Change, subscriber: Subscriber, bindings: Sequence[Binding]
+        self, change: Change, subscriber: Subscriber, bindings: Sequence[ServerBinding]
     ) -> dict[tuple[str, ...] | None, list[int]]:
         """The ids of the bindings that match, by the columns they select."""
         table = change.table
@@ -351,7 +351,7 @@ class ChangeFeed:
         return data
 
 
-def _check_table(binding: Binding, table: Table) -> None:
+def _check_table(binding: ServerBinding, table: Table) -> None:
     """Hold a binding against the columns of a table; raises ``FilterError``."""
     for condition in binding.conditions:
         check(condition, table.columns)

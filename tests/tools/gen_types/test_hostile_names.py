@@ -27,7 +27,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supabase_rt.cli import main
-from supabase_rt.cli.gen_types import Column, Enum, Schema, SchemaError, Table, read_openapi, render
+from supabase_rt.cli.gen_types import (
+    Column,
+    Enum,
+    Schema,
+    SchemaError,
+    SchemaTable,
+    read_openapi,
+    render,
+)
 from supabase_rt.cli.gen_types.from_database import _column
 
 from ...support.raw_output import HOSTILE, found_raw
@@ -245,8 +253,8 @@ def with_names(names: list[str]) -> Schema:
     mine = (*typed[:3], *columns(*names), *typed[3:], *states)
     return Schema(
         (
-            Table("public", "all of them", mine, tuple(names)),
-            *(Table("public", name, columns(name, "n\n"), (name,)) for name in names),
+            SchemaTable("public", "all of them", mine, tuple(names)),
+            *(SchemaTable("public", name, columns(name, "n\n"), (name,)) for name in names),
         )
     )
 
@@ -255,7 +263,7 @@ def test_names_that_python_takes_for_one_become_two() -> None:
     mine = columns("int", "ⁱnt", "a", "ª", "ﬁ", "fi", "field", "ﬁeld")
     enums = [Enum("public", name, ("x",)) for name in ("state", "ˢtate", "State", "STATE")]
     states = (Column(f"c{n}", e.name, nullable=False, enum=e) for n, e in enumerate(enums))
-    tables = [Table("public", name, (*mine, *states)) for name in ("t", "ᵗ", "T")]
+    tables = [SchemaTable("public", name, (*mine, *states)) for name in ("t", "ᵗ", "T")]
     module = load(Schema(tuple(tables)))
     assert len([name for name in vars(module) if name.endswith("Row")]) == 3
     check(Schema(tuple(tables)))
@@ -290,11 +298,13 @@ def test_members_of_an_enum_are_those_of_the_type_whatever_they_are_called() -> 
         "\n    import os",
     )
     state = Enum("public", "state", tuple(dict.fromkeys(values)))
-    check(Schema((Table("public", "t", (Column("s", "state", nullable=False, enum=state),)),)))
+    check(
+        Schema((SchemaTable("public", "t", (Column("s", "state", nullable=False, enum=state),)),))
+    )
 
 
 def test_an_array_of_more_dimensions_than_there_are_is_one_of_six() -> None:
-    module = load(Schema((Table("public", "t", (Column("a", "int4", True, 5000),)),)))
+    module = load(Schema((SchemaTable("public", "t", (Column("a", "int4", True, 5000),)),)))
     assert row_of(module, "t").from_dict({"a": [[1]]}).a == [[1]]
 
 
@@ -319,7 +329,7 @@ def test_names_and_comments_cannot_leave_their_place(words: str) -> None:
         Column(words, "int4", nullable=False, comment=words),
         Column("e", words, nullable=False, enum=kind, comment=words),
     )
-    check(Schema((Table(words, words, mine, (words,), comment=words),)))
+    check(Schema((SchemaTable(words, words, mine, (words,), comment=words),)))
 
 
 # -- any names -----------------------------------------------------------------------------
@@ -364,7 +374,7 @@ def schemas(draw: st.DrawFn) -> Schema:
                 )
             )
         keys = tuple(column.name for column in mine[: draw(st.integers(0, 2))])
-        tables.append(Table("public", name, tuple(mine), keys, comment=draw(ANY_NAME)))
+        tables.append(SchemaTable("public", name, tuple(mine), keys, comment=draw(ANY_NAME)))
     return Schema(tuple(tables))
 
 

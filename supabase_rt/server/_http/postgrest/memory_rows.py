@@ -11,7 +11,7 @@ from ..._tables.filter_matching import Condition, evaluate
 from ..._tables.patterns import PatternError
 from ..._tables.tables import Row, Table
 from .errors import RestProblem
-from .query import Group, Order, RestQuery, Tree
+from .query import Group, RestQuery, SortKey, Tree
 
 __all__ = ["read_rows"]
 
@@ -83,7 +83,7 @@ def _compared(condition: Condition, value: Any, kind: str) -> bool | None:
         raise RestProblem(400, "22P02", message) from None
 
 
-def _sort(rows: list[Row], order: Order, kind: str) -> None:
+def _sort(rows: list[Row], order: SortKey, kind: str) -> None:
     def compared(one: Row, other: Row) -> int:
         a, b = one.get(order.column), other.get(order.column)
         if a is None or b is None:

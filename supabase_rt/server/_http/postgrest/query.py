@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..._tables.filter_matching import Condition, segments, unquoted
 from .errors import RestProblem, parse_problem
 
-__all__ = ["Group", "Order", "RestQuery", "Tree", "parse_query"]
+__all__ = ["Group", "RestQuery", "SortKey", "Tree", "parse_query"]
 
 OPERATORS = (
     "eq",
@@ -46,7 +46,7 @@ Tree = Condition | Group
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class SortKey:
     """One column to sort by."""
 
     column: str
@@ -60,7 +60,7 @@ class RestQuery:
 
     select: tuple[tuple[str, str], ...] | None = None
     where: tuple[Tree, ...] = ()
-    order: tuple[Order, ...] = ()
+    order: tuple[SortKey, ...] = ()
     limit: int | None = None
     offset: int = 0
 
@@ -126,11 +126,11 @@ def _select(text: str) -> tuple[tuple[str, str], ...] | None:
     return tuple(found)
 
 
-def _orders(text: str) -> tuple[Order, ...]:
+def _orders(text: str) -> tuple[SortKey, ...]:
     return tuple(_order(part.strip(), text) for part in segments(text))
 
 
-def _order(part: str, text: str) -> Order:
+def _order(part: str, text: str) -> SortKey:
     match = re.fullmatch(
         r'("(?:[^"\\]|\\.)*"|[^.]+)(?:\.(asc|desc))?(?:\.nulls(first|last))?', part
     )
@@ -139,7 +139,7 @@ def _order(part: str, text: str) -> Order:
     descending = match[2] == "desc"
     # As in Postgres: nulls count as larger than everything.
     nulls_first = descending if match[3] is None else match[3] == "first"
-    return Order(_name(match[1]), descending, nulls_first)
+    return SortKey(_name(match[1]), descending, nulls_first)
 
 
 # -- conditions ----------------------------------------------------------------------------

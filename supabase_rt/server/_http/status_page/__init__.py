@@ -5,6 +5,6 @@ sends, for whoever has the address that the server printed.
 """
 
 from .memory_tables import MadeUpRows
-from .page import Rows, StatusPage, new_page_token
+from .page import EditableRows, StatusPage, new_page_token
 
-__all__ = ["MadeUpRows", "Rows", "StatusPage", "new_page_token"]
+__all__ = ["EditableRows", "MadeUpRows", "StatusPage", "new_page_token"]

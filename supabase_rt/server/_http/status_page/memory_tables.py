@@ -13,7 +13,7 @@ __all__ = ["MadeUpRows"]
 
 
 class MadeUpRows:
-    """``Rows`` of tables that live in this process."""
+    """``EditableRows`` of tables that live in this process."""
 
     def __init__(self, tables: Tables, publisher: Publisher) -> None:
         self._tables = tables

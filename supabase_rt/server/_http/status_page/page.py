@@ -26,7 +26,7 @@ from ..._machine.server_state import Backend
 from ..broadcast_endpoints import json_response
 from .live_view import Inspector, Watched
 
-__all__ = ["RowRefused", "Rows", "StatusPage", "new_page_token"]
+__all__ = ["EditableRows", "RowRefused", "StatusPage", "new_page_token"]
 
 SUBPROTOCOL = "supabase-rt.inspector"
 HEARTBEAT = 20.0
@@ -52,7 +52,7 @@ class RowRefused(Exception):
     """The row cannot be inserted; the message says why."""
 
 
-class Rows(Protocol):
+class EditableRows(Protocol):
     """What the page may do with tables."""
 
     async def tables(self) -> Sequence[str]:
@@ -62,7 +62,7 @@ class Rows(Protocol):
         """Insert a row and give it back; raises ``RowRefused``."""
 
 
-class Refused(Exception):
+class RefusedAction(Exception):
     """What the page asked for cannot be done; the message says why."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -74,7 +74,7 @@ class StatusPage:
     """The page and the routes behind its token."""
 
     def __init__(
-        self, token: str, rows: Rows, backend: Backend, sockets: Mapping[int, Watched]
+        self, token: str, rows: EditableRows, backend: Backend, sockets: Mapping[int, Watched]
     ) -> None:
         self._token = token.encode()
         self._rows = rows
@@ -123,7 +123,7 @@ class StatusPage:
             else:
                 try:
                     response = await work(request)
-                except Refused as exc:
+                except RefusedAction as exc:
                     response = json_response({"error": str(exc)}, exc.status)
             response.headers.update(PRIVATE)
             return response
@@ -163,7 +163,7 @@ class StatusPage:
         body = await _object(request)
         name = body.get("table")
         if not isinstance(name, str) or not isinstance(body.get("record"), dict):
-            raise Refused("a row is a JSON object with the names of columns")
+            raise RefusedAction("a row is a JSON object with the names of columns")
         schema, _, table = name.rpartition(".")
         try:
             row = await self._rows.insert(schema or "public", table, body["record"])
@@ -171,16 +171,16 @@ class StatusPage:
             problem = str(exc)
         else:
             return json_response({"row": row})
-        raise Refused(problem)
+        raise RefusedAction(problem)
 
     async def broadcast(self, request: web.Request) -> web.Response:
         """``POST /inspector/broadcast``: a message for a topic; the answer is how many got it."""
         body = await _object(request)
         topic, event, payload = (body.get(name) for name in ("topic", "event", "payload"))
         if not (isinstance(topic, str) and topic and isinstance(event, str) and event):
-            raise Refused("a broadcast has a topic and an event")
+            raise RefusedAction("a broadcast has a topic and an event")
         if self._backend.limits.events.tripped:
-            raise Refused("Too many messages per second", 429)
+            raise RefusedAction("Too many messages per second", 429)
         fanout = Fanout(
             TOPIC_PREFIX + topic,
             "broadcast",
@@ -189,14 +189,14 @@ class StatusPage:
         space = topic, body.get("private") is True
         try:
             if len(dumps(payload)) > self._backend.settings.max_payload_size:
-                raise Refused("the payload is larger than max_payload_size", 422)
+                raise RefusedAction("the payload is larger than max_payload_size", 422)
             reached = self._backend.hub.broadcast(space, fanout)
         except ValueError as exc:
             # Read as JSON, and too deep to be written with something around it.
             problem = str(exc)
         else:
             return json_response({"reached": reached})
-        raise Refused(problem)
+        raise RefusedAction(problem)
 
 
 async def _object(request: web.Request) -> dict[str, Any]:
@@ -206,7 +206,7 @@ async def _object(request: web.Request) -> dict[str, Any]:
         body = None
     if isinstance(body, dict):
         return body
-    raise Refused("the body is a JSON object")
+    raise RefusedAction("the body is a JSON object")
 
 
 @cache

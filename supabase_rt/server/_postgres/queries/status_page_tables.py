@@ -41,7 +41,7 @@ where n.nspname = %s and c.relname = %s and c.relkind not in ('r', 'p')
 
 
 class DatabaseRows:
-    """``Rows`` of a real database, written to as the service, and never as a superuser.
+    """``EditableRows`` of a real database, written to as the service, and never as a superuser.
 
     ``pool`` keeps no connection for the next use: a trigger may leave its settings in one.
     """

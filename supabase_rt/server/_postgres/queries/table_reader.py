@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from ..._http.postgrest.errors import RestProblem
-from ..._http.postgrest.query import Group, Order, RestQuery, Tree
+from ..._http.postgrest.query import Group, RestQuery, SortKey, Tree
 from ..._tables.filter_matching import IS_VALUES, Condition
 from ...tokens import Token
 from ..pool import Pool, rolled_back
@@ -105,7 +105,7 @@ def _column(name: str) -> sql.SQL:
     return identifier("t", name)
 
 
-def _order(order: Order) -> sql.Composed:
+def _order(order: SortKey) -> sql.Composed:
     return sql.SQL("{} {} nulls {}").format(
         _column(order.column),
         sql.SQL("desc" if order.descending else "asc"),

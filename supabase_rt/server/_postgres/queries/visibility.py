@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..._tables.change_feed import Binding, Subscriber
+from ..._tables.change_feed import ServerBinding, Subscriber
 from ..._tables.filter_matching import Condition
 from ..pool import rolled_back
 from ..replication.row_changes import RowChange
@@ -41,14 +41,14 @@ class Subscription:
     role: str
     claims: Mapping[str, Any] = dataclasses.field(repr=False)
     key: str = dataclasses.field(repr=False)
-    bindings: tuple[Binding, ...]
+    bindings: tuple[ServerBinding, ...]
     since: int
     # Goes with the subscription: a filter may be as large as a frame.
-    _covering: dict[tuple[str, str], list[Binding]] = dataclasses.field(
+    _covering: dict[tuple[str, str], list[ServerBinding]] = dataclasses.field(
         default_factory=dict, repr=False
     )
 
-    def covering(self, schema: str, table: str) -> list[Binding]:
+    def covering(self, schema: str, table: str) -> list[ServerBinding]:
         """The bindings for a table."""
         found = self._covering.get((schema, table))
         if found is None:
@@ -108,7 +108,7 @@ def deliveries(
     return found
 
 
-def _passes(binding: Binding, row: Evaluated) -> bool:
+def _passes(binding: ServerBinding, row: Evaluated) -> bool:
     return all(row.holds.get(condition, False) for condition in binding.conditions)
 
 

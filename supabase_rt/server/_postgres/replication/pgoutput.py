@@ -15,7 +15,6 @@ from typing import Final
 __all__ = [
     "UNCHANGED",
     "Begin",
-    "Column",
     "Commit",
     "Delete",
     "Insert",
@@ -23,6 +22,7 @@ __all__ = [
     "Other",
     "PgOutputError",
     "Relation",
+    "RelationColumn",
     "Truncate",
     "Type",
     "Unchanged",
@@ -76,7 +76,7 @@ class Commit:
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
+class RelationColumn:
     """A column of a relation; ``is_key`` says that it belongs to the replica identity."""
 
     name: str
@@ -96,7 +96,7 @@ class Relation:
     schema: str
     name: str
     identity: str
-    columns: tuple[Column, ...]
+    columns: tuple[RelationColumn, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +165,11 @@ class _Reader:
         self._data = data
         self._at = 0
 
+    @property
+    def left(self) -> int:
+        """The number of bytes that were not read yet."""
+        return len(self._data) - self._at
+
     def unpack(self, form: struct.Struct) -> int:
         try:
             (value,) = form.unpack_from(self._data, self._at)
@@ -214,8 +219,8 @@ class _Reader:
         raise PgOutputError(f"a value of the unknown kind {kind!r}")
 
     def finish(self) -> None:
-        if self._at != len(self._data):
-            raise PgOutputError(f"{len(self._data) - self._at} bytes too many")
+        if self.left:
+            raise PgOutputError(f"{self.left} bytes too many")
 
 
 def _text(data: bytes) -> str:
@@ -259,10 +264,10 @@ def _relation(reader: _Reader) -> Relation:
     return Relation(oid, schema or "pg_catalog", name, identity, columns)
 
 
-def _column(reader: _Reader) -> Column:
+def _column(reader: _Reader) -> RelationColumn:
     is_key = bool(ord(reader.char()) & 1)
     name = reader.string()
-    return Column(name, reader.unpack(UINT32), reader.unpack(INT32), is_key)
+    return RelationColumn(name, reader.unpack(UINT32), reader.unpack(INT32), is_key)
 
 
 def _type(reader: _Reader) -> Type:
@@ -298,7 +303,7 @@ def _delete(reader: _Reader) -> Delete:
 
 def _truncate(reader: _Reader) -> Truncate:
     count, options = reader.unpack(UINT32), ord(reader.char())
-    if count * 4 > len(reader._data):
+    if count * 4 > reader.left:
         raise PgOutputError("the message ends too early")
     relations = tuple(reader.unpack(UINT32) for _ in range(count))
     return Truncate(relations, bool(options & 1), bool(options & 2))

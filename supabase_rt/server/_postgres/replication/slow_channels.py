@@ -1,6 +1,6 @@
 """Channels that are told by themselves, because the database takes long for them or refuses.
 
-The others wait for none of them. Each lane tells its channel in order, whatever becomes of the
+The others wait for none of them. Each channel tells its channel in order, whatever becomes of the
 single changes: those that fail are told of by a system message, and counted.
 """
 
@@ -27,16 +27,16 @@ from ..queries.visibility import (
     needs_asking,
     visible_rows,
 )
-from .table_batch import Frame, Miss, Part
+from .table_batch import ChangeFrame, Miss, Part
 
-__all__ = ["Job", "Lanes", "Spawn"]
+__all__ = ["Job", "SlowChannels", "Spawn"]
 
 logger: Final = get_logger("supabase_rt.server")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 MOST_WAITING = 16 * 2**20
-"""Bytes of changes that wait in one lane; what comes on top is not told."""
+"""Bytes of changes that wait in one channel; what comes on top is not told."""
 QUICK_RUNS = 10
 """After so many quick batches in a row a channel is told together with the others again."""
 PATIENCE = 1.0
@@ -51,7 +51,7 @@ class Job:
 
     subscription: Subscription
     parts: list[Part] = dataclasses.field(default_factory=list)
-    frames: list[Frame] = dataclasses.field(default_factory=list)
+    frames: list[ChangeFrame] = dataclasses.field(default_factory=list)
 
     def size(self) -> int:
         """About how many bytes it keeps."""
@@ -59,7 +59,7 @@ class Job:
 
 
 @dataclasses.dataclass
-class _Lane:
+class _SlowChannel:
     jobs: collections.deque[tuple[int, Job]] = dataclasses.field(default_factory=collections.deque)
     waiting: int = 0
     task: asyncio.Task[None] | None = None
@@ -67,7 +67,7 @@ class _Lane:
     quick_runs: int = 0
 
 
-class Lanes:
+class SlowChannels:
     """All lanes of one feed.
 
     ``send`` delivers a frame, ``miss`` tells a channel of changes that it will not get. A batch
@@ -79,7 +79,7 @@ class Lanes:
         self,
         pool: Pool,
         spawn: Spawn,
-        send: Callable[[Frame], None],
+        send: Callable[[ChangeFrame], None],
         miss: Callable[[Miss], None],
         *,
         quick: float,
@@ -91,58 +91,58 @@ class Lanes:
         self._miss = miss
         self._quick = quick
         self._timeout = timeout
-        self._lanes: dict[Subscriber, _Lane] = {}
+        self._slow: dict[Subscriber, _SlowChannel] = {}
 
     def holds(self, subscriber: Subscriber) -> bool:
         """Whether a channel has to be told by itself."""
-        return subscriber in self._lanes
+        return subscriber in self._slow
 
     def drop(self, subscriber: Subscriber) -> None:
         """Forget a channel, known or not, and cancel what is asked for it."""
-        lane = self._lanes.pop(subscriber, None)
-        if lane is not None and lane.task is not None:
-            lane.task.cancel()
+        channel = self._slow.pop(subscriber, None)
+        if channel is not None and channel.task is not None:
+            channel.task.cancel()
 
     def add(self, job: Job) -> None:
         """Tell a channel of a batch, after those before."""
         subscriber = job.subscription.subscriber
-        lane = self._lanes.setdefault(subscriber, _Lane())
+        channel = self._slow.setdefault(subscriber, _SlowChannel())
         size = job.size()
-        if lane.jobs and lane.waiting + size > MOST_WAITING:
+        if channel.jobs and channel.waiting + size > MOST_WAITING:
             for part in job.parts:
                 self._miss(Miss(job.subscription, len(part.changes), part.name, TOO_SLOW))
             if job.frames:
                 self._miss(Miss(job.subscription, len(job.frames), "other tables", TOO_SLOW))
             return
-        lane.jobs.append((size, job))
-        lane.waiting += size
-        if lane.task is None:
-            lane.task = self._spawn(self._run(subscriber, lane), "changes of one channel")
+        channel.jobs.append((size, job))
+        channel.waiting += size
+        if channel.task is None:
+            channel.task = self._spawn(self._run(subscriber, channel), "changes of one channel")
 
-    async def _run(self, subscriber: Subscriber, lane: _Lane) -> None:
+    async def _run(self, subscriber: Subscriber, channel: _SlowChannel) -> None:
         loop = asyncio.get_running_loop()
-        while lane.jobs:
-            size, job = lane.jobs[0]
+        while channel.jobs:
+            size, job = channel.jobs[0]
             start = loop.time()
             try:
                 failed = await self._do(job)
             except Exception as exc:
-                # Our own mistake; without this the lane would stand still.
+                # Our own mistake; without this the channel would stand still.
                 logger.exception("socket %s could not be told of changes", subscriber.connection)
                 failed = True
                 for part in job.parts:
                     self._miss(Miss(job.subscription, len(part.changes), part.name, exc))
             # Only now: while it is told, the next ones count it as waiting.
-            lane.jobs.popleft()
-            lane.waiting -= size
+            channel.jobs.popleft()
+            channel.waiting -= size
             if failed or loop.time() - start > self._quick:
-                lane.slow, lane.quick_runs = True, 0
+                channel.slow, channel.quick_runs = True, 0
             else:
-                lane.quick_runs += 1
-                lane.slow = lane.slow and lane.quick_runs < QUICK_RUNS
-        lane.task = None
-        if not lane.slow and self._lanes.get(subscriber) is lane:
-            del self._lanes[subscriber]
+                channel.quick_runs += 1
+                channel.slow = channel.slow and channel.quick_runs < QUICK_RUNS
+        channel.task = None
+        if not channel.slow and self._slow.get(subscriber) is channel:
+            del self._slow[subscriber]
 
     async def _do(self, job: Job) -> bool:
         """Tell of one batch, in order; whether something of it failed."""

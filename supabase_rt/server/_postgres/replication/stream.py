@@ -62,8 +62,8 @@ class ReplicationStream:
         conn = await connect(url, "changes", replication=True)
         stream = cls(conn, slot, temporary=temporary)
         try:
-            await stream._make_slot()
-            await stream._start(publications)
+            await stream.make_slot()
+            await stream.start(publications)
         except BaseException as exc:
             await stream.close()
             if not isinstance(exc, psycopg.Error):
@@ -74,7 +74,8 @@ class ReplicationStream:
         remedy = next((text for words, text in REMEDIES.items() if words in problem), "")
         raise DatabaseProblem(f"the changes of the database cannot be followed: {problem}{remedy}")
 
-    async def _make_slot(self) -> None:
+    async def make_slot(self) -> None:
+        """Create the replication slot, unless a named one is found; part of ``open``."""
         name = sql.Identifier(self._slot)
         if not self._temporary and await self._found():
             return
@@ -111,7 +112,8 @@ class ReplicationStream:
             return False
         return True
 
-    async def _start(self, publications: Sequence[str]) -> None:
+    async def start(self, publications: Sequence[str]) -> None:
+        """Start the stream from the slot; part of ``open``."""
         names = ",".join('"' + name.replace('"', '""') + '"' for name in publications)
         query = sql.SQL(
             "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})"

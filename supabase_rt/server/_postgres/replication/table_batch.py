@@ -15,13 +15,13 @@ from ..queries.filter_sql import explain
 from ..queries.visibility import Delivery, Subscription
 from .row_changes import Image, RowChange
 
-__all__ = ["Frame", "Miss", "Part", "image_for"]
+__all__ = ["ChangeFrame", "Miss", "Part", "image_for"]
 
 LONGEST_KEPT = 65_536
 """Of a change that is told cut down, longer texts are not even shown to the database."""
 
 
-class Frame(NamedTuple):
+class ChangeFrame(NamedTuple):
     """What one channel is told of one change; ``number`` is that of the change in its batch."""
 
     number: int
@@ -64,7 +64,7 @@ class Part:
             for change, (new, old) in zip(self.changes, self.rows, strict=True)
         ]
 
-    def frames(self, found: Iterable[Delivery]) -> list[Frame]:
+    def frames(self, found: Iterable[Delivery]) -> list[ChangeFrame]:
         """The frames of these deliveries."""
         frames = []
         for each in found:
@@ -81,7 +81,7 @@ class Part:
                         max_bytes=self.max_bytes,
                     )
                 number, data = self.numbers[each.nth], self._encoded[key]
-                frames.append(Frame(number, each.subscription, change.type, ids, data))
+                frames.append(ChangeFrame(number, each.subscription, change.type, ids, data))
         return frames
 
 
