@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import re
 import textwrap
 import types
 import typing
@@ -13,6 +14,9 @@ from dataclasses import MISSING, fields
 from typing import Any, Protocol
 
 __all__ = ["add_field_options", "field_values"]
+
+CITATION = re.compile(r" (?:\(|See )docs/")
+"""The start of a link to a page, which the help text leaves out."""
 
 
 class Options(Protocol):
@@ -52,7 +56,7 @@ def field_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 
 def _descriptions(cls: type) -> dict[str, str]:
-    """Returns the first sentence of the docstring of each field."""
+    """Returns the docstring of each field, without the link at its end."""
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     except OSError:
@@ -64,7 +68,7 @@ def _descriptions(cls: type) -> dict[str, str]:
             text = " ".join(ast.literal_eval(below.value).split())
             # argparse reads a percent sign as a placeholder.
             name = typing.cast(ast.Name, field.target).id
-            found[name] = text.split(" (section")[0].rstrip(".").replace("%", "%%")
+            found[name] = CITATION.split(text)[0].rstrip(".").replace("%", "%%")
     return found
 
 

@@ -18,8 +18,9 @@ def facade(cls: Class) -> Class:
 
     Adds a repr, and an error for each name of the async object that is not offered here.
     """
-    cls.__repr__ = _describe
-    cls.__getattr__ = _refuse
+    # By setattr, so that a type checker sees neither of them, and reports an unknown name.
+    for name, method in (("__repr__", _describe), ("__getattr__", _refuse)):
+        setattr(cls, name, method)
     return cls
 
 

@@ -16,10 +16,10 @@ from supabase_rt.server._postgres.replication.follower import Follower
 from supabase_rt.server._postgres.replication.pgoutput import (
     EPOCH,
     Begin,
-    Column,
     Insert,
     Message,
     Relation,
+    RelationColumn,
 )
 from supabase_rt.server._postgres.replication.row_changes import RowChange
 from supabase_rt.server._postgres.replication.stream import Arrived
@@ -162,7 +162,7 @@ async def test_the_status_page_inserts_into_columns_of_any_name(db: LocalRealtim
 # -- the follower by itself ----------------------------------------------------------------
 
 BEGIN = Begin(1, EPOCH, 7)
-RELATION = Relation(1, "public", "t", "d", (Column("id", 23, is_key=True),))
+RELATION = Relation(1, "public", "t", "d", (RelationColumn("id", 23, is_key=True),))
 
 
 class Stream:
