@@ -1,4 +1,4 @@
-"""The change feed of a real database: from its WAL to the channels.
+"""The change feed of a real database: it sends changes from the WAL to the channels.
 
 See docs/protocol.md#9-database-changes.
 """
@@ -41,15 +41,15 @@ __all__ = ["DatabaseFeed"]
 
 logger: Final = get_logger("supabase_rt.server")
 
-# Where the WAL is now: what was committed before is not for a new subscription.
+# The position of the WAL now; a new subscription gets no change committed before.
 POSITION = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 TIMEOUTS = '{:error, "Too many database timeouts"}'
 SETTLING = 10.0
-"""Seconds after which waiting for a commit to be seen is given up; it takes one at most."""
+"""Seconds to wait for a commit to become visible; it takes one second at most."""
 MOST_TOGETHER = 100
-"""A channel with more conditions on one table is told by itself."""
+"""A channel with more conditions on one table is handled as a slow channel."""
 MOST_SLOW = 2
-"""After so many tokens that take too long the others of a batch are not waited for, either."""
+"""After this many tokens that take too long, the rest of a batch is handled as slow channels."""
 
 LOOKS = 10
 GONE = "ERROR 42P01 (undefined_table)"
@@ -58,13 +58,13 @@ Rows = list[tuple[Evaluated | None, Evaluated | None]]
 
 
 class DatabaseFeed:
-    """Subscriptions, and the changes told to them.
+    """The subscriptions to a database, and the sending of its changes.
 
-    Takes the place of the ``ChangeFeed`` that is published to from Python. All channels are told
-    together, as long as that is quick: in ``quick`` seconds for each statement of ``shared``. A
-    channel that fails or takes longer is told by itself, on the connections of ``apart``, which
-    have ``timeout`` seconds. ``checks`` are the connections that subscriptions are checked on.
-    ``spawn`` starts and owns a task.
+    It replaces ``ChangeFeed``, which Python code publishes to. Normally one query serves all
+    channels together; on ``shared`` each statement may take ``quick`` seconds. A channel that
+    fails or takes longer becomes a slow channel: it is handled alone, on the connections of
+    ``apart``, with ``timeout`` seconds. Subscriptions are checked on ``checks``. ``spawn``
+    starts a task and owns it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class DatabaseFeed:
             apart, spawn, self._send, self._miss, quick=quick, timeout=timeout
         )
         self.missed: int = 0
-        """How many changes could not be told, once for each channel."""
+        """The number of changes that could not be sent, counted for each channel."""
 
     # -- subscriptions -----------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class DatabaseFeed:
         self._attempts[subscriber] = self._spawn(work, "subscription")
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not; what is asked for it is cancelled."""
+        """Forget a channel, known or not, and cancel its tasks."""
         self._subscriptions.pop(subscriber, None)
         self._end_attempt(subscriber)
         self._slow.drop(subscriber)
@@ -142,18 +142,18 @@ class DatabaseFeed:
             logger.warning("a subscription failed: %r", str(exc))
             problem = TIMEOUTS
         except Exception as exc:
-            # Claims or names that cannot even be sent, for instance.
+            # For instance claims or names that cannot be encoded.
             if not isinstance(exc, psycopg.Error | UnicodeError):
                 logger.exception("a subscription failed")
             problem = f"{UNABLE}Exception: {explain(exc)}"
-        # Meanwhile the channel may have left, or subscribed anew with another token.
+        # Meanwhile the channel may have left, or subscribed again with another token.
         if self._attempts.get(subscriber) is not asyncio.current_task():
             return
         del self._attempts[subscriber]
         before = self._subscriptions.pop(subscriber, None)
         if found is not None:
             if before is not None:
-                # With a new token it goes on where it was: nothing is missed in between.
+                # With a new token the channel keeps its start, so that no change is missed.
                 found = dataclasses.replace(found, since=before.since)
             self._subscriptions[subscriber] = found
         done(problem)
@@ -176,7 +176,7 @@ class DatabaseFeed:
     async def _check(
         self, conn: psycopg.AsyncConnection, binding: ServerBinding, role: str
     ) -> None:
-        """Hold a binding against the tables of the publication; raises ``SubscribeFailed``."""
+        """Check a binding against the tables of the publication; raises ``SubscribeFailed``."""
         try:
             oids = await published(conn, self._publication, binding.schema, binding.table)
         except (psycopg.DataError, UnicodeError):
@@ -201,11 +201,11 @@ class DatabaseFeed:
     # -- changes -----------------------------------------------------------------------
 
     async def tell(self, changes: Sequence[RowChange]) -> None:
-        """Tell of committed changes, in order.
+        """Send committed changes to the channels, in order.
 
-        Each table costs a few statements, however many changes and channels there are, and one
-        more for each token where row level security has to be asked. Raises ``DatabaseProblem``
-        where the database is away; then nobody has been told anything.
+        Each table costs a few statements, whatever the number of changes and channels. With row
+        level security each token costs one more. Raises ``DatabaseProblem`` if the database is
+        away; then nothing has been sent.
         """
         ready: list[ChangeFrame] = []
         late: dict[Subscriber, Job] = {}
@@ -230,7 +230,7 @@ class DatabaseFeed:
             if job is None:
                 self._send(frame)
             else:
-                # In order: the rest of this batch has to be asked for yet.
+                # To keep the order, it waits for the rest of this channel's batch.
                 job.frames.append(frame)
         for subscriber, job in late.items():
             if subscriber in self._subscriptions:
@@ -239,7 +239,7 @@ class DatabaseFeed:
             self._show(changes)
 
     def pass_by(self, changes: Sequence[RowChange], problem: str) -> None:
-        """Tell all whom these changes concern that they will not be told of them."""
+        """Report these changes as missed to all channels that would get them."""
         tables: dict[int, list[RowChange]] = {}
         for change in changes:
             tables.setdefault(change.relation.oid, []).append(change)
@@ -273,7 +273,7 @@ class DatabaseFeed:
         late: dict[Subscriber, Job],
         failed: list[Miss],
     ) -> list[ChangeFrame]:
-        """The frames for those who are told together; the others go to ``late``."""
+        """Returns the frames for channels served together; adds the others' jobs to ``late``."""
         concerned = self._concerned(changes)
         if not concerned:
             return []
@@ -290,7 +290,7 @@ class DatabaseFeed:
         except DatabaseProblem:
             raise
         except Exception:
-            # It may be somebody's filter: all filters are tried by themselves.
+            # The filter of one channel may be the cause, so all channels with filters go apart.
             apart.update(
                 each for each in together if conditions_of([each], shape.schema, shape.name)
             )
@@ -316,14 +316,14 @@ class DatabaseFeed:
     async def _look_up(
         self, oid: int, changes: Sequence[RowChange], roles: set[str]
     ) -> Shape | None:
-        """The table as it is after these changes, None where it is gone."""
+        """Returns the table as it is after these changes; None if it is gone."""
 
         async def look(conn: psycopg.AsyncConnection) -> Shape | None:
             await settled(conn, (change.transaction for change in changes))
             return await read_shape(conn, oid, roles)
 
         for _ in range(LOOKS):
-            # Nothing of a client's is in these statements: a busy database gets the time.
+            # No client can slow these statements down, so a busy database gets more time.
             with contextlib.suppress(psycopg.errors.QueryCanceled):
                 return await self._shared.run(look, limit=SETTLING)
         raise DatabaseProblem("the database does not answer in time")
@@ -331,7 +331,7 @@ class DatabaseFeed:
     async def _rows(
         self, pool: Pool, part: Part, numbers: Sequence[int], conditions: Sequence[Any]
     ) -> Rows:
-        """The new and the old row of some changes."""
+        """Returns the new and the old row of some changes."""
         images = [
             image_for(part.shape, part.changes[nth], image, conditions, self._max_bytes)
             for nth in numbers
@@ -344,7 +344,7 @@ class DatabaseFeed:
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     async def _show_all(self, part: Part) -> dict[int, Exception]:
-        """Find the rows of a part without any filter; the changes whose rows cannot be shown."""
+        """Read the rows of a part without filters; returns the errors of rows that fail."""
 
         async def show(numbers: Sequence[int]) -> dict[int, Any]:
             rows = await self._rows(self._apart, part, numbers, ())
@@ -362,7 +362,7 @@ class DatabaseFeed:
         found: Sequence[Delivery],
         failed: list[Miss],
     ) -> tuple[list[Delivery], set[Subscription]]:
-        """The deliveries that row level security lets through, and who is to be asked apart."""
+        """Returns the deliveries that row level security allows, and the slow subscriptions."""
         asked: dict[str, dict[int, RowChange]] = {}
         tokens: dict[str, Subscription] = {}
         for each in found:
@@ -383,7 +383,7 @@ class DatabaseFeed:
             except (psycopg.errors.QueryCanceled, ConnectionEnded):
                 slow += 1
             except Exception as exc:
-                # Of several changes it may be one: which one is found out apart.
+                # With several changes, one may be the cause; the slow path finds out which.
                 if len(wanted) == 1:
                     seen[key], problems[key] = set(), exc
         apart, refused, allowed = set(), set(), []
@@ -406,17 +406,17 @@ class DatabaseFeed:
         claims = subscription.claims
         return await self._shared.run(lambda conn: visible_rows(conn, shape, claims, wanted))
 
-    # -- what channels are told --------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------
 
     def _send(self, frame: ChangeFrame) -> None:
-        # It may have left while the database was asked.
+        # The channel may have left during the query.
         subscriber = frame.subscription.subscriber
         if subscriber not in self._subscriptions:
             return
         try:
             subscriber.deliver_change(frame.kind, frame.ids, frame.data)
         except Exception:
-            # Its own problem, and not that of whoever comes after it.
+            # A failure of one channel must not affect the next one.
             logger.exception("socket %s could not be told of a change", subscriber.connection)
 
     def _miss(self, miss: Miss) -> None:
@@ -425,7 +425,7 @@ class DatabaseFeed:
             return
         before, self.missed = self.missed, self.missed + miss.changes
         if not before or len(str(before)) != len(str(self.missed)):
-            # Not every time: whoever makes them fail must not fill the log as well.
+            # Logged at powers of ten only, so that a client cannot fill the log.
             logger.warning(
                 "%d changes in all could not be told; socket %s: %r",
                 self.missed,

@@ -24,10 +24,10 @@ logger: Final = get_logger("supabase_rt.server")
 
 BATCH = 100
 BATCH_BYTES = 4 * 2**20
-"""Of large rows fewer are told at once, so that they fit into the memory and into a timeout."""
+"""Bytes of one batch: batches of large rows are smaller, to fit into memory and a timeout."""
 LARGE = 2**20
 ATTEMPTS = 3
-"""After so many the change at which all failed is passed by, instead of being tried for ever."""
+"""Attempts for a change that always fails; after them it is skipped."""
 DELAYS = (0.1, 0.3, 1.0)
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
@@ -35,15 +35,15 @@ LONGEST_DELAY = 5.0
 FAILED = "ERROR 58000 (system_error) telling of them failed several times"
 
 Sent = Callable[[str, bool, StoredMessage], object]
-"""Takes a row of ``realtime.messages``: sub-topic, private or not, message."""
+"""Called with a row of ``realtime.messages``: sub-topic, True if private, message."""
 
 
 class Follower:
-    """Turns the stream into changes and messages.
+    """Turns the replication stream into changes and messages.
 
-    ``tell`` gets the changes in commit order and is awaited; ``sent`` gets the messages that
-    were inserted into ``realtime.messages``. ``pass_by`` gets changes that ``tell`` has failed
-    for several times, though the database was there each time, and why.
+    ``tell`` is awaited with the changes, in commit order. ``sent`` is called with the messages
+    inserted into ``realtime.messages``. ``pass_by`` is called with changes that are skipped, and
+    the reason: ``tell`` failed for them several times while the database was there.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Follower:
         self._batch: list[RowChange] = []
         self._bytes = 0
         self._row = 0
-        # Where telling failed, by the position of the transaction and the number of the row.
+        # The change that failed last: position of its transaction and number of its row.
         self._failed_at: tuple[int, int] | None = None
         self._failures = 0
         self._dealt_with = 0
@@ -75,7 +75,7 @@ class Follower:
 
     @property
     def following(self) -> bool:
-        """Whether the stream is open."""
+        """True while the stream is open."""
         return self._stream is not None
 
     async def close(self) -> None:
@@ -85,7 +85,7 @@ class Follower:
             await stream.close()
 
     async def run(self) -> None:
-        """Follow until cancelled; open the stream again when it breaks."""
+        """Follow until cancelled, and open the stream again when it breaks."""
         delay = FIRST_DELAY
         while True:
             try:
@@ -103,7 +103,7 @@ class Follower:
                     "the database is not followed: %s; next attempt in %.1f s", problem, delay
                 )
             except Exception:
-                # Our own mistake; without a word all changes would cease.
+                # A bug of ours; without the log entry all changes would stop silently.
                 logger.exception("the database is not followed; next attempt in %.1f s", delay)
             await self.close()
             self._batch.clear()
@@ -121,8 +121,7 @@ class Follower:
                 if arrived is not None:
                     self._take_or_pass_by(arrived)
             except PgOutputError as exc:
-                # The next message begins where this one ends; opened again, a slot with a name
-                # would bring this one for ever.
+                # Skip it and read on: after a reopen, a named slot would send it again, for ever.
                 logger.warning("a message of the database is passed by: %r", str(exc))
                 await asyncio.sleep(0)
                 continue
@@ -138,11 +137,11 @@ class Follower:
         except PgOutputError:
             raise
         except Exception:
-            # Our own mistake, and it would be the same the next time.
+            # A bug of ours, which would happen again at the next attempt.
             logger.exception("a message of the database is passed by")
 
     def _most(self) -> int:
-        """How many changes are told at once: single ones up to where telling failed."""
+        """Returns the size of a batch: 1 up to the change that failed, to isolate it."""
         if self._failed_at is not None and self._begun is not None:
             if self._begun.final_lsn <= self._failed_at[0]:
                 return 1
@@ -150,7 +149,7 @@ class Follower:
         return BATCH
 
     async def _flush(self) -> None:
-        """Tell what has been gathered, and let go of the WAL before it."""
+        """Pass the collected changes on, and confirm the WAL before them."""
         if self._batch:
             batch, self._batch = self._batch, []
             self._bytes = 0
@@ -158,14 +157,14 @@ class Follower:
             for part in _apart(batch):
                 left -= len(part)
                 await self._tell_all(part, left)
-            # In the middle of a long transaction, too: the database hangs up on who is silent.
+            # Also within a long transaction: the database disconnects a silent follower.
             self._owes_answer = True
         if self._owes_answer and self._stream is not None:
             self._stream.confirm(self._dealt_with)
             self._owes_answer = False
 
     async def _tell_all(self, batch: Sequence[RowChange], left: int) -> None:
-        """Tell of changes, with ``left`` to come; one that fails too often is passed by."""
+        """Pass changes on, with ``left`` to come; skip them if they fail too often."""
         at = (batch[0].commit_lsn, self._row - left - len(batch))
         if at == self._failed_at and self._failures >= ATTEMPTS:
             self._failed_at = None
@@ -180,8 +179,8 @@ class Follower:
             raise
 
     async def _tell_patiently(self, batch: Sequence[RowChange]) -> None:
-        # There may be no connection for a moment, and the stream goes on: without a name for the
-        # slot, opening it anew would cost all changes until then.
+        # A short loss of the other connections must not end the stream. With a temporary slot,
+        # opening it again would lose all changes until then.
         for delay in DELAYS:
             try:
                 await self._tell(batch)
@@ -194,7 +193,7 @@ class Follower:
     def _take(self, arrived: Arrived) -> None:
         message = arrived.message
         if message is None:
-            # Nothing of ours is before this point: also a quiet server lets go of the WAL.
+            # No open transaction is before this point, so a quiet server can confirm it too.
             if self._begun is None and not self._batch:
                 self._dealt_with = arrived.end
             self._owes_answer = True
@@ -223,7 +222,7 @@ class Follower:
             self._bytes += change.size()
             self._row += 1
         elif (relation.schema, relation.name) != ("realtime", "messages"):
-            # Of a schema of the system nobody is told, whatever is in the publication.
+            # Changes in system schemas are never sent, even if the publication has them.
             return
         elif change.type == "INSERT" and change.new is not None:
             self._send(change.new, begun.committed_at.timestamp())
@@ -242,7 +241,7 @@ class Follower:
 
 
 def _apart(batch: Sequence[RowChange]) -> Iterator[Sequence[RowChange]]:
-    """The changes of a batch, each large one by itself, so that it delays only what follows."""
+    """Split a batch before and after each large change, so that it delays only later ones."""
     start = 0
     for nth, change in enumerate(batch):
         if change.size() > LARGE:

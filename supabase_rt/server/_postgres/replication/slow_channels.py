@@ -1,7 +1,7 @@
-"""Channels that are told by themselves, because the database takes long for them or refuses.
+"""Slow channels: each is served alone, because its queries fail or take long.
 
-The others wait for none of them. Each channel tells its channel in order, whatever becomes of the
-single changes: those that fail are told of by a system message, and counted.
+The other channels do not wait for them. Each slow channel gets its changes in order. A change
+that fails is reported by a system message, and counted.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ logger: Final = get_logger("supabase_rt.server")
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 MOST_WAITING = 16 * 2**20
-"""Bytes of changes that wait in one channel; what comes on top is not told."""
+"""Bytes of changes that wait for one channel; further ones are reported as missed."""
 QUICK_RUNS = 10
-"""After so many quick batches in a row a channel is told together with the others again."""
+"""After this many quick batches in a row a channel is served with the others again."""
 PATIENCE = 1.0
 ATTEMPTS = 3
 TOO_SLOW = "ERROR 53400 (configuration_limit_exceeded) the changes before take too long"
@@ -47,14 +47,14 @@ AWAY = "ERROR 08006 (connection_failure) the database is away"
 
 @dataclasses.dataclass
 class Job:
-    """What one channel has to be told of one batch: ``frames`` are finished, ``parts`` are not."""
+    """One batch for one channel: finished ``frames``, and ``parts`` still to be queried."""
 
     subscription: Subscription
     parts: list[Part] = dataclasses.field(default_factory=list)
     frames: list[ChangeFrame] = dataclasses.field(default_factory=list)
 
     def size(self) -> int:
-        """About how many bytes it keeps."""
+        """Returns about how many bytes it holds."""
         return sum(part.size() for part in self.parts) + sum(len(f.data) for f in self.frames)
 
 
@@ -68,10 +68,10 @@ class _SlowChannel:
 
 
 class SlowChannels:
-    """All lanes of one feed.
+    """All slow channels of one feed.
 
-    ``send`` delivers a frame, ``miss`` tells a channel of changes that it will not get. A batch
-    that takes longer than ``quick`` seconds keeps its channel apart; none takes much longer than
+    ``send`` delivers a frame; ``miss`` reports changes that a channel will not get. A batch that
+    takes longer than ``quick`` seconds keeps its channel slow. No batch takes much longer than
     three times ``timeout``.
     """
 
@@ -94,17 +94,17 @@ class SlowChannels:
         self._slow: dict[Subscriber, _SlowChannel] = {}
 
     def holds(self, subscriber: Subscriber) -> bool:
-        """Whether a channel has to be told by itself."""
+        """Returns True for a slow channel."""
         return subscriber in self._slow
 
     def drop(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not, and cancel what is asked for it."""
+        """Forget a channel, known or not, and cancel its work."""
         channel = self._slow.pop(subscriber, None)
         if channel is not None and channel.task is not None:
             channel.task.cancel()
 
     def add(self, job: Job) -> None:
-        """Tell a channel of a batch, after those before."""
+        """Queue a batch for a channel."""
         subscriber = job.subscription.subscriber
         channel = self._slow.setdefault(subscriber, _SlowChannel())
         size = job.size()
@@ -127,12 +127,12 @@ class SlowChannels:
             try:
                 failed = await self._do(job)
             except Exception as exc:
-                # Our own mistake; without this the channel would stand still.
+                # A bug of ours; the channel must go on with its next batch.
                 logger.exception("socket %s could not be told of changes", subscriber.connection)
                 failed = True
                 for part in job.parts:
                     self._miss(Miss(job.subscription, len(part.changes), part.name, exc))
-            # Only now: while it is told, the next ones count it as waiting.
+            # Removed only now, so that a batch in work counts against the limit.
             channel.jobs.popleft()
             channel.waiting -= size
             if failed or loop.time() - start > self._quick:
@@ -145,7 +145,7 @@ class SlowChannels:
             del self._slow[subscriber]
 
     async def _do(self, job: Job) -> bool:
-        """Tell of one batch, in order; whether something of it failed."""
+        """Send one batch in order; returns True if a part of it failed."""
         frames = list(job.frames)
         misses: list[tuple[int, Miss]] = []
         for part in job.parts:
@@ -171,7 +171,7 @@ class SlowChannels:
     async def _ask(
         self, subscription: Subscription, part: Part
     ) -> tuple[list[Delivery], dict[int, Exception]]:
-        """The changes of a part that a channel gets, and those that fail for it."""
+        """Returns the deliveries of a part for a channel, and the changes that fail for it."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(PATIENCE)
@@ -220,7 +220,7 @@ class SlowChannels:
         conditions: Sequence[Condition],
         end: float,
     ) -> tuple[dict[int, Evaluated], dict[int, Exception]]:
-        """Which conditions hold for which rows; one that fails for a row does not hold for it."""
+        """Evaluate conditions for rows; one that raises an error for a row does not hold there."""
         if not conditions:
             return {nth: Evaluated({}, {}) for nth in wanted}, {}
 
