@@ -1,9 +1,8 @@
 """``make demo``: a bot that receives live events and survives the loss of its connection.
 
-Without anything set it starts a local server with a PostgreSQL of its own, plays the part of
-everybody else, and cuts the bot's connection once. With ``SUPABASE_URL`` and ``SUPABASE_KEY``
-it runs against that project until Ctrl+C, or for ``DEMO_SECONDS``; ``SUPABASE_TABLE`` names a
-table to follow.
+By default it starts a local server with an embedded PostgreSQL, plays the other users, and cuts
+the bot's connection once. With ``SUPABASE_URL`` and ``SUPABASE_KEY`` it runs against that project
+until Ctrl+C, or for ``DEMO_SECONDS``. ``SUPABASE_TABLE`` names a table to follow.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from supabase_rt.server import LocalRealtime
 
 PAUSE = float(os.environ.get("DEMO_PAUSE") or 0.5)
-"""Seconds between two things of the local demo, for the eye."""
+"""Seconds between two scenes of the local demo, so that one can read along."""
 
 PATIENCE = 5.0
-"""Seconds after which something expected has not come."""
+"""Seconds to wait for an expected line."""
 
 COLOURS = {
     "demo": 36,
@@ -52,7 +51,7 @@ COLOURS = {
 
 
 class DemoScreen:
-    """Aligned lines with the time and a label; colours only where a terminal shows them."""
+    """Prints aligned lines with the time and a label, in colour only on a terminal."""
 
     def __init__(self) -> None:
         self.started: float = time.monotonic()
@@ -71,13 +70,13 @@ class DemoScreen:
         self.printed.set()
 
     async def begin(self, *words: object) -> None:
-        """Begin a scene: a pause for the eye, and a line that says what is done now."""
+        """Begin a scene: a pause, and a line that says what happens now."""
         await asyncio.sleep(PAUSE)
         self.scene.clear()
         self.say("demo", *words)
 
     async def until(self, line: str) -> None:
-        """Wait until the scene has such a line; raises ``TimeoutError`` that names it."""
+        """Wait for a line that starts like this; raises a ``TimeoutError`` that names it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while not any(said.startswith(line) for said in self.scene):
@@ -88,7 +87,7 @@ class DemoScreen:
 
 
 def bot(supabase: SupabaseClient, screen: DemoScreen, table: str | None) -> RealtimeChannel:
-    """The bot itself. Everything it does from now on, it does in these four handlers."""
+    """Start the bot; from now on it only acts in these four handlers."""
 
     def on_change(change: PostgresChange) -> None:
         row = change.old if change.event_type == "DELETE" else change.new
@@ -117,7 +116,7 @@ def bot(supabase: SupabaseClient, screen: DemoScreen, table: str | None) -> Real
 
 
 def narrate(client: RealtimeClient, screen: DemoScreen) -> None:
-    """Tell what the client reports about its connection."""
+    """Print what the client reports about its connection."""
 
     def reconnecting(attempt: int, delay: float) -> None:
         screen.say("connection", f"lost; trying again in {delay:.1f} s")
@@ -132,7 +131,7 @@ def narrate(client: RealtimeClient, screen: DemoScreen) -> None:
 
 
 def in_words(error: BaseException) -> str:
-    """An error and what to do about it, in one line."""
+    """Returns an error and its hint in one line."""
     hint = getattr(error, "hint", "")
     return f"{error}; {hint}" if hint else str(error)
 
@@ -150,7 +149,7 @@ DELETE = "delete from messages where id = {id}"
 
 
 async def local_demo(screen: DemoScreen) -> None:
-    """Everything on this machine: a database, the server, the bot, and a visitor."""
+    """Run all on this machine: a database, the server, the bot, and a visitor."""
     async with contextlib.AsyncExitStack() as stack:
         server = await start_server(stack, screen)
         screen.say("demo", f"a local Realtime server listens at {server.url}")
@@ -170,7 +169,7 @@ async def local_demo(screen: DemoScreen) -> None:
 
 
 async def start_server(stack: contextlib.AsyncExitStack, screen: DemoScreen) -> LocalRealtime:
-    """A server with a PostgreSQL behind it, or without where none can run."""
+    """Start a server with a PostgreSQL, or without if none can run."""
     from supabase_rt.server import DatabaseProblem, LocalRealtime
 
     screen.say("demo", "starting PostgreSQL and a Realtime server; both are gone afterwards")
@@ -184,7 +183,7 @@ async def start_server(stack: contextlib.AsyncExitStack, screen: DemoScreen) -> 
 
 
 async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: DemoScreen) -> None:
-    """What happens to the bot."""
+    """Play the scenes of the demo."""
     await screen.begin("somebody writes to the database")
     insert, update, delete = server.insert, server.update, server.delete
     row = {"id": 1, "text": "hello"}
@@ -215,7 +214,7 @@ async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: DemoSc
 async def write(
     server: LocalRealtime, screen: DemoScreen, statement: str, made_up: Callable[[], object]
 ) -> None:
-    """Change the table, or make the change up where there is no database; see it arrive."""
+    """Change the table, or publish the change without a database; wait for it to arrive."""
     screen.say("sql", statement)
     if server.has_database:
         await server.sql(statement)
@@ -225,7 +224,7 @@ async def write(
 
 
 async def visit(supabase: SupabaseClient, screen: DemoScreen) -> None:
-    """Somebody else joins the room, says something and leaves."""
+    """Have another user join the room, send a message and leave."""
     async with supabase.realtime:
         room = supabase.channel("room", {"config": {"presence": {"key": "anna", "enabled": True}}})
         await room.subscribe()
@@ -240,7 +239,7 @@ async def visit(supabase: SupabaseClient, screen: DemoScreen) -> None:
 
 
 async def project_demo(screen: DemoScreen, url: str, key: str) -> None:
-    """Against a Supabase project, until Ctrl+C or for ``DEMO_SECONDS``."""
+    """Run against a Supabase project, until Ctrl+C or for ``DEMO_SECONDS``."""
     seconds = float(os.environ.get("DEMO_SECONDS") or "inf")
     supabase = create_client(url, key)
     client = supabase.realtime
@@ -262,7 +261,7 @@ async def project_demo(screen: DemoScreen, url: str, key: str) -> None:
 
 
 async def talk(channel: RealtimeChannel) -> None:
-    """Say something now and then, for whoever else is in the room."""
+    """Send a message every few seconds, for others in the room."""
     for number in itertools.count(1):
         channel.send({"type": "broadcast", "event": "hello", "payload": {"number": number}})
         await asyncio.sleep(5.0)
@@ -273,7 +272,7 @@ async def talk(channel: RealtimeChannel) -> None:
 
 def main() -> int:
     """Run the demo that the environment asks for; returns the exit code."""
-    # Failures are told in the demo's own lines; without this they would be there twice.
+    # The demo prints errors itself; the log would print them a second time.
     logging.getLogger("supabase_rt").addHandler(logging.NullHandler())
     screen = DemoScreen()
     url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_KEY")

@@ -21,7 +21,7 @@ __all__ = ["RealtimeClient", "threaded_options"]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RUN_IN_THREADS = ("access_token", "heartbeat_callback")
-"""Options that are called by the loop, and may block in a blocking program."""
+"""Options with functions that the loop calls; in a blocking program they may block."""
 
 
 @facade
@@ -54,7 +54,7 @@ class RealtimeClient:
         resubscribe_after: float | None = None,
         **unknown: Never,
     ) -> RealtimeChannel:
-        """The channel of ``topic``: the live one, or a new one.
+        """Returns the live channel of ``topic``, or a new one.
 
         Options and errors are those of ``supabase_rt.RealtimeClient.channel``.
         """
@@ -82,27 +82,27 @@ class RealtimeClient:
         return ask(self._channels)
 
     def get_channels(self) -> list[RealtimeChannel]:
-        """The live channels, in the order they were made."""
+        """Returns the live channels, in the order they were made."""
         return self.channels
 
     def remove_channel(self, channel: RealtimeChannel) -> str:
-        """Leave ``channel``: ``"ok"``, ``"timed out"`` or ``"error"``."""
+        """Leave ``channel``; returns ``"ok"``, ``"timed out"`` or ``"error"``."""
         if not isinstance(channel, RealtimeChannel):
             raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
         return channel.unsubscribe()
 
     def remove_all_channels(self) -> list[str]:
-        """Leave every channel, then disconnect; one status for each channel."""
+        """Leave every channel, then disconnect; returns one status for each channel."""
         return call(self._inner.remove_all_channels)
 
     # -- the socket ------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Open the socket. Raises ``ConnectionFailed`` if that fails at once."""
+        """Open the socket. Raises ``ConnectionFailed`` if the first attempt fails."""
         call(self._inner.connect)
 
     def disconnect(self, code: int = 1000, reason: str = "") -> str:
-        """Close the socket; channels stay, and rejoin on the next ``connect``."""
+        """Close the socket; the channels stay, and rejoin after the next ``connect``."""
         return call(self._inner.disconnect, code, reason)
 
     def __enter__(self) -> Self:
@@ -118,10 +118,10 @@ class RealtimeClient:
         call(self._leave)
 
     def run(self, *, drain_timeout: float | None = None) -> None:
-        """Stay until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
+        """Run until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
 
-        Handlers get ``drain_timeout`` seconds (the client's by default) to finish what waits for
-        them. Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
+        Handlers get ``drain_timeout`` seconds, by default the client's, to finish waiting
+        events. Raises final errors: ``ConnectionFailed`` for a wrong key, or ``GaveUp``.
         """
         running = begin(self._inner.run_forever, drain_timeout=drain_timeout)
         with _signals(lambda: begin(self._leave)):
@@ -132,23 +132,23 @@ class RealtimeClient:
         call(self._inner.wait_closed)
 
     def connection_state(self) -> ConnectionState:
-        """``connecting``, ``open``, ``closing`` or ``closed``."""
+        """Returns ``connecting``, ``open``, ``closing`` or ``closed``."""
         return self._inner.connection_state()
 
     def is_connected(self) -> bool:
-        """Whether the socket is open."""
+        """Returns True while the socket is open."""
         return self._inner.is_connected()
 
     def is_connecting(self) -> bool:
-        """Whether a socket is being opened, or waited for between two attempts."""
+        """Returns True while a socket is being opened, or the next attempt is due."""
         return self._inner.is_connecting()
 
     def is_disconnecting(self) -> bool:
-        """Whether the socket is being closed."""
+        """Returns True while the socket is being closed."""
         return self._inner.is_disconnecting()
 
     def endpoint_url(self) -> str:
-        """The URL of the socket, with the key."""
+        """Returns the URL of the socket, with the key."""
         return self._inner.endpoint_url()
 
     def set_auth(self, token: str | None = None) -> None:
@@ -165,15 +165,15 @@ class RealtimeClient:
         call(self._inner.send_heartbeat)
 
     def on_heartbeat(self, callback: Callable[..., Any]) -> None:
-        """The one callback for heartbeats, ``(status, latency)``; in a worker thread."""
+        """Set the one callback for heartbeats, ``(status, latency)``; called in a worker thread."""
         ask(self._inner.on_heartbeat, threaded(callback))
 
     def push(self, message: Mapping[str, Any]) -> None:
-        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is."""
+        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` unchanged."""
         ask(self._inner.push, message)
 
     def health(self) -> Health:
-        """How the client is doing."""
+        """Returns counts and states of the client."""
         return ask(self._inner.health)
 
     # -- events ----------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class RealtimeClient:
         return self._listen(self._inner.on, name, handler)
 
     def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
-        """As ``on``, for the next event only."""
+        """Call ``handler`` at the next event only. See ``on``."""
         return self._listen(self._inner.once, name, handler)
 
     def _listen(self, register: Any, name: str, handler: Callable[..., Any] | None) -> Any:
@@ -197,14 +197,14 @@ class RealtimeClient:
         return Decorator(ask(register, name))
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
-        """Remove ``handler`` from the event ``name``, or all handlers of it."""
+        """Remove ``handler`` from the event ``name``, or all its handlers."""
         ask(self._inner.off, name, None if handler is None else threaded(handler))
         return self
 
     def on_error(self, handler: Handler) -> Handler:
-        """Call ``handler`` with (exception, event, handler) for everything that goes wrong.
+        """Call ``handler`` in a worker thread with each error: (exception, event, handler).
 
-        In a worker thread; a decorator as it stands. Returns ``handler``.
+        Returns ``handler``, so it may be used as a decorator.
         """
         ask(self._inner.on_error, threaded(handler))
         return handler
@@ -212,15 +212,16 @@ class RealtimeClient:
     def use(self, middleware: Handler) -> Handler:
         """Call ``middleware(event, call_next)`` around every handler of every channel.
 
-        A plain one runs in a worker thread, and its ``call_next(event)`` returns when the handler
-        does; an ``async`` one runs in the background loop. See ``supabase_rt.RealtimeClient.use``.
+        A plain middleware runs in a worker thread, where ``call_next(event)`` waits for the
+        handler. An ``async`` one runs in the background loop. See
+        ``supabase_rt.RealtimeClient.use``.
         """
         ask(self._inner.use, around(middleware))
         return middleware
 
 
 def threaded_options(options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` of a client, for the loop to call."""
+    """Returns the options of a client, with their functions wrapped to run in threads."""
     return {
         name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
         for name, value in options.items()
@@ -229,7 +230,7 @@ def threaded_options(options: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _signals(stop: Callable[[], Any]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``stop``; a second one does what it always did."""
+    """Have the first SIGINT or SIGTERM call ``stop``; a second one has its former effect."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""``supabase-rt doctor``: why nothing arrives."""
+"""``supabase-rt doctor``: finds out why no events arrive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "grey"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     parser.add_argument("--table", metavar="T", help="a table whose changes should arrive")
     parser.add_argument("--schema", default="public", metavar="S", help="its schema (%(default)s)")
     parser.add_argument("--private", metavar="TOPIC", help="a private topic to join")
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check, show, and say how many things are wrong."""
+    """Run the checks, print each result, and a summary."""
     from ..doctor import Report
 
     screen = Screen()

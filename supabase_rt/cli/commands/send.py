@@ -24,7 +24,7 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
     parser.add_argument("event", help="the name of the event")
     parser.add_argument("payload", help="JSON; @FILE reads a file, - standard input")
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Send it; 0 where the server has taken it."""
+    """Send the broadcast; returns 0 if the server accepted it."""
     payload = _payload(options)
     status = asyncio.run(_send(options, payload))
     if options.json:
@@ -86,7 +86,7 @@ async def _send(options: argparse.Namespace, payload: Any) -> str:
 
     supabase = make_client(options)
     try:
-        # Without the server's answer nobody knows whether it was allowed.
+        # Without an ack nothing shows whether it was allowed.
         channel = supabase.channel(
             options.topic, channel_options(private=options.private, broadcast={"ack": True})
         )

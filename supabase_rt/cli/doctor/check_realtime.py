@@ -1,4 +1,4 @@
-"""From the handshake to events that arrive."""
+"""Checks of Realtime itself, from the handshake to an event that arrives."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def _check_changes(
     started = time.perf_counter()
     try:
         await channel.subscribe(timeout=timeout)
-        # The database may take some seconds more than a join does.
+        # Changes may start some seconds after the join.
         await channel.ready(2 * timeout)
     except RealtimeError as exc:
         more = "doctor --db URL looks at the database itself"
