@@ -1,4 +1,4 @@
-"""Values and conditions, one by one."""
+"""Column values and filter conditions, one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timers and faults without sockets."""
+"""Deadlines and faults without sockets."""
 
 from __future__ import annotations
 

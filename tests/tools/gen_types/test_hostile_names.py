@@ -1,8 +1,8 @@
-"""Schemas whose names were chosen against whoever generates code from them.
+"""Schemas with names chosen to break the generated code.
 
-Names may be any text of Postgres: names that the module uses itself, names that Python folds into
-them (NFKC), and words that would end a docstring. What comes of them imports and reads a row, or
-the source is refused in one line.
+Names may be any text of Postgres: names that the module itself uses, names that Python folds
+into them (NFKC), and texts that would end a docstring. Either the generated module can be
+imported and reads a row, or the source is refused in one line.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def load(schema: Schema) -> Any:
 
 
 def only_declarations(text: str) -> bool:
-    """Whether the module has nothing but imports, classes, annotated fields and members."""
+    """Returns True if the module has only imports, classes, annotated fields and members."""
     body = ast.parse(text).body
     docstring, *rest = body
     assert isinstance(docstring, ast.Expr)
@@ -98,7 +98,7 @@ VALUES = {
 
 
 def check(schema: Schema) -> None:
-    """Every table can be imported, read into and written out of its row, insert and update."""
+    """Check that each table's row, insert and update can be imported, read and written."""
     module = load(schema)
     for table in schema.tables:
         row = row_of(module, table.name)
@@ -142,7 +142,7 @@ def columns(*names: str, type: str = "int4", **about: Any) -> tuple[Column, ...]
 
 
 def folded(name: str) -> str:
-    """Another name that Python takes for the same."""
+    """Returns another name that Python takes for the same identifier."""
     letters = {c: chr(0x1D5BA + ord(c) - 97) for c in "abcdefghijklmnopqrstuvwxyz"}
     return name[0].translate({ord(k): v for k, v in letters.items()}) + name[1:]
 
@@ -249,7 +249,7 @@ def with_names(names: list[str]) -> Schema:
         Column(f"{name}\n", name, nullable=False, is_array=n % 2 == 0, enum=enum)
         for n, (name, enum) in enumerate(zip(names, enums, strict=False))
     ]
-    # Between others: what a field hides it hides from those below it.
+    # In the middle, because a field hides a name from the fields below it.
     mine = (*typed[:3], *columns(*names), *typed[3:], *states)
     return Schema(
         (
@@ -516,7 +516,7 @@ def test_nesting_without_end_is_refused_in_one_line(
 def test_a_name_with_a_lone_surrogate_gives_a_file_of_python(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """JSON may hold one, though Postgres may not."""
+    """JSON may contain a NUL, though Postgres may not."""
     path = tmp_path / "openapi.json"
     for place in ("table", "column", "enum", "comment"):
         words = {

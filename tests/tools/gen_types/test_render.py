@@ -1,4 +1,4 @@
-"""Generated modules: they import, say what the schema says, and read and write its rows."""
+"""Generated modules can be imported, match the schema, and read and write its rows."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_an_element_of_an_array_may_be_null() -> None:
 
 
 def test_a_row_is_written_as_it_was_read() -> None:
-    """Numbers are written as text, which PostgREST takes for numeric, and exactly."""
+    """Numbers are written exactly, as text, which PostgREST accepts for numeric."""
     row = load(TODOS).TodosRow.from_dict(ROW)
     assert row.to_dict() == {**ROW, "price": "1.5", "prices": ["1", "2.25"]}
 
@@ -139,7 +139,7 @@ def test_an_unknown_value_of_an_enum_is_an_error() -> None:
 
 
 def test_names_that_collide_are_numbered_and_said() -> None:
-    """Nothing gets lost in silence: both tables and both columns are there."""
+    """Both tables and both columns are there, and the renaming is reported."""
     columns = tuple(Column(name, "int4") for name in ("a-b", "a b", "a_b", "todo", "Todo"))
     enum = Enum("public", "todo", ("a-b", "a b", ""))
     tables = [SchemaTable("public", name, columns) for name in ("to_do", "to do", "to-do")]
@@ -184,7 +184,7 @@ def test_the_same_schema_gives_the_same_text() -> None:
     assert render(Schema((TODOS,))) == render(Schema((TODOS,)))
 
 
-# Whatever people call things, and whatever they write about them.
+# Any names, and any comments.
 NAMES = st.text(min_size=1, max_size=12) | st.sampled_from(
     [
         "class",
@@ -235,7 +235,7 @@ def columns(draw: st.DrawFn) -> tuple[Column, ...]:
 def test_any_names_and_comments_give_a_module_with_every_column(
     found: list[tuple[str, tuple[Column, ...], str]],
 ) -> None:
-    """Also those of somebody who would like to run code where the types are generated."""
+    """Also the names of an attacker who wants to run code where types are generated."""
     tables = [SchemaTable("public", name, columns, comment=about) for name, columns, about in found]
     module = load(*tables)
     rows = {
