@@ -407,7 +407,7 @@ class LocalRealtime:
         """Declare a table with its columns and their Postgres types, in order.
 
         ``replica_identity`` is ``"default"`` or ``"full"`` (docs/protocol.md#old-rows).
-        ``visible`` plays the part of row level security: it is called with a subscriber's claims
+        ``visible`` plays the part of row level security. It is called with a subscriber's claims
         and a row, and returns True if the subscriber may see the row.
         """
         return self._publisher.declare(

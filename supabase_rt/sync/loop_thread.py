@@ -321,9 +321,10 @@ class _Guarded:
     """
 
     def __init__(self, function: Callable[..., Any], *, in_thread: bool = False) -> None:
+        # First, because it copies the attributes of a callable object, whatever their names.
+        functools.update_wrapper(self, function)
         self._function = function
         self._run = functools.partial(_run_in_thread, function) if in_thread else function
-        functools.update_wrapper(self, function)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Guarded) and other._function == self._function

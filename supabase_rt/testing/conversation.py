@@ -1,7 +1,7 @@
 """Conversations with a real server: recorded once, and played to the bot in every test.
 
-Each line of a file is a JSON object, as the client sees the conversation: ``{"ms", "conn",
-"dir": "open" | "send" | "recv" | "closed", "text" | "hex"}``. It has no keys and no tokens.
+A file has the client's view of the conversation, without keys and tokens. Each line is a JSON
+object: ``{"ms", "conn", "dir": "open" | "send" | "recv" | "closed", "text" | "hex"}``.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Database:
 
     ``url`` is that of a PostgreSQL 14 or newer. Without one, an embedded server is started in
     ``folder``, or in a temporary folder. ``slot`` names a replication slot that survives a crash
-    of this process and is dropped at an orderly stop; without a name the slot is temporary.
+    of this process and is dropped at an orderly stop. Without a name the slot is temporary.
     ``sent`` is called with the messages of ``realtime.messages``. No statement caused by a
     client takes longer than ``statement_timeout`` seconds.
     """
