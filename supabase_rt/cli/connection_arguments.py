@@ -39,7 +39,7 @@ def add_target_options(parser: argparse.ArgumentParser, *, timeout: float = 10.0
     """Add ``--url``, ``--key``, ``--token`` and ``--timeout``."""
     group = parser.add_argument_group("the project", ABOUT)
     group.add_argument("--url", help="such as https://<ref>.supabase.co or http://127.0.0.1:54321")
-    group.add_argument("--key", help="an API key of it")
+    group.add_argument("--key", help="an API key of the project")
     group.add_argument("--token", help="the token of a user (SUPABASE_TOKEN); default: the key")
     group.add_argument(
         "--timeout", type=seconds, default=timeout, metavar="S", help="(%(default)g s)"

@@ -37,7 +37,7 @@ def make_parser(commands: Sequence[Command], words: Sequence[str]) -> argparse.A
     parser = _Parser(
         prog="supabase-rt",
         description="Supabase Realtime on the command line.",
-        epilog="'supabase-rt COMMAND --help' tells the options of a command.",
+        epilog="'supabase-rt COMMAND --help' shows the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"supabase-rt {__version__}")
     groups: dict[tuple[str, ...], Children] = {(): _children(parser)}

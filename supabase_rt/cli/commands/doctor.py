@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", metavar="T", help="a table whose changes should arrive")
     parser.add_argument("--schema", default="public", metavar="S", help="its schema (%(default)s)")
     parser.add_argument("--private", metavar="TOPIC", help="a private topic to join")
-    parser.add_argument("--db", metavar="URL", help="look into the database, too")
+    parser.add_argument("--db", metavar="URL", help="also check this database")
     parser.add_argument("--role", metavar="R", help="whose rights to check there (the token's)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_target_options(parser, timeout=5.0)

@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--event", default="*", metavar="E", help="INSERT, UPDATE, DELETE (all)")
     what.add_argument("--filter", metavar="F", help="of --table, such as 'id=gt.100'")
     what.add_argument("--broadcast", action="append", default=[], metavar="EVENT", help="'*': all")
-    what.add_argument("--presence", action="store_true", help="who joins and leaves")
+    what.add_argument("--presence", action="store_true", help="joins and leaves of presence")
     parser.add_argument("--private", action="store_true", help="a private channel")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--count", type=int, metavar="N", help="end after N events")

@@ -28,9 +28,11 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
-    parser.add_argument("--track", metavar="JSON", help="be present with this")
-    parser.add_argument("--as", dest="presence_key", metavar="NAME", help="the key to be under")
-    parser.add_argument("--once", action="store_true", help="show the state once and end")
+    parser.add_argument("--track", metavar="JSON", help="be present with this data")
+    parser.add_argument(
+        "--as", dest="presence_key", metavar="NAME", help="the presence key of --track"
+    )
+    parser.add_argument("--once", action="store_true", help="show the state once, then end")
     parser.add_argument("--private", action="store_true", help="a private channel")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_target_options(parser)
@@ -119,8 +121,8 @@ class _PresencePrinter:
 
 COMMAND = Command(
     name="presence",
-    summary="show who is in a channel, or be there",
-    description="Show the presence state of a channel on every change, and be part of it.",
+    summary="show who is in a channel, or be present in it",
+    description="Show the presence state of a channel at every change; with --track be part of it.",
     epilog=EPILOG,
     configure=configure,
     run=run,

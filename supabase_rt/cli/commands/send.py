@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
     parser.add_argument("event", help="the name of the event")
     parser.add_argument("payload", help="JSON; @FILE reads a file, - standard input")
-    parser.add_argument("--binary", action="store_true", help="the payload is bytes, not JSON")
-    parser.add_argument("--http", action="store_true", help="over HTTP, without joining")
+    parser.add_argument("--binary", action="store_true", help="send the payload as bytes, not JSON")
+    parser.add_argument("--http", action="store_true", help="send over HTTP, without joining")
     parser.add_argument("--private", action="store_true", help="a private channel")
     parser.add_argument("--json", action="store_true", help="the result as a JSON object")
     add_target_options(parser)
@@ -78,7 +78,7 @@ def _payload(options: argparse.Namespace) -> Any:
 
 
 def _no_json(word: str) -> None:
-    raise ValueError(f"{word} is of Python and JavaScript only")
+    raise ValueError(f"{word} is not JSON, only Python and JavaScript know it")
 
 
 async def _send(options: argparse.Namespace, payload: Any) -> str:

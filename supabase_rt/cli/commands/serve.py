@@ -101,24 +101,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--jwt-secret",
         metavar="SECRET",
         default=os.environ.get(SECRET_VARIABLE) or None,
-        help="signs and checks tokens; at least 32 bytes (default: one of your own, made at the "
-        "first start and kept). The keys of a local Supabase stack need the stack's",
+        help="signs and checks tokens, at least 32 bytes (default: your own secret, created at "
+        "the first start and kept). For keys of a local Supabase stack, give the stack's secret",
     )
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="a name by which clients may reach this server, beside localhost and addresses",
+        help="a host name that clients may use, in addition to localhost and IP addresses",
     )
     parser.add_argument(
         "--allow-origin",
         metavar="ORIGIN",
         action="append",
         default=[],
-        help="web pages that may use this server, such as https://app.example, beside local ones",
+        help="a web page that may use this server, beside local ones: https://app.example",
     )
-    parser.add_argument("--quiet", action="store_true", help="no request log")
+    parser.add_argument("--quiet", action="store_true", help="print no request log")
     limits = parser.add_argument_group("limits and delays (seconds, bytes)")
     limits.add_argument(
         "--realistic",
