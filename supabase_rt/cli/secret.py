@@ -105,7 +105,7 @@ def _opened_folder(folder: Path) -> Iterator[int | None]:
             found = os.fstat(opened)
             _check_owner(folder, found)
             if stat.S_IMODE(found.st_mode) & WRITABLE:
-                raise _NotTrusted(f"others may write into {folder} (chmod 700 would mend it)")
+                raise _NotTrusted(f"others may write into {folder} (run chmod 700)")
             yield opened
         finally:
             os.close(opened)

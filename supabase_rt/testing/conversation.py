@@ -108,7 +108,7 @@ class Recorder:
 
 async def _refuse_redirect(*_: object) -> None:
     """Refuse a redirect, so that the key of a real project goes to no other address."""
-    raise aiohttp.ClientError("the server answers with a redirect: record at where it leads to")
+    raise aiohttp.ClientError("the server answers with a redirect; give its target as the URL")
 
 
 def _without_tokens(text: str) -> str:

@@ -221,7 +221,7 @@ class DatabaseFeed:
                 raise
             except Exception as exc:
                 if not isinstance(exc, psycopg.Error):
-                    logger.exception("changes of %r could not be told", _name(mine[0]))
+                    logger.exception("changes of %r could not be sent", _name(mine[0]))
                 failed += self._all_concerned(mine, exc)
         for miss in failed:
             self._miss(miss)
@@ -417,7 +417,7 @@ class DatabaseFeed:
             subscriber.deliver_change(frame.kind, frame.ids, frame.data)
         except Exception:
             # A failure of one channel must not affect the next one.
-            logger.exception("socket %s could not be told of a change", subscriber.connection)
+            logger.exception("a change could not be sent to socket %s", subscriber.connection)
 
     def _miss(self, miss: Miss) -> None:
         subscriber = miss.subscription.subscriber
@@ -427,7 +427,7 @@ class DatabaseFeed:
         if not before or len(str(before)) != len(str(self.missed)):
             # Logged at powers of ten only, so that a client cannot fill the log.
             logger.warning(
-                "%d changes in all could not be told; socket %s: %r",
+                "%d changes in all could not be sent; socket %s: %r",
                 self.missed,
                 subscriber.connection,
                 miss.logged(),
@@ -435,7 +435,7 @@ class DatabaseFeed:
         try:
             subscriber.changes_missed(miss.told())
         except Exception:
-            logger.exception("socket %s could not be told of a failure", subscriber.connection)
+            logger.exception("a missed change could not be reported to socket %s", subscriber.connection)
 
 
 def _name(change: RowChange) -> str:

@@ -145,6 +145,6 @@ def _found(expression: re2._Regexp, text: str) -> bool:
     # A lone surrogate matches no pattern, but the text around it may.
     data = text.encode("utf-8", "surrogatepass")
     if expression.programsize * len(data) > MOST_STEPS:
-        logger.warning("a pattern is not tried on a text of %d bytes: it is too complex", len(data))
+        logger.warning("a pattern is too complex for a text of %d bytes", len(data))
         raise PatternError("regular expression is too complex for the text")
     return expression.search(data) is not None

@@ -118,7 +118,7 @@ class Inspector:
             # The page is gone; the reader ends as well.
             pass
         except Exception:
-            logger.exception("a status page cannot be told what happens")
+            logger.exception("events could not be sent to a status page")
             await ws.close(code=1011, drain=False)
 
     def _state(self) -> dict[str, Any]:

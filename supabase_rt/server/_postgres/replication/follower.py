@@ -32,7 +32,7 @@ DELAYS = (0.1, 0.3, 1.0)
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
-FAILED = "ERROR 58000 (system_error) telling of them failed several times"
+FAILED = "ERROR 58000 (system_error) sending them failed several times"
 
 Sent = Callable[[str, bool, StoredMessage], object]
 """Called with a row of ``realtime.messages``: sub-topic, True if private, message."""
@@ -93,7 +93,7 @@ class Follower:
                     await self.open()
                     logger.warning(
                         "the database is followed again; "
-                        "changes made meanwhile were missed unless the slot has a name"
+                        "changes made meanwhile were missed, unless the slot has a name"
                     )
                 delay = FIRST_DELAY
                 await self._follow()
@@ -122,7 +122,7 @@ class Follower:
                     self._take_or_pass_by(arrived)
             except PgOutputError as exc:
                 # Skip it and read on: after a reopen, a named slot would send it again, for ever.
-                logger.warning("a message of the database is passed by: %r", str(exc))
+                logger.warning("a message of the database is skipped: %r", str(exc))
                 await asyncio.sleep(0)
                 continue
             if arrived is None:
@@ -138,7 +138,7 @@ class Follower:
             raise
         except Exception:
             # A bug of ours, which would happen again at the next attempt.
-            logger.exception("a message of the database is passed by")
+            logger.exception("a message of the database is skipped")
 
     def _most(self) -> int:
         """Returns the size of a batch: 1 up to the change that failed, to isolate it."""
@@ -168,7 +168,7 @@ class Follower:
         at = (batch[0].commit_lsn, self._row - left - len(batch))
         if at == self._failed_at and self._failures >= ATTEMPTS:
             self._failed_at = None
-            logger.warning("%d changes are passed by after %d attempts", len(batch), ATTEMPTS)
+            logger.warning("%d changes are skipped after %d attempts", len(batch), ATTEMPTS)
             self._pass_by(batch, FAILED)
             return
         try:

@@ -41,7 +41,7 @@ QUICK_RUNS = 10
 """After this many quick batches in a row a channel is served with the others again."""
 PATIENCE = 1.0
 ATTEMPTS = 3
-TOO_SLOW = "ERROR 53400 (configuration_limit_exceeded) the changes before take too long"
+TOO_SLOW = "ERROR 53400 (configuration_limit_exceeded) earlier changes take too long"
 AWAY = "ERROR 08006 (connection_failure) the database is away"
 
 
@@ -128,7 +128,7 @@ class SlowChannels:
                 failed = await self._do(job)
             except Exception as exc:
                 # A bug of ours; the channel must go on with its next batch.
-                logger.exception("socket %s could not be told of changes", subscriber.connection)
+                logger.exception("changes could not be sent to socket %s", subscriber.connection)
                 failed = True
                 for part in job.parts:
                     self._miss(Miss(job.subscription, len(part.changes), part.name, exc))
@@ -153,7 +153,7 @@ class SlowChannels:
             try:
                 frames += part.frames(found)
             except Exception as exc:
-                logger.exception("changes of %r could not be written down", part.name)
+                logger.exception("changes of %r could not be encoded", part.name)
                 problems = dict.fromkeys(range(len(part.changes)), exc)
             if problems:
                 miss = Miss(job.subscription, len(problems), part.name, _first(problems))

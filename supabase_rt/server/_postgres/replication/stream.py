@@ -103,7 +103,7 @@ class ReplicationStream:
             )
         if plugin != "pgoutput" or not is_ours:
             raise DatabaseProblem(
-                f"the replication slot {self._slot} belongs to something else; choose another"
+                f"the replication slot {self._slot} belongs to another plugin or database; choose another name"
             )
         if status == "lost":
             await self._conn.execute(
