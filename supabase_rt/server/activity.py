@@ -61,7 +61,7 @@ class Activity:
 
         return end
 
-    def tell(self, happening: Happening) -> None:
+    def report(self, happening: Happening) -> None:
         """Call all listeners; a failing one affects neither the server nor the others."""
         for listener in list(self._listeners):
             try:

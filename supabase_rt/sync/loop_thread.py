@@ -181,16 +181,16 @@ class _Background:
         if not self._claim.acquire(blocking=False):
             return
         self._thread = threading.current_thread()
-        told = False
+        interrupted = False
         try:
             anyio.run(self._serve)
         except (KeyboardInterrupt, SystemExit):
-            told = True
+            interrupted = True
         except BaseException:
             log.exception("the loop of the blocking clients failed")
         finally:
             self._over()
-        if told:
+        if interrupted:
             _interrupt()
 
     async def _serve(self) -> None:

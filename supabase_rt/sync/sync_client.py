@@ -240,12 +240,12 @@ def _signals(stop: Callable[[], Any]) -> Iterator[None]:
         while before:
             signal.signal(*before.popitem())
 
-    def told(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         restore()
         stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, told)
+        before[number] = signal.signal(number, on_signal)
     try:
         yield
     finally:

@@ -260,15 +260,15 @@ class _Log:
     def follow(self, server: LocalRealtime) -> None:
         """Print each event of the server until the output is closed."""
 
-        def tell(found: Happening) -> None:
+        def show(found: Happening) -> None:
             try:
-                self.tell(found)
+                self.show(found)
             except BrokenPipeError:
                 end()
 
-        end = server.watch(tell)
+        end = server.watch(show)
 
-    def tell(self, found: Happening) -> None:
+    def show(self, found: Happening) -> None:
         """Print one line."""
         origin = "" if found.connection is None else f"socket {found.connection}"
         if found.kind == "change":

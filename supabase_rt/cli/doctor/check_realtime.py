@@ -58,11 +58,11 @@ async def check_realtime(
 async def _check_heartbeat(report: Report, client: RealtimeClient, timeout: float) -> bool:
     answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
-    def told(status: str, latency: float | None) -> None:
+    def on_heartbeat(status: str, latency: float | None) -> None:
         if status == "ok" and latency is not None and not answered.done():
             answered.set_result(latency)
 
-    client.on("heartbeat", told)
+    client.on("heartbeat", on_heartbeat)
     client.send_heartbeat()
     try:
         latency = await asyncio.wait_for(answered, timeout)
@@ -71,7 +71,7 @@ async def _check_heartbeat(report: Report, client: RealtimeClient, timeout: floa
         report.fail("heartbeat", "sent, but never answered", advice)
         return False
     finally:
-        client.off("heartbeat", told)
+        client.off("heartbeat", on_heartbeat)
     report.ok("heartbeat", f"answered in {1000 * latency:.0f} ms")
     return True
 

@@ -67,13 +67,13 @@ def _watched(activity: Activity) -> Middleware:
     The query is left out because it may hold a key.
     """
 
-    def tell(request: web.Request, response: web.StreamResponse) -> None:
+    def report(request: web.Request, response: web.StreamResponse) -> None:
         refused = request.path.endswith("/websocket") or isinstance(response, RefusedRequest)
         kind = "refuse" if refused else "request"
         text = f"{response.status} {response.reason}"
         if isinstance(response, RefusedRequest):
             text = f"{text}: {response.why}"
-        activity.tell(Happening(kind, None, request.path, request.method, text))
+        activity.report(Happening(kind, None, request.path, request.method, text))
 
     @web.middleware
     async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -82,10 +82,10 @@ def _watched(activity: Activity) -> Middleware:
         try:
             response = await handler(request)
         except web.HTTPException as exc:
-            tell(request, exc)
+            report(request, exc)
             raise
         if not isinstance(response, web.WebSocketResponse):
-            tell(request, response)
+            report(request, response)
         return response
 
     return watch
@@ -190,18 +190,18 @@ class _Handshakes:
         }
         socket = Socket(ws, transport, self._backend, vsn, token, number, headers)
         self._sockets[number] = socket
-        self._tell("connect", number, f"{request.remote}, vsn {vsn}")
+        self._report("connect", number, f"{request.remote}, vsn {vsn}")
         try:
             await socket.run()
         finally:
             del self._sockets[number]
-            self._tell("disconnect", number)
+            self._report("disconnect", number)
         return ws
 
-    def _tell(self, kind: str, number: int | None, text: str = "") -> None:
+    def _report(self, kind: str, number: int | None, text: str = "") -> None:
         activity = self._backend.activity
         if activity.watched:
-            activity.tell(Happening(kind, number, text=text))
+            activity.report(Happening(kind, number, text=text))
 
 
 def _upgrade_problem(request: web.Request) -> str | None:

@@ -297,8 +297,8 @@ class ServerSession:
         if replay is None:
             self._decide(decision)
         else:
-            told = functools.partial(self._replay, decision)
-            self.backend.replay(sub_topic, replay, told, self.number)
+            replayed = functools.partial(self._replay, decision)
+            self.backend.replay(sub_topic, replay, replayed, self.number)
 
     def _replay(self, decision: _Decision, stored: Sequence[StoredMessage] | None) -> None:
         if self._undecided is not decision:
@@ -343,7 +343,7 @@ class ServerSession:
         else:
             answer = {"status": "error", "response": {"reason": str(refused)}}
         self._reply(message, answer, join_ref=message.join_ref)
-        self._tell("join" if refused is None else "join_refused", message.topic, refused)
+        self._report("join" if refused is None else "join_refused", message.topic, refused)
         if decision.replaced is not None:
             # As recorded, the close of the old channel follows the answer to the new one.
             decision.replaced.close_frame()
@@ -398,7 +398,7 @@ class ServerSession:
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
             self.backend.channel_bytes -= channel.weight
-            self._tell("leave", channel.topic)
+            self._report("leave", channel.topic)
             timeout = self.backend.settings.no_channel_timeout
             if not self.channels and timeout is not None:
                 self.timers.set("empty", self.now + timeout, self._cut)
@@ -408,11 +408,11 @@ class ServerSession:
         # The real server ends such sockets without a close frame (docs/protocol.md#idle-sockets).
         self.write(Close(NO_CODE))
 
-    def _tell(self, kind: str, topic: str, about: object = None) -> None:
+    def _report(self, kind: str, topic: str, about: object = None) -> None:
         activity = self.backend.activity
         if activity.watched:
             sub_topic, text = topic.removeprefix(TOPIC_PREFIX), "" if about is None else str(about)
-            activity.tell(Happening(kind, self.number, sub_topic, text=text))
+            activity.report(Happening(kind, self.number, sub_topic, text=text))
 
     def _watch_silence(self) -> None:
         timeout = self.backend.settings.idle_timeout

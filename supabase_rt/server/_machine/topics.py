@@ -77,7 +77,7 @@ class Hub:
             return
         del space.members[member]
         self._weigh_tracked(member, 0)
-        self._tell(member.space, space, space.presence.untrack(member))
+        self._send_diff(member.space, space, space.presence.untrack(member))
         if not space.members:
             del self._spaces[member.space]
 
@@ -89,15 +89,15 @@ class Hub:
     def broadcast(self, key: SpaceKey, message: Fanout, sender: Member | None = None) -> int:
         """Send a message to the members of a space; returns the number of receivers."""
         space = self._spaces.get(key)
-        told = 0
+        reached = 0
         for member in list(space.members) if space else ():
             if member.hears_broadcasts(sender) and member.deliver(message):
-                told += 1
-        self._limits.events.count += 1 + told
+                reached += 1
+        self._limits.events.count += 1 + reached
         if self._activity.watched:
             number = sender.connection if sender is not None else None
-            self._watched(key, "broadcast", message.payload, number, told)
-        return told
+            self._watched(key, "broadcast", message.payload, number, reached)
+        return reached
 
     def overrun(self, key: SpaceKey, sender: Member) -> None:
         """End all members that would get a broadcast beyond the rate limit.
@@ -123,30 +123,30 @@ class Hub:
         """Record that a member is present, and send the diff; ``weight`` is in bytes."""
         space = self._spaces[member.space]
         self._weigh_tracked(member, weight)
-        self._tell(member.space, space, space.presence.track(member, key, payload))
+        self._send_diff(member.space, space, space.presence.track(member, key, payload))
 
     def untrack(self, member: Member) -> None:
         """Record that a member is no longer present, and send the diff."""
         space = self._spaces[member.space]
         self._weigh_tracked(member, 0)
-        self._tell(member.space, space, space.presence.untrack(member))
+        self._send_diff(member.space, space, space.presence.untrack(member))
 
     def presence_state(self, key: SpaceKey) -> dict[str, Any]:
         """Returns the presence state of a space."""
         space = self._spaces.get(key)
         return space.presence.state() if space else {}
 
-    def _tell(self, key: SpaceKey, space: _Space, diff: Diff | None) -> None:
+    def _send_diff(self, key: SpaceKey, space: _Space, diff: Diff | None) -> None:
         if diff is None:
             return
         message = Fanout(TOPIC_PREFIX + key[0], "presence_diff", diff)
         if self._activity.watched:
             self._watched(key, "presence", diff)
-        told = 0
+        reached = 0
         for member in list(space.members):
             if member.hears_presence():
-                told += member.deliver(message)
-        self._limits.presence.count += told
+                reached += member.deliver(message)
+        self._limits.presence.count += reached
 
     def _watched(
         self,
@@ -166,7 +166,7 @@ class Hub:
             content = plain(payload)
             event, content = str(content.get("event", "")), content.get("payload")
         found = Happening(kind, connection, key[0], event, " ".join(words), content, reached)
-        self._activity.tell(found)
+        self._activity.report(found)
 
     def spaces(self) -> list[tuple[SpaceKey, dict[str, Any]]]:
         """Returns every space with members, and its presence state."""

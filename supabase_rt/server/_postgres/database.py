@@ -147,7 +147,7 @@ class Database:
             max_record_bytes=self._max_record_bytes,
             activity=self._activity,
         )
-        self._follower = Follower(self._open_stream, self.feed.tell, self._sent, self.feed.pass_by)
+        self._follower = Follower(self._open_stream, self.feed.deliver, self._sent, self.feed.skip)
         await self._follower.open()
         self._spawn(self._follower.run(), "follower")
 

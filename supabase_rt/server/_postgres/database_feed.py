@@ -200,7 +200,7 @@ class DatabaseFeed:
 
     # -- changes -----------------------------------------------------------------------
 
-    async def tell(self, changes: Sequence[RowChange]) -> None:
+    async def deliver(self, changes: Sequence[RowChange]) -> None:
         """Send committed changes to the channels, in order.
 
         Each table costs a few statements, whatever the number of changes and channels. With row
@@ -216,7 +216,7 @@ class DatabaseFeed:
         for oid, numbers in tables.items():
             mine = [changes[nth] for nth in numbers]
             try:
-                ready += await self._tell_table(oid, mine, numbers, late, failed)
+                ready += await self._deliver_table(oid, mine, numbers, late, failed)
             except DatabaseProblem:
                 raise
             except Exception as exc:
@@ -238,7 +238,7 @@ class DatabaseFeed:
         if self._activity.watched:
             self._show(changes)
 
-    def pass_by(self, changes: Sequence[RowChange], problem: str) -> None:
+    def skip(self, changes: Sequence[RowChange], problem: str) -> None:
         """Report these changes as missed to all channels that would get them."""
         tables: dict[int, list[RowChange]] = {}
         for change in changes:
@@ -263,9 +263,9 @@ class DatabaseFeed:
     def _show(self, changes: Sequence[RowChange]) -> None:
         for each in changes:
             row = each.new or each.old
-            self._activity.tell(Happening("change", None, _name(each), each.type, content=row))
+            self._activity.report(Happening("change", None, _name(each), each.type, content=row))
 
-    async def _tell_table(
+    async def _deliver_table(
         self,
         oid: int,
         changes: Sequence[RowChange],
@@ -430,12 +430,14 @@ class DatabaseFeed:
                 "%d changes in all could not be sent; socket %s: %r",
                 self.missed,
                 subscriber.connection,
-                miss.logged(),
+                miss.log_text(),
             )
         try:
-            subscriber.changes_missed(miss.told())
+            subscriber.changes_missed(miss.public_text())
         except Exception:
-            logger.exception("a missed change could not be reported to socket %s", subscriber.connection)
+            logger.exception(
+                "missed changes could not be reported to socket %s", subscriber.connection
+            )
 
 
 def _name(change: RowChange) -> str:

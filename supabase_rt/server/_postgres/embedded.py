@@ -140,13 +140,13 @@ class EmbeddedPostgres:
 
     def restart(self, downtime: float = 0.0) -> None:
         """Stop the server, and start it on the same data after ``downtime`` seconds."""
-        self._tell("stop")
+        self._send_order("stop")
         deadline = time.monotonic() + 20
         while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(downtime)
         self._log_seen = self._log().stat().st_size
-        self._tell("start")
+        self._send_order("start")
         self._await_ready()
 
     def __enter__(self) -> Self:
@@ -290,7 +290,7 @@ class EmbeddedPostgres:
     def _tool(self, name: str) -> str:
         return str(self._bin / (f"{name}.exe" if os.name == "nt" else name))
 
-    def _tell(self, order: str) -> None:
+    def _send_order(self, order: str) -> None:
         if self._process is None or os.name == "nt":
             raise RuntimeError("only an embedded PostgreSQL that runs on Unix can be restarted")
         assert self._process.stdin is not None

@@ -296,7 +296,7 @@ class ChangeFeed:
         if self._activity.watched:
             name, row = f"{change.table.schema}.{change.table.name}", change.record or change.old
             found = Happening("change", None, name, change.type, content=row, reached=reached)
-            self._activity.tell(found)
+            self._activity.report(found)
         return reached
 
     def _matching(

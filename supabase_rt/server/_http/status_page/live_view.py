@@ -92,14 +92,14 @@ class Inspector:
     def _note(self, found: Happening) -> None:
         if found.topic.startswith(OWN_REQUESTS):
             return
-        told, of_state = _told(found), found.kind in OF_STATE
+        described, of_state = _described(found), found.kind in OF_STATE
         for page in self._pages.values():
-            page.events.append(told)
+            page.events.append(described)
             page.changed = page.changed or of_state
             page.news.set()
 
     async def _write(self, ws: web.WebSocketResponse[bool], page: _Page) -> None:
-        told_state = float("-inf")
+        state_sent_at = float("-inf")
         try:
             while True:
                 await page.news.wait()
@@ -109,10 +109,10 @@ class Inspector:
                 if events:
                     await ws.send_str(json.dumps(["events", events]))
                 now = time.monotonic()
-                if page.changed and now - told_state < STATE_INTERVAL:
+                if page.changed and now - state_sent_at < STATE_INTERVAL:
                     page.news.set()
                 elif page.changed:
-                    told_state, page.changed = now, False
+                    state_sent_at, page.changed = now, False
                     await ws.send_str(json.dumps(["state", self._state()], default=str))
         except (ConnectionError, aiohttp.ClientError):
             # The page is gone; the reader ends as well.
@@ -145,7 +145,7 @@ def _present(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found["metas"] for key, found in state.items()}
 
 
-def _told(found: Happening) -> dict[str, Any]:
+def _described(found: Happening) -> dict[str, Any]:
     return {
         "at": time.time(),
         "kind": found.kind,

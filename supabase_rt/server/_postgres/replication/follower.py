@@ -41,22 +41,22 @@ Sent = Callable[[str, bool, StoredMessage], object]
 class Follower:
     """Turns the replication stream into changes and messages.
 
-    ``tell`` is awaited with the changes, in commit order. ``sent`` is called with the messages
-    inserted into ``realtime.messages``. ``pass_by`` is called with changes that are skipped, and
-    the reason: ``tell`` failed for them several times while the database was there.
+    ``deliver`` is awaited with the changes, in commit order. ``sent`` is called with the messages
+    inserted into ``realtime.messages``. ``skip`` is called with changes that are skipped, and
+    the reason: ``deliver`` failed for them several times while the database was there.
     """
 
     def __init__(
         self,
         open_stream: Callable[[], Awaitable[ReplicationStream]],
-        tell: Callable[[Sequence[RowChange]], Awaitable[None]],
+        deliver: Callable[[Sequence[RowChange]], Awaitable[None]],
         sent: Sent,
-        pass_by: Callable[[Sequence[RowChange], str], object] = lambda _, why: None,
+        skip: Callable[[Sequence[RowChange], str], object] = lambda changes, reason: None,
     ) -> None:
         self._open_stream = open_stream
-        self._tell = tell
+        self._deliver = deliver
         self._sent = sent
-        self._pass_by = pass_by
+        self._skip = skip
         self._stream: ReplicationStream | None = None
         self._relations: dict[int, Relation] = {}
         self._begun: Begin | None = None
@@ -66,7 +66,7 @@ class Follower:
         # The change that failed last: position of its transaction and number of its row.
         self._failed_at: tuple[int, int] | None = None
         self._failures = 0
-        self._dealt_with = 0
+        self._handled_lsn = 0
         self._owes_answer = False
 
     async def open(self) -> None:
@@ -109,7 +109,7 @@ class Follower:
             self._batch.clear()
             self._bytes = 0
             self._begun = None
-            self._dealt_with = 0
+            self._handled_lsn = 0
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 
@@ -119,7 +119,7 @@ class Follower:
             try:
                 arrived = self._stream.ready()
                 if arrived is not None:
-                    self._take_or_pass_by(arrived)
+                    self._take_or_skip(arrived)
             except PgOutputError as exc:
                 # Skip it and read on: after a reopen, a named slot would send it again, for ever.
                 logger.warning("a message of the database is skipped: %r", str(exc))
@@ -131,7 +131,7 @@ class Follower:
             elif len(self._batch) >= self._most() or self._bytes >= BATCH_BYTES:
                 await self._flush()
 
-    def _take_or_pass_by(self, arrived: Arrived) -> None:
+    def _take_or_skip(self, arrived: Arrived) -> None:
         try:
             self._take(arrived)
         except PgOutputError:
@@ -156,50 +156,50 @@ class Follower:
             left = len(batch)
             for part in _apart(batch):
                 left -= len(part)
-                await self._tell_all(part, left)
+                await self._deliver_all(part, left)
             # Also within a long transaction: the database disconnects a silent follower.
             self._owes_answer = True
         if self._owes_answer and self._stream is not None:
-            self._stream.confirm(self._dealt_with)
+            self._stream.confirm(self._handled_lsn)
             self._owes_answer = False
 
-    async def _tell_all(self, batch: Sequence[RowChange], left: int) -> None:
+    async def _deliver_all(self, batch: Sequence[RowChange], left: int) -> None:
         """Pass changes on, with ``left`` to come; skip them if they fail too often."""
         at = (batch[0].commit_lsn, self._row - left - len(batch))
         if at == self._failed_at and self._failures >= ATTEMPTS:
             self._failed_at = None
             logger.warning("%d changes are skipped after %d attempts", len(batch), ATTEMPTS)
-            self._pass_by(batch, FAILED)
+            self._skip(batch, FAILED)
             return
         try:
-            await self._tell_patiently(batch)
+            await self._deliver_with_retries(batch)
         except Exception:
             self._failures = self._failures + 1 if at == self._failed_at else 1
             self._failed_at = at
             raise
 
-    async def _tell_patiently(self, batch: Sequence[RowChange]) -> None:
+    async def _deliver_with_retries(self, batch: Sequence[RowChange]) -> None:
         # A short loss of the other connections must not end the stream. With a temporary slot,
         # opening it again would lose all changes until then.
         for delay in DELAYS:
             try:
-                await self._tell(batch)
+                await self._deliver(batch)
             except DatabaseProblem:
                 await asyncio.sleep(delay)
             else:
                 return
-        await self._tell(batch)
+        await self._deliver(batch)
 
     def _take(self, arrived: Arrived) -> None:
         message = arrived.message
         if message is None:
             # No open transaction is before this point, so a quiet server can confirm it too.
             if self._begun is None and not self._batch:
-                self._dealt_with = arrived.end
+                self._handled_lsn = arrived.end
             self._owes_answer = True
         elif isinstance(message, Commit):
             self._begun = None
-            self._dealt_with = message.end_lsn
+            self._handled_lsn = message.end_lsn
             self._owes_answer = True
         elif isinstance(message, Begin):
             self._begun = message

@@ -103,7 +103,8 @@ class ReplicationStream:
             )
         if plugin != "pgoutput" or not is_ours:
             raise DatabaseProblem(
-                f"the replication slot {self._slot} belongs to another plugin or database; choose another name"
+                f"the replication slot {self._slot} is of another plugin or database; "
+                "choose another slot"
             )
         if status == "lost":
             await self._conn.execute(

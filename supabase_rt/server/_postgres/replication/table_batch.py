@@ -120,15 +120,15 @@ class Miss(NamedTuple):
     table: str
     problem: Exception | str
 
-    def told(self) -> str:
+    def public_text(self) -> str:
         """Returns the text for the channel, without the error's text, which may quote the row."""
-        return self._said(with_text=False)
+        return self._text(with_text=False)
 
-    def logged(self) -> str:
+    def log_text(self) -> str:
         """Returns the text for the log."""
-        return self._said(with_text=True)
+        return self._text(with_text=True)
 
-    def _said(self, *, with_text: bool) -> str:
+    def _text(self, *, with_text: bool) -> str:
         text = self.problem
         if isinstance(text, Exception):
             text = explain(text, with_text=with_text)
