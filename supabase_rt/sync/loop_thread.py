@@ -147,7 +147,7 @@ class _Background:
         # The async clients, not their facades: a connected client lives on after the function
         # that made its facade has returned.
         self.open: weakref.WeakSet[RealtimeClient] = weakref.WeakSet()
-        self.is_over = False
+        self.is_over: bool = False
         self._is_ending = False
         self._is_begun = False
         self._claim = _thread.allocate_lock()

@@ -20,7 +20,7 @@ from ..faults import Faults
 from ..settings import Settings
 from ..tokens import Policy, Rights, Token, Tokens, default_policy
 from .join_request import Replay
-from .memory_bounds import MOST_RECEIVED, MOST_REMEMBERED, Outgoing, Reader, held
+from .memory_bounds import MOST_RECEIVED, MOST_REMEMBERED, Outgoing, SlowReader, held
 from .message_store import MessageStore, StoredMessage
 from .outgoing import Fanout
 from .rate_limits import Limits
@@ -129,7 +129,7 @@ class Backend:
         self._remembered = 0
         self.news: asyncio.Future[None] | None = None
         """Set when the next message arrives."""
-        self.readers: dict[int, Reader] = {}
+        self.readers: dict[int, SlowReader] = {}
         """The open sockets, by connection number."""
         self.outgoing: Outgoing = Outgoing(self.readers.values)
         """The data that waits to be written, for all clients."""
