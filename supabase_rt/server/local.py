@@ -83,7 +83,7 @@ class LocalRealtime:
         **settings: Any,
     ) -> None:
         if db is not None and embedded_db is not False:
-            raise ValueError("give db or embedded_db, not both")
+            raise ValueError("db and embedded_db are two databases; give one")
         self.host = host
         self.port: int = port
         self.settings: Settings = Settings(**settings)

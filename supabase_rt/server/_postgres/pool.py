@@ -139,7 +139,7 @@ class Pool:
     async def _explain_loss(self, conn: psycopg.AsyncConnection) -> None:
         """Raise the reason of a loss: it took too long, ended itself, or the database is away."""
         if self._closed:
-            raise DatabaseProblem("the server is stopping")
+            raise DatabaseProblem("the server stops")
         if conn in self._cut:
             raise psycopg.errors.QueryCanceled(CANCELLED)
         # This raises if the database is away.
@@ -153,7 +153,7 @@ class Pool:
 
     async def _take_turn(self, client: object) -> None:
         if self._closed:
-            raise DatabaseProblem("the server is stopping")
+            raise DatabaseProblem("the server stops")
         if self._is_free(client):
             self._used[client] += 1
             return
@@ -261,7 +261,7 @@ class Pool:
         self._closed = True
         for _, turn in self._waiting:
             if not turn.done():
-                turn.set_exception(DatabaseProblem("the server is stopping"))
+                turn.set_exception(DatabaseProblem("the server stops"))
         self._waiting.clear()
         await asyncio.gather(
             *(conn.cancel_safe(timeout=1.0) for conn in self._busy), return_exceptions=True
