@@ -63,7 +63,7 @@ class DatabaseRows:
     async def insert(self, schema: str, table: str, record: Mapping[str, Any]) -> Any:
         """Insert a row and return it with its defaults; raises ``RowRefused``."""
         if is_hidden(schema):
-            raise RowRefused(f"the status page may not insert into the schema {schema}")
+            raise RowRefused(f"rows of the schema {schema} are not for the status page")
         statement = INSERT if record else INSERT_NOTHING
         try:
             names = sql.SQL(", ").join(map(identifier, record))
