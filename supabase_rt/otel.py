@@ -6,9 +6,9 @@
 
     instrument(supabase.realtime, attributes={"bot": "orders"})
 
-Spans: one for each event that a handler is called for (its children are what the handler does),
-one for each outage of the connection, one for each channel that was lost and joined again.
-Metrics: how long handlers take and heartbeats are under way, and what ``health()`` counts.
+Spans: one for each call of a handler, with the handler's own spans as children. One for each
+outage of the connection, and one for each rejoin of a channel. Metrics: the duration of handlers,
+the latency of heartbeats, and the counts of ``health()``.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ COUNTED: Final = (
     ("dropped_events", "handler.dropped", "{event}", "Events that found a handler too slow"),
     ("refused_sends", "sends.refused", "{send}", "Sends refused as too many waited"),
 )
-"""Field of ``Health``, name, unit and description of what only grows."""
+"""The counters: field of ``Health``, name, unit and description."""
 
 MEASURED: Final = (
     ("queued_events", "handler.queued", "{event}", "Events that wait for a handler"),
     ("pending_replies", "replies.pending", "{request}", "Requests that are not answered yet"),
 )
-"""The same of what comes and goes."""
+"""The values that also fall: field of ``Health``, name, unit and description."""
 
 _instrumented: weakref.WeakSet[RealtimeClient] = weakref.WeakSet()
 
@@ -78,11 +78,11 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> None:
-    """Trace and measure ``client``, from now on; a second call for it changes nothing.
+    """Trace and measure ``client`` from now on; a second call for it changes nothing.
 
     Args:
         client: a ``RealtimeClient`` or ``SupabaseClient``, also a blocking one.
-        attributes: put on every span and measurement; tell the clients of a program apart by them.
+        attributes: added to every span and measurement, to distinguish the clients of a program.
         tracer_provider: the global one by default.
         meter_provider: the global one by default.
     """
@@ -218,7 +218,7 @@ def _measure_heartbeats(
 
 
 def _measure_health(client: RealtimeClient, meter: metrics.Meter, known: dict[str, str]) -> None:
-    # Weakly: a meter keeps its callbacks for ever, and they must not keep a client.
+    # A meter keeps its callbacks for ever, so they must hold the client weakly.
     found = weakref.ref(client)
 
     def observe(look: Callable[[Health], Iterable[Observation]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a command is."""
+"""A command of the program, and its failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Command", "CommandFailed"]
 
 
 class CommandFailed(Exception):
-    """The command cannot do it; the message is one line that says what to change."""
+    """A command that failed; the message is one line that says what to change."""
 
     def __init__(self, message: str, *, code: int = 1) -> None:
         super().__init__(printable(message))
@@ -24,18 +24,18 @@ class CommandFailed(Exception):
 
     @classmethod
     def of(cls, error: RealtimeError) -> CommandFailed:
-        """What an error of the client says, and what to do about it."""
+        """Returns the failure for an error of the client, with its hint."""
         return cls(f"{error} ({error.hint})" if error.hint else str(error))
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One command; a module in ``commands`` has it under the name ``COMMAND``.
+    """One command; each module in ``commands`` defines one as ``COMMAND``.
 
-    ``name`` may be of two words, ``gen types``. ``summary`` stands in the list of commands,
-    ``description`` above the options and ``epilog`` below them. ``configure`` adds the options
-    and ``run`` does it; what it returns is the exit code. ``run`` raises ``CommandFailed`` for
-    what the user can mend, and is the place for imports that take their time.
+    ``name`` may have two words, such as ``gen types``. The help shows ``summary`` in the list of
+    commands, ``description`` above the options and ``epilog`` below them. ``configure`` adds the
+    options. ``run`` returns the exit code, or raises ``CommandFailed`` for a mistake of the
+    user. Slow imports belong into ``run``.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which project a command talks to: the options for it, and the client made of them."""
+"""The options that select a project, and the client made from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ABOUT = "SUPABASE_URL and SUPABASE_KEY in the environment do the same as --url a
 
 
 def seconds(text: str) -> float:
-    """A number of seconds above 0, for argparse."""
+    """Parse a number of seconds above 0, for argparse."""
     try:
         value = float(text)
     except ValueError:
@@ -36,10 +36,10 @@ def seconds(text: str) -> float:
 
 
 def add_target_options(parser: argparse.ArgumentParser, *, timeout: float = 10.0) -> None:
-    """``--url``, ``--key``, ``--token`` and ``--timeout``."""
+    """Add ``--url``, ``--key``, ``--token`` and ``--timeout``."""
     group = parser.add_argument_group("the project", ABOUT)
     group.add_argument("--url", help="such as https://<ref>.supabase.co or http://127.0.0.1:54321")
-    group.add_argument("--key", help="an API key of it")
+    group.add_argument("--key", help="an API key of the project")
     group.add_argument("--token", help="the token of a user (SUPABASE_TOKEN); default: the key")
     group.add_argument(
         "--timeout", type=seconds, default=timeout, metavar="S", help="(%(default)g s)"
@@ -47,7 +47,7 @@ def add_target_options(parser: argparse.ArgumentParser, *, timeout: float = 10.0
 
 
 def target_of(options: argparse.Namespace) -> tuple[str, str, str | None]:
-    """URL, key and token; raises ``CommandFailed`` where one is missing."""
+    """Returns URL, key and token; raises ``CommandFailed`` if URL or key is missing."""
     url = options.url or os.environ.get("SUPABASE_URL")
     key = options.key or os.environ.get("SUPABASE_KEY")
     if not url:
@@ -60,14 +60,14 @@ def target_of(options: argparse.Namespace) -> tuple[str, str, str | None]:
 def make_client(
     options: argparse.Namespace, reconnect: ReconnectPolicy | None = None
 ) -> SupabaseClient:
-    """A client of the project; raises ``CommandFailed`` for a URL or key that cannot work."""
+    """Returns a client of the project; raises ``CommandFailed`` for an invalid URL or key."""
     from .. import create_client
 
     url, key, token = target_of(options)
     settings: RealtimeOptions = {"timeout": options.timeout}
     if reconnect is not None:
         settings["reconnect"] = reconnect
-    # What the client logs by itself the commands say in their own way.
+    # The commands print errors themselves, so the client's log is not shown.
     logging.getLogger("supabase_rt").addHandler(logging.NullHandler())
     try:
         client = create_client(url, key, realtime=settings)
@@ -84,7 +84,7 @@ def channel_options(
     broadcast: BroadcastOptions | None = None,
     presence: PresenceOptions | None = None,
 ) -> ChannelOptions:
-    """What ``channel()`` takes, with only what was asked for."""
+    """Returns the options for ``channel()``, without those that are off."""
     config: ChannelConfigOptions = {}
     if private:
         config["private"] = True

@@ -1,4 +1,4 @@
-"""How a database is found, written in either way libpq reads, fit to be shown."""
+"""Masks the passwords in a database's URL or in libpq's keywords."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SECRET = {
     "scram_server_key",
     "sslkeylogfile",
 }
-"""Words that libpq itself marks as not to be shown, and two more that are as good as a password."""
+"""Keywords that libpq marks as secret, and two more that are as good as a password."""
 
 MASK = "***"
 PAIR = re.compile(r"(\s*([^\s=]+)\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.|\\$)*)", re.DOTALL)
-"""A word and its value: quoted or not, with a backslash before what belongs to the value."""
+"""A keyword and its value, quoted or not; a backslash escapes the next character."""
 USER = re.compile(r"(://[^/@:]*:).*@", re.DOTALL)
-"""To the last ``@``: a password that should have been percent-encoded is one all the same."""
+"""The password in a URL, up to the last ``@``: it may have one that was not percent-encoded."""
 
 
 def without_password(url: str) -> str:
-    """The URL or the keywords of a database, fit to be shown.
+    """Returns the URL or the keywords of a database with all passwords masked.
 
-    Of keywords that libpq reads in another way, or not at all, nothing is shown.
+    Keywords that libpq reads differently, or not at all, are masked as a whole.
     """
     if "://" in url.split("=", 1)[0]:
         return _url(url)
@@ -43,7 +43,7 @@ def _url(text: str) -> str:
     place, mark, query = USER.sub(rf"\1{MASK}@", text).partition("?")
     pairs = [each.partition("=") for each in query.split("&")]
     shown = (
-        # libpq reads p%61ssword for password, too.
+        # libpq also decodes keywords: p%61ssword is password.
         f"{word}{sign}{MASK if sign and unquote(word) in SECRET else value}"
         for word, sign, value in pairs
     )
@@ -54,7 +54,7 @@ def _is_clean(shown: str) -> bool:
     try:
         from psycopg import ProgrammingError
         from psycopg.conninfo import conninfo_to_dict
-    except ImportError:  # pragma: no cover - who shows a database has it
+    except ImportError:  # pragma: no cover - a command that shows a database needs it anyway
         return True
     try:
         found = conninfo_to_dict(shown)

@@ -1,22 +1,33 @@
-"""Command line options made of a dataclass: one for each field, described as there."""
+"""Command line options made from a dataclass: one for each field, with its docstring as help."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import inspect
+import re
 import textwrap
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = ["add_field_options", "field_values"]
 
+CITATION = re.compile(r" (?:\(|See )docs/")
+"""The start of a link to a page, which the help text leaves out."""
 
-def add_field_options(parser: argparse._ArgumentGroup, cls: type) -> None:
-    """An option for each field of a dataclass of numbers and switches.
+
+class Options(Protocol):
+    """A parser, or a group of its options."""
+
+    def add_argument(self, *flags: str, **about: Any) -> Any:
+        """Add one option."""
+
+
+def add_field_options(parser: Options, cls: type) -> None:
+    """Add an option for each field of a dataclass of numbers and switches.
 
     ``None`` is written ``none``, and a pair such as calls per seconds ``5/30``.
     """
@@ -34,7 +45,7 @@ def add_field_options(parser: argparse._ArgumentGroup, cls: type) -> None:
 
 
 def field_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """What was given of these options."""
+    """Returns the values of those options that were given."""
     given = {field.name: getattr(options, field.name) for field in fields(cls)}
     hints = typing.get_type_hints(cls)
     return {
@@ -45,7 +56,7 @@ def field_values(options: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 
 def _descriptions(cls: type) -> dict[str, str]:
-    """The first sentence of the text below each field."""
+    """Returns the docstring of each field, without the link at its end."""
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     except OSError:
@@ -55,9 +66,9 @@ def _descriptions(cls: type) -> dict[str, str]:
     for field, below in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
             text = " ".join(ast.literal_eval(below.value).split())
-            # argparse takes a percent sign for a placeholder.
+            # argparse reads a percent sign as a placeholder.
             name = typing.cast(ast.Name, field.target).id
-            found[name] = text.split(" (section")[0].rstrip(".").replace("%", "%%")
+            found[name] = CITATION.split(text)[0].rstrip(".").replace("%", "%%")
     return found
 
 

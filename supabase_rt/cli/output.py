@@ -1,4 +1,4 @@
-"""What commands print: aligned, with colours only where a terminal shows them."""
+"""The output of the commands: aligned, and in colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from .._printable import printable, printable_lines
 from .command import CommandFailed
 
-__all__ = ["Screen", "Screens", "complain"]
+__all__ = ["CommandOutput", "Screen", "complain"]
 
 COLOURS = {
     "grey": 90,
@@ -26,20 +26,20 @@ COLOURS = {
 
 
 LONGEST = 10_000
-"""Characters of one word on a line for eyes."""
+"""Characters that are shown of one word on a line for people."""
 
 
 class _Painted(str):
-    """Printable text between the sequences for a colour, which is the only kind let through."""
+    """Printable text between two colour sequences, the only sequences that are printed."""
 
     __slots__ = ()
 
 
 class Screen:
-    """One stream of lines; whatever the words of a line hold, it stays one harmless line.
+    """One stream of lines. A line stays one harmless line, whatever its words contain.
 
-    ``failed`` is told where a line cannot be written, and ``say`` does not raise then: for
-    lines that a handler prints, whose exceptions end nothing.
+    ``failed`` is called if a line cannot be written; then ``say`` does not raise. It is for
+    lines that a handler prints, because an exception in a handler ends nothing.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class Screen:
         self._coloured = self._stream.isatty() and "NO_COLOR" not in os.environ
 
     def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, or as it is; a word of its own for ``say``."""
+        """Returns the text, in a colour if the stream shows colours; one word for ``say``."""
         shown = printable(text, LONGEST)
         return _Painted(f"\x1b[{COLOURS[colour]}m{shown}\x1b[0m" if self._coloured else shown)
 
     def say(self, *words: str) -> None:
-        """Print one line at once, also into a pipe; raises where nothing takes it."""
+        """Print one line and flush it, also into a pipe. Raises if the line cannot be written."""
         shown = (word if isinstance(word, _Painted) else printable(word, LONGEST) for word in words)
         self._write(" ".join(shown).rstrip())
 
     def say_json(self, value: Any, default: Callable[[Any], Any] | None = None) -> None:
-        """Print a line of JSON, whole: programs read it. All but ASCII is escaped."""
+        """Print a line of JSON for programs, uncut; all characters but ASCII are escaped."""
         self._write(json.dumps(value, default=default))
 
     def say_text(self, text: str) -> None:
-        """Print a text of several lines, whole, with each of them harmless."""
+        """Print a text of several lines, uncut; each line is made harmless."""
         self._write(printable_lines(text))
 
     def _write(self, line: str) -> None:
@@ -85,29 +85,29 @@ class Screen:
         self._failed(problem)
 
 
-class Screens:
-    """Standard output for what was asked for, standard error for all else.
+class CommandOutput:
+    """The two streams of a command whose handlers print: results to ``out``, notes to stderr.
 
-    For what handlers print: once a line cannot be written ``over`` is called, and ``unwritten``
-    says why.
+    Once a line cannot be written, ``end`` is called, and ``unwritten`` holds the error.
     """
 
     def __init__(self) -> None:
-        self._out = Screen(failed=self._stop)
+        self.out: Screen = Screen(failed=self._stop)
         self._err = Screen(sys.stderr, failed=self._stop)
         self.unwritten: BrokenPipeError | CommandFailed | None = None
-        self.over: Any = None
+        self.end: Callable[[], object] = lambda: None
+        """Ends the command; set by it."""
 
     def _stop(self, problem: BrokenPipeError | CommandFailed) -> None:
         if self.unwritten is None:
             self.unwritten = problem
-            self.over()
+            self.end()
 
     def note(self, text: str, colour: str = "grey") -> None:
-        """A line for eyes, not for what reads the output."""
+        """Print a line for people to standard error."""
         self._err.say(self._err.paint(text, colour))
 
 
 def complain(text: str) -> None:
-    """Print a line to standard error; where nothing takes it, the exit code has to do."""
+    """Print a line to standard error; if that fails, the exit code has to be enough."""
     Screen(sys.stderr, failed=lambda problem: None).say(text)

@@ -1,4 +1,4 @@
-"""From the words on the command line to the command, and from its end to the exit code."""
+"""The program: finds the command by the words on the command line, and runs it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Children: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Quotes wrong words in its errors, which a script may have from elsewhere."""
+    """A parser whose errors are safe to print: they quote words of unknown origin."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
 
 def make_parser(commands: Sequence[Command], words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of everything; the chosen command is in ``command`` of its result.
+    """Returns the parser of all commands; its result has the chosen one in ``command``.
 
-    Only a command that ``words`` may name gets its options, because some import a lot for them.
+    Only commands that ``words`` may name get their options, because some need slow imports.
     """
     parser = _Parser(
         prog="supabase-rt",
         description="Supabase Realtime on the command line.",
-        epilog="'supabase-rt COMMAND --help' tells the options of a command.",
+        epilog="'supabase-rt COMMAND --help' shows the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"supabase-rt {__version__}")
     groups: dict[tuple[str, ...], Children] = {(): _children(parser)}
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         complain(f"supabase-rt{name}: {exc}")
         return exc.code
     except BrokenPipeError:
-        # The reader of a pipe has seen enough.
+        # The reader of the pipe has ended, such as head.
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -102,9 +102,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Stand in for streams that the shell has closed (``>&-``): Python has None in their place.
+    """Replace streams that the shell has closed (``>&-``), for which Python has None.
 
-    What the encoding of standard output lacks is shown escaped: events bring any character.
+    Events contain any character; those that standard output cannot encode are escaped.
     """
     for name, mode in STREAMS.items():
         if getattr(sys, name) is None:
@@ -115,7 +115,7 @@ def _open_streams() -> None:
 
 
 def _let_go() -> None:
-    """What cannot be written any more is given up: at its exit Python would complain of it."""
+    """Discard output that cannot be written any more; Python would report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,7 +1,7 @@
-"""The user's own signing secret, kept in a file so that the keys of yesterday are good today.
+"""The user's own signing secret, kept in a file so that keys stay valid at the next start.
 
-Nothing of a file is believed before it is known whose it is: it may have been put there by somebody
-who wants to know the secret, or be a link to a file that must not be touched.
+The owner and the mode of a file are checked before it is read. Another user may have put it
+there to know the secret, or it may be a link to a file that must stay untouched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LENGTHS = range(32, 4096)
 PRIVATE = 0o600
 OTHERS = 0o077
 WRITABLE = 0o022
-# Windows has none of these, and no owners and modes: there the user's profile is closed to others.
+# Windows has none of these flags, owners or modes; the user's profile is closed to others there.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 IS_LINK = (errno.ELOOP, errno.EMLINK)
@@ -32,18 +32,18 @@ POSIX = sys.platform != "win32"
 
 @dataclasses.dataclass(frozen=True)
 class KeptSecret:
-    """A secret; ``problem`` says why it is one for this run only, None where it is kept."""
+    """A secret; ``problem`` says why it is valid for this run only, None if it is kept."""
 
     text: str = dataclasses.field(repr=False)
     problem: str | None = None
 
 
 class _NotTrusted(Exception):
-    """The file or folder is not as it has to be; the message says how."""
+    """A file or folder with the wrong kind, owner or mode; the message says which."""
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
-    """The folder of this program in the user's state directory; ``OSError`` where there is none."""
+    """Returns this program's folder in the user's state directory; ``OSError`` without one."""
     named = environment.get("XDG_STATE_HOME", "")
     if os.path.isabs(named):
         return Path(named) / "supabase-rt"
@@ -64,7 +64,7 @@ def _home() -> Path:
 
 
 def kept_secret(environment: Mapping[str, str], new: str) -> KeptSecret:
-    """The secret of this user: the kept one, else ``new``, kept from now on where that can be."""
+    """Returns the user's kept secret; if there is none, ``new`` is kept from now on."""
     path: Path | None = None
     try:
         path = state_folder(environment) / NAME
@@ -84,13 +84,13 @@ def _read_or_make(path: Path, new: str) -> str:
             return _read(folder, path)
         except FileNotFoundError:
             _make(folder, path, new)
-        # Another process may have been first, and its secret counts.
+        # Another process may have been first; then its secret is the one to use.
         return _read(folder, path)
 
 
 @contextlib.contextmanager
 def _opened_folder(folder: Path) -> Iterator[int | None]:
-    """A descriptor of the folder: what happens to its name meanwhile does not matter."""
+    """Open the folder, so that a change of its name meanwhile has no effect."""
     if not POSIX:
         yield None
         return
@@ -105,7 +105,7 @@ def _opened_folder(folder: Path) -> Iterator[int | None]:
             found = os.fstat(opened)
             _check_owner(folder, found)
             if stat.S_IMODE(found.st_mode) & WRITABLE:
-                raise _NotTrusted(f"others may write into {folder} (chmod 700 would mend it)")
+                raise _NotTrusted(f"others may write into {folder} (run chmod 700)")
             yield opened
         finally:
             os.close(opened)
@@ -150,10 +150,10 @@ def _check_file(path: Path, found: os.stat_result) -> None:
 
 
 def _make(folder: int | None, path: Path, text: str) -> None:
-    """Create the file as a whole: nobody ever finds it empty, and one that is there stays.
+    """Create the file in one step: no reader finds it half written, and an existing one stays.
 
-    It is written under a name that nobody knows, and gets its own by a link, which fails where
-    the name is taken. A reader between these sees no file.
+    It is written under a random name. A hard link then gives it its own name, and fails if that
+    is taken.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     _write(folder, draft, text)
@@ -174,7 +174,7 @@ def _link(folder: int | None, draft: Path, path: Path, text: str) -> None:
     except FileExistsError:
         raise
     except (OSError, NotImplementedError):
-        # A file system without hard links: another process might find the file half written.
+        # Without hard links, another process might find the file half written.
         _write(folder, path, text)
 
 
@@ -183,7 +183,7 @@ def _write(folder: int | None, path: Path, text: str) -> None:
     opened = os.open(_at(folder, path), flags, PRIVATE, dir_fd=folder)
     with open(opened, "wb") as file:
         if POSIX:
-            # Whatever the umask left of it.
+            # The umask may have removed bits of the mode.
             os.fchmod(opened, PRIVATE)
         file.write(f"{text}\n".encode())
         file.flush()

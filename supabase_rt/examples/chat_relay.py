@@ -1,4 +1,4 @@
-"""A relay between two chat rooms: what is said in one of them is repeated in the other.
+"""A relay between two chat rooms: messages in one of them are repeated in the other.
 
 ::
 
@@ -22,11 +22,11 @@ VIA = "chat_relay"
 
 
 def relay(source: RealtimeChannel, target: RealtimeChannel) -> None:
-    """Repeat in ``target`` what is said in ``source``."""
+    """Repeat the messages of ``source`` in ``target``."""
 
     async def on_message(message: Broadcast) -> None:
         said: dict[str, Any] = message.payload
-        # A second relay of the same rooms would otherwise answer the first one for ever.
+        # Without this, two relays of the same rooms would repeat each other for ever.
         if said.get("via") == VIA:
             return
         repeated = {**said, "via": VIA}
@@ -39,7 +39,7 @@ def relay(source: RealtimeChannel, target: RealtimeChannel) -> None:
 def main(first: str = "lobby", second: str = "kitchen") -> None:
     """Join both rooms and stay until Ctrl+C."""
     supabase = create_client(*project())
-    # With ack the status is the server's answer, not only that the message was written.
+    # With ack, the status is the server's answer; without, only that the message was written.
     rooms = [
         supabase.channel(name, {"config": {"broadcast": {"ack": True}}}) for name in (first, second)
     ]

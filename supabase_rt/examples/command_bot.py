@@ -47,12 +47,12 @@ async def roll(room: RealtimeChannel, words: str) -> str:
 
 @command
 async def who(room: RealtimeChannel, words: str) -> str:
-    """Who is in the room"""
+    """List who is in the room"""
     return ", ".join(sorted(room.presence_state())) or "nobody shows"
 
 
 async def answer(room: RealtimeChannel, text: str) -> str | None:
-    """The answer to a message; None where it is no command."""
+    """Returns the answer to a message; None if it is not a command."""
     name, _, words = text.removeprefix("!").partition(" ")
     if not text.startswith("!"):
         return None

@@ -26,11 +26,11 @@ PER_SECOND = 20
 
 
 async def move(canvas: RealtimeChannel, name: str) -> None:
-    """Send one position after the other, for ever."""
+    """Send positions for ever."""
     for step in itertools.count():
         angle = step / PER_SECOND
         position = {"name": name, "x": round(math.cos(angle), 3), "y": round(math.sin(angle), 3)}
-        # A cursor of the past is of no use: nothing is sent while the connection is away.
+        # An old position is of no use, so nothing is sent without a connection.
         if canvas.state == "joined":
             await canvas.send({"type": "broadcast", "event": "cursor", "payload": position})
         await asyncio.sleep(1 / PER_SECOND)

@@ -1,9 +1,8 @@
 """``make demo``: a bot that receives live events and survives the loss of its connection.
 
-Without anything set it starts a local server with a PostgreSQL of its own, plays the part of
-everybody else, and cuts the bot's connection once. With ``SUPABASE_URL`` and ``SUPABASE_KEY``
-it runs against that project until Ctrl+C, or for ``DEMO_SECONDS``; ``SUPABASE_TABLE`` names a
-table to follow.
+By default it starts a local server with an embedded PostgreSQL, plays the other users, and cuts
+the bot's connection once. With ``SUPABASE_URL`` and ``SUPABASE_KEY`` it runs against that project
+until Ctrl+C, or for ``DEMO_SECONDS``. ``SUPABASE_TABLE`` names a table to follow.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from supabase_rt.server import LocalRealtime
 
 PAUSE = float(os.environ.get("DEMO_PAUSE") or 0.5)
-"""Seconds between two things of the local demo, for the eye."""
+"""Seconds between two scenes of the local demo, so that one can read along."""
 
 PATIENCE = 5.0
-"""Seconds after which something expected has not come."""
+"""Seconds to wait for an expected line."""
 
 COLOURS = {
     "demo": 36,
@@ -51,8 +50,8 @@ COLOURS = {
 }
 
 
-class Screen:
-    """Aligned lines with the time and a label; colours only where a terminal shows them."""
+class DemoScreen:
+    """Prints aligned lines with the time and a label, in colour only on a terminal."""
 
     def __init__(self) -> None:
         self.started: float = time.monotonic()
@@ -71,13 +70,13 @@ class Screen:
         self.printed.set()
 
     async def begin(self, *words: object) -> None:
-        """Begin a scene: a pause for the eye, and a line that says what is done now."""
+        """Begin a scene: a pause, and a line that says what happens now."""
         await asyncio.sleep(PAUSE)
         self.scene.clear()
         self.say("demo", *words)
 
     async def until(self, line: str) -> None:
-        """Wait until the scene has such a line; raises ``TimeoutError`` that names it."""
+        """Wait for a line that starts like this; raises a ``TimeoutError`` that names it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while not any(said.startswith(line) for said in self.scene):
@@ -87,8 +86,8 @@ class Screen:
         raise TimeoutError(f"did not see {line!r} within {PATIENCE:g} s")
 
 
-def bot(supabase: SupabaseClient, screen: Screen, table: str | None) -> RealtimeChannel:
-    """The bot itself. Everything it does from now on, it does in these four handlers."""
+def bot(supabase: SupabaseClient, screen: DemoScreen, table: str | None) -> RealtimeChannel:
+    """Start the bot; from now on it only acts in these four handlers."""
 
     def on_change(change: PostgresChange) -> None:
         row = change.old if change.event_type == "DELETE" else change.new
@@ -116,8 +115,8 @@ def bot(supabase: SupabaseClient, screen: Screen, table: str | None) -> Realtime
     )
 
 
-def narrate(client: RealtimeClient, screen: Screen) -> None:
-    """Tell what the client reports about its connection."""
+def narrate(client: RealtimeClient, screen: DemoScreen) -> None:
+    """Print what the client reports about its connection."""
 
     def reconnecting(attempt: int, delay: float) -> None:
         screen.say("connection", f"lost; trying again in {delay:.1f} s")
@@ -132,7 +131,7 @@ def narrate(client: RealtimeClient, screen: Screen) -> None:
 
 
 def in_words(error: BaseException) -> str:
-    """An error and what to do about it, in one line."""
+    """Returns an error and its hint in one line."""
     hint = getattr(error, "hint", "")
     return f"{error}; {hint}" if hint else str(error)
 
@@ -149,8 +148,8 @@ UPDATE = "update messages set text = '{text}' where id = {id}"
 DELETE = "delete from messages where id = {id}"
 
 
-async def local_demo(screen: Screen) -> None:
-    """Everything on this machine: a database, the server, the bot, and a visitor."""
+async def local_demo(screen: DemoScreen) -> None:
+    """Run all on this machine: a database, the server, the bot, and a visitor."""
     async with contextlib.AsyncExitStack() as stack:
         server = await start_server(stack, screen)
         screen.say("demo", f"a local Realtime server listens at {server.url}")
@@ -169,8 +168,8 @@ async def local_demo(screen: Screen) -> None:
     )
 
 
-async def start_server(stack: contextlib.AsyncExitStack, screen: Screen) -> LocalRealtime:
-    """A server with a PostgreSQL behind it, or without where none can run."""
+async def start_server(stack: contextlib.AsyncExitStack, screen: DemoScreen) -> LocalRealtime:
+    """Start a server with a PostgreSQL, or without if none can run."""
     from supabase_rt.server import DatabaseProblem, LocalRealtime
 
     screen.say("demo", "starting PostgreSQL and a Realtime server; both are gone afterwards")
@@ -183,8 +182,8 @@ async def start_server(stack: contextlib.AsyncExitStack, screen: Screen) -> Loca
     return server
 
 
-async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: Screen) -> None:
-    """What happens to the bot."""
+async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: DemoScreen) -> None:
+    """Play the scenes of the demo."""
     await screen.begin("somebody writes to the database")
     insert, update, delete = server.insert, server.update, server.delete
     row = {"id": 1, "text": "hello"}
@@ -213,9 +212,9 @@ async def scenes(server: LocalRealtime, channel: RealtimeChannel, screen: Screen
 
 
 async def write(
-    server: LocalRealtime, screen: Screen, statement: str, made_up: Callable[[], object]
+    server: LocalRealtime, screen: DemoScreen, statement: str, made_up: Callable[[], object]
 ) -> None:
-    """Change the table, or make the change up where there is no database; see it arrive."""
+    """Change the table, or publish the change without a database; wait for it to arrive."""
     screen.say("sql", statement)
     if server.has_database:
         await server.sql(statement)
@@ -224,8 +223,8 @@ async def write(
     await screen.until(f"change {statement.split()[0].upper()}")
 
 
-async def visit(supabase: SupabaseClient, screen: Screen) -> None:
-    """Somebody else joins the room, says something and leaves."""
+async def visit(supabase: SupabaseClient, screen: DemoScreen) -> None:
+    """Have another user join the room, send a message and leave."""
     async with supabase.realtime:
         room = supabase.channel("room", {"config": {"presence": {"key": "anna", "enabled": True}}})
         await room.subscribe()
@@ -239,8 +238,8 @@ async def visit(supabase: SupabaseClient, screen: Screen) -> None:
 # -- with a project ------------------------------------------------------------------------
 
 
-async def project_demo(screen: Screen, url: str, key: str) -> None:
-    """Against a Supabase project, until Ctrl+C or for ``DEMO_SECONDS``."""
+async def project_demo(screen: DemoScreen, url: str, key: str) -> None:
+    """Run against a Supabase project, until Ctrl+C or for ``DEMO_SECONDS``."""
     seconds = float(os.environ.get("DEMO_SECONDS") or "inf")
     supabase = create_client(url, key)
     client = supabase.realtime
@@ -262,7 +261,7 @@ async def project_demo(screen: Screen, url: str, key: str) -> None:
 
 
 async def talk(channel: RealtimeChannel) -> None:
-    """Say something now and then, for whoever else is in the room."""
+    """Send a message every few seconds, for others in the room."""
     for number in itertools.count(1):
         channel.send({"type": "broadcast", "event": "hello", "payload": {"number": number}})
         await asyncio.sleep(5.0)
@@ -273,9 +272,9 @@ async def talk(channel: RealtimeChannel) -> None:
 
 def main() -> int:
     """Run the demo that the environment asks for; returns the exit code."""
-    # Failures are told in the demo's own lines; without this they would be there twice.
+    # The demo prints errors itself; the log would print them a second time.
     logging.getLogger("supabase_rt").addHandler(logging.NullHandler())
-    screen = Screen()
+    screen = DemoScreen()
     url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_KEY")
     try:
         if url and key:

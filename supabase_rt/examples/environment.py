@@ -1,4 +1,4 @@
-"""Finds the project of an example bot, and has what makes words of others fit to be printed."""
+"""Finds the project of an example bot, and offers ``printable`` for texts of others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["printable", "project"]
 
 
 def project() -> tuple[str, str]:
-    """URL and key from the environment; ends the program where they are missing."""
+    """Returns URL and key from the environment; ends the program if one is missing."""
     url, key = os.environ.get("SUPABASE_URL"), os.environ.get("SUPABASE_KEY")
     if not url or not key:
         sys.exit("set SUPABASE_URL and SUPABASE_KEY; 'supabase-rt serve' prints a pair of them")

@@ -1,4 +1,4 @@
-"""Handles every order, also those that came while it was not running.
+"""Handles every order, also those inserted while it was not running.
 
 ::
 
@@ -12,8 +12,8 @@
     export SUPABASE_URL=... SUPABASE_KEY=...
     python -m supabase_rt.examples.order_watcher handled.db
 
-Stop it with Ctrl+C, insert more, and start it again: what was missed comes first. The position
-is kept in the file; without one, it is forgotten at the end.
+Stop it with Ctrl+C, insert more, and start it again: missed orders come first. The position is
+kept in the file; without a file, it is forgotten at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Order:
 
 
 async def on_order(change: PostgresChange[Order]) -> None:
-    """Called for one order at a time; one that fails is tried again at the next start."""
+    """Handle one order at a time; a failed one is tried again at the next start."""
     order = change.new
     how = "missed" if change.backfilled else "live"
     print(f"order {order.id}: {order.amount} x {printable(order.item)} ({how})")
@@ -51,7 +51,7 @@ def main(store: str | None = None) -> None:
     async def on_status(status: SubscribeStatus, error: Exception | None) -> None:
         print(status, error or "")
         if status == "SUBSCRIBED":
-            # Changes flow a little after the join, which matters at the very first start.
+            # Changes start a little after the join; this matters at the very first start.
             await orders.ready()
             print("watching")
 

@@ -1,4 +1,4 @@
-"""Who is in a room, drawn anew whenever somebody comes or goes.
+"""Shows who is in a room, and updates whenever someone comes or goes.
 
 ::
 
@@ -24,10 +24,10 @@ CLEAR = "\x1b[2J\x1b[H"
 
 
 def board(room: RealtimeChannel) -> list[str]:
-    """The lines to show: a name, and since when it is here."""
+    """Returns the lines to show: each name, and the time it joined."""
     lines = []
     for name, entries in sorted(room.presence_state().items()):
-        # The same person may be here more than once, with a phone and a laptop.
+        # The same person may be present more than once, with a phone and a laptop.
         first: dict[str, Any] = min(entries, key=lambda entry: entry.get("since", 0))
         since = time.strftime("%H:%M:%S", time.localtime(first.get("since", 0)))
         times = f" x{len(entries)}" if len(entries) > 1 else ""
@@ -48,8 +48,8 @@ def main(topic: str = "lobby", name: str | None = None) -> None:
         if status != "SUBSCRIBED":
             print(status, error or "")
         else:
-            # Once is enough: after a lost connection the client does it again by itself. Said
-            # again with the old time, it is no news to the server either.
+            # After a reconnect the client tracks again by itself. This call then repeats the old
+            # time, which changes nothing on the server.
             await room.track({"since": started})
 
     started = time.time()

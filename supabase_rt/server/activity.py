@@ -1,4 +1,4 @@
-"""What happens on the server, told to whoever looks on; it costs nothing while nobody does."""
+"""Events of the server for watchers such as the status page; free of cost without a watcher."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Happening:
 
     ``kind`` is ``connect``, ``disconnect``, ``refuse`` (a handshake), ``request`` (over HTTP),
     ``join``, ``join_refused``, ``leave``, ``broadcast``, ``presence`` or ``change``.
-    ``connection`` is the number of the socket it came from, None for HTTP and the database.
-    ``text`` says in a few words what is particular about it; ``content`` is the payload or the
-    row, for eyes that may see it. No key and no token is in any of them.
+    ``connection`` is the number of the socket it came from; None for HTTP and the database.
+    ``text`` has a few words of detail. ``content`` is the payload or the row, which only some
+    may see. ``reached`` is the number of channels that got it. No field has a key or a token.
     """
 
     kind: str
@@ -37,10 +37,10 @@ Listener = Callable[[Happening], None]
 
 
 class Activity:
-    """The onlookers of one server.
+    """The watchers of one server.
 
-    On the way of every message: callers ask ``if activity.watched`` before they describe
-    anything.
+    Every message passes here, so callers test ``activity.watched`` before they build a
+    ``Happening``.
     """
 
     __slots__ = ("_listeners", "watched")
@@ -50,7 +50,7 @@ class Activity:
         self.watched: bool = False
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        """Tell ``listener`` of everything from now on; what comes back ends that."""
+        """Call ``listener`` with everything from now on; returns a function to end it."""
         self._listeners.append(listener)
         self.watched = True
 
@@ -61,8 +61,8 @@ class Activity:
 
         return end
 
-    def tell(self, happening: Happening) -> None:
-        """Tell everybody; one that fails harms neither the server nor the others."""
+    def report(self, happening: Happening) -> None:
+        """Call all listeners; a failing one affects neither the server nor the others."""
         for listener in list(self._listeners):
             try:
                 listener(happening)

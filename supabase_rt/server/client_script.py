@@ -1,4 +1,4 @@
-"""Tests that talk to a client as its server: what it said, and what it is told."""
+"""``ClientScript``: tests that play the server by hand, one expected message at a time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from .._wire.envelope import TOPIC_PREFIX
 from ._machine.server_state import Backend, Received
 from .faults import Faults
 
-__all__ = ["Conversing"]
+__all__ = ["ClientScript"]
 
 POLL = 0.001
+"""Seconds between two looks whether a join was answered."""
 
 
-class Conversing:
-    """The part of ``LocalRealtime`` that expects and says single messages."""
+class ClientScript:
+    """Waits for single messages of clients, and writes single events to them."""
 
-    backend: Backend
-    faults: Faults
+    def __init__(self, backend: Backend, faults: Faults) -> None:
+        self._backend = backend
+        self._faults = faults
 
     async def expect(
         self,
@@ -29,13 +31,8 @@ class Conversing:
         *,
         timeout: float = 5.0,
     ) -> Received:
-        """The next message of a client with this topic and event whose payload passes ``check``.
-
-        Each message is found once, also one that came before the call; the topic may stand
-        without ``realtime:``. Raises ``TimeoutError``, which tells what came instead, after
-        ``timeout`` seconds.
-        """
-        unexpected = self.backend.unexpected
+        """Returns the next message with this topic and event whose payload passes ``check``."""
+        unexpected = self._backend.unexpected
         wanted = {topic, TOPIC_PREFIX + topic}
         try:
             async with asyncio.timeout(timeout):
@@ -56,14 +53,11 @@ class Conversing:
     async def expect_join(
         self, topic: str, check: Callable[[Any], Any] | None = None, *, timeout: float = 5.0
     ) -> Received:
-        """The next join of ``topic``, once it is answered: what is emitted now arrives.
-
-        Raises ``TimeoutError``, also for a join that was refused.
-        """
+        """Returns the next join of ``topic``, once it is answered."""
         found = await self.expect(topic, "phx_join", check, timeout=timeout)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        # A join is answered within a few turns; nothing on its way has to tell us for that.
+        # A join is answered within a few turns of the loop, so a poll is enough.
         while not self._is_joined(found):
             if loop.time() > until:
                 raise TimeoutError(f"{found.topic} asked to join and was not let in")
@@ -71,23 +65,19 @@ class Conversing:
         return found
 
     def _is_joined(self, join: Received) -> bool:
-        link = self.faults.links.get(join.connection)
+        link = self._faults.links.get(join.connection)
         return link is not None and any(
             channel.topic == join.topic and channel.join_ref == join.join_ref
             for channel in link.channels()
         )
 
     async def _news(self) -> None:
-        news = self.backend.news
+        news = self._backend.news
         if news is None or news.done():
-            news = self.backend.news = asyncio.get_running_loop().create_future()
-        # Shared by all who expect something: one who gives up must not end it for the others.
+            news = self._backend.news = asyncio.get_running_loop().create_future()
+        # All callers wait for this one future: a timeout of one must not cancel it for the others.
         await asyncio.shield(news)
 
     def emit(self, topic: str, event: str, payload: Any) -> int:
-        """Write an event, as it is, to every channel joined on ``topic``; how many those were.
-
-        ``emit("room", "broadcast", {"type": "broadcast", "event": "x", "payload": {}})``; for
-        what a real server says there are ``broadcast``, ``insert`` and the like.
-        """
-        return self.faults.emit(topic, event, payload)
+        """Write an event to every channel joined on ``topic``; returns how many those were."""
+        return self._faults.emit(topic, event, payload)

@@ -1,4 +1,4 @@
-"""Everything a test may want to go wrong, on demand."""
+"""Faults that a test switches on: cut sockets, refused joins, lost and spoiled frames."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from .._wire.envelope import TOPIC_PREFIX
-from ._machine.outgoing import Frame
+from ._machine.outgoing import OutgoingFrame
 
-__all__ = ["Channel", "Faults", "Link"]
+__all__ = ["Faults", "FaultyChannel", "FaultyLink"]
 
 
-class Channel(Protocol):
-    """What the faults know of a channel."""
+class FaultyChannel(Protocol):
+    """A channel, as the faults see it."""
 
     topic: str
     join_ref: str | None
@@ -23,7 +23,7 @@ class Channel(Protocol):
         """End it with ``phx_error``."""
 
     def shut_down(self, message: str | None = None) -> None:
-        """End it with ``phx_close``, after a ``system`` error where a message is given."""
+        """End it with ``phx_close``; a message is sent as a ``system`` error first."""
 
     def system(self, message: str, status: str, extension: str) -> None:
         """Write a ``system`` message."""
@@ -32,17 +32,17 @@ class Channel(Protocol):
         """Write any event."""
 
     def announce_disconnect(self) -> None:
-        """Write that the server is about to close the socket."""
+        """Write the ``system`` message that the server is about to close the socket."""
 
 
-class Link(Protocol):
-    """What the faults know of a socket."""
+class FaultyLink(Protocol):
+    """A socket, as the faults see it."""
 
     def cut(self) -> None:
         """Reset the TCP connection."""
 
     def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
-        """Begin the closing handshake, ahead of what waits to be written, or after it."""
+        """Begin the closing handshake; with ``flush`` after the frames that wait, else before."""
 
     def stall(self) -> None:
         """Neither read nor write until ``resume``."""
@@ -51,9 +51,9 @@ class Link(Protocol):
         """Read and write again."""
 
     def send_raw(self, data: str | bytes) -> None:
-        """Write a frame as it is."""
+        """Write a frame unchanged."""
 
-    def channels(self) -> Iterable[Channel]:
+    def channels(self) -> Iterable[FaultyChannel]:
         """The channels joined on this socket."""
 
 
@@ -61,17 +61,17 @@ class Faults:
     """The faults of one server. A topic may be given with or without ``realtime:``."""
 
     def __init__(self) -> None:
-        self.links: dict[int, Link] = {}
+        self.links: dict[int, FaultyLink] = {}
         """The open sockets, by connection number."""
         self.handshakes: asyncio.Event = asyncio.Event()
         self.reset()
 
     def reset(self) -> None:
-        """Nothing goes wrong any more; what has happened stays."""
+        """Switch all faults off; their effects so far stay."""
         self.heartbeat_replies = True
-        """False: heartbeats stay unanswered."""
+        """If False, heartbeats are not answered."""
         self.postgres_error: str | None = None
-        """The text with which every postgres_changes subscription fails, None for none."""
+        """The error text of every postgres_changes subscription; None lets them succeed."""
         self.latency: float = 0.0
         self.refused_status: int | None = None
         self._refusals: collections.deque[tuple[str, int | None]] = collections.deque()
@@ -92,15 +92,15 @@ class Faults:
             link.close(code, reason)
 
     def disconnect(self) -> None:
-        """As after a change of the JWT secret: ``system`` on every channel, then close 1012."""
+        """Do as after a change of the JWT secret: ``system`` on every channel, then close 1012."""
         self._each(None, lambda channel: channel.announce_disconnect())
         for link in list(self.links.values()):
             link.close(1012, flush=True)
 
     def stall(self, *, handshakes: bool = False) -> None:
-        """Half-open: the sockets of this moment stay, but nothing is read and nothing written.
+        """Make the present sockets half-open: they stay, but nothing is read or written.
 
-        New sockets work, as after a change of network; with ``handshakes`` they get no answer
+        New sockets work, as after a change of network. With ``handshakes`` they get no answer
         either, as from a machine that hangs.
         """
         if handshakes:
@@ -109,68 +109,68 @@ class Faults:
             link.stall()
 
     def resume(self) -> None:
-        """End ``stall``: what arrived meanwhile is read and answered."""
+        """End ``stall``; frames that arrived meanwhile are read and answered."""
         self.handshakes.set()
         for link in list(self.links.values()):
             link.resume()
 
     def refuse(self, status: int | None = 503) -> None:
-        """Answer new handshakes with this HTTP status; 0 drops the connection, None ends it."""
+        """Answer new handshakes with this HTTP status; 0 drops them, None accepts them."""
         self.refused_status = status
 
     def send_raw(self, data: str | bytes) -> None:
-        """Write this frame to every socket, whatever is in it."""
+        """Write this frame, unchecked, to every socket."""
         for link in list(self.links.values()):
             link.send_raw(data)
 
     # -- frames ------------------------------------------------------------------------
 
     def delay(self, seconds: float) -> None:
-        """Let every frame leave so much later; the order stays. 0 ends it."""
+        """Send every frame this many seconds later, in the same order; 0 ends the delay."""
         self.latency = seconds
 
     def drop_next(self, event: str | None = None) -> None:
-        """Lose the next frame that is written, or the next one of this event."""
+        """Drop the next frame that is written, or the next one of this event."""
         self._drops.append(event)
 
     def corrupt_next(self, event: str | None = None) -> None:
-        """Spoil the next frame that is written, or the next one of this event."""
+        """Cut the next frame short, or the next one of this event."""
         self._corruptions.append(event)
 
-    def apply(self, frame: Frame) -> str | bytes | None:
-        """What is really written in place of a frame, None for nothing."""
+    def apply(self, frame: OutgoingFrame) -> str | bytes | None:
+        """Returns the data to write for a frame; None drops it."""
         if _take(self._drops, frame.event):
             return None
         if _take(self._corruptions, frame.event):
             half = len(frame.data) // 2
-            # Cut off in the middle: a text frame is not JSON then, a binary one lacks its body.
+            # The cut makes a text frame invalid JSON, and leaves a binary one without its body.
             return frame.data[:half] if isinstance(frame.data, str) else frame.data[:3]
         return frame.data
 
     # -- channels ----------------------------------------------------------------------
 
     def refuse_next_join(self, reason: str, count: int = 1, *, close: int | None = None) -> None:
-        """Answer the next joins with this reason, whatever they ask for.
+        """Refuse the next ``count`` joins with this reason.
 
-        ``close`` is a code to close the socket with afterwards, as the real server does with
-        1001 after ``ClientJoinRateLimitReached`` and ``TenantNotFound``.
+        ``close`` is a code that the socket is closed with afterwards. The real server closes
+        with 1001 after ``ClientJoinRateLimitReached`` and ``TenantNotFound``.
         """
         self._refusals.extend([(reason, close)] * count)
 
     def take_refusal(self) -> tuple[str, int | None] | None:
-        """The reason and close code to refuse the present join with, None to decide it."""
+        """Returns the reason and close code for the present join; None lets the server decide."""
         return self._refusals.popleft() if self._refusals else None
 
     def phx_error(self, topic: str | None = None) -> int:
-        """Crash the channels of a topic, or all; how many there were."""
+        """Crash the channels of a topic, or all; returns their number."""
         return self._each(topic, lambda channel: channel.crash())
 
     def phx_close(self, topic: str | None = None, system_message: str | None = None) -> int:
-        """Shut down the channels of a topic, or all; a message makes a ``system`` error first."""
+        """Shut down the channels of a topic, or all; a message is a ``system`` error before."""
         return self._each(topic, lambda channel: channel.shut_down(system_message))
 
     def emit(self, topic: str, event: str, payload: Any) -> int:
-        """Write any event to the channels of a topic; how many those were."""
+        """Write any event to the channels of a topic; returns their number."""
         return self._each(topic, lambda channel: channel.emit(event, payload))
 
     def system(
@@ -184,7 +184,7 @@ class Faults:
         """Send a ``system`` message on the channels of a topic, or all."""
         return self._each(topic, lambda channel: channel.system(message, status, extension))
 
-    def _each(self, topic: str | None, action: Callable[[Channel], None]) -> int:
+    def _each(self, topic: str | None, action: Callable[[FaultyChannel], None]) -> int:
         wanted = None if topic is None else TOPIC_PREFIX + topic.removeprefix(TOPIC_PREFIX)
         found = [
             channel
@@ -198,7 +198,7 @@ class Faults:
 
 
 def _take(wanted: list[str | None], event: str) -> bool:
-    """Whether a frame of this event is asked for; the first that asks is served."""
+    """Remove the first entry that fits the event; returns True if there was one."""
     for index, name in enumerate(wanted):
         if name in (None, event):
             del wanted[index]

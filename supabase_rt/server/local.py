@@ -20,7 +20,7 @@ from ._machine.server_state import Backend, Received
 from ._tables.table_writer import Publisher
 from ._tables.tables import Row, Table
 from .activity import Listener
-from .client_script import Conversing
+from .client_script import ClientScript
 from .faults import Faults
 from .settings import Settings
 from .tokens import TEN_YEARS, Policy, Tokens, default_policy
@@ -32,9 +32,9 @@ __all__ = ["LocalRealtime", "Reached"]
 
 
 class Reached(int):
-    """How many channels a message went to.
+    """The number of channels that a message went to.
 
-    Awaiting it is optional and gives the server a turn to write, with the same result.
+    It may be awaited, with the same result; that gives the server a turn to write.
     """
 
     def __await__(self) -> Generator[Any, None, int]:
@@ -42,29 +42,30 @@ class Reached(int):
         return int(self)
 
 
-class LocalRealtime(Conversing):
-    """A server that speaks the Realtime protocol on both versions.
+class LocalRealtime:
+    """A server that speaks both versions of the Realtime protocol.
 
     Without a database, row changes are published from Python with ``insert``, ``update`` and
-    ``delete``. ``db`` is the URL of a PostgreSQL with ``wal_level = logical`` to follow instead;
-    ``embedded_db=True`` starts one for as long as the server runs, and a path instead of True
-    keeps its data there. What such a database lacks (roles, the schemas ``auth`` and
-    ``realtime``, the publication ``supabase_realtime``) is created; nothing in it is changed.
-    ``slot`` names a replication slot that is found again after a crash; by default the slot is
-    temporary.
+    ``delete``. ``db`` is the URL of a PostgreSQL with ``wal_level = logical``, whose changes are
+    followed instead. ``embedded_db=True`` starts a PostgreSQL for as long as the server runs; a
+    path keeps its data there. Missing roles, schemas (``auth``, ``realtime``) and the publication
+    ``supabase_realtime`` are created; existing objects stay as they are. ``slot`` names a
+    replication slot that is found again after a crash; by default the slot is temporary.
 
-    ``port`` 0 takes a free one; ``host`` is the address to listen on. ``jwt_secret`` signs and
-    checks all tokens (at least 32 bytes; by default a random one, so that no other key opens it).
-    ``allow_hosts`` are names by which it is reached beside ``localhost`` and addresses, and
-    ``allow_origins`` the web pages (``"https://app.example"``) that may use it beside local ones.
-    ``policy`` gives the rights on private topics: ``(role, claims, sub_topic)`` to ``Rights`` or
-    a bool; by default the policies on ``realtime.messages`` decide, and without a database
-    ``authenticated`` and ``service_role`` may do everything there and others nothing. All other
-    keywords are those of ``Settings``.
+    ``host`` and ``port`` are the address to listen on; port 0 takes a free one. ``jwt_secret``
+    signs and checks all tokens. It has at least 32 bytes; by default it is random, so that no
+    other key opens the server. ``allow_hosts`` are names that requests may use in addition to
+    ``localhost`` and IP addresses. ``allow_origins`` are web pages (``"https://app.example"``)
+    that may use the server in addition to local ones.
 
-    Raises ``ValueError`` for a short secret and for what is no host name or origin,
-    ``TypeError`` for an unknown setting, and, with a database, ``DatabaseProblem`` (a
-    ``RuntimeError``) from ``start`` where it cannot be followed.
+    ``policy`` decides on private topics: it is called with role, claims and sub-topic, and
+    returns ``Rights`` or a bool. By default the policies on ``realtime.messages`` decide.
+    Without a database, ``authenticated`` and ``service_role`` may do everything by default, and
+    other roles nothing. All other keywords are those of ``Settings``.
+
+    Raises ``ValueError`` for a short secret, or an invalid host name or origin. Raises
+    ``TypeError`` for an unknown setting. ``start`` raises ``DatabaseProblem``, a
+    ``RuntimeError``, if the database cannot be followed.
     """
 
     def __init__(
@@ -87,13 +88,14 @@ class LocalRealtime(Conversing):
         self.port: int = port
         self.settings: Settings = Settings(**settings)
         self.faults: Faults = Faults()
-        """What is to go wrong."""
+        """The faults that tests switch on."""
         self.backend: Backend = Backend(
             self.settings,
             tokens=Tokens(jwt_secret),
             policy=policy,
             faults=self.faults,
         )
+        self._script = ClientScript(self.backend, self.faults)
         self._gate = Gate(allow_hosts, allow_origins, listens_on=host)
         self._page_token = new_page_token()
         self._tables = Publisher(self.backend.tables)
@@ -106,14 +108,14 @@ class LocalRealtime(Conversing):
         self._clock: asyncio.TimerHandle | None = None
         issue = self.backend.tokens.issue
         self.anon_key: str = issue("anon", now=time.time(), expires_in=TEN_YEARS)
-        """The key of a client that nobody has signed in to."""
+        """The key of a client without a signed-in user."""
         self.service_key: str = issue("service_role", now=time.time(), expires_in=TEN_YEARS)
-        """The key that may do everything."""
+        """The key with all rights."""
 
     # -- start and stop ----------------------------------------------------------------
 
     async def start(self) -> Self:
-        """Listen; ``port`` is the real one afterwards. Raises ``OSError`` where it is taken."""
+        """Start listening and set ``port`` to the real one; raises ``OSError`` if it is taken."""
         if self._runner is not None:
             raise RuntimeError("the server is running already")
         database = self._database
@@ -132,7 +134,7 @@ class LocalRealtime(Conversing):
         rows = self._database.rows if self._database is not None else None
         made_up = MadeUpRows(self.backend.tables.tables, self._tables)
         self._app = make_app(self.backend, self._gate, self._page_token, rows or made_up)
-        # A body is read as it comes, as by the real server.
+        # The real server does not decompress bodies either.
         runner = web.AppRunner(
             self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
         )
@@ -148,15 +150,15 @@ class LocalRealtime(Conversing):
         self._take_averages()
 
     def _take_averages(self) -> None:
-        """Let the limits look at their rates, now and every ``rate_interval`` seconds."""
+        """Update the averages of the rate limits, now and every ``rate_interval`` seconds."""
         loop = asyncio.get_running_loop()
         self._clock = loop.call_later(self.settings.rate_interval, self._take_averages)
         self.backend.limits.tick()
 
     async def stop(self) -> None:
-        """Stop listening and close every socket with 1012; nothing is left running.
+        """Stop listening, close every socket with 1012, and wait until all of it has ended.
 
-        The replication slot is dropped, and an embedded database ends too.
+        The replication slot is dropped, and an embedded database is stopped.
         """
         try:
             await self._hang_up()
@@ -183,7 +185,7 @@ class LocalRealtime(Conversing):
         for socket in sockets:
             socket.close(1012)
         with contextlib.suppress(TimeoutError):
-            # A little more than the sockets give their clients, so that they end by themselves.
+            # A little longer than a socket waits for its client, so that it ends by itself.
             async with asyncio.timeout(self.settings.close_timeout + 0.1):
                 for socket in sockets:
                     await socket.done.wait()
@@ -192,9 +194,9 @@ class LocalRealtime(Conversing):
         await runner.cleanup()
 
     async def restart(self, downtime: float = 0.0) -> None:
-        """Stop, refuse connections for ``downtime`` seconds, and listen on the same port.
+        """Stop, refuse connections for ``downtime`` seconds, and listen on the same port again.
 
-        A database goes on meanwhile.
+        A database keeps running meanwhile.
         """
         await self._hang_up()
         await asyncio.sleep(downtime)
@@ -210,26 +212,27 @@ class LocalRealtime(Conversing):
 
     @property
     def url(self) -> str:
-        """For ``create_client(url, key)``."""
+        """The URL for ``create_client(url, key)``."""
         return f"http://{self._netloc()}"
 
     @property
     def ws_url(self) -> str:
-        """For ``RealtimeClient(url)``."""
+        """The URL for ``RealtimeClient(url)``."""
         return f"ws://{self._netloc()}/realtime/v1"
 
     @property
     def inspector_url(self) -> str:
-        """The address that opens the status page, for as long as this server is there.
+        """The address of the status page, with the token that opens it while this server lives.
 
-        Whoever has it may see everything and write; ``RuntimeError`` where the page is left out.
+        Anyone who has this address may see everything and write. Raises ``RuntimeError`` if the
+        server has no status page.
         """
         if not self.settings.status_page:
             raise RuntimeError("this server has no status page: status_page=False")
         return f"{self.url}/#token={self._page_token}"
 
     def _netloc(self) -> str:
-        # All addresses of this machine are none to connect to, and no name of it for a browser.
+        # 0.0.0.0 and :: mean "listen on all addresses"; a client cannot connect to them.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
@@ -240,7 +243,7 @@ class LocalRealtime(Conversing):
         expires_in: float = 3600.0,
         **claims: Any,
     ) -> str:
-        """A signed token that expires in so many seconds; negative for one that has expired."""
+        """Returns a signed token. ``expires_in`` may be negative, for an expired one."""
         now = time.time()
         return self.backend.tokens.issue(role, now=now, sub=sub, expires_in=expires_in, **claims)
 
@@ -267,19 +270,19 @@ class LocalRealtime(Conversing):
 
     @property
     def has_database(self) -> bool:
-        """Whether it follows a PostgreSQL."""
+        """True if the server follows a PostgreSQL."""
         return self._database is not None
 
     @property
     def database_url(self) -> str:
-        """The database, for psql and other clients; ``RuntimeError`` where there is none."""
+        """The URL of the database, for psql or other clients; ``RuntimeError`` without one."""
         return self._followed().url
 
     async def sql(self, statement: str, *args: Any) -> list[dict[str, Any]]:
-        """Run SQL in the database as its owner; the rows of the last statement.
+        """Run SQL as the owner of the database; returns the rows of the last statement.
 
-        ``args`` stand for ``%s`` in the statement; with them it must be a single one. Raises
-        ``psycopg.Error`` where the database refuses, ``RuntimeError`` without a database.
+        ``args`` replace each ``%s``; with them there may be one statement only. Raises
+        ``psycopg.Error`` if the database refuses, ``RuntimeError`` without a database.
         """
         return await self._followed().sql(statement, args)
 
@@ -294,31 +297,31 @@ class LocalRealtime(Conversing):
             raise RuntimeError("this server follows a database: change its rows with sql()")
         return self._tables
 
-    # -- what it saw -------------------------------------------------------------------
+    # -- observed so far ---------------------------------------------------------------
 
     @property
     def connections(self) -> int:
-        """How many sockets were accepted, ever."""
+        """The number of sockets accepted so far."""
         return self.backend.connections
 
     @property
     def open_connections(self) -> int:
-        """How many sockets are open."""
+        """The number of open sockets."""
         return len(self._app[SOCKETS]) if self._app is not None else 0
 
     @property
     def joins(self) -> int:
-        """How many joins were accepted, ever."""
+        """The number of joins accepted so far."""
         return self.backend.joins
 
     @property
     def malformed(self) -> int:
-        """How many frames could not be read and were dropped."""
+        """The number of frames that were dropped because they could not be decoded."""
         return self.backend.malformed
 
     @property
     def missed_changes(self) -> int:
-        """How many changes of a database could not be told, once for each channel.
+        """The number of database changes that could not be sent, counted for each channel.
 
         Each of these channels got a ``system`` error: its filter, its policy or its token fails,
         or takes longer than ``statement_timeout``.
@@ -328,14 +331,51 @@ class LocalRealtime(Conversing):
 
     @property
     def received(self) -> Sequence[Received]:
-        """The messages of all clients in order, the newest 10,000 or 64 MiB."""
+        """The messages of all clients in order: the newest 10,000, or 64 MiB of them."""
         return self.backend.received
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every ``Happening`` from now on; what comes back ends that."""
+        """Call ``listener`` with every ``Happening`` from now on; returns a function to end it."""
         return self.backend.activity.watch(listener)
 
-    # -- what it says ------------------------------------------------------------------
+    # -- a script of single messages ----------------------------------------------------
+
+    async def expect(
+        self,
+        topic: str,
+        event: str,
+        check: Callable[[Any], Any] | None = None,
+        *,
+        timeout: float = 5.0,
+    ) -> Received:
+        """Returns the next message of a client with this topic and event.
+
+        ``check`` is called with its payload, and a false result passes the message over. Each
+        message is returned once, also one that came before the call. The topic may stand without
+        ``realtime:``. Raises ``TimeoutError`` after ``timeout`` seconds; its text lists what came
+        instead.
+        """
+        return await self._script.expect(topic, event, check, timeout=timeout)
+
+    async def expect_join(
+        self, topic: str, check: Callable[[Any], Any] | None = None, *, timeout: float = 5.0
+    ) -> Received:
+        """Returns the next join of ``topic`` once it is answered, so that ``emit`` reaches it.
+
+        Raises ``TimeoutError``, also for a join that was refused.
+        """
+        return await self._script.expect_join(topic, check, timeout=timeout)
+
+    def emit(self, topic: str, event: str, payload: Any) -> int:
+        """Write an event, unchanged, to every channel joined on ``topic``; returns their number.
+
+        ``emit("room", "broadcast", {"type": "broadcast", "event": "x", "payload": {}})``. For
+        the messages of a real server there are ``broadcast``, ``insert``, ``update`` and
+        ``delete``.
+        """
+        return self._script.emit(topic, event, payload)
+
+    # -- sending to clients ------------------------------------------------------------
 
     def broadcast(
         self,
@@ -344,10 +384,10 @@ class LocalRealtime(Conversing):
         payload: Mapping[str, Any] | bytes,
         private: bool = False,
     ) -> Reached:
-        """Send from the database side, as ``realtime.send`` does
-        (docs/protocol.md#broadcasts-from-the-database).
+        """Send a broadcast as the database's ``realtime.send`` does.
 
-        The topic stands without ``realtime:``. Private messages are kept for replay.
+        ``topic`` is the sub-topic, without ``realtime:``. Private messages are kept for replay.
+        See docs/protocol.md#broadcasts-from-the-database.
         """
         content = payload if isinstance(payload, bytes) else dict(payload)
         topic = topic.removeprefix(TOPIC_PREFIX)
@@ -364,11 +404,11 @@ class LocalRealtime(Conversing):
         replica_identity: str = "default",
         visible: Callable[[Mapping[str, Any], Row], bool] | None = None,
     ) -> Table:
-        """Declare a table: columns and their Postgres types, in order.
+        """Declare a table with its columns and their Postgres types, in order.
 
-        ``replica_identity`` is ``"default"`` or ``"full"``
-        (docs/protocol.md#old-rows). ``visible`` stands for
-        row level security: called with the claims of a subscriber and a row.
+        ``replica_identity`` is ``"default"`` or ``"full"`` (docs/protocol.md#old-rows).
+        ``visible`` plays the part of row level security. It is called with a subscriber's claims
+        and a row, and returns True if the subscriber may see the row.
         """
         return self._publisher.declare(
             Table(schema, name, dict(columns), tuple(primary_key), replica_identity, True, visible)
@@ -379,9 +419,10 @@ class LocalRealtime(Conversing):
     ) -> Reached:
         """Publish the insert of a row.
 
-        A declared table gets its missing columns as null and its primary key numbered; another
-        one learns columns and types from the Python values. ``about`` may hold
-        ``commit_timestamp`` (a datetime) and ``errors`` (a list of texts, section 9.7).
+        In a declared table missing columns become null, and a missing primary key is numbered.
+        Any other table learns its columns and types from the Python values. ``about`` may have
+        ``commit_timestamp`` (a datetime) and ``errors`` (a list of texts); see
+        docs/protocol.md#errors-inside-a-change.
         """
         return Reached(self._publisher.insert(schema, table, record, **about))
 
@@ -395,8 +436,11 @@ class LocalRealtime(Conversing):
         schema: str = "public",
         **about: Any,
     ) -> Reached:
-        """Publish the update of rows: those with the values ``where``, the one row that was
-        ``old``, or, with neither, the row with the primary key that ``new`` has."""
+        """Publish the update of rows.
+
+        ``where`` selects the rows with these values; ``old`` is the one row before the update.
+        With neither, it is the row with the primary key in ``new``.
+        """
         return Reached(self._publisher.update(schema, table, new, where, old, **about))
 
     def delete(
@@ -408,6 +452,9 @@ class LocalRealtime(Conversing):
         schema: str = "public",
         **about: Any,
     ) -> Reached:
-        """Publish the deletion of the rows with the values ``where``, or of the one row that was
-        ``old``. Where no such row was inserted here, ``where`` itself is taken for the row."""
+        """Publish the deletion of rows.
+
+        ``where`` selects the rows with these values; ``old`` is the one row to delete. If no
+        such row was inserted here, ``where`` itself is published as the row.
+        """
         return Reached(self._publisher.delete(schema, table, where, old, **about))

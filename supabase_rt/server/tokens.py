@@ -1,4 +1,4 @@
-"""JWT check and minting, and the rights on private topics.
+"""Tokens: signing and checking JWTs, and the rights on private topics.
 
 See docs/protocol.md#5-tokens-and-private-channels.
 """
@@ -37,7 +37,7 @@ __all__ = [
 
 MIN_SECRET = 32
 MAX_TOKEN = 65_536
-"""Characters of a token; the header of a longer one would be read before its signature is."""
+"""Characters of a token. PyJWT reads the header before the signature, so it must not be huge."""
 FAR_FUTURE = 1e12
 TEN_YEARS = 315_360_000.0
 CHECKS: Options = {
@@ -55,15 +55,15 @@ MISSING_CLAIMS = "Fields `role` and `exp` are required in JWT"
 
 
 def new_secret() -> str:
-    """A random secret to sign tokens with, recognisable where it must not be."""
+    """Returns a random secret to sign tokens with; its prefix lets secret scanners find it."""
     return f"srt_jwt_{secrets.token_urlsafe(48)}"
 
 
 class TokenError(Exception):
-    """A token was not accepted; each place of the protocol words it differently.
+    """A token was refused; the protocol has different words for it in different places.
 
-    ``code`` and the message make the reason of a refused join, ``handshake`` is the text of the
-    HTTP body, ``system`` that of the system message.
+    ``code`` and the message form the reason of a refused join. ``handshake`` is the text in an
+    HTTP body, ``system`` the text of a system message.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TokenError(Exception):
 
 
 def expired(exp: float, now: float) -> TokenError:
-    """The error of a token whose ``exp`` has passed."""
+    """Returns the error for a token whose ``exp`` has passed."""
     ago = max(0, int(now - max(exp, -FAR_FUTURE)))
     message = f"Token has expired {ago} seconds ago"
     return TokenError("InvalidJWTToken", message, handshake="Token has expired")
@@ -94,7 +94,7 @@ class Token:
     text: str
     claims: Mapping[str, Any]
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The ``x-`` headers that it came with, for policies that look at them."""
+    """The ``x-`` headers that came with it, for policies that read them."""
 
     @property
     def role(self) -> str:
@@ -103,36 +103,36 @@ class Token:
 
     @property
     def exp(self) -> float:
-        """When it expires, in seconds since 1970."""
+        """The time it expires, in seconds since 1970."""
         return float(min(self.claims["exp"], FAR_FUTURE))
 
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, float):
-        # PyJWT reads NaN and Infinity, which are no JSON, and neither of them ever expires.
+        # PyJWT accepts NaN and Infinity, which are not JSON; a token with them never expires.
         return math.isfinite(value)
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _key_named(text: str) -> str:
-    """Which key the token asks for. There are no public keys here, so it is not found."""
+    """Returns the end of the error text: the id of the public key, which this server lacks."""
     header = jwt.get_unverified_header(text)
     asks = "kid" in header and str(header.get("alg")).startswith(("RS", "ES", "Ed"))
     return f' for key ID (kid) "{header["kid"]}"' if asks else ""
 
 
 class Tokens:
-    """Signs and verifies the tokens of one server, by default with a secret of its own."""
+    """Signs and verifies the tokens of one server, by default with a random secret."""
 
     def __init__(self, secret: str | None = None) -> None:
         secret = new_secret() if secret is None else secret
         if len(secret.encode()) < MIN_SECRET:
-            # PyJWT would warn at every single token instead.
+            # PyJWT would only warn, and again at every token.
             raise ValueError(f"jwt_secret must have at least {MIN_SECRET} bytes, as for Supabase")
         self._secret = secret
 
     def mint(self, claims: Mapping[str, Any]) -> str:
-        """A token with exactly these claims, signed HS256."""
+        """Returns a token with exactly these claims, signed with HS256."""
         return jwt.encode(dict(claims), self._secret, algorithm="HS256")
 
     def issue(
@@ -144,9 +144,9 @@ class Tokens:
         expires_in: float = 3600.0,
         **claims: Any,
     ) -> str:
-        """A token for ``role`` that expires ``expires_in`` seconds after ``now``."""
+        """Returns a token for ``role`` that expires ``expires_in`` seconds after ``now``."""
         exp = now + expires_in
-        # Whole seconds like everyone's tokens, except where a test counts in fractions.
+        # Whole seconds, as usual in tokens; short-lived tokens of tests keep their fraction.
         moment = exp if abs(expires_in) < 10 else math.floor(exp)
         base = {"role": role, "iss": "supabase-rt", "iat": math.floor(now), "exp": moment}
         if sub is not None:
@@ -154,12 +154,12 @@ class Tokens:
         return self.mint(base | claims)
 
     def verify(self, text: str, now: float) -> Token:
-        """The token, checked by the rules of section 1.5; raises ``TokenError``.
+        """Check a token as the real server does; raises ``TokenError``.
 
-        ``exp`` is compared with its fraction, where the real server rounds it, so that a test
-        can have a token that lives for 0.2 s.
+        The real server rounds ``exp``. Here it keeps its fraction, so that a test can have a
+        token that lives for 0.2 s.
         """
-        # Kept without its white space: a client could add any amount of it, and for each channel.
+        # White space is dropped: a client could add any amount, which each channel would keep.
         text = "".join(text.split()) if len(text) <= MAX_TOKEN else ""
         claims = self._claims(text)
         if not isinstance(claims.get("role"), str) or not _is_number(claims.get("exp")):
@@ -181,13 +181,13 @@ class Tokens:
             if jwt.get_unverified_header(text).get("alg") not in LONGER:
                 raise
         with warnings.catch_warnings():
-            # PyJWT wants a longer secret for these than Supabase makes.
+            # PyJWT warns because Supabase's secrets are shorter than it wants for these.
             warnings.simplefilter("ignore")
             return dict(jwt.decode_complete(text, self._secret, LONGER, CHECKS)["payload"])
 
     def _claims(self, text: str) -> dict[str, Any]:
         try:
-            # Only the signature: the rules for the claims differ from PyJWT's.
+            # PyJWT checks the signature only: the rules for the claims differ from its own.
             return self._decode(text)
         except jwt.InvalidSignatureError:
             problem = TokenError(
@@ -202,7 +202,10 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class Rights:
-    """What one token may do on one private topic (docs/protocol.md#rights-on-a-private-channel)."""
+    """The rights of one token on one private topic.
+
+    See docs/protocol.md#rights-on-a-private-channel.
+    """
 
     broadcast_read: bool = True
     broadcast_write: bool = True
@@ -211,19 +214,19 @@ class Rights:
 
     @classmethod
     def none(cls) -> Rights:
-        """Nothing at all: the join is refused."""
+        """Returns no rights at all; the join is refused."""
         return cls(False, False, False, False)
 
     @classmethod
     def read(cls) -> Rights:
-        """Listening only."""
+        """Returns the right to listen only."""
         return cls(broadcast_write=False, presence_write=False)
 
 
 Policy = Callable[[str, Mapping[str, Any], str], Rights | bool]
-"""``(role, claims, sub_topic)`` to rights; True is everything and False nothing."""
+"""Called with role, claims and sub-topic; returns the rights, True for all or False for none."""
 
 
 def default_policy(role: str, claims: Mapping[str, Any], sub_topic: str) -> Rights:
-    """Signed-in users and the service may do everything on private topics, others nothing."""
+    """Give signed-in users and the service all rights on private topics, and others none."""
     return Rights() if role in ("authenticated", "service_role") else Rights.none()

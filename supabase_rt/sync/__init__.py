@@ -1,4 +1,4 @@
-"""The same names, blocking: for scripts, Flask and Django, notebooks (``supabase-rt[sync]``).
+"""The blocking client, with the same names: for scripts, Flask, Django and notebooks.
 
 ::
 
@@ -8,9 +8,10 @@
         channel = supabase.channel("room").on("broadcast", {"event": "*"}, print).subscribe()
         channel.send({"type": "broadcast", "event": "hello", "payload": {"x": 1}})
 
-One event loop runs in a thread of its own, for all clients of the process; a call hands its work
-over and waits for the result. Plain handlers run in worker threads, the events of each in order,
-and may call anything here. Inside a running loop (a notebook) it works just as well.
+It needs ``supabase-rt[sync]``. One event loop serves all clients of the process, in a thread of
+its own. A call hands its work to that loop and waits for the result. Plain handlers run in
+worker threads, each with its events in order, and may call anything here. It works inside a
+running loop too, as in a notebook.
 """
 
 try:

@@ -1,39 +1,45 @@
-"""What every blocking object is: it stands in front of an async one."""
+"""The parts that every blocking object has in common: its repr, its errors, its decorators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from .loop_thread import ask, threaded
 
-__all__ = ["Decorator", "Facade"]
+__all__ = ["Decorator", "facade"]
 
-Inner = TypeVar("Inner")
+Class = TypeVar("Class", bound=type[Any])
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class Facade(Generic[Inner]):
-    """In front of ``_inner``, which explains the names that are not offered here."""
+def facade(cls: Class) -> Class:
+    """Mark a class whose objects stand in front of an async one, which they keep as ``_inner``.
 
-    _inner: Inner
-
-    def __repr__(self) -> str:
-        return f"<sync {self._inner!r}>"
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "_inner":
-                # copy and pickle ask an object for its names before it has any.
-                raise AttributeError(name)
-            # Its error names the Python spelling of a JavaScript name.
-            getattr(self._inner, name)
-            raise AttributeError(f"{name!r} is not offered by the blocking {type(self).__name__}")
+    Adds a repr, and an error for each name of the async object that is not offered here.
+    """
+    # By setattr, so that a type checker sees neither of them, and reports an unknown name.
+    for name, method in (("__repr__", _describe), ("__getattr__", _refuse)):
+        setattr(cls, name, method)
+    return cls
 
 
-class Decorator(Facade[Callable[[Any], Any]]):
-    """What ``on`` returns where it was given no handler, in front of what that of ours returned."""
+def _describe(self: Any) -> str:
+    return f"<sync {self._inner!r}>"
+
+
+def _refuse(self: Any, name: str) -> Any:
+    if name == "_inner":
+        # copy and pickle look for names before the object has any of its own.
+        raise AttributeError(name)
+    # The error of the async object gives the Python spelling of a JavaScript name.
+    getattr(self._inner, name)
+    raise AttributeError(f"{name!r} is not offered by the blocking {type(self).__name__}")
+
+
+@facade
+class Decorator:
+    """The decorator that ``on`` returns when it is called without a handler."""
 
     def __init__(self, register: Callable[[Any], Any]) -> None:
         self._inner = register

@@ -1,9 +1,9 @@
-"""The one thread in which the event loop of all blocking clients runs, and the way into it.
+"""The thread with the event loop of all blocking clients, and the calls into it.
 
-A signal handler runs between any two steps of the main thread, ``__del__`` between any two steps
-of any thread, and both may call a client. So nothing on the way takes a lock of Python's: the
-thread that was interrupted would hold it, and the loop would wait for it. What is used is done in
-one step: a lock of C for each call, and ``call_soon_threadsafe``.
+A signal handler can interrupt the main thread at any step, and ``__del__`` any thread. Both may
+call a client. So the code here takes no lock that the interrupted thread could already hold,
+because the loop would wait for it for ever. It uses only atomic steps: one ``_thread`` lock for
+each call, and ``call_soon_threadsafe``.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ log: Final = get_logger("supabase_rt")
 T = TypeVar("T")
 
 LEAVE_TIMEOUT = 10.0
-"""Seconds that the clients get to leave their channels when the program ends."""
+"""Seconds for the clients to leave their channels when the program ends."""
 END_TIMEOUT = 3.0
-"""Seconds that the thread of the loop gets to end after that."""
+"""Seconds for the loop's thread to end after that."""
 LOOK_AGAIN = 0.5
-"""Seconds after which a thread that waits looks whether it was interrupted."""
+"""Seconds between two checks of a waiting thread for an interruption."""
 STUCK_AFTER = 15.0
-"""Seconds without a turn of the loop after which nobody waits for it any longer."""
+"""Seconds without a turn of the loop after which a call fails instead of waiting on."""
 
 
 class _Call(Generic[T]):
-    """Work in the loop, and its result for the thread that began it."""
+    """Work in the loop, and its result for the calling thread."""
 
     def __init__(self, background: _Background, work: Callable[[], Any]) -> None:
         self._background = background
@@ -62,7 +62,7 @@ class _Call(Generic[T]):
         self._is_cancelled = False
 
     def start(self) -> None:
-        """Begin, in the loop."""
+        """Start the work; runs in the loop."""
         if self._is_cancelled:
             self._end(None, concurrent.futures.CancelledError())
         else:
@@ -76,13 +76,13 @@ class _Call(Generic[T]):
             if inspect.isawaitable(result):
                 result = await result
         except asyncio.CancelledError:
-            # By nobody who waits, then: by the end of the loop.
+            # If the caller has not cancelled it, the end of the loop has.
             task = asyncio.current_task()
             of_loop = not self._is_cancelled and task is not None and task.cancelling() > 0
             self._end(None, _ended() if of_loop else concurrent.futures.CancelledError())
             raise
         except BaseException as exc:
-            # Meant for who called, sys.exit() too: the loop is everybody's.
+            # The error belongs to the caller, also SystemExit: the loop serves all clients.
             self._end(None, exc)
         else:
             self._end(result, None)
@@ -92,7 +92,7 @@ class _Call(Generic[T]):
         self._ended.release()
 
     def cancel(self) -> None:
-        """Have it end; nobody waits for that."""
+        """Cancel the work, without waiting for its end."""
         self._is_cancelled = True
         with contextlib.suppress(RuntimeError, InvalidState):  # the loop is over
             self._background.do(self._cancel)
@@ -102,9 +102,10 @@ class _Call(Generic[T]):
             self._task.cancel()
 
     def result(self) -> T:
-        """Wait for the result, in turns.
+        """Wait for the result, in short turns.
 
-        A Ctrl+C wakes nobody who is just about to wait for a lock, and on Windows nobody at all.
+        Ctrl+C does not interrupt a thread just before it waits for a lock. On Windows it never
+        interrupts the wait.
         """
         alive = time.monotonic()
 
@@ -143,14 +144,14 @@ class _Background:
     """The loop's thread, started when it is first needed."""
 
     def __init__(self) -> None:
-        # Those themselves, not the blocking ones around them: a client that is connected lives
-        # on though the function that made it has returned.
+        # The async clients, not their facades: a connected client lives on after the function
+        # that made its facade has returned.
         self.open: weakref.WeakSet[RealtimeClient] = weakref.WeakSet()
-        self.is_over = False
+        self.is_over: bool = False
         self._is_ending = False
         self._is_begun = False
         self._claim = _thread.allocate_lock()
-        """Taken by the one thread that serves: any number may be started."""
+        """Held by the one thread that runs the loop; more may be started by a race."""
         self._is_up = _thread.allocate_lock()
         self._is_up.acquire()
         self._thread: threading.Thread | None = None
@@ -158,10 +159,10 @@ class _Background:
         self._ending = asyncio.Event()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        """The loop, started if need be."""
+        """Returns the loop, and starts it before the first call."""
         if self._loop is None:
-            # Who is interrupted here, by a Ctrl+C or to call from a signal handler, may leave a
-            # thread that the next one finds, or starts another one, which ends at once.
+            # An interruption here (Ctrl+C, or a call from a signal handler) may lead to a second
+            # thread. It cannot take the claim, and ends at once.
             if not self._is_begun:
                 self._begin()
             while self._loop is None and not self.is_over:
@@ -172,7 +173,7 @@ class _Background:
         return self._loop
 
     def _begin(self) -> None:
-        # A daemon's: a program may end without a word, and still leaves cleanly.
+        # A daemon thread does not keep the program alive; atexit leaves the channels.
         threading.Thread(target=self._run, name="supabase_rt:sync", daemon=True).start()
         self._is_begun = True
 
@@ -180,16 +181,16 @@ class _Background:
         if not self._claim.acquire(blocking=False):
             return
         self._thread = threading.current_thread()
-        told = False
+        interrupted = False
         try:
             anyio.run(self._serve)
         except (KeyboardInterrupt, SystemExit):
-            told = True
+            interrupted = True
         except BaseException:
             log.exception("the loop of the blocking clients failed")
         finally:
             self._over()
-        if told:
+        if interrupted:
             _interrupt()
 
     async def _serve(self) -> None:
@@ -200,10 +201,10 @@ class _Background:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 await asyncio.gather(*leaving, return_exceptions=True)
-        # What another thread still waits for is cancelled with the loop.
+        # The end of the loop cancels all calls that other threads still wait for.
 
     def _over(self) -> None:
-        """The loop has ended; where that was not meant, another one takes its place."""
+        """Replace the loop after an unexpected end."""
         global _current
         self.is_over = True
         if not self._is_ending and _current is self:
@@ -216,7 +217,7 @@ class _Background:
             self._is_up.release()
 
     def do(self, what: Callable[[], object]) -> None:
-        """Have the loop do something; raises ``InvalidState`` where there is none any more."""
+        """Schedule a call in the loop; raises ``InvalidState`` if the loop has ended."""
         loop = self._running()
         try:
             loop.call_soon_threadsafe(what, context=contextvars.copy_context())
@@ -228,7 +229,7 @@ class _Background:
         raise _ended()
 
     def start(self, work: Callable[[], Any]) -> _Call[Any]:
-        """Begin ``work`` in the loop."""
+        """Start ``work`` in the loop."""
         self._running()
         if self._thread is not None and self._thread.ident == _thread.get_ident():
             raise RuntimeError(
@@ -240,13 +241,13 @@ class _Background:
         return found
 
     def stop(self) -> None:
-        """At the end of the program: leave what is open, then end the thread."""
+        """Leave all channels and end the thread, when the program ends."""
         self._is_ending = True
         if self._thread is None or self._loop is None:
             return
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ending.set)
-        # An async handler that never gives the loop back is not waited for.
+        # The timeout is for an async handler that blocks the loop for ever.
         self._thread.join(LEAVE_TIMEOUT + END_TIMEOUT)
 
 
@@ -254,37 +255,38 @@ _current = _Background()
 
 
 def _forked() -> None:
-    """A thread does not survive a fork, its objects do."""
+    """Start anew in a forked child, which has the objects of the thread but not the thread."""
     global _current
     _current = _Background()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-# Here, before any handler of the user's that calls a client: they run the other way round.
+# Registered at import, so before the user's atexit handlers. They run in reverse order, and may
+# still call a client.
 atexit.register(lambda: _current.stop())
 
 
 def on_exit(client: RealtimeClient) -> None:
-    """Leave ``client`` when the program ends, if it is still there."""
+    """Have ``client`` leave its channels when the program ends, if it still exists."""
     _current.open.add(client)
 
 
 def begin(work: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> _Call[T]:
-    """Start ``work`` in the loop and do not wait; its result is awaited there if it can be."""
+    """Start ``work`` in the loop without waiting; an awaitable result is awaited there."""
     return _current.start(functools.partial(work, *args, **options))
 
 
 def result_of(begun: _Call[T]) -> T:
-    """Wait for a result."""
+    """Wait for the result of ``begin``."""
     return begun.result()
 
 
 def call(work: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
     """Run ``work`` in the loop and wait for its result.
 
-    Whatever interrupts the waiting (Ctrl+C) cancels the work. Raises ``RuntimeError`` in the
-    loop's own thread, that is inside an ``async`` handler, which would wait for itself.
+    An interruption of the wait, such as Ctrl+C, cancels the work. Raises ``RuntimeError`` in the
+    loop's own thread: an ``async`` handler would wait for itself.
     """
     begun = begin(work, *args, **options)
     try:
@@ -295,7 +297,7 @@ def call(work: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
 
 
 def ask(work: Callable[..., T], *args: Any, **options: Any) -> T:
-    """As ``call``, for what is done when it returns: a channel is awaitable, and not awaited."""
+    """Do as ``call``, but never await the result: a channel is awaitable, and is returned."""
 
     async def run() -> T:
         return work(*args, **options)
@@ -304,7 +306,7 @@ def ask(work: Callable[..., T], *args: Any, **options: Any) -> T:
 
 
 def _interrupt() -> None:
-    """Ctrl+C for the main thread, wherever it waits."""
+    """Interrupt the main thread as Ctrl+C does."""
     main = threading.main_thread().ident
     if main is not None and hasattr(signal, "pthread_kill"):
         signal.pthread_kill(main, signal.SIGINT)
@@ -313,14 +315,16 @@ def _interrupt() -> None:
 
 
 class _Guarded:
-    """A function that the loop may call, and that does not end the loop with the program.
+    """A function of the user's that the loop calls; ``sys.exit()`` in it does not end the loop.
 
-    Equal to that of the same function, so that ``off`` finds what ``on`` was given.
+    Two of them are equal if their functions are, so that ``off`` finds what ``on`` was given.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], *, in_thread: bool = False) -> None:
+        # First, because it copies the attributes of a callable object, whatever their names.
         functools.update_wrapper(self, function)
+        self._function = function
+        self._run = functools.partial(_run_in_thread, function) if in_thread else function
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Guarded) and other._function == self._function
@@ -330,50 +334,43 @@ class _Guarded:
 
     async def __call__(self, *args: Any) -> Any:
         try:
-            return await self._result(*args)
+            return await self._run(*args)
         except (KeyboardInterrupt, SystemExit):
-            # Meant for the program. Let through it would end the loop, and nobody would know.
+            # Meant for the program; here it would end the loop, and nobody would notice.
             _interrupt()
 
-    async def _result(self, *args: Any) -> Any:
-        return await self._function(*args)
 
+async def _run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Run a plain function in a worker thread; returns its result."""
 
-class _InThread(_Guarded):
-    """A plain function, which runs in a worker thread."""
-
-    def _guarded(self, *args: Any) -> Any:
+    def run() -> Any:
         try:
-            return self._function(*args)
+            return function(*args)
         except (KeyboardInterrupt, SystemExit):
-            # A thread would only end.
+            # Meant for the program; here it would end the worker thread only.
             _interrupt()
 
-    async def _result(self, *args: Any) -> Any:
-        # Without a limit: the fortieth handler that waits must not stop the forty-first. A
-        # thread that hangs is left alone when the client ends, and does not keep the program.
-        result = await anyio.to_thread.run_sync(
-            self._guarded,
-            *args,
-            abandon_on_cancel=True,
-            limiter=anyio.CapacityLimiter(math.inf),
-        )
-        # Of an object whose __call__ is async, say, or of a lambda around an async function.
-        return await result if inspect.iscoroutine(result) else result
+    # No limit on threads: forty handlers that wait must not stop the forty-first. A thread that
+    # hangs is abandoned when the client ends, and does not keep the program alive.
+    result = await anyio.to_thread.run_sync(
+        run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
+    )
+    # A coroutine comes from an object with an async __call__, or a lambda around a coroutine.
+    return await result if inspect.iscoroutine(result) else result
 
 
 def threaded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` for the loop to call: an ``async`` one in the loop, any other in a thread."""
+    """Wrap ``function`` for the loop: an ``async`` one runs in the loop, any other in a thread."""
     if not callable(function) or isinstance(function, _Guarded):
         return function
-    return _Guarded(function) if inspect.iscoroutinefunction(function) else _InThread(function)
+    return _Guarded(function, in_thread=not inspect.iscoroutinefunction(function))
 
 
 def around(middleware: Callable[..., Any]) -> Callable[..., Any]:
-    """A plain middleware in a worker thread, where ``call_next`` waits for what comes next."""
+    """Wrap a middleware: a plain one runs in a worker thread, where ``call_next`` blocks."""
     if not callable(middleware) or inspect.iscoroutinefunction(middleware):
         return threaded(middleware)
-    in_thread = _InThread(middleware)
+    in_thread = _Guarded(middleware, in_thread=True)
 
     @functools.wraps(middleware)
     async def run(event: Any, call_next: Any) -> Any:

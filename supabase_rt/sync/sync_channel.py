@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from .. import ChannelState
 from .. import RealtimeChannel as AsyncChannel
-from .facade import Decorator, Facade
+from .facade import Decorator, facade
 from .loop_thread import ask, call, threaded
 
 __all__ = ["RealtimeChannel", "Stream"]
@@ -18,7 +18,7 @@ P = TypeVar("P")
 class Stream(Generic[P]):
     """The events of a filter as a blocking iterator; also a context manager.
 
-    Ends when the channel is closed; raises the error that ended the channel, if one did.
+    It ends when the channel is closed, and raises the error that closed it, if any.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -35,7 +35,7 @@ class Stream(Generic[P]):
         return found
 
     def close(self) -> None:
-        """Stop listening; what waits is dropped."""
+        """Stop listening; waiting events are dropped."""
         call(self._stream.aclose)
 
     def __enter__(self) -> Self:
@@ -45,8 +45,9 @@ class Stream(Generic[P]):
         self.close()
 
 
-class RealtimeChannel(Facade[AsyncChannel]):
-    """One topic of one client: made by ``client.channel(topic, opts)``.
+@facade
+class RealtimeChannel:
+    """One topic of one client, made by ``client.channel(topic, opts)``.
 
     The methods are those of ``supabase_rt.RealtimeChannel``; each waits for its result.
     """
@@ -66,22 +67,22 @@ class RealtimeChannel(Facade[AsyncChannel]):
 
     @property
     def state(self) -> ChannelState:
-        """Where the channel is in its life."""
+        """The state of the channel."""
         return self._inner.state
 
     @property
     def params(self) -> dict[str, Any]:
-        """The options in their merged form, ``{"config": {...}}``."""
+        """The merged options, ``{"config": {...}}``."""
         return self._inner.params
 
     @property
     def joined_once(self) -> bool:
-        """Whether ``subscribe`` was ever called."""
+        """True once ``subscribe`` was called."""
         return self._inner.joined_once
 
     @property
     def private(self) -> bool:
-        """Whether the policies on ``realtime.messages`` decide who may read and write."""
+        """True if the policies on ``realtime.messages`` decide who may read and write."""
         return self._inner.private
 
     @property
@@ -123,7 +124,7 @@ class RealtimeChannel(Facade[AsyncChannel]):
         return self
 
     def stream(self, type: str, filter: Any, maxsize: int = 1000, **options: Any) -> Stream[Any]:
-        """The same events as a blocking iterator, from this call on. See ``on``."""
+        """Returns the events from this call on as a blocking iterator. See ``on``."""
         return Stream(ask(self._inner.stream, type, filter, maxsize, **options))
 
     def wait_for(
@@ -136,7 +137,7 @@ class RealtimeChannel(Facade[AsyncChannel]):
     ) -> Any:
         """Wait for the next event that fits and passes ``check`` (a quick, plain function).
 
-        ``timeout`` in seconds, None to wait for ever; raises ``TimedOut`` after it.
+        ``timeout`` is in seconds, None waits for ever; raises ``TimedOut`` after it.
         """
         return call(self._inner.wait_for, type, filter, check, timeout, **options)
 
@@ -145,26 +146,26 @@ class RealtimeChannel(Facade[AsyncChannel]):
     def subscribe(
         self, callback: Callable[..., Any] | None = None, timeout: float | None = None
     ) -> Self:
-        """Join the channel, connecting if need be, and wait until it is joined.
+        """Connect if necessary, join the channel, and wait until it is joined.
 
-        ``callback(status, error)`` hears of every status, in a worker thread, for the whole
-        life of the channel. Raises ``Refused``, ``BindingMismatch``, ``SubscribeError`` or
-        ``TimedOut``; raising does not unsubscribe.
+        ``callback(status, error)`` is called in a worker thread with every status, until the
+        channel is closed. Raises ``Refused``, ``BindingMismatch``, ``SubscribeError`` or
+        ``TimedOut``; after an error the channel stays subscribed.
         """
         wrapped = None if callback is None else threaded(callback)
         call(self._inner.subscribe, wrapped, timeout)
         return self
 
     def ready(self, timeout: float | None = None) -> None:
-        """Wait until database changes really flow. Raises ``TimedOut`` or ``SubscribeError``."""
+        """Wait until database changes arrive. Raises ``TimedOut`` or ``SubscribeError``."""
         call(self._inner.ready, timeout)
 
     def unsubscribe(self, timeout: float | None = None) -> str:
-        """Leave the channel: ``"ok"``, ``"timed out"`` or ``"error"``; it is closed in each."""
+        """Leave and close the channel; returns ``"ok"``, ``"timed out"`` or ``"error"``."""
         return call(self._inner.unsubscribe, timeout)
 
     def teardown(self) -> None:
-        """Drop the channel here, without a word to the server."""
+        """Remove the channel without telling the server."""
         ask(self._inner.teardown)
 
     # -- sending ---------------------------------------------------------------------------
@@ -174,15 +175,15 @@ class RealtimeChannel(Facade[AsyncChannel]):
     ) -> str:
         """Send ``{"type": "broadcast", "event": ..., "payload": ...}``.
 
-        Returns ``"ok"``, ``"error"`` or ``"timed out"``; raises ``ValueError`` or ``TypeError``
-        for what cannot be sent.
+        Returns ``"ok"``, ``"error"`` or ``"timed out"``. Raises ``ValueError`` or ``TypeError``
+        for a message that cannot be sent.
         """
         return call(self._inner.send, args, opts, **options)
 
     def http_send(
         self, event: str, payload: Any, opts: Mapping[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
-        """Send a broadcast over HTTP: ``{"success": True}``, or ``SendError`` is raised."""
+        """Send a broadcast over HTTP; returns ``{"success": True}`` or raises ``SendError``."""
         return call(self._inner.http_send, event, payload, opts, **options)
 
     # -- presence --------------------------------------------------------------------------
@@ -190,13 +191,13 @@ class RealtimeChannel(Facade[AsyncChannel]):
     def track(
         self, payload: Mapping[str, Any], opts: Mapping[str, Any] | None = None, **options: Any
     ) -> str:
-        """Be present with ``payload``: ``"ok"``, ``"error"`` or ``"timed out"``."""
+        """Be present with ``payload``; returns ``"ok"``, ``"error"`` or ``"timed out"``."""
         return call(self._inner.track, payload, opts, **options)
 
     def untrack(self, opts: Mapping[str, Any] | None = None, **options: Any) -> str:
-        """Be present no more: ``"ok"``, ``"error"`` or ``"timed out"``."""
+        """End being present; returns ``"ok"``, ``"error"`` or ``"timed out"``."""
         return call(self._inner.untrack, opts, **options)
 
     def presence_state(self) -> dict[str, list[dict[str, Any]]]:
-        """Who is present now: ``{key: [{"presence_ref": ..., ...}]}``, a copy."""
+        """Returns a copy of the presence state: ``{key: [{"presence_ref": ..., ...}]}``."""
         return ask(self._inner.presence_state)

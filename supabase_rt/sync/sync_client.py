@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Never, Self, TypeVar
 
 from .. import ConnectionState, Health
+from .. import RealtimeChannel as AsyncChannel
 from .. import RealtimeClient as AsyncClient
 from .._client.signals import handle_signals
-from .facade import Decorator, Facade
+from .facade import Decorator, facade
 from .loop_thread import around, ask, begin, call, on_exit, result_of, threaded
 from .sync_channel import RealtimeChannel
 
@@ -17,32 +18,27 @@ __all__ = ["RealtimeClient", "threaded_options"]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RUN_IN_THREADS = ("access_token", "heartbeat_callback")
-"""Options that are called by the loop, and may block in a blocking program."""
+"""Options with functions that the loop calls; in a blocking program they may block."""
 
 
-class RealtimeClient(Facade[AsyncClient]):
+@facade
+class RealtimeClient:
     """A blocking client of one Realtime service.
 
     Takes the arguments of ``supabase_rt.RealtimeClient``; ``access_token`` and
     ``heartbeat_callback`` are called in worker threads.
     """
 
-    def __init__(self, endpoint: str, *wrong: Never, **options: Any) -> None:
-        self._start(AsyncClient(endpoint, *wrong, **threaded_options(options)))
-
-    @classmethod
-    def _of(cls, client: AsyncClient) -> Self:
-        made = cls.__new__(cls)
-        made._start(client)
-        return made
-
-    def _start(self, client: AsyncClient) -> None:
-        self._inner = client
-        self._facades: list[RealtimeChannel] = []
-        on_exit(client)
+    def __init__(self, endpoint: str | AsyncClient, *wrong: Never, **options: Any) -> None:
+        # SupabaseClient has an async client already, and hands that one over.
+        if not isinstance(endpoint, AsyncClient):
+            endpoint = AsyncClient(endpoint, *wrong, **threaded_options(options))
+        self._inner = endpoint
+        self._facades: dict[AsyncChannel, RealtimeChannel] = {}
+        on_exit(self._inner)
 
     async def _leave(self) -> None:
-        """In the loop: leave every channel and disconnect."""
+        """Leave every channel and disconnect; runs in the loop."""
         await self._inner.__aexit__(None, None, None)
 
     # -- channels --------------------------------------------------------------------------
@@ -55,7 +51,7 @@ class RealtimeClient(Facade[AsyncClient]):
         resubscribe_after: float | None = None,
         **unknown: Never,
     ) -> RealtimeChannel:
-        """The channel of ``topic``: the live one, or a new one.
+        """Returns the live channel of ``topic``, or a new one.
 
         Options and errors are those of ``supabase_rt.RealtimeClient.channel``.
         """
@@ -63,16 +59,19 @@ class RealtimeClient(Facade[AsyncClient]):
         return ask(self._channel, topic, opts, **options)
 
     def _channel(self, topic: str, opts: Any, **options: Any) -> RealtimeChannel:
-        """In the loop, as all that touches the facades."""
+        """Returns the facade of a channel; runs in the loop, the one thread that changes them."""
         channel = self._inner.channel(topic, opts, **options)
-        return next(each for each in self._channels() if each._inner is channel)
+        self._channels()
+        return self._facades[channel]
 
     def _channels(self) -> list[RealtimeChannel]:
-        """One facade for each live channel, as long as it lives."""
-        known = {each._inner: each for each in self._facades}
-        live = self._inner.channels
-        self._facades = [known.get(channel) or RealtimeChannel(channel) for channel in live]
-        return list(self._facades)
+        """Returns the facades of the live channels, one for each; runs in the loop."""
+        known = self._facades
+        self._facades = {
+            channel: known.get(channel) or RealtimeChannel(channel)
+            for channel in self._inner.channels
+        }
+        return list(self._facades.values())
 
     @property
     def channels(self) -> list[RealtimeChannel]:
@@ -80,27 +79,27 @@ class RealtimeClient(Facade[AsyncClient]):
         return ask(self._channels)
 
     def get_channels(self) -> list[RealtimeChannel]:
-        """The live channels, in the order they were made."""
+        """Returns the live channels, in the order they were made."""
         return self.channels
 
     def remove_channel(self, channel: RealtimeChannel) -> str:
-        """Leave ``channel``: ``"ok"``, ``"timed out"`` or ``"error"``."""
+        """Leave ``channel``; returns ``"ok"``, ``"timed out"`` or ``"error"``."""
         if not isinstance(channel, RealtimeChannel):
             raise TypeError(f"remove_channel takes a channel, not {type(channel).__name__}")
         return channel.unsubscribe()
 
     def remove_all_channels(self) -> list[str]:
-        """Leave every channel, then disconnect; one status for each channel."""
+        """Leave every channel, then disconnect; returns one status for each channel."""
         return call(self._inner.remove_all_channels)
 
     # -- the socket ------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Open the socket. Raises ``ConnectionFailed`` if that fails at once."""
+        """Open the socket. Raises ``ConnectionFailed`` if the first attempt fails."""
         call(self._inner.connect)
 
     def disconnect(self, code: int = 1000, reason: str = "") -> str:
-        """Close the socket; channels stay, and rejoin on the next ``connect``."""
+        """Close the socket; the channels stay, and rejoin after the next ``connect``."""
         return call(self._inner.disconnect, code, reason)
 
     def __enter__(self) -> Self:
@@ -116,10 +115,10 @@ class RealtimeClient(Facade[AsyncClient]):
         call(self._leave)
 
     def run(self, *, drain_timeout: float | None = None) -> None:
-        """Stay until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
+        """Run until SIGINT, SIGTERM or ``disconnect``, then leave every channel.
 
-        Handlers get ``drain_timeout`` seconds (the client's by default) to finish what waits for
-        them. Raises final errors (``ConnectionFailed`` for a wrong key, ``GaveUp``).
+        Handlers get ``drain_timeout`` seconds, by default the client's, to finish waiting
+        events. Raises final errors: ``ConnectionFailed`` for a wrong key, or ``GaveUp``.
         """
         running = begin(self._inner.run_forever, drain_timeout=drain_timeout)
         with handle_signals(lambda _: begin(self._leave)):
@@ -130,23 +129,23 @@ class RealtimeClient(Facade[AsyncClient]):
         call(self._inner.wait_closed)
 
     def connection_state(self) -> ConnectionState:
-        """``connecting``, ``open``, ``closing`` or ``closed``."""
+        """Returns ``connecting``, ``open``, ``closing`` or ``closed``."""
         return self._inner.connection_state()
 
     def is_connected(self) -> bool:
-        """Whether the socket is open."""
+        """Returns True while the socket is open."""
         return self._inner.is_connected()
 
     def is_connecting(self) -> bool:
-        """Whether a socket is being opened, or waited for between two attempts."""
+        """Returns True while a socket is being opened, or the next attempt is due."""
         return self._inner.is_connecting()
 
     def is_disconnecting(self) -> bool:
-        """Whether the socket is being closed."""
+        """Returns True while the socket is being closed."""
         return self._inner.is_disconnecting()
 
     def endpoint_url(self) -> str:
-        """The URL of the socket, with the key."""
+        """Returns the URL of the socket, with the key."""
         return self._inner.endpoint_url()
 
     def set_auth(self, token: str | None = None) -> None:
@@ -163,15 +162,15 @@ class RealtimeClient(Facade[AsyncClient]):
         call(self._inner.send_heartbeat)
 
     def on_heartbeat(self, callback: Callable[..., Any]) -> None:
-        """The one callback for heartbeats, ``(status, latency)``; in a worker thread."""
+        """Set the one callback for heartbeats, ``(status, latency)``; called in a worker thread."""
         ask(self._inner.on_heartbeat, threaded(callback))
 
     def push(self, message: Mapping[str, Any]) -> None:
-        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` as it is."""
+        """Send ``{"topic", "event", "payload", "ref", "join_ref"}`` unchanged."""
         ask(self._inner.push, message)
 
     def health(self) -> Health:
-        """How the client is doing."""
+        """Returns counts and states of the client."""
         return ask(self._inner.health)
 
     # -- events ----------------------------------------------------------------------------
@@ -185,7 +184,7 @@ class RealtimeClient(Facade[AsyncClient]):
         return self._listen(self._inner.on, name, handler)
 
     def once(self, name: str, handler: Callable[..., Any] | None = None) -> Any:
-        """As ``on``, for the next event only."""
+        """Call ``handler`` at the next event only. See ``on``."""
         return self._listen(self._inner.once, name, handler)
 
     def _listen(self, register: Any, name: str, handler: Callable[..., Any] | None) -> Any:
@@ -195,14 +194,14 @@ class RealtimeClient(Facade[AsyncClient]):
         return Decorator(ask(register, name))
 
     def off(self, name: str, handler: Callable[..., Any] | None = None) -> Self:
-        """Remove ``handler`` from the event ``name``, or all handlers of it."""
+        """Remove ``handler`` from the event ``name``, or all its handlers."""
         ask(self._inner.off, name, None if handler is None else threaded(handler))
         return self
 
     def on_error(self, handler: Handler) -> Handler:
-        """Call ``handler`` with (exception, event, handler) for everything that goes wrong.
+        """Call ``handler`` in a worker thread with each error: (exception, event, handler).
 
-        In a worker thread; a decorator as it stands. Returns ``handler``.
+        Returns ``handler``, so it may be used as a decorator.
         """
         ask(self._inner.on_error, threaded(handler))
         return handler
@@ -210,15 +209,16 @@ class RealtimeClient(Facade[AsyncClient]):
     def use(self, middleware: Handler) -> Handler:
         """Call ``middleware(event, call_next)`` around every handler of every channel.
 
-        A plain one runs in a worker thread, and its ``call_next(event)`` returns when the handler
-        does; an ``async`` one runs in the background loop. See ``supabase_rt.RealtimeClient.use``.
+        A plain middleware runs in a worker thread, where ``call_next(event)`` waits for the
+        handler. An ``async`` one runs in the background loop. See
+        ``supabase_rt.RealtimeClient.use``.
         """
         ask(self._inner.use, around(middleware))
         return middleware
 
 
 def threaded_options(options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` of a client, for the loop to call."""
+    """Returns the options of a client, with their functions wrapped to run in threads."""
     return {
         name: threaded(value) if name in RUN_IN_THREADS and callable(value) else value
         for name, value in options.items()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Never, Self
 
 from .. import SupabaseClient as AsyncSupabaseClient
-from .facade import Facade
+from .facade import facade
 from .loop_thread import call
 from .sync_channel import RealtimeChannel
 from .sync_client import RealtimeClient, threaded_options
@@ -15,11 +15,12 @@ from .sync_client import RealtimeClient, threaded_options
 __all__ = ["SupabaseClient", "create_client"]
 
 
-class SupabaseClient(Facade[AsyncSupabaseClient]):
-    """A Supabase project, blocking: its Realtime client, and the methods of supabase-js.
+@facade
+class SupabaseClient:
+    """A blocking client of a Supabase project: Realtime, and the methods of supabase-js.
 
     ``auth``, ``from_()``, ``rpc()``, ``storage`` and ``functions`` (``supabase-rt[full]``) are
-    the same clients as in ``supabase_rt``, with calls that wait.
+    the clients of ``supabase_rt``, with blocking calls.
     """
 
     def __init__(self, url: str, key: str, *wrong: Never, **options: Any) -> None:
@@ -28,7 +29,7 @@ class SupabaseClient(Facade[AsyncSupabaseClient]):
             options["realtime"] = threaded_options(dict(options["realtime"]))
         self._inner = AsyncSupabaseClient(url, key, *wrong, **options)
         self.supabase_url = url
-        self.realtime: RealtimeClient = RealtimeClient._of(self._inner.realtime)
+        self.realtime: RealtimeClient = RealtimeClient(self._inner.realtime)
 
     def channel(
         self,
@@ -69,7 +70,7 @@ class SupabaseClient(Facade[AsyncSupabaseClient]):
         return _Blocking(self._inner.functions)
 
     def from_(self, table: str) -> Any:
-        """A query on ``table``: ``supabase.from_("todos").select("*").execute()``."""
+        """Returns a query on ``table``: ``supabase.from_("todos").select("*").execute()``."""
         return _Blocking(self._inner.from_(table))
 
     def table(self, table: str) -> Any:
@@ -77,7 +78,7 @@ class SupabaseClient(Facade[AsyncSupabaseClient]):
         return self.from_(table)
 
     def schema(self, name: str) -> Any:
-        """A client of another schema, with ``from_`` and ``rpc``."""
+        """Returns a client of another schema, with ``from_`` and ``rpc``."""
         return _Blocking(self._inner.schema(name))
 
     def rpc(self, fn: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
@@ -89,7 +90,7 @@ class SupabaseClient(Facade[AsyncSupabaseClient]):
         call(self._inner.aclose)
 
     def __enter__(self) -> Self:
-        """Nothing is opened here: ``subscribe()`` and the first request do that."""
+        """Returns the client; ``subscribe()`` or the first request opens a connection."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +98,7 @@ class SupabaseClient(Facade[AsyncSupabaseClient]):
 
 
 class _Blocking:
-    """A client or a query of another package: what is a coroutine there is waited for here."""
+    """A client or a query of another package; its coroutines become blocking calls."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
@@ -116,13 +117,14 @@ def _blocking(found: Any) -> Any:
             return _blocking(call(found, *args, **options))
 
         return wait
-    # Those packages name so what leads to coroutines; rows, sessions and the like are results.
+    # In those packages only classes named Async... have coroutines; other objects are results.
     return _Blocking(found) if type(found).__name__.startswith("Async") else found
 
 
 def create_client(url: str, key: str, *wrong: Never, **options: Any) -> SupabaseClient:
-    """A blocking client of the project at ``url``; the arguments of ``supabase_rt.create_client``.
+    """Returns a blocking client of the project at ``url``.
 
-    Raises ``ValueError`` or ``TypeError`` for an unusable URL or option.
+    The arguments are those of ``supabase_rt.create_client``. Raises ``ValueError`` or
+    ``TypeError`` for an unusable URL or option.
     """
     return SupabaseClient(url, key, *wrong, **options)

@@ -1,6 +1,6 @@
-"""For tests of programs that use supabase_rt; needs ``supabase-rt[server]``.
+"""Helpers for tests of programs that use supabase_rt; needs ``supabase-rt[server]``.
 
-With pytest the fixtures ``realtime_server`` and ``realtime_db`` are there without an import.
+pytest finds the fixtures ``realtime_server`` and ``realtime_db`` without an import.
 """
 
 from .clock import FakeClock

@@ -21,14 +21,14 @@ class FakeClock:
             server.faults.stall()
             await clock.advance(60)  # the heartbeat goes unanswered, the client reconnects
 
-    Enter it before the client connects. Real time still passes, so that sockets work; the time
-    that was skipped stays skipped when it is left, because a clock that went back would stop
-    every timer. Raises ``RuntimeError`` in a loop whose clock cannot be moved (uvloop).
+    Enter it before the client connects. Real time passes too, so that sockets work. Skipped time
+    stays skipped at the exit, because a clock that goes back would stop every timer. Raises
+    ``RuntimeError`` in a loop whose clock cannot be moved (uvloop).
     """
 
     def __init__(self) -> None:
         self.skipped: float = 0.0
-        """Seconds that were skipped so far."""
+        """Seconds skipped so far."""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -46,12 +46,12 @@ class FakeClock:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing to do: the loop keeps its time until it ends."""
+        """Does nothing: the loop keeps its time until it ends."""
 
     async def advance(self, seconds: float, *, step: float = STEP, settle: float = SETTLE) -> None:
-        """Let ``seconds`` pass, in steps, with ``settle`` real seconds after each.
+        """Skip ``seconds``, in steps, with ``settle`` real seconds after each.
 
-        All timers due within a step ring at its end, in order; what they send arrives before the
+        All timers due within a step fire at its end, in order. Their messages arrive before the
         next step. A server in another thread may need a longer ``settle``.
         """
         left = seconds

@@ -1,7 +1,7 @@
-"""Conversations with a real server: recorded once, played to the bot in every test.
+"""Conversations with a real server: recorded once, and played to the bot in every test.
 
-A file holds one JSON object a line: ``{"ms", "conn", "dir": "open" | "send" | "recv" | "closed",
-"text" | "hex"}``, as seen by the client. Keys and tokens are not written.
+A file has the client's view of the conversation, without keys and tokens. Each line is a JSON
+object: ``{"ms", "conn", "dir": "open" | "send" | "recv" | "closed", "text" | "hex"}``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def _serving(handler: Any) -> AsyncIterator[str]:
 
 
 class Recorder:
-    """Stands between a client and a real server, and writes down what they say."""
+    """A proxy between a client and a real server that records their messages."""
 
     def __init__(self, target: str, path: Path) -> None:
         base = re.sub(r"^http", "ws", target.rstrip("/"))
@@ -53,10 +53,10 @@ class Recorder:
         self._started = time.monotonic()
         self._sockets = 0
         self.url = ""
-        """For ``create_client(url, key)``, with the key of the real project."""
+        """The URL for ``create_client(url, key)``, with the key of the real project."""
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Pass one socket on."""
+        """Connect one socket of the client to the server."""
         self._sockets += 1
         conn = f"{self._sockets}"
         headers = {
@@ -107,8 +107,8 @@ class Recorder:
 
 
 async def _refuse_redirect(*_: object) -> None:
-    """The key of a real project goes to the address that was given, and to no other."""
-    raise aiohttp.ClientError("the server answers with a redirect: record at where it leads to")
+    """Refuse a redirect, so that the key of a real project goes to no other address."""
+    raise aiohttp.ClientError("the server answers with a redirect; give its target as the URL")
 
 
 def _without_tokens(text: str) -> str:
@@ -117,9 +117,9 @@ def _without_tokens(text: str) -> str:
 
 @asynccontextmanager
 async def record(target: str, path: str | Path) -> AsyncIterator[Recorder]:
-    """Record what a client says to the project at ``target`` and what it is told.
+    """Record the conversation of a client with the project at ``target``.
 
-    Give the client ``recorder.url`` instead. Raises ``OSError`` where ``path`` cannot be written.
+    Give the client ``recorder.url`` as its URL. Raises ``OSError`` if ``path`` cannot be written.
     """
     recorder = Recorder(target, Path(path))
     try:
@@ -133,7 +133,7 @@ async def record(target: str, path: str | Path) -> AsyncIterator[Recorder]:
 
 
 @dataclass
-class _Step:
+class _RecordedStep:
     number: int
     conn: str
     direction: str
@@ -153,11 +153,11 @@ class _Socket:
 
 
 class Player:
-    """A server that says what was recorded, when the client says what was recorded.
+    """A server that plays a recording to a client.
 
-    A recorded message of the client is waited for by topic and event; its payload is not
-    compared. Heartbeats are answered whenever they come. What the client says beyond the
-    recording is in ``unexpected``.
+    It waits for each recorded message of the client, by topic and event; the payload is not
+    compared. Then it sends the recorded answers. Heartbeats are answered at any time. Messages
+    that are not in the recording are in ``unexpected``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,15 +168,18 @@ class Player:
         self._news = asyncio.Event()
         self._done = asyncio.Event()
         self.url = ""
-        """For ``create_client(url, key)``, with any key."""
+        """The URL for ``create_client(url, key)``, with any key."""
 
     @property
     def unexpected(self) -> list[tuple[str, str]]:
-        """Topic and event of what the client said and the recording does not hold."""
+        """Topic and event of the client's messages that are not in the recording."""
         return [kind for socket in self._sockets.values() for kind, _ in socket.arrived]
 
     async def finished(self, timeout: float = 5.0) -> None:
-        """Wait until all is said. Raises ``TimeoutError`` with what the client still owes."""
+        """Wait for the end of the recording.
+
+        Raises ``TimeoutError``, which names the message that the client still has to send.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._done.wait()
@@ -189,7 +192,7 @@ class Player:
             ) from None
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Take a socket; they are those of the recording, in their order."""
+        """Serve a socket: the nth of the client is the nth of the recording."""
         ws = web.WebSocketResponse(max_msg_size=0, timeout=0.5)
         await ws.prepare(request)
         name = self._names[len(self._sockets)] if len(self._sockets) < len(self._names) else "?"
@@ -217,7 +220,7 @@ class Player:
         self._news.set()
 
     async def run(self) -> None:
-        """Go through the recording."""
+        """Play the recording, step by step."""
         for at, step in enumerate(self._steps):
             self._at = at
             while not await self._take_step(step):
@@ -225,7 +228,7 @@ class Player:
                 await self._news.wait()
         self._done.set()
 
-    async def _take_step(self, step: _Step) -> bool:
+    async def _take_step(self, step: _RecordedStep) -> bool:
         socket = self._sockets.get(step.conn)
         if socket is None:
             return False
@@ -238,7 +241,7 @@ class Player:
                 await socket.ws.send_str(_renumbered(step.raw, socket.refs))
         return True
 
-    def _match(self, socket: _Socket, step: _Step) -> bool:
+    def _match(self, socket: _Socket, step: _RecordedStep) -> bool:
         recorded = _read(step.raw)
         if recorded is None:
             return True
@@ -251,8 +254,8 @@ class Player:
         return False
 
 
-def _steps(path: Path) -> Iterator[_Step]:
-    """The lines that are played: no heartbeats, and no answers to them."""
+def _steps(path: Path) -> Iterator[_RecordedStep]:
+    """Yields the lines to play, without heartbeats and their answers."""
     silent: set[tuple[str, str | None]] = set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         found = json.loads(line)
@@ -260,7 +263,7 @@ def _steps(path: Path) -> Iterator[_Step]:
         if direction not in ("open", "send", "recv"):
             continue
         raw = bytes.fromhex(found["hex"]) if "hex" in found else found.get("text", "")
-        step = _Step(number, found["conn"], direction, raw)
+        step = _RecordedStep(number, found["conn"], direction, raw)
         about = _read(raw) if direction != "open" else None
         if about is not None and about[:2] == HEARTBEAT:
             silent.add((step.conn, about[2]))
@@ -271,7 +274,7 @@ def _steps(path: Path) -> Iterator[_Step]:
 
 
 def _read(raw: str | bytes) -> tuple[str, str, str | None] | None:
-    """Topic, event and ref of a frame of either side; None for what has none of them."""
+    """Returns topic, event and ref of a frame of either side; None if it is no message."""
     if isinstance(raw, bytes):
         return _read_push(raw)
     try:
@@ -286,7 +289,7 @@ def _read(raw: str | bytes) -> tuple[str, str, str | None] | None:
 
 
 def _read_push(raw: bytes) -> tuple[str, str, str | None] | None:
-    """A broadcast of a client, the binary kind 3 (docs/protocol.md#version-2-binary)."""
+    """Read a client's broadcast of binary kind 3 (docs/protocol.md#version-2-binary)."""
     if len(raw) < 7 or raw[0] != 3:
         return None
     join_ref, ref, topic = raw[1], raw[2], raw[3]
@@ -296,7 +299,7 @@ def _read_push(raw: bytes) -> tuple[str, str, str | None] | None:
 
 
 def _renumbered(text: str, refs: dict[str, str | None]) -> str:
-    """A frame of the server with the refs of the client of now, all else to the letter."""
+    """Replace the recorded refs in a frame of the server by those of this client."""
 
     def ours(literal: str) -> str:
         ref = json.loads(literal)

@@ -16,9 +16,9 @@ PAUSE = 0.05
 
 
 class TestPostgres:
-    """An embedded PostgreSQL; ``DatabaseProblem`` from ``start`` where none can run."""
+    """An embedded PostgreSQL; ``start`` raises ``DatabaseProblem`` if none can run."""
 
-    # pytest would take the name for that of a class of tests.
+    # By its name, pytest would take it for a class of tests.
     __test__ = False
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class TestPostgres:
         self._numbers = itertools.count(1)
 
     def start(self) -> None:
-        """Start it, in a second or so."""
+        """Start it, which takes about a second."""
         try:
             import psycopg  # noqa: F401
         except ImportError as exc:
@@ -36,12 +36,12 @@ class TestPostgres:
         self._postgres.start()
 
     def stop(self) -> None:
-        """End it and remove its data."""
+        """Stop it and remove its data."""
         self._postgres.stop()
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of a new, empty database, which is dropped afterwards."""
+        """Create an empty database, drop it at the exit; yields its URL."""
         name = f"test_{next(self._numbers)}"
         self._run(f"create database {name}")
         try:
@@ -50,7 +50,7 @@ class TestPostgres:
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        """Drop a database. A slot goes a moment after the server that followed it has hung up."""
+        """Drop a database; its replication slot ends a moment after its follower."""
         import psycopg
 
         for _ in range(ATTEMPTS):

@@ -1,13 +1,12 @@
-"""The pytest plugin of supabase_rt: a Realtime server for your tests, found by being installed.
+"""The pytest plugin of supabase_rt: fixtures with a Realtime server for your tests.
 
-``realtime_server`` is a server without a database, new for each test; ``realtime_db`` has a
-PostgreSQL behind it, one for the whole run with a database of its own for each test. Both are
+``realtime_server`` is a new server without a database for each test. ``realtime_db`` has a
+PostgreSQL: one for the whole run, with a database for each test. Both are
 ``supabase_rt.testing.ThreadedRealtime``. Override ``realtime_settings`` and ``realtime_schema``
 in your ``conftest.py`` for limits, policies and tables.
 
-Installed as a module of its own beside the package, because pytest imports it in every run: like
-this nothing is loaded before a test asks for a fixture, and coverage sees the package from its
-start.
+The plugin is installed as a separate module, because pytest imports it in every run. So the
+package is loaded only when a test uses a fixture, and coverage sees all of its import.
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ def _testing() -> Any:
 
 @pytest.fixture
 def realtime_settings() -> dict[str, Any]:
-    """Keywords for ``LocalRealtime``, such as ``policy`` or a limit."""
+    """Returns keywords for ``LocalRealtime``, such as ``policy`` or a limit."""
     return {}
 
 
 @pytest.fixture
 def realtime_schema() -> str:
-    """SQL that ``realtime_db`` begins with: tables, policies, ``alter publication``."""
+    """Returns the SQL that ``realtime_db`` runs first: tables, policies, ``alter publication``."""
     return ""
 
 
 @pytest.fixture
 def realtime_server(realtime_settings: dict[str, Any]) -> Iterator[ThreadedRealtime]:
-    """A Realtime server for one test."""
+    """Yields a Realtime server for one test."""
     with _testing().ThreadedRealtime(**realtime_settings) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def realtime_postgres() -> Iterator[TestPostgres]:
-    """The PostgreSQL behind ``realtime_db``."""
+    """Yields the PostgreSQL of ``realtime_db``."""
     testing = _testing()
     try:
         postgres = testing.TestPostgres()
@@ -71,7 +70,7 @@ def realtime_postgres() -> Iterator[TestPostgres]:
 def realtime_db(
     realtime_postgres: TestPostgres, realtime_settings: dict[str, Any], realtime_schema: str
 ) -> Iterator[ThreadedRealtime]:
-    """A Realtime server with an empty database of its own, for one test."""
+    """Yields a Realtime server with an empty database, for one test."""
     with (
         realtime_postgres.database() as url,
         _testing().ThreadedRealtime(db=url, **realtime_settings) as server,

@@ -1,8 +1,7 @@
 """``LocalRealtime`` in a thread and a loop of its own, so that any test can use it.
 
-A test may be plain or ``async``, run by pytest-asyncio, anyio or nothing at all, and the bot in
-it may block or start loops itself: none of it is in the way of the server, nor the server in
-the way of it.
+A test may be plain or ``async``, with any plugin or none. The bot in it may block or start loops
+itself. Test and server do not disturb each other.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TIMEOUT = 60.0
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows of the database; awaiting them is optional, with the same result."""
+    """Rows of the database; they may be awaited, with the same result."""
 
     def __await__(self) -> Generator[Any, None, Rows]:
         yield from asyncio.sleep(0).__await__()
@@ -29,10 +28,10 @@ class Rows(list[dict[str, Any]]):
 
 
 class ThreadedRealtime:
-    """A running ``LocalRealtime``, with its names; every call may be made from any thread.
+    """A running ``LocalRealtime`` with the same methods, which any thread may call.
 
-    Takes the keywords of ``LocalRealtime``. Nothing has to be awaited, and ``insert``,
-    ``broadcast``, ``sql`` and the like may be.
+    Takes the keywords of ``LocalRealtime``. No call has to be awaited; the results of
+    ``insert``, ``broadcast``, ``sql`` and the like may be.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -42,7 +41,7 @@ class ThreadedRealtime:
             target=self._loop.run_forever, name="supabase_rt test server", daemon=True
         )
         self._server: LocalRealtime | None = None
-        self._faults = _Elsewhere(self)
+        self._faults = _ThreadedFaults(self)
 
     # -- start and end -----------------------------------------------------------------
 
@@ -61,7 +60,7 @@ class ThreadedRealtime:
         return self
 
     def stop(self) -> None:
-        """End the server, its loop and its thread; twice is fine."""
+        """End the server, its loop and its thread; may be called twice."""
         server, self._server = self._server, None
         if self._loop.is_closed():
             return
@@ -75,7 +74,7 @@ class ThreadedRealtime:
             self._loop.close()
 
     def restart(self, downtime: float = 0.0) -> None:
-        """Stop, refuse connections for so many seconds, and listen on the same port."""
+        """Stop, refuse connections for ``downtime`` seconds, and listen on the same port again."""
         self._wait(self.server.restart(downtime))
 
     def __enter__(self) -> Self:
@@ -86,13 +85,13 @@ class ThreadedRealtime:
 
     @property
     def server(self) -> LocalRealtime:
-        """The server itself, for code that runs in its loop; ``RuntimeError`` where none runs."""
+        """The server itself, for code in its loop; raises ``RuntimeError`` if it is not running."""
         if self._server is None:
             raise RuntimeError("the server is not running")
         return self._server
 
     def call(self, work: Callable[[], T]) -> T:
-        """The result of ``work``, called in the loop of the server."""
+        """Call ``work`` in the loop of the server; returns its result."""
 
         async def called() -> T:
             return work()
@@ -110,12 +109,12 @@ class ThreadedRealtime:
 
     @property
     def url(self) -> str:
-        """For ``create_client(url, key)``."""
+        """The URL for ``create_client(url, key)``."""
         return self.server.url
 
     @property
     def ws_url(self) -> str:
-        """For ``RealtimeClient(url)``."""
+        """The URL for ``RealtimeClient(url)``."""
         return self.server.ws_url
 
     @property
@@ -125,12 +124,12 @@ class ThreadedRealtime:
 
     @property
     def anon_key(self) -> str:
-        """The key of a client that nobody has signed in to."""
+        """The key of a client without a signed-in user."""
         return self.server.anon_key
 
     @property
     def service_key(self) -> str:
-        """The key that may do everything."""
+        """The key with all rights."""
         return self.server.service_key
 
     def token(
@@ -140,48 +139,48 @@ class ThreadedRealtime:
         expires_in: float = 3600.0,
         **claims: Any,
     ) -> str:
-        """A signed token that expires in so many seconds; negative for one that has expired."""
+        """Returns a signed token. ``expires_in`` may be negative, for an expired one."""
         return self.server.token(role, sub, expires_in, **claims)
 
-    # -- what it does ------------------------------------------------------------------
+    # -- sending to clients ------------------------------------------------------------
 
     @property
     def faults(self) -> Faults:
-        """What is to go wrong."""
+        """The faults that tests switch on."""
         return cast(Faults, self._faults)
 
     def broadcast(
         self, topic: str, event: str, payload: Mapping[str, Any] | bytes, private: bool = False
     ) -> Reached:
-        """Send from the database side, as ``realtime.send`` does; how many it went to."""
+        """Send a broadcast as the database's ``realtime.send`` does; returns its receivers."""
         return self.call(lambda: self.server.broadcast(topic, event, payload, private))
 
     def table(self, name: str, columns: Mapping[str, str], **about: Any) -> None:
-        """Declare a table, where there is no database."""
+        """Declare a table, without a database."""
         self.call(lambda: self.server.table(name, columns, **about))
 
     def insert(self, table: str, record: Mapping[str, Any], **about: Any) -> Reached:
-        """Publish the insert of a row, where there is no database."""
+        """Publish the insert of a row, without a database."""
         return self.call(lambda: self.server.insert(table, record, **about))
 
     def update(self, table: str, new: Mapping[str, Any], **about: Any) -> Reached:
-        """Publish the update of rows, where there is no database."""
+        """Publish the update of rows, without a database."""
         return self.call(lambda: self.server.update(table, new, **about))
 
     def delete(self, table: str, where: Mapping[str, Any] | None = None, **about: Any) -> Reached:
-        """Publish the deletion of rows, where there is no database."""
+        """Publish the deletion of rows, without a database."""
         return self.call(lambda: self.server.delete(table, where, **about))
 
     def sql(self, statement: str, *args: Any) -> Rows:
-        """Run SQL in the database as its owner; the rows of the last statement."""
+        """Run SQL as the owner of the database; returns the rows of the last statement."""
         return Rows(self._wait(self.server.sql(statement, *args)))
 
     @property
     def database_url(self) -> str:
-        """The database; ``RuntimeError`` where there is none."""
+        """The URL of the database; raises ``RuntimeError`` without one."""
         return self.server.database_url
 
-    # -- a conversation ----------------------------------------------------------------
+    # -- a script of single messages ----------------------------------------------------
 
     def expect(
         self,
@@ -193,8 +192,8 @@ class ThreadedRealtime:
     ) -> Received:
         """Wait for the next message of a client; see ``LocalRealtime.expect``.
 
-        It blocks: in an ``async`` test, whose loop the client needs meanwhile, call it by
-        ``await asyncio.to_thread(server.expect, ...)``.
+        It blocks the calling thread. In an ``async`` test the client needs the loop meanwhile,
+        so call it by ``await asyncio.to_thread(server.expect, ...)``.
         """
         return self._expect(self.server.expect(topic, event, check, timeout=timeout), timeout)
 
@@ -217,33 +216,41 @@ class ThreadedRealtime:
         raise TimeoutError(problem)
 
     def emit(self, topic: str, event: str, payload: Any) -> int:
-        """Write an event to every channel joined on ``topic``; how many those were."""
+        """Write an event to every channel joined on ``topic``; returns their number."""
         return self.call(lambda: self.server.emit(topic, event, payload))
 
-    # -- what it saw -------------------------------------------------------------------
+    # -- observed so far ---------------------------------------------------------------
 
     @property
     def received(self) -> Sequence[Received]:
-        """The messages of all clients in order, the newest 10,000 or 64 MiB."""
+        """The messages of all clients in order: the newest 10,000, or 64 MiB of them."""
         return self.call(lambda: list(self.server.received))
 
     @property
     def joins(self) -> int:
-        """How many joins were accepted, ever."""
+        """The number of joins accepted so far."""
         return self.server.joins
 
     @property
+    def missed_changes(self) -> int:
+        """The number of database changes that could not be sent, counted for each channel."""
+        return self.server.missed_changes
+
+    @property
     def connections(self) -> int:
-        """How many sockets were accepted, ever."""
+        """The number of sockets accepted so far."""
         return self.server.connections
 
     @property
     def open_connections(self) -> int:
-        """How many sockets are open."""
+        """The number of open sockets."""
         return self.server.open_connections
 
     def watch(self, listener: Callable[[Happening], None]) -> Callable[[], None]:
-        """Call ``listener``, in the thread of the server, with everything from now on."""
+        """Call ``listener`` with every ``Happening`` from now on, in the server's thread.
+
+        Returns a function to end it.
+        """
         return self.call(lambda: self.server.watch(listener))
 
 
@@ -255,8 +262,8 @@ def _is_in_loop() -> bool:
     return True
 
 
-class _Elsewhere:
-    """The faults, called in the loop of the server."""
+class _ThreadedFaults:
+    """The faults of the server, called in its loop."""
 
     def __init__(self, owner: ThreadedRealtime) -> None:
         object.__setattr__(self, "_owner", owner)

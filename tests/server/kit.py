@@ -1,7 +1,7 @@
 """Clients for the tests of the server.
 
-They read and write JSON and raw bytes by themselves: with our serializer on both ends a
-misreading of the protocol would cancel itself out.
+They read and write JSON and raw bytes without our serializer. With it on both ends, a
+misreading of the protocol would not show.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import aiohttp
 
 from supabase_rt.server import LocalRealtime
 from supabase_rt.server._machine.outgoing import Close
-from supabase_rt.server._machine.server_session import Session
+from supabase_rt.server._machine.server_session import ServerSession
 from supabase_rt.server._machine.server_state import Backend
 from supabase_rt.server.settings import Settings
 from supabase_rt.server.tokens import Policy, Tokens, default_policy
@@ -24,7 +24,7 @@ START = 1_800_000_000.0
 
 
 class World:
-    """A backend with a clock in the test's hands, and clients without sockets."""
+    """A backend whose clock the test moves, and clients without sockets."""
 
     def __init__(self, policy: Policy = default_policy, **settings: Any) -> None:
         self.now = START
@@ -48,17 +48,17 @@ class World:
 
 
 class Client:
-    """The other end of one session; every client numbers its refs from 1."""
+    """The client of one session; every client numbers its refs from 1."""
 
     def __init__(self, world: World, vsn: str, token: str, number: int) -> None:
         self.world = world
         self.vsn = vsn
-        self.session = Session(world.backend, vsn, token, now=world.now, number=number)
+        self.session = ServerSession(world.backend, vsn, token, now=world.now, number=number)
         self._ref = 0
         self.join_refs: dict[str, str] = {}
 
     def raw(self, data: str | bytes) -> list[Any]:
-        """Send a frame; everything that this client has been sent since it last looked."""
+        """Send a frame; returns all frames that have arrived since the last call."""
         self.session.receive(data, self.world.now)
         return self.heard()
 
@@ -73,7 +73,7 @@ class Client:
         return found
 
     def events(self) -> list[str]:
-        """The names of the events heard."""
+        """The names of the events that arrived."""
         index = "event" if self.vsn == "1.0.0" else 3
         return [frame[index] for frame in self.heard()]
 
@@ -86,14 +86,14 @@ class Client:
         return self.raw(frame(self.vsn, join_ref, ref, topic, event, payload))
 
     def join(self, topic: str = "realtime:room", token: str | None = None, **config: Any) -> Any:
-        """Join; the frames that came back."""
+        """Join; returns the frames that came back."""
         payload: dict[str, Any] = {"config": config}
         if token is not None:
             payload["access_token"] = token
         return self.push(topic, "phx_join", payload)
 
     def reason(self, topic: str = "realtime:room", **about: Any) -> Any:
-        """Join and be refused; the reason."""
+        """Join and be refused; returns the reason."""
         reply = payload_of(self.join(topic, **about)[0])
         assert reply["status"] == "error"
         return reply["response"]["reason"]
@@ -122,7 +122,7 @@ class Wire:
         await self.ws.send_str(json.dumps(list(fields)))
 
     async def recv(self, timeout: float = 2.0) -> Any:
-        """The next frame: a list, the bytes of a binary one, or ("closed", code)."""
+        """Returns the next frame: a list, the bytes of a binary one, or ("closed", code)."""
         message = await self.ws.receive(timeout=timeout)
         if message.type is aiohttp.WSMsgType.TEXT:
             return json.loads(message.data)
@@ -140,7 +140,7 @@ class Wire:
         return await self.ask("1", "1", topic, "phx_join", {"config": config})
 
     async def beats(self, timeout: float = 2.0) -> bool:
-        """Whether a heartbeat is answered."""
+        """Returns True if a heartbeat is answered."""
         await self.send(None, "hb", "phoenix", "heartbeat", {})
         try:
             return bool((await self.recv(timeout))[1] == "hb")
@@ -149,7 +149,7 @@ class Wire:
 
 
 def as_page(server: LocalRealtime) -> dict[str, str]:
-    """The header by which the status page proves itself."""
+    """Returns the header with the token of the status page."""
     return {"Authorization": f"Bearer {server.inspector_url.partition('#token=')[2]}"}
 
 

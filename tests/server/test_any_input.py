@@ -1,4 +1,4 @@
-"""Whatever a client writes, the server does not fail, and nobody else is disturbed."""
+"""No input of a client makes the server fail, or disturbs another client."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PAYLOADS = (
 
 @st.composite
 def frames(draw: st.DrawFn, vsn: str) -> str | bytes:
-    """A frame that is right, nearly right, or none at all."""
+    """Generates frames that are valid, nearly valid, or not frames at all."""
     kind = draw(st.integers(0, 9))
     if kind == 0:
         return draw(st.text(max_size=20))
@@ -78,7 +78,7 @@ def frames(draw: st.DrawFn, vsn: str) -> str | bytes:
 
 
 def _binary(draw: st.DrawFn, topic: str) -> bytes:
-    """Kind 0 or 3, with a body that may be anything."""
+    """Generates binary frames of kind 0 or 3 with any body."""
     body = draw(st.binary(max_size=10) | st.just(b'{"x":1}'))
     name = topic.encode()
     if draw(st.booleans()):

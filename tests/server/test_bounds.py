@@ -1,4 +1,4 @@
-"""What one client can cost the others: each attack that went through, and its relatives."""
+"""Attacks of one client on the others: each one that once succeeded, and similar ones."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_the_channels_of_a_socket_and_of_all_are_bounded_in_bytes() -> None:
     assert reasons[0] is None
     assert reasons[-1] == "ChannelRateLimitReached: The channels of this socket are too large"
     assert 5 < reasons.count(None) < 21
-    # One that is left makes room again, and a small one fits in.
+    # Leaving a channel makes room again, and a small one fits.
     first.push(next(iter(first.session.channels)), "phx_leave", {})
     assert joined(first, "realtime:" + "t" * 300_000) is None
     for _ in range(20):
@@ -200,7 +200,7 @@ def test_a_payload_that_grows_when_it_is_decoded_is_not_decoded() -> None:
         system, close = client.raw(f'["1","1","{ROOM}","{event}",{bomb}]')
         assert time.perf_counter() - started < 0.2
         assert (system[4]["message"], close[3]) == (words, "phx_close")
-    # A frame of another shape is not looked at twice either.
+    # A frame of another shape is not decoded twice either.
     started = time.perf_counter()
     assert client.raw('{"a":' + bomb + "}") == []
     assert time.perf_counter() - started < 0.2
@@ -208,7 +208,7 @@ def test_a_payload_that_grows_when_it_is_decoded_is_not_decoded() -> None:
 
 
 class SlowDatabase:
-    """Answers when it is told to."""
+    """A database that answers when the test tells it to."""
 
     reachable = True
 
@@ -235,7 +235,7 @@ def test_a_flood_of_tokens_asks_the_database_one_question_at_a_time() -> None:
     assert len(database.asked) == 1
     database.asked[0][1](Rights())
     assert [token.text for token, _ in database.asked] == [tokens[0], tokens[-1]]
-    # The last word is the newest token's.
+    # The newest token decides.
     database.asked[1][1](Rights.none())
     assert client.events() == ["system", "phx_close"]
 
@@ -269,7 +269,7 @@ def test_numbers_and_nesting_without_end_cost_a_frame_at_most(case: str, vsn: st
         )
 
     def send(data: str) -> None:
-        # What comes back may hold the number again, which json.loads does not read.
+        # The answer may contain the number again, which json.loads refuses.
         client.session.receive(data, world.now)
 
     started = time.perf_counter()
@@ -307,7 +307,7 @@ async def test_no_compression_is_negotiated_and_none_is_read() -> None:
         assert not ws.compress
         transport = ws.get_extra_info("socket")
         assert transport is not None
-        # A compressed frame all the same: its first reserved bit is set.
+        # A compressed frame: its first reserved bit is set.
         ws._writer.transport.write(b"\xc1\x81\0\0\0\0x")
         message = await ws.receive(timeout=2)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1002)
@@ -358,7 +358,7 @@ def fanout(text: str) -> Any:
 
 
 async def unread(server: LocalRealtime) -> socket.socket:
-    """A joined socket that nobody reads, with a small buffer."""
+    """A joined socket with a small buffer that is never read."""
     loop = asyncio.get_running_loop()
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -404,7 +404,7 @@ async def test_the_client_that_reads_least_is_cut_when_all_together_wait_for_too
 
 
 async def answered(server: LocalRealtime, data: bytes, timeout: float = 3.0) -> bytes:
-    """What the server says to these bytes until it ends the connection."""
+    """Send these bytes; returns all that the server sends until it ends the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         first, _, second = data.partition(b"|")

@@ -89,12 +89,12 @@ def test_frames_between_both_versions() -> None:
     assert b.heard() == [expected]
     assert c.heard() == []
 
-    # The metadata of the sender reaches nobody.
+    # The sender's metadata is not passed on.
     a.raw(kind3("79", b"bm", b'{"store":true}', 1, b"{}"))
     assert b.heard() == [bytes.fromhex("040b0200017265616c74696d653a7632626d7b7d")]
     assert payload_of(c.heard()[0])["payload"] == {}
 
-    # JSON that is none: the bytes pass to vsn 2.0.0 as they are.
+    # Invalid JSON: vsn 2.0.0 gets the bytes unchanged.
     a.raw(kind3("80", b"bad", b"", 1, b"{oops"))
     assert b.heard()[0].endswith(b"{oops")
     assert c.heard() == []

@@ -32,7 +32,7 @@ EXCEPTION = UNABLE + "An exception happened so please check your connect paramet
 
 
 class World(BareWorld):
-    """With the publishing half of ``LocalRealtime``, whose sockets are not needed here."""
+    """A world with the publishing methods of ``LocalRealtime``, but without its sockets."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -306,7 +306,7 @@ def test_configurations_that_cannot_be_subscribed_to(entry: Any, message: str) -
         "extension": "postgres_changes",
         "channel": "err",
     }
-    # One bad entry spoils all, and the channel lives on.
+    # One bad entry fails all of them, but the channel stays.
     assert world.server.insert("messages", {"room": "x"}) == 0
     assert client.push("realtime:err", "presence", {})[0][4]["status"] == "ok"
 
@@ -441,7 +441,7 @@ def test_tables_that_nobody_declared() -> None:
     assert update["data"]["columns"][1] == {"name": "n", "type": "int8"}
     assert update["data"]["record"] == {"id": 7, "n": 1, "tags": ["a"]}
     assert update["data"]["old_record"] == {"id": 7}
-    # Rows that were never inserted here.
+    # These rows were never inserted here.
     world.server.update("todos", {"id": 9, "n": 2})
     data = payload_of(client.heard()[0])["data"]
     assert (data["record"], data["old_record"]) == ({"id": 9, "n": 2, "tags": None}, {"id": 9})

@@ -1,4 +1,4 @@
-"""Values and conditions, one by one."""
+"""Column values and filter conditions, one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from supabase_rt._wire.json_codec import dumps
-from supabase_rt.server._tables.change_feed import Binding
+from supabase_rt.server._tables.change_feed import ServerBinding
 from supabase_rt.server._tables.column_types import cast, default_value, exact, infer, wire
 from supabase_rt.server._tables.filter_matching import Condition, FilterError, check, parse, passes
 from supabase_rt.server._tables.patterns import like
@@ -195,7 +195,7 @@ def test_evaluation(text: str, row: dict[str, Any], matches: bool) -> None:
 
 
 def test_a_table_name_of_wildcards_holds_nobody_up() -> None:
-    binding = Binding.read({"schema": "public", "table": "%" * 40 + "%a" * 20 + "!"})
+    binding = ServerBinding.read({"schema": "public", "table": "%" * 40 + "%a" * 20 + "!"})
     assert not binding.names("public", "a" * 60)
 
 

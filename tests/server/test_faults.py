@@ -1,4 +1,4 @@
-"""Everything that can be made to go wrong, through real sockets."""
+"""Every fault of ``Faults``, through real sockets."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_stall_and_resume(server: LocalRealtime, client: Wire) -> None:
     async with wire(server) as other:
         assert await other.beats()
     server.faults.resume()
-    # aiohttp gave up the read above, not the socket.
+    # The timeout above cancelled aiohttp's read, but the socket is still open.
     assert (await client.recv())[1] == "hb"
 
 
@@ -181,7 +181,7 @@ async def test_delay_keeps_the_order(server: LocalRealtime, client: Wire) -> Non
     for ref in "0123456789":
         await client.send(None, ref, "phoenix", "heartbeat", {})
     assert [(await client.recv())[1] for _ in range(10)] == list("0123456789")
-    # All are late by the same time: one after the other they would need a whole second.
+    # All frames have the same delay; one after the other they would need a second.
     assert 0.1 <= time.monotonic() - start < 0.8
 
 

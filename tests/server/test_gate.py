@@ -1,7 +1,7 @@
-"""Attacks on a local server by those who have neither its keys nor its terminal.
+"""Attacks on a local server without its keys and without its terminal.
 
-They are web pages in the browser of its user, other users of the machine, and whoever reaches its
-port through a forwarder. All requests are written byte by byte: no HTTP client would send some.
+The attackers are web pages in the user's browser, other users of the machine, and anyone who
+reaches the port through a forwarder. Requests are raw bytes: no HTTP client would send some.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND
 
 
 async def send(server: LocalRealtime, request: str, body: str = "") -> tuple[int, str]:
-    """The status and all else of the answer; what follows a handshake is not waited for."""
+    """Returns the status and the rest of the answer; does not read on after a handshake."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(f"{request}\r\n\r\n{body}".encode("utf-8", "surrogateescape"))
@@ -57,7 +57,7 @@ async def send(server: LocalRealtime, request: str, body: str = "") -> tuple[int
 
 
 def field(head: str, name: str) -> str:
-    """A header of the answer, empty where it has none."""
+    """Returns a header of the answer, empty if it is missing."""
     for line in head.splitlines():
         if line.lower().startswith(f"{name}:"):
             return line.partition(":")[2].strip()
@@ -238,7 +238,7 @@ async def test_further_names_are_allowed_by_an_option() -> None:
             asked = (f"Host: {host}", *UPGRADE)
             assert (await ask(server, *asked, target=handshake(server)))[0] == 101
         assert (await ask(server, "Host: evil.dev.example"))[0] == 403
-        # A page that this server sent by that name, and no other of the name.
+        # A page from this very server is allowed; another server of the same name is not.
         page = ("Host: dev.example:8000", "Origin: http://dev.example:8000")
         assert (await ask(server, *page))[0] == 200
         page = ("Host: dev.example:8000", "Origin: http://dev.example:8001")
@@ -352,7 +352,7 @@ def test_what_is_no_origin_cannot_be_allowed(wrong: str) -> None:
 async def test_a_foreign_page_loads_nothing_without_saying_who_it_is(
     server: LocalRealtime, site: str
 ) -> None:
-    """An ``<img>`` or a ``<script>`` sends no Origin; a link that is followed is no attack."""
+    """An ``<img>`` or a ``<script>`` sends no Origin; following a link is allowed."""
     loaded = (LOCAL, f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: no-cors")
     assert (await ask(server, *loaded, target="/api/ping"))[0] == 403
     followed = (LOCAL, f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: navigate")
@@ -360,7 +360,7 @@ async def test_a_foreign_page_loads_nothing_without_saying_who_it_is(
 
 
 async def test_a_form_of_a_foreign_page_does_nothing(server: LocalRealtime) -> None:
-    """A form asks for no permission first, and may send JSON as text."""
+    """A form needs no preflight, and may send JSON as text."""
     body = '{"table": "t", "record": {"id": 1}}'
     seen: list[Happening] = []
     server.watch(seen.append)
@@ -394,7 +394,7 @@ async def test_the_body_of_a_foreign_page_is_not_waited_for(server: LocalRealtim
     async with asyncio.timeout(5):
         assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
         writer.write(bytes(100000))
-        # And that was the last request of this connection.
+        # The connection is closed after that.
         await reader.read()
     writer.close()
 

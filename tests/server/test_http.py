@@ -169,7 +169,7 @@ async def test_names_that_are_blank_or_too_long(server: LocalRealtime) -> None:
     path = f"/api/broadcast/http/events/{'n' * 256}"
     assert await post(server, path, json={}) == (202, "")
     async with wire(server) as client:
-        # Nobody but a reader of binary frames minds.
+        # It is a problem only for a client that gets binary frames.
         await client.join("realtime:http")
         assert (await post(server, path, json={}))[0] == 500
         assert await client.beats()

@@ -1,4 +1,4 @@
-"""What is unfinished, and whose turn it is: machines, with the time in the test's hands."""
+"""Unfinished frames and the turns of clients, as machines whose time the test moves."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_beyond_the_bound_large_unfinished_messages_are_not_read_and_the_oldest_
     for at, (port, flow) in enumerate(found):
         intake.receive(flow, 100 * KIB, now=float(at))
         assert not port.held or at == 10
-    # Only the one that went beyond it waits, and then each that sends more.
+    # Only the client that exceeds it waits, and after it each one that sends more.
     intake.receive(found[0][1], KIB, now=11.0)
     intake.receive(small, SMALL, now=11.0)
     assert [port.held for port, _ in found] == [True, *[False] * 9, True]
@@ -57,7 +57,7 @@ def test_beyond_the_bound_large_unfinished_messages_are_not_read_and_the_oldest_
     assert [found[10][0].held] == [True]
     intake.sweep(PATIENCE + 1.1)
     assert [port.gone for port, _ in found] == [True, True, *[False] * 9]
-    # Their room is that of the others.
+    # Their share is free for the others.
     assert [found[10][0].held] == [False]
     assert intake.total == 900 * KIB + SMALL
 
@@ -202,7 +202,7 @@ def test_work_is_forgotten_by_half_in_a_second() -> None:
     turns, usage = Turns(), Usage()
     assert turns.is_light(usage, 0.0)
     turns.count(usage, ALLOWANCE * 3, 0.0)
-    # While there is hardly any work nobody waits.
+    # With little work, no client waits.
     assert turns.is_light(usage, 0.0)
     turns.count(Usage(), 10 * QUIET, 0.0)
     assert not turns.is_light(usage, 1.0)
@@ -226,7 +226,7 @@ async def test_the_next_turn_is_that_of_the_client_with_the_least_share() -> Non
         for name, usage in (("greedy", greedy), ("modest", modest), ("modest", modest)):
             group.create_task(work(name, usage, 0.1))
     assert order == ["greedy"] * 3 + ["modest", "modest", "greedy"]
-    # Idleness gives no turns in advance.
+    # An idle client saves up no turns.
     newcomer = Usage()
     await turns.wait(newcomer)
     assert newcomer.share >= 1.9

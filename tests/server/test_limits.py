@@ -1,4 +1,4 @@
-"""The limits of a project on what all its clients do together (docs/protocol.md#10-limits)."""
+"""The rate limits of a project, on all its clients together (docs/protocol.md#10-limits)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_rate_trips_at_the_average_of_the_last_minute(counts: list[int], limit
         rate.tick()
         assert rate.count == 0
     recent = counts[-BUCKETS:]
-    # Nothing is averaged before the first use, nor after a minute without any.
+    # There is no average before the first use, nor after an idle minute.
     while len(counts) <= BUCKETS and recent and not recent[0]:
         del recent[0]
     if not any(recent):
@@ -89,7 +89,7 @@ def test_a_rate_without_a_limit_never_trips() -> None:
 
 @pytest.fixture
 def crowd() -> tuple[World, Client, Client]:
-    """A world where two events in a second are too many, and two members of a room."""
+    """Returns a world where two events a second are too many, with two members of a room."""
     world = World(max_events_per_second=2, rate_interval=1.0)
     one, two = world.client(), world.client("1.0.0")
     one.join(broadcast={"ack": True, "self": True})
@@ -225,7 +225,7 @@ def test_too_many_users() -> None:
     first.join()
     first.push(ROOM, "phx_leave", {})
     full = "ConnectionRateLimitReached: Too many connected users"
-    # One that has joined counts until its socket ends, and may join more.
+    # A joined socket counts until it ends, and may join more channels.
     assert second.reason() == full
     first.join("realtime:more")
     first.session.end()
@@ -264,7 +264,7 @@ async def test_handshakes_beyond_the_limits() -> None:
             await client.join()
             found = await get(server, "/socket/websocket", params=params)
             assert found == (429, '{"error":"Too many connected users"}')
-            # The key is looked at first.
+            # The key is checked first.
             assert (await get(server, "/socket/websocket", params={"apikey": "x"}))[0] == 401
         server.backend.limits.joins.count += 10**9
         server.backend.limits.tick()
@@ -295,7 +295,7 @@ async def test_the_averages_are_taken_while_the_server_runs() -> None:
 
 
 async def flood_until_closed(sender: Wire, receiver: Wire) -> Any:
-    """Broadcast until the receiver's channel ends; its last frame."""
+    """Broadcast until the receiver's channel ends; returns its last frame."""
     while True:
         await sender.send("1", None, ROOM, "broadcast", CHAT)
         frame = await receiver.recv()
@@ -342,7 +342,7 @@ async def test_too_much_over_http() -> None:
                 '{"message":"Too many requests"}',
                 "11",
             )
-        # Counted before anybody asks for a token.
+        # Counted before the token is checked.
         assert await get(server, "/api/ping") == (429, '{"message":"Too many requests"}')
 
 

@@ -1,4 +1,4 @@
-"""Tokens that are signed or shaped to hurt: each is refused as a token, and hurts nobody."""
+"""Malicious tokens: each is refused as a token, and has no other effect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def part(text: str) -> str:
 
 
 def signed(payload: str, header: str = '{"alg":"HS256","typ":"JWT"}') -> str:
-    """A token with this text as its payload, whatever it is."""
+    """Returns a signed token with this text as its payload."""
     text = f"{part(header)}.{part(payload)}"
     mark = hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest()
     return f"{text}.{base64.urlsafe_b64encode(mark).rstrip(b'=').decode()}"
@@ -99,7 +99,7 @@ def test_white_space_around_a_token_is_not_kept() -> None:
     assert world.backend.tokens.verify(padded, world.now).text == token
     client = world.client(token=token)
     client.join(postgres_changes=[{"table": "t"}])
-    # It is the token that the channel has, so nothing is subscribed again.
+    # The channel has this token already, so it does not subscribe again.
     assert client.push("realtime:room", "access_token", {"access_token": padded}) == []
 
 
@@ -123,7 +123,7 @@ def test_a_claim_with_half_a_character_stops_no_change() -> None:
 async def test_the_handshake_the_socket_and_http_answer_an_odd_token(case: str) -> None:
     token, _ = ODD[case]
     if len(token) > 6000:
-        # More than a request line holds: it comes with a join only.
+        # Too long for a request line, so only a join can have it.
         async with LocalRealtime(jwt_secret=SECRET) as server, wire(server) as client:
             join: dict[str, Any] = {"access_token": token, "config": {}}
             reply = await client.ask("1", "1", "realtime:room", "phx_join", join)

@@ -1,4 +1,4 @@
-"""Filters matched without a database: what they mean, and how long they may take."""
+"""Patterns of filters, matched without a database: their meaning and their cost."""
 
 from __future__ import annotations
 

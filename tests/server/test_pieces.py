@@ -1,16 +1,16 @@
-"""Timers and faults without sockets."""
+"""Deadlines and faults without sockets."""
 
 from __future__ import annotations
 
 import pytest
 
-from supabase_rt.server._machine.outgoing import Frame
-from supabase_rt.server._machine.server_deadlines import Timers
+from supabase_rt.server._machine.outgoing import OutgoingFrame
+from supabase_rt.server._machine.server_deadlines import ServerDeadlines
 from supabase_rt.server.faults import Faults
 
 
 def test_timers_fire_in_order_and_may_set_others() -> None:
-    timers, fired = Timers(), list[str]()
+    timers, fired = ServerDeadlines(), list[str]()
 
     def chain() -> None:
         fired.append("a")
@@ -35,7 +35,7 @@ def test_timers_fire_in_order_and_may_set_others() -> None:
 
 def test_frames_are_dropped_and_spoiled_by_event() -> None:
     faults = Faults()
-    reply, other = Frame("phx_reply", '["1","2"]'), Frame("system", b"\x04abc")
+    reply, other = OutgoingFrame("phx_reply", '["1","2"]'), OutgoingFrame("system", b"\x04abc")
     faults.drop_next("phx_reply")
     assert faults.apply(other) == other.data
     assert faults.apply(reply) is None
@@ -61,7 +61,7 @@ def test_reset_undoes_what_was_set() -> None:
     assert (faults.latency, faults.refused_status) == (0.0, None)
     assert faults.handshakes.is_set()
     assert faults.take_refusal() is None
-    assert faults.apply(Frame("x", "y")) == "y"
+    assert faults.apply(OutgoingFrame("x", "y")) == "y"
 
 
 @pytest.mark.parametrize("topic", [None, "room", "realtime:room"])

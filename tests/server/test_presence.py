@@ -69,7 +69,7 @@ def test_presence_that_was_not_asked_for() -> None:
     _, diff = track(client, {"x": 1})
     (key,) = payload_of(diff)["joins"]
     assert len(key) == 36
-    # On a public channel the diffs come to everyone.
+    # On a public channel all members get the diffs.
     assert len(listener.heard()) == 1
     reply = track(client, "notamap")
     assert payload_of(reply[0]) == {
@@ -90,7 +90,7 @@ def test_a_private_channel_hears_presence_only_when_enabled() -> None:
     track(idle, {})
     idle.heard()
     assert track(active, {"a": 1})[-1][:4] == [None, None, ROOM, "presence_diff"]
-    # Not fanned out but pushed by the channel, so it has a join_ref.
+    # The channel itself pushes it, so it has a join_ref.
     (diff,) = idle.heard()
     assert diff[:4] == ["1", None, ROOM, "presence_diff"]
 
@@ -106,7 +106,7 @@ def test_the_limit_on_presence_calls() -> None:
     client.join()
     for number in range(5):
         track(client, {"n": number})
-    # Refused for their shape: recorded as not counted.
+    # As recorded, calls with an invalid shape are not counted.
     track(client, "notamap")
     track(client, {}, "bogus")
     system, close = track(client, {"n": 5})
@@ -117,7 +117,7 @@ def test_the_limit_on_presence_calls() -> None:
         "channel": "room",
     }
     assert close == {"topic": ROOM, "event": "phx_close", "payload": {}, "ref": "1"}
-    # Another join counts anew, and so does another window.
+    # A new join starts a new count, and so does a new window.
     client.join()
     for _ in range(5):
         client.push(ROOM, "presence", {"event": "untrack"})

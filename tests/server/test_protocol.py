@@ -1,4 +1,4 @@
-"""The Phoenix protocol under a session, as recorded: no sockets here."""
+"""The Phoenix protocol in a session, as recorded, without sockets."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_an_undecided_join_blocks_its_socket_and_no_other() -> None:
     assert payload_of(reply)["response"]["reason"].startswith("TopicNameRequired")
     assert broadcast == [None, None, "realtime:good", "broadcast", {"event": "x"}]
     assert heartbeat[1] == "hb"
-    # The second refused join begins to wait only now.
+    # The delay of the second refused join starts only now.
     world.advance(4.9)
     assert client.heard() == []
     world.advance(0.2)
@@ -253,7 +253,7 @@ def test_a_crash_of_one_channel_leaves_the_others(caplog: pytest.LogCaptureFixtu
     assert client.push("realtime:a", "presence", {"event": 5}) == [
         ["1", "1", "realtime:a", "phx_error", {"reason": "channel_crash"}]
     ]
-    # Longer than a binary frame can name: the process that sends it dies.
+    # Too long a name for a binary frame: the real server's process crashes.
     other = world.client()
     other.join("realtime:b")
     name = "n" * 300

@@ -1,4 +1,4 @@
-"""``GET /rest/v1/<table>``: the syntax of PostgREST, over the tables that live in the process."""
+"""``GET /rest/v1/<table>``: PostgREST's syntax, over the tables in the process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ READS: list[tuple[str, list[int]]] = [
     ('or=(room.eq."a,b",room.eq."say \\"hi\\"")&order=id', [3, 10]),
     ("or=(room.in.(a,b),id.eq.10)&order=id", [1, 2, 10]),
 ]
-"""Queries, and the ids that they give; the same ones are asked of a real Postgres."""
+"""Queries and the ids they return; a real Postgres is asked the same ones."""
 
 
 async def fetch(
@@ -70,7 +70,7 @@ async def fetch(
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, Any, Mapping[str, str]]:
-    """The status, the body and the headers of a GET."""
+    """Returns the status, the body and the headers of a GET."""
     sent = {"apikey": server.anon_key, **(headers or {})}
     if token is not None:
         sent["Authorization"] = f"Bearer {token}"
@@ -145,7 +145,7 @@ async def test_what_cannot_be_read_is_refused_as_postgrest_does(
 
 
 async def raw_status(server: LocalRealtime, path: str, header: bytes = b"X-None: 1") -> int:
-    """The status of a GET whose header no client library would send."""
+    """Returns the status of a GET with a header that no client library would send."""
     port = int(server.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     key = server.anon_key.encode()
@@ -178,7 +178,7 @@ ODD_PLACES = [
 
 
 async def check_odd_requests(server: LocalRealtime) -> None:
-    """No header and no parameter is answered as if the server had failed."""
+    """No header and no parameter causes a status of 500."""
     for name in ODD_HEADERS:
         for odd in ODD_BYTES:
             found = await raw_status(server, "things", name.encode() + b": " + odd)

@@ -1,4 +1,4 @@
-"""Who may open the status page, what it is told, and what it does."""
+"""The status page: its access, its live view and its forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUTES = (("GET", "rows"), ("POST", "rows"), ("POST", "broadcast"))
 
 
 def token_of(server: LocalRealtime) -> str:
-    """The secret in the address that opens the page."""
+    """Returns the token in the address of the page."""
     return server.inspector_url.partition("#token=")[2]
 
 
@@ -39,7 +39,7 @@ async def opened(
 
 
 async def told(ws: aiohttp.ClientWebSocketResponse, what: str) -> Any:
-    """The next thing of a kind that the page is told."""
+    """Returns the next message of a kind that the page gets."""
     while True:
         kind, about = await ws.receive_json(timeout=10)
         if kind == what:
@@ -130,7 +130,7 @@ async def test_the_token_is_not_answered(server: LocalRealtime) -> None:
 
 
 async def test_a_key_of_the_service_is_told_nothing_of_others(server: LocalRealtime) -> None:
-    """The topic that was the page's is one like any other."""
+    """The topic that the page once used is an ordinary one."""
     async with wire(server, server.service_key) as client:
         topic = "realtime:supabase-rt:inspector"
         assert (await client.join(topic, private=True))[4]["status"] == "ok"
@@ -143,7 +143,7 @@ async def test_a_key_of_the_service_is_told_nothing_of_others(server: LocalRealt
 async def test_what_happens_is_told_while_somebody_listens(server: LocalRealtime) -> None:
     async with opened(server) as page:
         assert (await told(page, "state"))["sockets"] == []
-        # The page is heard by nobody, whatever it says.
+        # The server ignores all that the page sends.
         await page.send_str("[]")
         async with wire(server) as client:
             await client.join(postgres_changes=[{"event": "*", "schema": "public", "table": "t"}])

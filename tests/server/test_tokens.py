@@ -1,4 +1,4 @@
-"""Tokens: verification, expiry, and what a new one does to a channel."""
+"""Tokens: verification, expiry, and the effect of a new one on a channel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = Tokens("another-secret-of-at-least-32-bytes-")
 
 
 def bad_tokens(tokens: Tokens) -> dict[str, tuple[str, str, str]]:
-    """Token, reason of the refused join, text of the system message."""
+    """Returns tokens, each with the reason of the refused join and the system message."""
     good = {"role": "anon", "exp": START + 60}
     expired = tokens.mint({"role": "anon", "exp": START - 60})
     none = "eyJhbGciOiJub25lIn0.eyJyb2xlIjoiYW5vbiJ9."
@@ -188,7 +188,7 @@ def test_a_token_that_names_a_key_we_do_not_have() -> None:
         with pytest.raises(TokenError) as caught:
             Tokens().verify(text, START)
         assert caught.value.reason == f"JwtSignerError: {message}"
-    # With a shared secret the name of the key does not matter.
+    # With a shared secret, the key id is ignored.
     shared = "a-secret-of-more-than-thirty-two-bytes"
     named = jwt.encode({"role": "a", "exp": START + 9}, shared, headers={"kid": "k1"})
     assert Tokens(shared).verify(named, START).role == "a"

@@ -187,7 +187,7 @@ async def test_a_silent_client_that_reads_nothing_either_is_hung_up_on() -> None
     async with LocalRealtime(
         idle_timeout=0.3, close_timeout=0.1, max_events_per_second=None
     ) as server:
-        # With so low a limit the reader stops reading as soon as nobody takes from it.
+        # With this low limit the client's transport stops reading if nobody takes its frames.
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
         path = f"/socket/websocket?vsn=2.0.0&apikey={server.anon_key}"
         writer.write(f"GET {path} HTTP/1.1\r\n{UPGRADE}\r\n".encode())
@@ -337,7 +337,7 @@ async def test_restart_keeps_the_port_and_the_state() -> None:
 def test_addresses() -> None:
     server = LocalRealtime(5555, "::1")
     assert server.url == "http://[::1]:5555"
-    # What listens everywhere is reached here.
+    # A server that listens on all addresses is reached at this one.
     assert LocalRealtime(5555, "0.0.0.0").url == "http://127.0.0.1:5555"
     assert LocalRealtime(5555, "::").ws_url == "ws://[::1]:5555/realtime/v1"
     assert LocalRealtime(1).ws_url == "ws://127.0.0.1:1/realtime/v1"

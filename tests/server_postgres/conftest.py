@@ -27,8 +27,10 @@ from .tables import TABLES
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """One that the user may enter whom PostgreSQL runs as for root, with a path short enough for a
-    socket in it. pytest closes its own to others whenever a run starts on the machine."""
+    """A folder that PostgreSQL's user may enter, with a path short enough for a Unix socket.
+
+    pytest closes its own folder to others whenever a run starts on the machine.
+    """
     with tempfile.TemporaryDirectory(prefix="srt-") as found:
         folder = Path(found)
         folder.chmod(0o711)
@@ -43,13 +45,13 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def prepared(postgres: EmbeddedPostgres) -> EmbeddedPostgres:
-    """The database of the recordings; the server has yet to make its part of it."""
+    """The database of the recordings, before the server has prepared it."""
     return postgres
 
 
 @pytest.fixture
 async def db(prepared: EmbeddedPostgres) -> AsyncIterator[LocalRealtime]:
-    """A server that follows the database, whose tables are empty."""
+    """A server that follows the database, with empty tables."""
     async with LocalRealtime(db=prepared.url) as server:
         with psycopg.connect(prepared.url, autocommit=True) as conn:
             conn.execute(TABLES.encode())

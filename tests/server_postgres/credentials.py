@@ -1,7 +1,7 @@
-"""The tokens of a recording, made anew.
+"""The tokens of a recording, created again.
 
-A placeholder names role and subject only; what else a token was stands in the check that the
-script made after sending it.
+A placeholder names only role and subject. The other properties of a token are in the check that
+the script made after sending it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .tables import OTHER, OWNER
 __all__ = ["SHORT", "Credentials", "kinds"]
 
 SHORT = 1.0
-"""How long a short-lived token lives here; in the recording it were four seconds."""
+"""Seconds that a short-lived token is valid here; in the recording it was four."""
 
 PLACEHOLDER = re.compile(r"JWT:[a-z_:]+")
 KINDS = {
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def kinds(recording: Recording) -> dict[int, str]:
-    """What the checks say of the token of the step before them, by the number of that step."""
+    """Returns the checks of tokens, by the number of the step that sends the token."""
     found: dict[int, str] = {}
     last = -1
     for step in recording.steps:
@@ -55,11 +55,11 @@ class Credentials:
         self._known: dict[tuple[str, str], str] = {}
 
     def fill(self, text: str, conn: str = "", kind: str | None = None) -> str:
-        """A text with tokens in the place of placeholders."""
+        """Replace the placeholders in a text by tokens."""
         return PLACEHOLDER.sub(lambda found: self.token(found[0], conn, kind), text)
 
     def token(self, placeholder: str, conn: str = "", kind: str | None = None) -> str:
-        """The token of a placeholder; the second user of a recording is the one on socket B."""
+        """Returns the token of a placeholder; the second user of a recording is on socket B."""
         role = placeholder.split(":")[1]
         if kind is not None or role == "norole":
             return self._odd(role, kind)

@@ -1,8 +1,8 @@
-"""Where our server does not say what the recorded one said, each with its reason.
+"""The differences between our server and the recorded one, each with its reason.
 
-The comparison (``player.py``) is blind to what ``RULES`` names and to nothing else. This is the
-one place where the rest stands: ``python -m tests.server_postgres.table`` writes all of it into
-docs/local-server-fidelity.md, and an entry that is not needed fails its test.
+The comparison (``player.py``) ignores what ``RULES`` names, and nothing else. All other
+differences are listed here only. ``python -m tests.server_postgres.table`` writes all of it into
+docs/local-server-fidelity.md. An entry that is not needed fails its test.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ RULES = {
     "The unknown tenant of `jwt_errors`": "is refused by `faults.refuse(404)`, because every host "
     "name leads to this server's one project.",
 }
-"""What the comparison does not see, or does in another way than the recording script."""
+"""Fields that the comparison ignores, and steps that differ from the recording script."""
 
 UNLIKE = {
     "Long polling": "does not exist.",
@@ -119,4 +119,4 @@ UNLIKE = {
     "gets a `system` error and then `Subscribed to PostgreSQL`, because the next changes arrive.",
     "Oversized request lines and headers": "are answered with 400 instead of 414 and 431.",
 }
-"""Where it is known to differ although no recording shows it."""
+"""Known differences that no recording shows."""

@@ -1,4 +1,4 @@
-"""Whether two decoded frames say the same, where ids, references and times differ by nature."""
+"""Compares decoded frames whose ids, references and times differ from run to run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FANNED_OUT = {"broadcast", "presence_diff", "postgres_changes"}
 
 
 def loads(text: str | bytes) -> Any:
-    """Numbers stay texts, so that 1.50 is not 1.5."""
+    """Decode JSON with numbers as texts, so that 1.50 is not 1.5."""
     return json.loads(text, parse_float=str, parse_int=lambda digits: f"int {digits}")
 
 
 def read_kind_4(data: bytes) -> list[Any]:
-    """A binary broadcast of the server, taken apart: topic, event, metadata, encoding, body."""
+    """Split a binary broadcast of the server: topic, event, metadata, encoding, body."""
     assert data[0] == 4
     fields, start = [], 5
     for length in data[1:4]:
@@ -32,10 +32,10 @@ def read_kind_4(data: bytes) -> list[Any]:
 
 
 def stream(frame: str | bytes) -> tuple[str, str]:
-    """What a frame is in order with.
+    """Returns the stream that a frame belongs to; frames of one stream have an order.
 
-    What one channel process says is one stream of a topic. What is fanned out reaches the socket
-    on other ways, one for each of its kinds, and the real server does not order these.
+    The frames of one channel process are one stream of a topic. Frames that are fanned out
+    take other ways, one for each kind, and the real server does not order these.
     """
     if isinstance(frame, bytes):
         return str(read_kind_4(frame)[0]), "broadcast"
@@ -45,14 +45,14 @@ def stream(frame: str | bytes) -> tuple[str, str]:
 
 
 class Pairs:
-    """Which of our names stands for which recorded one: always the same for the same."""
+    """The map from recorded names to ours; each has exactly one."""
 
     def __init__(self) -> None:
         self._ours: dict[str, str] = {}
         self._theirs: dict[str, str] = {}
 
     def same_frame(self, theirs: str | bytes, ours: str | bytes) -> bool:
-        """Whether our frame is the recorded one."""
+        """Returns True if our frame equals the recorded one."""
         if isinstance(theirs, bytes) or isinstance(ours, bytes):
             both = isinstance(theirs, bytes) and isinstance(ours, bytes)
             return both and self.match(read_kind_4(theirs), read_kind_4(ours))  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ class Pairs:
         )
 
     def match(self, theirs: Any, ours: Any, name: str = "", table: object = None) -> bool:
-        """Whether two decoded values say the same; ``name`` is their key."""
+        """Returns True if two decoded values are equal; ``name`` is their key."""
         if theirs is None or type(theirs) is not type(ours):
             return theirs is ours
         if name == "ids":
@@ -90,7 +90,7 @@ class Pairs:
         return same
 
     def _renamed(self, theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-        """Ours with its generated keys, those of presences, replaced by the recorded ones."""
+        """Replace generated keys of presences in our value by the recorded ones."""
         made = [key for key in ours if UUID.fullmatch(key)]
         recorded = [key for key in theirs if UUID.fullmatch(key)]
         names = dict(zip(made, recorded, strict=False))

@@ -1,8 +1,8 @@
-"""Plays the client's side of a recording against our server and compares what comes back.
+"""Plays the client's side of a recording against our server, and compares the answers.
 
-Each recorded value that differs from run to run has to stand for one of ours, always the same
-(``pairs.py``). All else must be equal, numbers to the last digit. Frames are compared per socket,
-because what happens on different sockets is not ordered, and there per stream.
+A recorded value that differs from run to run must correspond to one of ours, always the same
+(``pairs.py``). All else must be equal, numbers to the last digit. Frames are compared by socket
+and by stream, because frames of different sockets have no order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BEGAN = re.compile(r'\\?"since\\?":(\d+)')
 CUT_OFF = re.compile(r"(x+)\.\.\.\[(\d+) chars\]\Z")
 
 Script = Mapping[int, Callable[["Player"], Awaitable[object]]]
-"""What the script did before a step that the recording does not hold."""
+"""Called before a step: an action of the script that is not in the recording."""
 
 
 class Player:
@@ -97,7 +97,7 @@ class Player:
         assert (message.data, message.extra) == (step.about["code"], ""), step
 
     async def hang_up(self, conn: str) -> None:
-        """Close a socket that has no more to say."""
+        """Close a socket whose script has ended."""
         ws = self._sockets.pop(conn)
         more = await self._more(conn, ws)
         await ws.close()
@@ -130,7 +130,7 @@ class Player:
         return found is not None
 
     def unneeded(self) -> list[object]:
-        """The explanations that nothing needed."""
+        """Returns the explanations that were not needed."""
         left: list[object] = [each for each in self._differences if each not in self._met]
         return left + list(self._extra.elements())
 
@@ -149,7 +149,7 @@ class Player:
         await self.say(step.conn, text)
 
     def _whole(self, step: Step, start: str, length: int) -> str:
-        """A frame whose text was cut: its end is that of the frames before it."""
+        """Complete a frame whose text was cut; its end equals that of the frames before it."""
         later = self._recording.steps[step.number :]
         reply = next(each for each in later if each.direction == "recv")
         end = f'"}}}},"ref":"{reply.json["ref"]}","join_ref":"1"}}'
@@ -167,7 +167,7 @@ class Player:
         self.compared += 1
 
     async def hear(self, conn: str, wanted: tuple[str, str]) -> str | bytes:
-        """The next frame of a stream; those of others are kept until they are asked for."""
+        """Returns the next frame of a stream; keeps frames of other streams for later."""
         arrived = self._arrived[conn]
         seen = 0
         while True:
@@ -202,7 +202,7 @@ class Player:
         self._request = asyncio.ensure_future(self._ask(step.about["method"], url, about))
 
     def _refused(self, kind: str | None) -> dict[str, str]:
-        """The query of a handshake that is refused."""
+        """Returns the query of a handshake that is refused."""
         if kind == "unknown tenant":
             self.server.faults.refuse(404)
         vsn = "9.9.9" if kind == "unknown vsn" else "1.0.0"
@@ -236,14 +236,14 @@ class Player:
             await ws.close()
 
     async def stay_quiet(self) -> None:
-        """Nothing that was not recorded may follow."""
+        """Check that no frame follows that was not recorded."""
         found = await asyncio.gather(*(self._more(conn, ws) for conn, ws in self._sockets.items()))
         more = {conn: frames for conn, frames in zip(self._sockets, found, strict=True) if frames}
         assert not more, f"more than was recorded: {more}"
 
 
 def _without_the_end(steps: list[Step]) -> list[Step]:
-    """Without the farewell of the script, which says nothing of the server."""
+    """Drop the end of the script, which does not concern the server."""
     while steps and (
         steps[-1].direction in ("check", "note", "sql")
         or (steps[-1].direction == "closed" and steps[-1].about["code"] in (None, 1000, 1005))
@@ -253,7 +253,7 @@ def _without_the_end(steps: list[Step]) -> list[Step]:
 
 
 async def play(server: LocalRealtime, name: str, script: Script) -> Player:
-    """Play a whole recording; what was compared, and which differences were met."""
+    """Play a whole recording; returns what was compared, and the differences met."""
     recording = load(name)
     async with aiohttp.ClientSession() as session:
         player = Player(server, session, recording)

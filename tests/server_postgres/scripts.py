@@ -1,4 +1,4 @@
-"""What the recording scripts did and the recordings do not hold: inside the server, or unseen."""
+"""Actions of the recording scripts that the recordings do not contain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Act = Callable[[Player], Awaitable[object]]
 
 
 def _at(recording: Recording, **where: str) -> list[int]:
-    """The steps whose field holds a text, in order: ``_at(r, note="SIGTERM")``."""
+    """Returns the steps whose field contains a text, in order: ``_at(r, note="SIGTERM")``."""
     ((field, text),) = where.items()
     return [step.number for step in recording.steps if text in str(step.about.get(field, ""))]
 
@@ -64,7 +64,7 @@ def _server_restart() -> Script:
 
 
 def _rate_limit() -> Script:
-    """The flood, of which the recording holds the first twenty frames."""
+    """Send the flood; the recording has only its first twenty frames."""
     recording = load("rate_limit")
     sends = [step for step in recording.of("send") if step.json["event"] == "broadcast"]
     told = next(step for step in recording.of("recv") if step.json["event"] == "system")
@@ -82,7 +82,7 @@ def _rate_limit() -> Script:
         for number in range(first - 3):
             own = json.loads(await player.hear("A", ("realtime:flood", "broadcast")))
             assert own["payload"]["payload"] == {"i": number}
-        # What the real server does every five seconds, at the moment when it did it.
+        # The real server did this every five seconds; here it is done at the same step.
         player.server.backend.limits.tick()
         await flood(player, range(first - 1, last + 1))
 
@@ -94,7 +94,7 @@ def _is_reply(step: Step) -> bool:
 
 
 def _realtime_js() -> Script:
-    """Rows and requests of the script; only the sockets were recorded."""
+    """Insert the rows and send the requests of the script; only sockets were recorded."""
     recording = load("realtime_js")
     rows = [step.number for step in recording.of("recv") if "from js" in str(step.about)]
     sent = [
@@ -114,7 +114,7 @@ def _realtime_js() -> Script:
 
 
 def _gateway() -> Script:
-    """The client's side of it, which was not recorded."""
+    """Send the client's frames, which were not recorded."""
     recording = load("gateway")
     joined, _ = (step.number for step in recording.of("recv"))
     posted = _at(recording, what="POST /realtime/v1/api/broadcast")[0]
@@ -144,4 +144,4 @@ SCRIPTS: dict[str, Callable[[], Script]] = {
     "server_initiated": _server_initiated,
     "server_restart": _server_restart,
 }
-"""By recording; made when it is played, because a recording is read for it."""
+"""The actions by recording; built when it is played, because they read the recording."""

@@ -31,7 +31,7 @@ comes back must be the recorded one (`tests/server_postgres/test_replay_db.py`).
 
 
 def page() -> str:
-    """The page as it should be."""
+    """Returns the text of the page."""
     rows = [
         f"| {', '.join(f'`{name}`' for name in each.recordings)} "
         f"| {each.real} | {each.ours} | {each.why} |"

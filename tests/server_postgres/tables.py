@@ -1,4 +1,4 @@
-"""The database that stood behind the recordings, as ``wire/README.md`` describes it."""
+"""The tables of the database that the recordings were made with."""
 
 from __future__ import annotations
 

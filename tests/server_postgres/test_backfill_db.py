@@ -1,4 +1,4 @@
-"""Backfill from end to end: rows in Postgres, a link that is cut, a process that is killed."""
+"""Backfill from end to end: rows in Postgres, cut links, a killed process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WAIT = 40.0
 
 
 class Publisher:
-    """Numbers rows, one transaction each; some are held open and committed late."""
+    """Inserts numbered rows, one transaction each; some are committed late."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self.written: list[int] = []
 
     async def write(self, count: int, *, held: int = 0, pause: float = 0.004) -> None:
-        """``held``: how many of them commit only after the next one has."""
+        """Insert rows; ``held`` of them commit only after the next one."""
         late = sorted(random.sample(range(count - 1), held))
         async with (
             await psycopg.AsyncConnection.connect(self._url, autocommit=True) as conn,

@@ -1,4 +1,4 @@
-"""Changes of a real table, where no recording shows them."""
+"""Changes of a real table that no recording shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOPIC = "realtime:room"
 
 
 async def subscribe(client: Wire, *bindings: dict[str, Any], token: str | None = None) -> Any:
-    """Join with bindings of the schema public; the payload of the system message."""
+    """Join with bindings of the schema public; returns the payload of the system message."""
     entries = [{"event": "*", "schema": "public", **binding} for binding in bindings]
     payload: dict[str, Any] = {"config": {"postgres_changes": entries}}
     if token is not None:
@@ -42,7 +42,7 @@ async def silent(client: Wire) -> bool:
 
 
 async def told_of_a_miss(client: Wire, timeout: float = 2.0) -> str:
-    """What a channel is told of changes that it misses; then it hears that the next ones come."""
+    """Returns the error for missed changes, after which the channel is subscribed again."""
     (*_, event, said), (*_, later) = [await client.recv(timeout) for _ in range(2)]
     assert (event, said["status"], said["extension"]) == ("system", "error", "postgres_changes")
     assert (later["status"], later["message"]) == ("ok", "Subscribed to PostgreSQL")

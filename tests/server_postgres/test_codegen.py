@@ -1,4 +1,4 @@
-"""Types of a real database: its catalog read, the module checked by mypy, rows decoded."""
+"""Types generated from a real database: checked by mypy, and used to decode rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supabase_rt.cli.gen_types import Schema, SchemaError, read_database, render
 from supabase_rt.server._postgres.embedded import EmbeddedPostgres
 
 CACHE = Path(__file__).parents[2] / ".mypy_cache" / "generated"
-"""Kept for the next run: what the rows stand on takes mypy longer than the rows."""
+"""mypy's cache, kept for the next run: the imports take longer than the rows."""
 
 TABLES = """
 drop schema if exists shop cascade;
@@ -144,7 +144,7 @@ def test_twenty_tables_type_check_and_decode_the_rows_of_the_database(
 
 
 def decode_items(module: Any, url: str) -> None:
-    """Through JSON, as PostgREST and Realtime send a row."""
+    """Convert a row through JSON, as PostgREST and Realtime send it."""
     made = module.ItemsInsert(
         price=Decimal("4.20"), state=module.State.DONE, history=["new", "done"], meta={"a": [1]}
     )

@@ -1,4 +1,4 @@
-"""A server and its database: start, end, what goes wrong, and what is asked of it."""
+"""A server and its database: start, stop, failures and queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.server.kit import Wire, as_page, wire
 from .test_changes_db import TOPIC, change, silent, subscribe
 
 ME = embedded._other_user() or {"user": os.geteuid(), "group": os.getegid()}
-"""Whom PostgreSQL runs as; never empty, so that the binaries count as somebody else's."""
+"""The user that PostgreSQL runs as; not empty, so that the binaries seem to be another's."""
 SLOTS = "select slot_name, temporary from pg_replication_slots"
 ROOM = "realtime:private-room"
 
@@ -41,7 +41,7 @@ async def run(postgres: EmbeddedPostgres, statement: str, database: str = "postg
 
 
 async def gone(postgres: EmbeddedPostgres, statement: str) -> bool:
-    """Whether the rows of a statement go away within two seconds."""
+    """Returns True if the rows of a statement disappear within two seconds."""
     for _ in range(40):
         if not await run(postgres, statement):
             return True
@@ -88,7 +88,7 @@ def test_a_folder_in_use_and_one_left_by_a_crash(open_folder: Path) -> None:
         with pytest.raises(DatabaseProblem, match="another server uses this folder"):
             EmbeddedPostgres(folder).start()
         left = (folder / "postmaster.pid").read_text()
-    # As after a power cut: it says "ready", and its process is no more.
+    # As after a power cut: the file says "ready", but the process does not exist.
     (folder / "postmaster.pid").write_text("\n".join(["999999", *left.splitlines()[1:]]))
     with EmbeddedPostgres(folder) as found:
         assert query(found, "select 1") == [(1,)]
@@ -346,7 +346,7 @@ async def test_an_unknown_role_gets_no_rights(db: LocalRealtime) -> None:
 
 async def test_a_replayed_message_is_not_told_twice(db: LocalRealtime) -> None:
     await db.sql("select realtime.send('{}', 'one', 'private-room')")
-    # A message that Python sent is in the same replay.
+    # A message sent from Python is in the same replay.
     db.broadcast("private-room", "two", {"x": 1}, private=True)
     async with wire(db, db.token("authenticated", "u")) as client:
         replay = {"replay": {"since": int((time.time() - 60) * 1000), "limit": 5}}

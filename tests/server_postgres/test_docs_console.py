@@ -1,7 +1,7 @@
-"""The console blocks of README.md and docs/*.md, typed into a shell in the order of each page.
+"""The console blocks of README.md and docs/*.md, run in a shell in the order of each page.
 
-The environment has a local server with a PostgreSQL. What a page shows below a line has to be what
-the line prints, but for figures.
+The environment has a local server with a PostgreSQL. The text below a line on a page must be what
+the line prints; figures may differ.
 """
 
 from __future__ import annotations
@@ -43,40 +43,40 @@ BEFORE = {
     "$TOKEN": "create policy hear on realtime.messages for select to authenticated using (true)",
     "+    done: bool": "alter table todos add column done boolean not null",
 }
-"""What happens to the database before a line with this in it, or below it."""
+"""Statements to run before a line that contains the key, or shows it below."""
 MEANWHILE = """
 insert into todos (list, text, mood, price) values ('home', 'buy tea', 'calm', 3.2);
 update todos set mood = 'urgent';
 delete from todos;
 """
-"""While a line listens to a table."""
+"""Statements to run while a line listens to a table."""
 STAYING = {"serve": "^Ctrl[+]C ends it$", "listen": "^listening to ", "presence": r"^\d+ present$"}
-"""What commands say that stay until Ctrl+C, once they have started."""
+"""The first output of commands that run until Ctrl+C."""
 FAILING = ("1 to mend", "out of date", "there is no PostgREST")
-"""What lines print that end with 1 instead of 0."""
+"""The output of lines that exit with 1 instead of 0."""
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A line behind a prompt, and what is shown below it."""
+    """A line after a prompt, and the output shown below it."""
 
     line: str
     shown: str
 
     @property
     def command(self) -> str:
-        """The first word after ``supabase-rt``, empty for other programs."""
+        """The first word after ``supabase-rt``; empty for other programs."""
         found = re.search(r"\bsupabase-rt (\w+)", self.line)
         return found[1] if found else ""
 
     @property
     def stays(self) -> bool:
-        """Whether it ends with Ctrl+C."""
+        """True if it ends with Ctrl+C."""
         return self.command in STAYING and not re.search("--count|--once", self.line)
 
     @property
     def pattern(self) -> str:
-        """What it has to print: figures may differ, and dots stand for anything."""
+        """The pattern of its output: figures may differ, and dots match anything."""
         return "".join(map(as_pattern, self.shown.splitlines()))
 
 
@@ -89,7 +89,7 @@ def as_pattern(line: str) -> str:
 
 
 def typed_on(page: Path) -> list[Typed]:
-    """The lines of a page that begin with a prompt."""
+    """Returns the lines of a page that begin with a prompt."""
     code = "".join(block.code for block in blocks_of(page, "console"))
     parts = re.split(r"^\$ ", code, flags=re.MULTILINE)
     assert parts[0] == "", "shown before anything is typed"
@@ -101,13 +101,13 @@ SHOWN = {re.sub(" +#.*", "", each.line) for page in PAGES for each in TYPED[page
 
 
 def worth_typing(page: Path) -> list[Typed]:
-    """Our commands and what prepares them, without those that another page shows the output of."""
+    """Returns our commands and their preparation, without those shown on another page."""
     lines = [each for each in TYPED[page] if re.match(r"export|.*\bsupabase-rt\b", each.line)]
     return [each for each in lines if each.shown or re.sub(" +#.*", "", each.line) not in SHOWN]
 
 
 class Shell:
-    """Where the lines of one page are typed."""
+    """The shell for the lines of one page."""
 
     def __init__(self, folder: Path, server: ThreadedRealtime) -> None:
         self._folder = folder
@@ -136,7 +136,7 @@ class Shell:
             del self._environment[name]
 
     async def type(self, typed: Typed) -> None:
-        """Run it after what happens before, with what happens meanwhile."""
+        """Run a line, with the statements before it and those meanwhile."""
         if typed.line.startswith("export "):
             names = re.findall(r"(\w+)=", typed.line)
             self._environment |= {name: self._known[name] for name in names}
@@ -149,7 +149,7 @@ class Shell:
 
     @contextlib.asynccontextmanager
     async def _anna(self) -> AsyncIterator[None]:
-        """Who the page has put into the lobby in another terminal."""
+        """Returns the user that the page puts into the lobby in another terminal."""
         supabase = create_client(self._server.url, self._server.anon_key)
         async with supabase.realtime:
             lobby = supabase.channel("lobby", {"config": {"presence": {"key": "anna"}}})
@@ -182,21 +182,21 @@ class Shell:
                     os.killpg(process.pid, signal.SIGKILL)
             code = await process.wait()
         if "--json" in typed.line:
-            # For a program that reads; what is said beside it is not shown.
+            # The output is for a program; the page does not show standard error.
             assert re.search(typed.pattern, said.text), said.text
         elif typed.shown:
             assert re.match(typed.pattern + ("" if typed.stays else r"\Z"), said.text), said.text
-        # Of a pipe that ends with Ctrl+C the last program says nothing.
+        # In a pipe that ends with Ctrl+C, the last program prints nothing.
         if not (typed.stays and "|" in typed.line):
             assert code == any(words in said.text for words in FAILING), said.text
 
     def _adapted(self, line: str) -> str:
-        """On any port, and with the database that is there."""
+        """Replace the port by any, and the database by the one of this test."""
         line = line.replace("supabase-rt serve", "supabase-rt serve --port 0")
         return re.sub(r"--db postgresql://\S+", '--db "$DATABASE_URL"', line)
 
     async def _accompany(self, typed: Typed, said: Said) -> None:
-        """What others do while it runs."""
+        """Run what other users do meanwhile."""
         if typed.command == "listen":
             await said.until(STAYING["listen"])
             if "--table" in typed.line:
@@ -215,7 +215,7 @@ class Shell:
 
 
 class Said:
-    """What a process has printed so far."""
+    """The output of a process so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -223,19 +223,19 @@ class Said:
         self.text = ""
 
     async def until(self, pattern: str) -> None:
-        """Read until it fits; it must before the end."""
+        """Read until the output matches; fails if the process ends before."""
         while not re.search(pattern, self.text, re.MULTILINE):
             line = await self._stream.readline()
             self.text += line.decode()
             assert line, f"ended without {pattern!r}: {self.text}"
 
     async def rest(self) -> None:
-        """Read to the end."""
+        """Read until the process ends."""
         self.text += (await self._stream.read()).decode()
 
 
 async def a_visit(introduction: str) -> None:
-    """Somebody is in a room for a moment, and sends a message to it over HTTP."""
+    """Have a user join a room for a moment, and send a message to it over HTTP."""
     url, key = re.findall("^  (?:URL|anon key) +(.+)$", introduction, re.MULTILINE)
     supabase = create_client(url, key)
     async with supabase.realtime:
@@ -274,7 +274,7 @@ async def test_the_lines_of_a_page_print_what_it_shows(
 
 
 def check_rows(folder: Path, code: str) -> None:
-    """What a page shows of ``rows.py`` stands in it, and what it does with it can be done."""
+    """The parts of ``rows.py`` that a page shows are in it, and the page's code runs."""
     if "import" not in code:
         assert code in (folder / "rows.py").read_text()
         return

@@ -1,4 +1,4 @@
-"""The SQL of README.md and docs/*.md, run as it is written, in the order of each page."""
+"""The SQL of README.md and docs/*.md, run unchanged, in the order of each page."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ create schema shop;
 create table messages (id int primary key);
 create table todos (id int primary key, text text);
 """
-"""What those have whom a statement within a text is for."""
+"""The statements that the readers of these pages have run before."""
 
 
 def sql_of(page: str) -> list[str]:
-    """What is not the recipe, which wants a PostgreSQL without roles."""
+    """All statements except the recipe, which needs a PostgreSQL without roles."""
     blocks = blocks_of(ROOT / "docs" / page, "sql")
     return [block.code for block in blocks if block.heading != RECIPE]
 
 
 def inline(page: Path) -> list[str]:
-    """Whole statements within the text, not those with a gap for the reader to fill."""
+    """Returns complete statements within the text, without those with a placeholder."""
     return [one for one in INLINE.findall(page.read_text()) if "..." not in one]
 
 
@@ -119,7 +119,7 @@ def test_statements_within_the_text_of_a_page_run(
 ) -> None:
     realtime_db.sql(TABLES)
     for statement in inline(page):
-        # Several are said twice, to whom they concern.
+        # Several pages repeat a statement.
         realtime_db.sql(f"begin; {statement}; rollback")
 
 
@@ -147,7 +147,7 @@ async def test_a_channel_is_told_of_a_missed_change_as_a_page_shows(
 
 @pytest.fixture
 def untouched() -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of its own: roles are those of a whole server, and here none was made yet."""
+    """A new PostgreSQL without any roles; roles belong to the whole server."""
     with EmbeddedPostgres() as found:
         yield found
 
@@ -157,7 +157,7 @@ def recipe() -> list[str]:
 
 
 async def notes_of(url: str, key: str, stack: AsyncExitStack, owner: str) -> list[str]:
-    """What a signed-in user is told of the table notes, from now on."""
+    """Returns the changes of the table notes that a signed-in user gets from now on."""
 
     async def token() -> str:
         return LocalRealtime(jwt_secret=SECRET).token("authenticated", sub=owner)
@@ -198,7 +198,7 @@ async def test_an_ordinary_user_serves_after_what_the_page_says(
         stranger = await stack.enter_async_context(create_client(*where).realtime)
         with pytest.raises(Refused):
             await stranger.channel("room", {"config": {"private": True}}).subscribe()
-    # What it made the first time is enough for the second.
+    # The second start needs no rights, because the first has created all objects.
     async with LocalRealtime(db=url):
         pass
 

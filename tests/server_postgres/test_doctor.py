@@ -1,4 +1,4 @@
-"""``supabase-rt doctor --db``: what the database does not let Realtime see."""
+"""``supabase-rt doctor --db``: the checks of the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that SQL inserts while the network fails: none is lost on a link that stands."""
+"""Rows inserted while the network fails: none is lost on a link that stays open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables, databases and messages that nobody has been kind to."""
+"""Hostile tables, databases and messages."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from supabase_rt.server._postgres.replication.follower import Follower
 from supabase_rt.server._postgres.replication.pgoutput import (
     EPOCH,
     Begin,
-    Column,
     Insert,
     Message,
     Relation,
+    RelationColumn,
 )
 from supabase_rt.server._postgres.replication.row_changes import RowChange
 from supabase_rt.server._postgres.replication.stream import Arrived
@@ -78,7 +78,7 @@ async def test_a_new_token_misses_no_change(db: LocalRealtime, client: Wire) -> 
     owner = db.token(sub=OWNER, role="authenticated")
     await subscribe(client, {"table": "plain"}, token=owner)
     async with await psycopg.AsyncConnection.connect(db.database_url) as other:
-        # Nobody can subscribe while this is held, and the change is committed meanwhile.
+        # This lock blocks the subscription, and the change is committed meanwhile.
         await other.execute("lock table pg_publication")
         token = db.token(sub=OTHER, role="authenticated")
         await client.send("1", "2", TOPIC, "access_token", {"access_token": token})
@@ -130,7 +130,7 @@ async def test_a_database_may_write_bytes_in_its_own_way(postgres: EmbeddedPostg
 async def test_a_filter_that_fails_costs_its_own_channel_the_change(
     db: LocalRealtime, client: Wire
 ) -> None:
-    """Only when there is a value to match does Postgres see that the pattern has no end."""
+    """Postgres detects the unfinished pattern only when it matches a value."""
     answer = await subscribe(client, {"table": "plain", "filter": "v=like.abc\\"})
     assert answer["status"] == "ok", answer
     async with wire(db) as other:
@@ -162,11 +162,11 @@ async def test_the_status_page_inserts_into_columns_of_any_name(db: LocalRealtim
 # -- the follower by itself ----------------------------------------------------------------
 
 BEGIN = Begin(1, EPOCH, 7)
-RELATION = Relation(1, "public", "t", "d", (Column("id", 23, is_key=True),))
+RELATION = Relation(1, "public", "t", "d", (RelationColumn("id", 23, is_key=True),))
 
 
 class Stream:
-    """Has a row to tell of, and then nothing more."""
+    """A stream with one row, and nothing after it."""
 
     def __init__(self, *values: str) -> None:
         rows = [Insert(1, (value,)) for value in values]
@@ -210,7 +210,7 @@ async def test_a_mistake_of_ours_does_not_end_the_following_in_silence(
 
 
 async def test_the_database_hears_of_us_in_the_middle_of_a_long_transaction() -> None:
-    """It hangs up on who is silent for ``wal_sender_timeout``."""
+    """The database disconnects a follower that is silent for ``wal_sender_timeout``."""
     stream: Any = Stream(*map(str, range(250)))
     told: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What one client can do to a server with a database, and that the others do not notice."""
+"""Attacks of one client on a server with a database; the other clients do not notice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = 0.8
 SOON = LIMIT + 2.0
 """A little more, on a machine that is busy with other tests."""
 ENDLESS = r"(.+)(.+)(.+)\3\2\1$"
-"""Takes for ever on what it does not match, because of its back-references."""
+"""A pattern with back-references that takes for ever on a text it does not match."""
 VICTIM = "".join(random.Random(1).choices("acdefgh", k=2_000))
 STUBBORN = """
 create or replace function stubborn() returns boolean language plpgsql as $$
@@ -50,7 +50,7 @@ $$
 
 @pytest.fixture
 async def db(prepared: EmbeddedPostgres) -> AsyncIterator[LocalRealtime]:
-    """As elsewhere, with little patience."""
+    """A server with a short statement timeout."""
     async with LocalRealtime(
         db=prepared.url, statement_timeout=LIMIT, max_events_per_second=None
     ) as server:
@@ -66,7 +66,7 @@ async def client(db: LocalRealtime) -> AsyncIterator[Wire]:
 
 
 async def soon(client: Wire, name: str = "v") -> Any:
-    """The value of the next change, which is not long in coming."""
+    """Returns the value of the next change, which must come soon."""
     start = time.monotonic()
     frame = await client.recv(3 * SOON)
     assert frame[3] == "postgres_changes", frame
@@ -132,7 +132,7 @@ async def test_a_regular_expression_without_end_holds_up_its_own_channel(
             await db.sql("insert into plain(v) values (%s)", value)
         assert [await soon(client) for _ in values] == values
         assert "57014" in await told_of_a_miss(evil, 10)
-        # Known to be slow, it costs the others nothing any more.
+        # Once known as slow, it no longer delays the others.
         start = time.monotonic()
         await db.sql("insert into plain(v) values ('b')")
         assert await soon(client) == "b"
@@ -343,10 +343,10 @@ async def test_a_lock_that_a_policy_takes_is_not_kept(db: LocalRealtime, client:
 async def test_a_change_that_fails_for_all_is_passed_by_and_told(
     db: LocalRealtime, client: Wire
 ) -> None:
-    """The type cannot show this value: nobody can be told of the row."""
+    """The type cannot render this value, so the row cannot be sent to any channel."""
     await make(db, "id int primary key, v json")
     await subscribe(client, {"table": "things"})
-    # JSON with a NUL is json, and no jsonb.
+    # JSON with a NUL is valid json, but not jsonb.
     await db.sql("""insert into things values (1, '"a"'), (2, '"\\u0000"'), (3, '"c"')""")
     assert "1 change of public.things: ERROR 22P05" in await told_of_a_miss(client)
     assert [await soon(client) for _ in range(2)] == ["a", "c"]
@@ -365,7 +365,7 @@ async def test_a_table_that_is_locked_holds_up_its_own_rows_only(
         await psycopg.AsyncConnection.connect(prepared.url) as other,
     ):
         await writer.execute(insert)
-        # In the queue for the lock, ahead of whoever is to read the new row.
+        # It waits for the lock, before the query that reads the new row.
         locking = asyncio.create_task(other.execute("lock table private_notes"))
         await until(lambda: waits_for_lock(db))
         await writer.commit()
@@ -540,7 +540,7 @@ async def test_the_end_waits_for_no_statement(prepared: EmbeddedPostgres) -> Non
 
 
 async def test_a_change_that_can_never_be_told_is_passed_by_after_some_attempts() -> None:
-    """With a slot that has a name the same rows come again each time."""
+    """A named slot sends the same rows again after each reopening."""
     told: list[Any] = []
     passed: list[Any] = []
     attempts = 0
@@ -568,7 +568,7 @@ async def test_a_change_that_can_never_be_told_is_passed_by_after_some_attempts(
 
 
 async def test_a_message_that_cannot_be_read_is_passed_by() -> None:
-    """Opened again, a slot with a name would bring it each time."""
+    """A named slot would send it again after each reopening."""
 
     class Garbled(Stream):
         def __init__(self) -> None:
@@ -600,7 +600,7 @@ async def test_a_message_that_cannot_be_read_is_passed_by() -> None:
 
 
 async def test_changes_wait_for_a_connection_that_cannot_be_had_for_a_moment() -> None:
-    """The stream goes on meanwhile: opened anew, a temporary slot would have lost them."""
+    """The stream stays open: after a reopening, a temporary slot would have lost them."""
     opened: list[Any] = []
     told: list[Any] = []
     refusals = 2

@@ -14,7 +14,6 @@ from supabase_rt.server._postgres.replication.pgoutput import (
     EPOCH,
     UNCHANGED,
     Begin,
-    Column,
     Commit,
     Delete,
     Insert,
@@ -22,6 +21,7 @@ from supabase_rt.server._postgres.replication.pgoutput import (
     Other,
     PgOutputError,
     Relation,
+    RelationColumn,
     Truncate,
     Type,
     Update,
@@ -53,7 +53,7 @@ def _moment(value: dt.datetime) -> bytes:
     return struct.pack("!q", (value - EPOCH) // dt.timedelta(microseconds=1))
 
 
-def _column(column: Column) -> bytes:
+def _column(column: RelationColumn) -> bytes:
     about = struct.pack("!Ii", column.type_oid, column.modifier)
     return bytes([column.is_key]) + _cstring(column.name) + about
 
@@ -95,7 +95,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 ROWS = st.lists(st.none() | TEXTS | st.just(UNCHANGED), max_size=5).map(tuple)
 MOMENTS = st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(9000, 1, 1), timezones=st.just(dt.UTC))
 MODIFIERS = st.integers(-(2**31), 2**31 - 1)
-COLUMNS = st.lists(st.builds(Column, NAMES, OIDS, MODIFIERS, st.booleans()), max_size=4)
+COLUMNS = st.lists(st.builds(RelationColumn, NAMES, OIDS, MODIFIERS, st.booleans()), max_size=4)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Begin, LSNS, MOMENTS, OIDS),
     st.builds(Commit, st.integers(0, 255), LSNS, LSNS, MOMENTS),

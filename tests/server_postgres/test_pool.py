@@ -1,4 +1,4 @@
-"""Connections of one purpose: whose turn it is, how long it lasts, and what a lost one means."""
+"""The pool of connections: turns, time limits, and lost connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorded conversations, with our server in the place of the real one."""
+"""The recorded conversations, played to our server instead of the real one."""
 
 from __future__ import annotations
 

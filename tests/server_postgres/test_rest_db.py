@@ -56,7 +56,7 @@ async def test_odd_requests_are_the_callers_mistake(db: LocalRealtime) -> None:
     await fill(db)
     await check_odd_requests(db)
     assert await raw_status(db, "things", b"Accept-Profile: \xff") == 406
-    # More columns than a query may have: not a database that is away.
+    # Too many columns is an error of the query; the database is not away.
     status, body, _ = await fetch(db, "things?select=" + ",".join(["id"] * 1700))
     assert (status, body["code"]) == (413, "54011")
 

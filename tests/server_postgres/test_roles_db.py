@@ -1,4 +1,4 @@
-"""Nothing that a client can cause runs as a superuser, whatever the database brings along."""
+"""No statement caused by a client runs as a superuser, in any database."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .test_database import ROOM, query, run
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 LEAVING = ("reset role", "set role none", "set session authorization default", "set role postgres")
-"""Ways for a function to give the role of a token back."""
+"""Statements by which a function may leave the role of a token."""
 
 
 @pytest.fixture
 def mark(open_folder: Path) -> Path:
-    """A file that a program would make, in a folder where PostgreSQL may."""
+    """The path of a file that a program would create, in a folder open to PostgreSQL."""
     open_folder.chmod(0o777)
     return open_folder / "made"
 
 
 async def escape(db: LocalRealtime, mark: Path) -> None:
-    """Make ``escape()``: it leaves its role in every way it can, then runs a program."""
+    """Create ``escape()``, which tries every way to leave its role, then runs a program."""
     attempts = "\n".join(
         f"begin execute '{way}'; exception when others then null; end;" for way in LEAVING
     )
@@ -53,12 +53,12 @@ async def escape(db: LocalRealtime, mark: Path) -> None:
 
 
 def made(mark: Path) -> bool:
-    """Whether a program ran."""
+    """Returns True if the program ran."""
     return mark.exists()
 
 
 def rows(db: LocalRealtime) -> Any:
-    """What the status page may do with tables."""
+    """The tables of the status page."""
     return cast("Database", db.backend.database).rows
 
 
@@ -66,12 +66,12 @@ def rows(db: LocalRealtime) -> Any:
 async def either(
     request: pytest.FixtureRequest, prepared: EmbeddedPostgres
 ) -> AsyncIterator[LocalRealtime]:
-    """A server with a database of ours, and one with a superuser's URL to a foreign one."""
+    """A server with our own database, and one with a superuser's URL of another database."""
     url = prepared.url
     if request.param == "given":
         query(prepared, "drop database if exists foreign_one with (force)")
         query(prepared, "create database foreign_one")
-        # What an embedded database says to a server of ours, taken back for this one.
+        # Without this setting, the server treats the embedded database as a foreign one.
         url = prepared.url_of("foreign_one") + f"&options=-c%20{OURS}%3Doff"
     async with LocalRealtime(db=url) as server:
         await server.sql(
@@ -114,7 +114,7 @@ async def test_the_row_box_has_no_right_to_the_system_either(either: LocalRealti
 
 
 async def test_a_view_is_no_way_into_the_system_for_the_row_box(either: LocalRealtime) -> None:
-    # Whoever made it may write to the catalog, and a view has the rights of its maker.
+    # A view has the rights of its owner, who may write to the catalog.
     await either.sql(
         "create view functions as select * from pg_proc; grant all on functions to service_role"
     )
@@ -192,7 +192,7 @@ async def test_a_policy_that_gives_its_role_back_runs_no_program_at_a_join(
     await db.sql("create policy p on realtime.messages for select using (escape())")
     try:
         async with wire(db, db.token()) as client:
-            # No other policy lets anybody in here, so this one is asked.
+            # No other policy allows this, so Postgres evaluates this one.
             reply = await client.join("realtime:elsewhere", private=True)
             assert reply[4]["status"] == "error"
     finally:
@@ -309,7 +309,7 @@ async def test_a_role_granted_to_authenticator_is_one_more_role(db: LocalRealtim
         await db.sql("revoke premium from authenticator")
         assert (await fetch(db, "plain", token=token))[0] == 403
         await db.sql("grant premium to authenticator")
-        # One that may run programs stays the administrator's, a moment later at the latest.
+        # A role that may run programs is refused, at the latest after the check expires.
         await db.sql("grant pg_execute_server_program to premium")
         await asyncio.sleep(1.1)
         assert (await fetch(db, "plain", token=token))[0] == 403
@@ -340,7 +340,7 @@ async def test_no_session_for_clients_is_a_superusers(either: LocalRealtime) -> 
 
 
 async def test_the_authenticator_has_no_right_of_its_own(db: LocalRealtime) -> None:
-    # One that a user made, who let it inherit what was granted to it.
+    # A role that a user has created, and that inherits the rights granted to it.
     await db.sql("grant service_role to authenticator with inherit true")
     await db.sql("alter role authenticator inherit createdb bypassrls replication")
     async with LocalRealtime(db=db.database_url) as other:
@@ -355,7 +355,7 @@ async def test_the_authenticator_has_no_right_of_its_own(db: LocalRealtime) -> N
 
 
 def first_version(folder: Path) -> None:
-    """Make a data folder as version 0.1.0 left it: three roles, all else the superuser's."""
+    """Create a data folder as version 0.1.0 left it: the superuser owns all but three roles."""
     schema = resources.files("supabase_rt.server._postgres").joinpath("schema.sql")
     with EmbeddedPostgres(folder) as postgres:
         hba = "local all all trust\nlocal replication all trust\n"
@@ -429,7 +429,7 @@ def test_another_user_of_the_machine_is_not_let_in(postgres: EmbeddedPostgres) -
     sockets = Path(postgres.url.rpartition("=")[2].replace("%2F", "/"))
     assert sockets.stat().st_mode & 0o077 == 0
     assert "Permission denied" in attempt()
-    # Not even where somebody opened the folder.
+    # Not even if the folder was opened to others.
     sockets.chmod(0o711)
     try:
         assert "authentication failed" in attempt()
@@ -477,7 +477,7 @@ def test_root_follows_no_folder_that_was_swapped(open_folder: Path, swapped: str
     (victim / "data").mkdir(parents=True)
     mine = open_folder / "mine"
     mine.mkdir()
-    # What a process names at its start, and another user swaps a moment later.
+    # A path that another user replaces right after the process has checked it.
     postgres = EmbeddedPostgres(mine / "data")
     if swapped == "folder":
         (mine / "data").symlink_to(victim / "data")

@@ -1,4 +1,4 @@
-"""``supabase-rt serve`` with a database: what it says, and that nothing is left behind."""
+"""``supabase-rt serve`` with a database: its output, and its clean end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_an_embedded_database_is_gone_with_the_server(sent: signal.Signals
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 async def test_the_database_is_not_told_the_secret() -> None:
-    """It may run as another user, and who is superuser there can read its environment."""
+    """PostgreSQL may run as another user, and its superusers can read its environment."""
     secret = new_secret()
     async with serving("--embedded-db", SUPABASE_JWT_SECRET=secret) as server:
         pids = folder_of(server.shown["Database"]) / "data" / "postmaster.pid"

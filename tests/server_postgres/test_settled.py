@@ -1,4 +1,4 @@
-"""A commit is told a moment before others can see it; nobody is asked in between."""
+"""A commit arrives a moment before queries can see it; no query runs in between."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_what_is_over_is_not_waited_for(postgres: EmbeddedPostgres) -> Non
     async with await connect(postgres.url, autocommit=True) as conn:
         row = await (await conn.execute(NUMBER)).fetchone()
         assert row is not None
-        # Among them one of the epoch before, by its number.
+        # One of these ids belongs to the previous epoch.
         for numbers in ([row[0]], [3, row[0]], [4294967295], []):
             assert await settled(conn, numbers)
 

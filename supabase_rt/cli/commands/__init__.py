@@ -11,7 +11,7 @@ __all__ = ["find_commands"]
 
 
 def find_commands() -> list[Command]:
-    """All commands, by name."""
+    """Returns all commands, sorted by name."""
     modules = (
         importlib.import_module(f"{__name__}.{found.name}")
         for found in pkgutil.iter_modules(__path__)

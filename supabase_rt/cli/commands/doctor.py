@@ -1,4 +1,4 @@
-"""``supabase-rt doctor``: why nothing arrives."""
+"""``supabase-rt doctor``: finds out why no events arrive."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "grey"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     parser.add_argument("--table", metavar="T", help="a table whose changes should arrive")
     parser.add_argument("--schema", default="public", metavar="S", help="its schema (%(default)s)")
     parser.add_argument("--private", metavar="TOPIC", help="a private topic to join")
-    parser.add_argument("--db", metavar="URL", help="look into the database, too")
+    parser.add_argument("--db", metavar="URL", help="also check this database")
     parser.add_argument("--role", metavar="R", help="whose rights to check there (the token's)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_target_options(parser, timeout=5.0)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check, show, and say how many things are wrong."""
+    """Run the checks, print each result, and a summary."""
     from ..doctor import Report
 
     screen = Screen()

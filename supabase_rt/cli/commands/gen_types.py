@@ -35,12 +35,12 @@ DIFF_LINES = 40
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     source = parser.add_argument_group("where the schema is read (one of)")
     source.add_argument("--url", help="the project: its PostgREST describes the tables")
     source.add_argument("--key", help="an API key for --url")
-    source.add_argument("--from-file", metavar="FILE", help="what PostgREST said, saved")
-    source.add_argument("--db", metavar="URL", help="a database; sees generated columns, too")
+    source.add_argument("--from-file", metavar="FILE", help="PostgREST's description, saved")
+    source.add_argument("--db", metavar="URL", help="a database; also shows generated columns")
     parser.add_argument(
         "--schema", action="append", default=[], metavar="S", help="a schema (public); repeatable"
     )
@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read, write or compare."""
+    """Read the schema; write the module, or compare it with ``--check``."""
     from ..gen_types import SchemaError, render
 
     if options.check and not options.output:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         return _compare(Path(options.output), text)
     if not options.output:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # That of a program, whatever the terminal's is.
+            # Python source is UTF-8, whatever the terminal's encoding.
             sys.stdout.reconfigure(encoding="utf-8")
         Screen().say_text(text)
         return 0
@@ -154,7 +154,7 @@ def _load(path: Path) -> Any:
     except OSError as exc:
         raise CommandFailed(f"cannot read {path}: {exc.strerror}") from None
     except (ValueError, RecursionError):
-        raise CommandFailed(f"{path} is not JSON, or nested without end") from None
+        raise CommandFailed(f"{path} is not JSON, or nested too deeply") from None
 
 
 async def _fetch(url: str, key: str, schema: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
 from ..connection_arguments import add_target_options, channel_options, make_client
-from ..output import Screens
+from ..output import CommandOutput
 
 if TYPE_CHECKING:
     from ... import RealtimeChannel, SupabaseClient
@@ -32,7 +32,7 @@ PUBLIC = "public"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
     what = parser.add_argument_group("what to listen to (all broadcasts)")
     what.add_argument("--table", action="append", default=[], metavar="T", help="repeatable")
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--event", default="*", metavar="E", help="INSERT, UPDATE, DELETE (all)")
     what.add_argument("--filter", metavar="F", help="of --table, such as 'id=gt.100'")
     what.add_argument("--broadcast", action="append", default=[], metavar="EVENT", help="'*': all")
-    what.add_argument("--presence", action="store_true", help="who joins and leaves")
+    what.add_argument("--presence", action="store_true", help="joins and leaves of presence")
     parser.add_argument("--private", action="store_true", help="a private channel")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--count", type=int, metavar="N", help="end after N events")
@@ -63,7 +63,8 @@ async def _listen(options: argparse.Namespace) -> int:
     from ... import ConnectionFailed, GaveUp, RealtimeError
 
     supabase = make_client(options)
-    told = _Told(options)
+    output = CommandOutput()
+    printer = _EventPrinter(options, output)
     try:
         channel = supabase.channel(
             options.topic,
@@ -72,63 +73,66 @@ async def _listen(options: argparse.Namespace) -> int:
                 presence={"enabled": True} if options.presence else None,
             ),
         )
-        _register(channel, options, told)
+        _register(channel, options, printer)
     except (ValueError, TypeError, RealtimeError) as exc:
         raise CommandFailed(str(exc), code=2) from None
-    _follow(supabase, told)
-    told.over = supabase.realtime.remove_all_channels
-    channel.subscribe(told.status)
-    told.note(f"connecting to {supabase.supabase_url} ...")
+    _follow(supabase, printer, output)
+    output.end = supabase.realtime.remove_all_channels
+    channel.subscribe(printer.status)
+    output.note(f"connecting to {supabase.supabase_url} ...")
     try:
         await supabase.realtime.run_forever()
     except (ConnectionFailed, GaveUp) as exc:
         raise CommandFailed.of(exc) from None
     finally:
-        told.summary()
-    if told.unwritten is not None:
-        raise told.unwritten
-    return 1 if told.refused else 0
+        printer.summary()
+    if output.unwritten is not None:
+        raise output.unwritten
+    return 1 if printer.refused else 0
 
 
-def _register(channel: RealtimeChannel, options: argparse.Namespace, told: _Told) -> None:
+def _register(
+    channel: RealtimeChannel, options: argparse.Namespace, printer: _EventPrinter
+) -> None:
     for table in options.table:
         wanted = {"event": options.event.upper(), "schema": options.schema, "table": table}
         if options.filter:
             wanted["filter"] = options.filter
-        channel.on("postgres_changes", wanted, told.change)
+        channel.on("postgres_changes", wanted, printer.change)
     if options.presence:
         for event in ("join", "leave"):
-            channel.on("presence", {"event": event}, told.presence)
+            channel.on("presence", {"event": event}, printer.presence)
     named = options.broadcast or ([] if options.table or options.presence else ["*"])
     for event in named:
-        channel.on("broadcast", {"event": event}, told.broadcast)
+        channel.on("broadcast", {"event": event}, printer.broadcast)
     if options.table:
-        channel.on("system", {"event": "*"}, told.system)
+        channel.on("system", {"event": "*"}, printer.system)
 
 
-def _follow(supabase: SupabaseClient, told: _Told) -> None:
+def _follow(supabase: SupabaseClient, printer: _EventPrinter, output: CommandOutput) -> None:
     client = supabase.realtime
     client.on(
         "reconnecting",
-        lambda attempt, delay, cause: told.note(f"{cause}; again in {delay:.1f} s", "yellow"),
+        lambda attempt, delay, cause: output.note(f"{cause}; again in {delay:.1f} s", "yellow"),
     )
-    client.on("reconnected", lambda downtime: told.back(downtime))
-    client.on("gap", lambda topic, since, until, reason: told.gap(since, until, reason))
+    client.on("reconnected", lambda downtime: printer.back(downtime))
+    client.on("gap", lambda topic, since, until, reason: printer.gap(since, until, reason))
 
 
-class _Told(Screens):
-    """What is printed, and counted for the summary."""
+class _EventPrinter:
+    """Prints events and the state of the channel, and counts them for the summary."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, output: CommandOutput) -> None:
         from ... import ConnectionFailed, ConnectionLost, GaveUp
 
-        super().__init__()
         self._options = options
+        self._output = output
+        self._out = output.out
         self._started = time.monotonic()
         self._events = 0
         self._reconnects = 0
-        # The first by its reconnecting, the others as the end of the command.
-        self._told_elsewhere = (ConnectionLost, ConnectionFailed, GaveUp)
+        # The first is shown as a note on reconnecting, the others when the command ends.
+        self._shown_elsewhere = (ConnectionLost, ConnectionFailed, GaveUp)
         self.refused = False
 
     # -- events ----------------------------------------------------------------------------
@@ -159,41 +163,41 @@ class _Told(Screens):
                 moment, kind, about, json.dumps(shown, default=_plain, ensure_ascii=False)
             )
         if self._events == self._options.count:
-            self.over()
+            self._output.end()
 
-    # -- the state of things ---------------------------------------------------------------
+    # -- the state of the channel ----------------------------------------------------------
 
     def status(self, status: str, error: Any) -> None:
         if status == "SUBSCRIBED":
-            self.note(f"listening to {self._options.topic}", "green")
-        elif isinstance(error, self._told_elsewhere):
+            self._output.note(f"listening to {self._options.topic}", "green")
+        elif isinstance(error, self._shown_elsewhere):
             return
         elif error is not None:
             hint = f" ({error.hint})" if getattr(error, "hint", "") else ""
-            self.note(f"{error}{hint}", "red")
+            self._output.note(f"{error}{hint}", "red")
             if not getattr(error, "retryable", True):
-                # Nothing will ever come; waiting for it in silence is what nobody wants.
+                # No event can come any more, so waiting for one makes no sense.
                 self.refused = True
-                self.over()
+                self._output.end()
 
     def system(self, message: Any) -> None:
         if message.status == "ok":
-            self.note(message.message, "green")
+            self._output.note(message.message, "green")
         else:
             tables = " ".join(f"--table {table}" for table in self._options.table[:1])
-            self.note(f"{message.message} → supabase-rt doctor {tables}", "red")
+            self._output.note(f"{message.message} → supabase-rt doctor {tables}", "red")
 
     def back(self, downtime: float) -> None:
         self._reconnects += 1
-        self.note(f"connected again after {downtime:.1f} s", "green")
+        self._output.note(f"connected again after {downtime:.1f} s", "green")
 
     def gap(self, since: float, until: float, reason: str) -> None:
-        self.note(f"events of {until - since:.1f} s may be missing ({reason})", "yellow")
+        self._output.note(f"events of {until - since:.1f} s may be missing ({reason})", "yellow")
 
     def summary(self) -> None:
         passed = time.monotonic() - self._started
         again = f", {_count(self._reconnects, 'reconnect')}" if self._reconnects else ""
-        self.note(f"{_count(self._events, 'event')} in {passed:.0f} s{again}")
+        self._output.note(f"{_count(self._events, 'event')} in {passed:.0f} s{again}")
 
 
 def _count(number: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""``supabase-rt presence``: who is in a channel, and being there oneself."""
+"""``supabase-rt presence``: show who is in a channel, and be present in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..command import Command, CommandFailed
 from ..connection_arguments import add_target_options, channel_options, make_client
-from ..output import Screens
+from ..output import CommandOutput
 
 if TYPE_CHECKING:
     from ... import RealtimeChannel
@@ -21,23 +21,25 @@ EPILOG = """\
 examples:
   supabase-rt presence lobby                                    who is there, on every change
   supabase-rt presence lobby --track '{"mood": "curious"}' --as anna
-  supabase-rt presence lobby --once --json                      the state of now, for scripts
+  supabase-rt presence lobby --once --json                      the present state, for scripts
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
-    parser.add_argument("--track", metavar="JSON", help="be present with this")
-    parser.add_argument("--as", dest="presence_key", metavar="NAME", help="the key to be under")
-    parser.add_argument("--once", action="store_true", help="show the state once and end")
+    parser.add_argument("--track", metavar="JSON", help="be present with this data")
+    parser.add_argument(
+        "--as", dest="presence_key", metavar="NAME", help="the presence key of --track"
+    )
+    parser.add_argument("--once", action="store_true", help="show the state once, then end")
     parser.add_argument("--private", action="store_true", help="a private channel")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_target_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show who is there until Ctrl+C."""
+    """Show who is present until Ctrl+C."""
     tracked = None
     if options.track is not None:
         try:
@@ -57,27 +59,28 @@ async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) ->
     presence: PresenceOptions = {"enabled": True}
     if options.presence_key:
         presence["key"] = options.presence_key
-    told = _Told(options, waits=tracked is not None)
+    output = CommandOutput()
+    printer = _PresencePrinter(options, output, waits=tracked is not None)
     try:
         channel = supabase.channel(
             options.topic, channel_options(private=options.private, presence=presence)
         )
-        channel.on("presence", {"event": "sync"}, lambda: told.state(channel))
-        told.over = supabase.realtime.remove_all_channels
-        told.note(f"connecting to {supabase.supabase_url} ...")
+        channel.on("presence", {"event": "sync"}, lambda: printer.state(channel))
+        output.end = supabase.realtime.remove_all_channels
+        output.note(f"connecting to {supabase.supabase_url} ...")
         async with supabase.realtime:
             await channel.subscribe()
             if tracked is not None:
                 status = await channel.track(tracked)
                 if status != "ok":
                     raise CommandFailed(f"not tracked: {status}")
-                told.begin(channel)
+                printer.tracked(channel)
             if options.once:
-                await asyncio.wait_for(told.shown.wait(), options.timeout)
+                await asyncio.wait_for(printer.shown.wait(), options.timeout)
             else:
                 await supabase.realtime.run_forever()
-        if told.unwritten is not None:
-            raise told.unwritten
+        if output.unwritten is not None:
+            raise output.unwritten
     except TimeoutError:
         raise CommandFailed("the server sent no state; is presence switched off there?") from None
     except RealtimeError as exc:
@@ -86,17 +89,17 @@ async def _watch(options: argparse.Namespace, tracked: dict[str, Any] | None) ->
         raise CommandFailed(str(exc), code=2) from None
 
 
-class _Told(Screens):
-    """Prints the state whenever it has changed."""
+class _PresencePrinter:
+    """Prints the state at each change; ``waits`` until our own ``track`` is answered."""
 
-    def __init__(self, options: argparse.Namespace, *, waits: bool) -> None:
-        super().__init__()
+    def __init__(self, options: argparse.Namespace, output: CommandOutput, *, waits: bool) -> None:
         self._options = options
+        self._out = output.out
         self._waits = waits
         self.shown = asyncio.Event()
 
-    def begin(self, channel: RealtimeChannel) -> None:
-        """We are there ourselves now; what is shown before that would lack us."""
+    def tracked(self, channel: RealtimeChannel) -> None:
+        """Start printing: a state printed before would not list ourselves."""
         self._waits = False
         if channel.presence_state():
             self.state(channel)
@@ -118,8 +121,8 @@ class _Told(Screens):
 
 COMMAND = Command(
     name="presence",
-    summary="show who is in a channel, or be there",
-    description="Show the presence state of a channel on every change, and be part of it.",
+    summary="show who is in a channel, or be present in it",
+    description="Show the presence state of a channel at every change; with --track be part of it.",
     epilog=EPILOG,
     configure=configure,
     run=run,

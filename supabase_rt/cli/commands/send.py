@@ -24,19 +24,19 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     parser.add_argument("topic", help="the channel's name, without 'realtime:'")
     parser.add_argument("event", help="the name of the event")
     parser.add_argument("payload", help="JSON; @FILE reads a file, - standard input")
-    parser.add_argument("--binary", action="store_true", help="the payload is bytes, not JSON")
-    parser.add_argument("--http", action="store_true", help="over HTTP, without joining")
+    parser.add_argument("--binary", action="store_true", help="send the payload as bytes, not JSON")
+    parser.add_argument("--http", action="store_true", help="send over HTTP, without joining")
     parser.add_argument("--private", action="store_true", help="a private channel")
     parser.add_argument("--json", action="store_true", help="the result as a JSON object")
     add_target_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Send it; 0 where the server has taken it."""
+    """Send the broadcast; returns 0 if the server accepted it."""
     payload = _payload(options)
     status = asyncio.run(_send(options, payload))
     if options.json:
@@ -78,7 +78,7 @@ def _payload(options: argparse.Namespace) -> Any:
 
 
 def _no_json(word: str) -> None:
-    raise ValueError(f"{word} is of Python and JavaScript only")
+    raise ValueError(f"{word} is not JSON, only Python and JavaScript know it")
 
 
 async def _send(options: argparse.Namespace, payload: Any) -> str:
@@ -86,7 +86,7 @@ async def _send(options: argparse.Namespace, payload: Any) -> str:
 
     supabase = make_client(options)
     try:
-        # Without the server's answer nobody knows whether it was allowed.
+        # Without an ack nothing shows whether it was allowed.
         channel = supabase.channel(
             options.topic, channel_options(private=options.private, broadcast={"ack": True})
         )

@@ -69,12 +69,12 @@ def _port(text: str) -> int:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The options; raises ``CommandFailed`` where the server's packages are missing."""
+    """Add the options; raises ``CommandFailed`` if the server's packages are missing."""
     try:
         from ...server import Settings
     except ImportError as exc:
         raise CommandFailed(str(exc)) from None
-    # Else every mistake is preceded by twenty lines of options.
+    # argparse would print twenty lines of options before each error.
     parser.usage = "%(prog)s [options]"
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -101,24 +101,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--jwt-secret",
         metavar="SECRET",
         default=os.environ.get(SECRET_VARIABLE) or None,
-        help="signs and checks tokens; at least 32 bytes (default: one of your own, made at the "
-        "first start and kept). The keys of a local Supabase stack need the stack's",
+        help="signs and checks tokens, at least 32 bytes (default: your own secret, created at "
+        "the first start and kept). For keys of a local Supabase stack, give the stack's secret",
     )
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="a name by which clients may reach this server, beside localhost and addresses",
+        help="a host name that clients may use, in addition to localhost and IP addresses",
     )
     parser.add_argument(
         "--allow-origin",
         metavar="ORIGIN",
         action="append",
         default=[],
-        help="web pages that may use this server, such as https://app.example, beside local ones",
+        help="a web page that may use this server, beside local ones: https://app.example",
     )
-    parser.add_argument("--quiet", action="store_true", help="no request log")
+    parser.add_argument("--quiet", action="store_true", help="print no request log")
     limits = parser.add_argument_group("limits and delays (seconds, bytes)")
     limits.add_argument(
         "--realistic",
@@ -129,7 +129,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The limits and delays that were asked for; one given by itself wins over --realistic."""
+    """Returns the given limits and delays; a single one overrides --realistic."""
     from ...server import REALISTIC, Settings
 
     return {**(REALISTIC if options.realistic else {}), **field_values(options, Settings)}
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
     if options.slot and not (options.db or options.embedded_db):
         raise CommandFailed("--slot goes with --db or --embedded-db", code=2)
     screen = Screen()
-    # PostgreSQL runs with our environment, perhaps as a user who may not know the secret.
+    # PostgreSQL inherits our environment, perhaps as a user who must not know the secret.
     os.environ.pop(SECRET_VARIABLE, None)
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
@@ -171,7 +171,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _own_secret(screen: Screen) -> str:
-    """The user's own secret; says so where it is good for this run only."""
+    """Returns the user's own secret; prints a warning if it is valid for this run only."""
     from ...server import new_secret
 
     secret = kept_secret(os.environ, new_secret())
@@ -195,7 +195,7 @@ def _cannot_listen(exc: OSError, options: argparse.Namespace) -> str:
 async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        # Windows has neither SIGHUP nor handlers in the loop; there Ctrl+C cancels this task.
+        # Windows has no SIGHUP and no signal handlers in the loop; there Ctrl+C cancels this task.
         with contextlib.suppress(AttributeError, NotImplementedError):
             loop.add_signal_handler(getattr(signal, name), over.set)
     if options.embedded_db:
@@ -222,7 +222,7 @@ async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Scr
         await server.stop()
 
 
-# -- what it prints ------------------------------------------------------------------------
+# -- output --------------------------------------------------------------------------------
 
 
 def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Screen) -> None:
@@ -239,7 +239,7 @@ def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Scree
     screen.say()
     screen.say("A bot to start with:")
     screen.say()
-    # Not indented: it is there to be copied, and Python takes an indented program for no program.
+    # Not indented, because it is there to be copied, and Python refuses an indented program.
     for line in SNIPPET.format(url=server.url, key=server.anon_key).splitlines():
         screen.say(screen.paint(line, "cyan") if line else "")
     screen.say()
@@ -252,23 +252,23 @@ def _introduce(server: LocalRealtime, options: argparse.Namespace, screen: Scree
 
 
 class _Log:
-    """The request log: who came, what was asked and what became of it; no payloads, no keys."""
+    """The request log: sockets, requests and their results, without payloads and keys."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
 
     def follow(self, server: LocalRealtime) -> None:
-        """Print what happens, until nobody reads it any more."""
+        """Print each event of the server until the output is closed."""
 
-        def tell(found: Happening) -> None:
+        def show(found: Happening) -> None:
             try:
-                self.tell(found)
+                self.show(found)
             except BrokenPipeError:
                 end()
 
-        end = server.watch(tell)
+        end = server.watch(show)
 
-    def tell(self, found: Happening) -> None:
+    def show(self, found: Happening) -> None:
         """Print one line."""
         origin = "" if found.connection is None else f"socket {found.connection}"
         if found.kind == "change":

@@ -1,4 +1,4 @@
-"""What stands between a program and its events, asked one thing after the other."""
+"""The checks of ``supabase-rt doctor``, along the way from a program to its events."""
 
 from .check_database import check_database
 from .check_network import check_network

@@ -1,4 +1,4 @@
-"""What the database does, and does not, let Realtime see."""
+"""Checks of the database: replication, publication, grants and policies."""
 
 from __future__ import annotations
 

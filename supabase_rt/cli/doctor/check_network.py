@@ -1,4 +1,4 @@
-"""From the URL to a TCP connection, and what the key says of itself."""
+"""Checks of the URL, the network and the key, up to a TCP or TLS connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY = 86400
 
 
 async def check_network(report: Report, url: str, key: str, timeout: float) -> bool:
-    """Check URL, DNS, TCP, TLS and the key; False where there is no way to the server."""
+    """Check URL, DNS, TCP, TLS and the key; returns False if the server cannot be reached."""
     found = _read(url)
     if found is None:
         report.fail("url", f"{url!r} is no URL", "it is https://<ref>.supabase.co, or http://…")
@@ -32,7 +32,7 @@ async def check_network(report: Report, url: str, key: str, timeout: float) -> b
 
 
 def _read(url: str) -> tuple[str, str, int] | None:
-    """Returns scheme, host and port; None for what is no URL of a server."""
+    """Returns scheme, host and port; None if it is not the URL of a server."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
@@ -100,7 +100,7 @@ async def _check_port(report: Report, host: str, port: int, secure: bool, timeou
 
 
 def _check_key(report: Report, key: str) -> None:
-    """The value is never shown: what is printed here gets pasted into issues."""
+    """Check the key; it is never printed, because users paste this output into issues."""
     if key.startswith("sb_publishable_"):
         report.ok("key", "a publishable key")
         return

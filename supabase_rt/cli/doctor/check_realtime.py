@@ -1,4 +1,4 @@
-"""From the handshake to events that arrive."""
+"""Checks of Realtime itself, from the handshake to an event that arrives."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ async def check_realtime(
 async def _check_heartbeat(report: Report, client: RealtimeClient, timeout: float) -> bool:
     answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
-    def told(status: str, latency: float | None) -> None:
+    def on_heartbeat(status: str, latency: float | None) -> None:
         if status == "ok" and latency is not None and not answered.done():
             answered.set_result(latency)
 
-    client.on("heartbeat", told)
+    client.on("heartbeat", on_heartbeat)
     client.send_heartbeat()
     try:
         latency = await asyncio.wait_for(answered, timeout)
@@ -71,7 +71,7 @@ async def _check_heartbeat(report: Report, client: RealtimeClient, timeout: floa
         report.fail("heartbeat", "sent, but never answered", advice)
         return False
     finally:
-        client.off("heartbeat", told)
+        client.off("heartbeat", on_heartbeat)
     report.ok("heartbeat", f"answered in {1000 * latency:.0f} ms")
     return True
 
@@ -126,7 +126,7 @@ async def _check_changes(
     started = time.perf_counter()
     try:
         await channel.subscribe(timeout=timeout)
-        # The database may take some seconds more than a join does.
+        # Changes may start some seconds after the join.
         await channel.ready(2 * timeout)
     except RealtimeError as exc:
         more = "doctor --db URL looks at the database itself"

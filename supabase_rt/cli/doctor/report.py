@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The results of the checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Report", "Result"]
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One line: the name of the check, how it is, what was seen and what to do about it."""
+    """One line: name of the check, its state, the finding and the remedy."""
 
     name: str
     state: str
@@ -20,7 +20,7 @@ class Result:
 
 
 class Report:
-    """Takes the results in order and shows each at once."""
+    """Collects the results in order, and shows each at once."""
 
     def __init__(self, show: Callable[[Result], None]) -> None:
         self._show = show
@@ -44,5 +44,5 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether anything is broken."""
+        """True if a check failed."""
         return any(result.state == "fail" for result in self.results)

@@ -3,14 +3,14 @@
 from .from_database import read_database
 from .from_openapi import read_openapi
 from .render import render
-from .schema import Column, Enum, Schema, SchemaError, Table
+from .schema import Column, Enum, Schema, SchemaError, SchemaTable
 
 __all__ = [
     "Column",
     "Enum",
     "Schema",
     "SchemaError",
-    "Table",
+    "SchemaTable",
     "read_database",
     "read_openapi",
     "render",

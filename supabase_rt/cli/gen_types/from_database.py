@@ -1,4 +1,4 @@
-"""The schema out of a database's catalog."""
+"""Reads the schema from a database's catalog."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .schema import Column, Enum, Schema, SchemaError, Table
+from .schema import Column, Enum, Schema, SchemaError, SchemaTable
 
 __all__ = ["check_url", "read_database"]
 
@@ -24,7 +24,7 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname = any(%s) and not c.r
 order by n.nspname, c.relname
 """
 
-# A domain is read as what it is made of, an array as its element, through any number of both.
+# A domain is resolved to its base type and an array to its element, at any depth.
 COLUMNS = """
 with recursive resolved(attrelid, attnum, oid, is_array, not_null) as (
     select a.attrelid, a.attnum, a.atttypid, false, a.attnotnull
@@ -55,7 +55,7 @@ order by r.attrelid, r.attnum
 
 
 def check_url(url: str) -> None:
-    """Raises ``SchemaError`` for a URL that psycopg would take for another, and then quote."""
+    """Raises ``SchemaError`` for a URL that psycopg misreads, and whose password it would quote."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
@@ -64,7 +64,7 @@ def check_url(url: str) -> None:
     except ProgrammingError:
         problem = "the URL of a database is postgresql://USER:PASSWORD@HOST:PORT/NAME"
     else:
-        # With a slash in the password, libpq takes its two halves for a port and a database.
+        # With a slash in the password, libpq reads its two halves as a port and a database.
         misread = re.search(r"[^0-9,]", str(given.get("port") or ""))
         if "@" not in str(given.get("host") or "") and misread is None:
             return
@@ -85,14 +85,14 @@ def read_database(url: str, schemas: Sequence[str] = ("public",)) -> Schema:
             oids = [row[0] for row in tables]
             columns = connection.execute(COLUMNS, [oids]).fetchall() if oids else []
     except psycopg.Error as exc:
-        # psycopg's text of a URL that can be read holds no password.
+        # For a valid URL, psycopg's error contains no password.
         raise SchemaError(f"the database cannot be read: {str(exc).splitlines()[0]}") from None
     by_table: dict[int, list[Column]] = {}
     for oid, *about in columns:
         by_table.setdefault(oid, []).append(_column(about))
     return Schema(
         tuple(
-            Table(schema, name, tuple(by_table.get(oid, ())), tuple(keys), writable, comment)
+            SchemaTable(schema, name, tuple(by_table.get(oid, ())), tuple(keys), writable, comment)
             for oid, schema, name, comment, writable, keys in tables
         )
     )
@@ -102,7 +102,7 @@ def _column(about: list[Any]) -> Column:
     name, type_name, kind, space, is_array, not_null, has_default, generated, comment = about[:9]
     values, dimensions = about[9:]
     if kind == "c":
-        type_name = "json"  # A row of another type: PostgREST and Realtime show it as an object.
+        type_name = "json"  # PostgREST and Realtime show a composite value as an object.
     return Column(
         name,
         type_name,

@@ -1,4 +1,4 @@
-"""The schema out of what PostgREST says of itself at ``/rest/v1/`` (OpenAPI 2.0)."""
+"""Reads the schema from PostgREST's own description at ``/rest/v1/`` (OpenAPI 2.0)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import Column, Enum, Schema, SchemaError, Table
+from .schema import Column, Enum, Schema, SchemaError, SchemaTable
 
 __all__ = ["read_openapi"]
 
@@ -29,10 +29,10 @@ TYPES = {
     "time without time zone": "time",
     "bit varying": "varbit",
 }
-"""``format_type()``, which PostgREST shows, to ``pg_type.typname``."""
+"""The name of ``format_type()``, which PostgREST shows, to ``pg_type.typname``."""
 
 BY_JSON_TYPE = {"integer": "int8", "number": "float8", "boolean": "bool", "string": "text"}
-"""Where no format is given."""
+"""The type of a column without a format."""
 
 
 def read_openapi(document: Any, schema: str = "public") -> Schema:
@@ -52,7 +52,9 @@ def read_openapi(document: Any, schema: str = "public") -> Schema:
     return Schema(tuple(tables))
 
 
-def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str, Any]) -> Table:
+def _table(
+    schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str, Any]
+) -> SchemaTable:
     required = found.get("required") or []
     if not isinstance(required, list):
         raise _odd(name, "required", required)
@@ -63,12 +65,12 @@ def _table(schema: str, name: str, found: Mapping[str, Any], paths: Mapping[str,
         for key, each in properties.items()
     )
     path = paths.get(f"/{name}")
-    return Table(
+    return SchemaTable(
         schema,
         name,
         columns,
         keys,
-        # Without the paths nothing is known against it.
+        # A document without paths does not say; then it counts as writable.
         writable=not isinstance(path, Mapping) or "post" in path,
         comment=_text(found),
     )
@@ -130,6 +132,6 @@ def _enum(schema: str, format: str, column: str, values: list[str]) -> Enum:
 
 
 def _without_notes(text: str) -> str:
-    """A column's own comment, without what PostgREST adds about keys."""
+    """Returns a column's own comment, without PostgREST's notes about keys."""
     own, _, _ = text.partition("Note:\nThis is a ")
     return own.strip()

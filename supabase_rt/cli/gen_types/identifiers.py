@@ -1,4 +1,4 @@
-"""Names of the database as names of Python, each of them once."""
+"""Turns names of the database into unique Python identifiers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["MODULE", "class_name", "field_name", "member_name", "unique"]
 
 IN_CLASSES = {"bool", "bytes", "dt", "field", "float", "int", "list", "pg", "str", "tuple"}
 IN_CLASSES |= {"Any", "ClassVar", "Decimal", "UNSET", "UUID"}
-"""Names used inside a class: a field with a default is a class attribute, and everything below it
-in the class, annotations too, would find that instead."""
+"""Names that annotations and defaults in a class use. A field of the same name with a default is a
+class attribute, and would hide them from the fields below it."""
 MODULE = {*IN_CLASSES, "annotations", "dataclass", "DataClassJsonMixin", "StrEnum", *dir(builtins)}
 """Names that a class of the module must not have."""
 OF_ROWS = {"schema", "to_dict", "from_dict", "to_json", "from_json", "dataclass_json_config"}
@@ -23,19 +23,19 @@ ENUM_TAKEN = {"name", "value", "mro", *dir(str)}
 
 
 def _folded(text: str) -> str:
-    """Returns the text as Python folds identifiers: what it takes for one name is one here."""
+    """Returns the text in the normal form in which Python compares identifiers."""
     return unicodedata.normalize("NFKC", text)
 
 
 def _words(name: str) -> list[str]:
-    """Split where no identifier goes on, and where camelCase does."""
+    """Split at characters that no identifier has, and at the humps of camelCase."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _folded(name))
     return [word for word in re.split(r"[^0-9A-Za-z\u0080-\U0010ffff]+", apart) if word]
 
 
 def _identifier(text: str, fallback: str) -> str:
     text = "".join(c if f"_{c}".isidentifier() else "_" for c in _folded(text)) or fallback
-    # What was taken out may have kept two characters apart that now fold into one.
+    # Removing a character may bring two others together that fold into one.
     text = _folded(text)
     return text if text.isidentifier() else f"_{text}"
 
@@ -48,7 +48,7 @@ def class_name(name: str) -> str:
 
 
 def field_name(name: str) -> str:
-    """A column as a field: the same name wherever Python takes it."""
+    """Returns the field name of a column: the same, if Python accepts it."""
     text = _identifier(name, "unnamed")
     # Two leading underscores are mangled inside a class.
     text = f"field{text}" if text.startswith("__") else text
@@ -63,7 +63,7 @@ def member_name(value: str) -> str:
 
 
 def unique(wanted: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """The names in order, with a number behind each that would come a second time."""
+    """Returns the names in order; a repeated one gets a number at its end."""
     seen = set(taken)
     found = []
     for name in wanted:

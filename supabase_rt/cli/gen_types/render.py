@@ -1,4 +1,4 @@
-"""A schema as a Python module: dataclasses for rows, inserts and updates."""
+"""Writes a schema as a Python module: dataclasses for rows, inserts and updates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..._printable import printable
 from .identifiers import MODULE, class_name, field_name, member_name, unique
-from .schema import Column, Enum, Schema, Table
+from .schema import Column, Enum, Schema, SchemaTable
 
 __all__ = ["render"]
 
@@ -26,7 +26,7 @@ PYTHON = {
 """The Python type by ``pg_type.typname``; all others are text."""
 
 CONVERTED = {"numeric", "timestamptz", "timestamp", "date", "time", "timetz", "uuid", "bytea"}
-"""What JSON does not carry as itself, so that the field needs a converter."""
+"""Types without a JSON form of their own; their fields need a converter."""
 
 IMPORTS = {
     "dt": "import datetime as dt",
@@ -35,7 +35,7 @@ IMPORTS = {
     "UUID": "from uuid import UUID",
 }
 DIMENSIONS = 6
-"""Dimensions of an array of Postgres, at most."""
+"""Largest number of dimensions of an array in Postgres."""
 ENDINGS = ("Row", "Insert", "Update")
 
 HEADER = '''\
@@ -45,9 +45,9 @@ HEADER = '''\
 
 @dataclasses.dataclass
 class _Names:
-    """What everything is called in the module, and what was renamed because of a collision."""
+    """The names of classes and enums in the module, and those renamed after a collision."""
 
-    classes: dict[Table, str]
+    classes: dict[SchemaTable, str]
     enums: dict[Enum, str]
     collisions: list[str]
     kinds: set[str] = dataclasses.field(default_factory=set)
@@ -55,9 +55,9 @@ class _Names:
 
 
 def render(schema: Schema) -> tuple[str, list[str]]:
-    """The text of the module, and one line for each name that had to give way to another."""
+    """Returns the text of the module, and one line for each name renamed after a collision."""
     names = _name(schema)
-    # Rendered first: the imports follow from it.
+    # The body comes first, because it determines the imports.
     body = [part for enum, name in names.enums.items() for part in ("", "", *_enum(enum, name))]
     for table in schema.tables:
         body += _table(table, names)
@@ -122,14 +122,14 @@ def _module(line: str) -> tuple[bool, str]:
 
 
 def _comment(text: str) -> str:
-    """Somebody's words, fit for the inside of a docstring whatever they hold."""
+    """Returns a database comment made safe for a docstring."""
     words = printable(" ".join(text.split()), None)
-    # No quote is left that could end the docstring, and no backslash that could hide its end.
+    # A quote could end the docstring, and a backslash could escape its end.
     return words.replace("\\", "\\\\").replace('"', "'")
 
 
 def _quoted(text: str) -> str:
-    """A literal in double quotes where that needs no escape."""
+    """Returns a literal, in double quotes if that needs no escape."""
     found = repr(text)
     return found if found[0] == '"' or '"' in found else f'"{found[1:-1]}"'
 
@@ -143,7 +143,7 @@ def _enum(enum: Enum, name: str) -> Iterator[str]:
         yield f"    {member} = {_quoted(value)}"
 
 
-def _table(table: Table, names: _Names) -> Iterator[str]:
+def _table(table: SchemaTable, names: _Names) -> Iterator[str]:
     name = names.classes[table]
     wanted = (field_name(column.name) for column in table.columns)
     fields = unique(wanted, names.enums.values())
@@ -163,7 +163,7 @@ def _table(table: Table, names: _Names) -> Iterator[str]:
     yield from (_field(column, given, names, True) for column, given in pairs)
 
 
-def _class(name: str, summary: str, table: Table) -> Iterator[str]:
+def _class(name: str, summary: str, table: SchemaTable) -> Iterator[str]:
     yield ""
     yield ""
     yield "@dataclass(kw_only=True)"
@@ -183,7 +183,7 @@ def _class(name: str, summary: str, table: Table) -> Iterator[str]:
     yield ""
 
 
-def _keys(table: Table) -> str:
+def _keys(table: SchemaTable) -> str:
     keys = [_quoted(name) for name in table.primary_key]
     return f"({', '.join(keys)}{',' if len(keys) == 1 else ''})"
 
@@ -191,15 +191,14 @@ def _keys(table: Table) -> str:
 def _field(column: Column, given: str, names: _Names, optional: bool) -> str:
     element = kind = names.enums[column.enum] if column.enum else PYTHON.get(column.type, "str")
     names.kinds.add(kind)
-    # A table may be written with more dimensions than Postgres or Python have.
+    # A table may declare more dimensions than Postgres allows.
     for _ in range(min(column.dimensions, DIMENSIONS) if column.is_array else 0):
         kind = f"list[{kind}]"
     if column.nullable and kind != "Any":
         kind += " | None"
     arguments = []
     if column.enum is None and column.is_array and element != "Any":
-        # Also where JSON has the elements as they are: one may be null, which dataclasses-json
-        # would make a text of.
+        # An array always needs a converter: dataclasses-json would turn a null element into text.
         arguments.append(_quoted(f"_{column.type}"))
     elif column.enum is None and column.type in CONVERTED:
         arguments.append(_quoted(column.type))

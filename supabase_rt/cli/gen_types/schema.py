@@ -1,4 +1,4 @@
-"""A schema as far as rows need it."""
+"""The tables, columns and enums that row classes are generated from."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 
 from ..._printable import printable
 
-__all__ = ["Column", "Enum", "Schema", "SchemaError", "Table"]
+__all__ = ["Column", "Enum", "Schema", "SchemaError", "SchemaTable"]
 
 
 class SchemaError(Exception):
-    """The source is no schema; the message says what to change."""
+    """A source that is not a usable schema; the message says what to change."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -27,24 +27,24 @@ class Enum:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column; ``type`` is ``pg_type.typname`` of one element, for enums their own name."""
+    """A column; ``type`` is the ``pg_type.typname`` of one element, or the name of an enum."""
 
     name: str
     type: str
     is_array: bool = False
     dimensions: int = 1
-    """Of an array, as its table was written; Postgres does not hold anybody to it."""
+    """Dimensions in the declaration of an array; Postgres does not enforce them."""
     nullable: bool = True
     optional: bool = True
-    """An insert need not mention it: nullable, with a default, or numbered by the database."""
+    """True if an insert may omit it: nullable, with a default, or numbered by the database."""
     generated: bool = False
-    """An insert must not mention it."""
+    """True if an insert must omit it."""
     enum: Enum | None = None
     comment: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class SchemaTable:
     """A table or a view; columns in the order of their definition."""
 
     schema: str
@@ -57,14 +57,14 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """All that one file is generated from."""
+    """The tables of one generated module."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[SchemaTable, ...]
 
     def only(self, names: list[str], exclude: list[str]) -> Schema:
-        """The named tables (all without names), less the excluded ones.
+        """Returns the named tables, or all without names, minus the excluded ones.
 
-        A name is a table's, or ``schema.table``. Raises ``SchemaError`` for one that fits none.
+        A name is a table's, or ``schema.table``. Raises ``SchemaError`` for an unknown name.
         """
         for name in [*names, *exclude]:
             if not any(_fits(table, name) for table in self.tables):
@@ -79,5 +79,5 @@ class Schema:
         return Schema(tuple(kept))
 
 
-def _fits(table: Table, name: str) -> bool:
+def _fits(table: SchemaTable, name: str) -> bool:
     return name in (table.name, f"{table.schema}.{table.name}")

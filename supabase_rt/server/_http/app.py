@@ -1,4 +1,4 @@
-"""The aiohttp application: the paths, and the handshake with its refusals."""
+"""The aiohttp application: its routes, and the WebSocket handshake with its refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .broadcast_endpoints import HttpApi, json_response
 from .gate import Gate, RefusedRequest, gated
 from .listening_socket import attend
 from .postgrest.endpoints import RestApi
-from .status_page import Rows, StatusPage
+from .status_page import EditableRows, StatusPage
 from .websocket import Socket
 
 __all__ = ["SOCKETS", "make_app"]
@@ -29,18 +29,18 @@ SOCKETS = web.AppKey("sockets", dict[int, Socket])
 MAX_BODY = 8_000_000
 
 
-def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.Application:
-    """The application: as Supabase serves it behind its gateway, and as the bare server does.
+def make_app(backend: Backend, gate: Gate, page_token: str, rows: EditableRows) -> web.Application:
+    """Returns the application, with the paths of Supabase's gateway and of the bare server.
 
-    ``page_token`` opens the status page, and ``rows`` is what it may do with tables.
+    ``page_token`` opens the status page; ``rows`` gives it access to the tables.
     """
-    # In this order: what the gate refuses is told too.
+    # The gate comes last, so that watchers see the requests it refuses.
     ahead = [attend(backend.turns), _watched(backend.activity), gated(gate)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=ahead)
     sockets = app[SOCKETS] = dict[int, Socket]()
     handshakes = _Handshakes(backend, sockets)
     app.on_response_prepare.append(_complete)
-    # Any method: one that is not GET is refused with a status of its own.
+    # Any method: the handler refuses all but GET with a status of its own.
     app.router.add_route("*", "/socket/websocket", handshakes.handle)
     app.router.add_route("*", "/realtime/v1/websocket", handshakes.handle)
     api = HttpApi(backend)
@@ -62,15 +62,18 @@ def make_app(backend: Backend, gate: Gate, page_token: str, rows: Rows) -> web.A
 
 
 def _watched(activity: Activity) -> Middleware:
-    """Tells onlookers of the requests: the path only, because keys stand in the query."""
+    """Returns the middleware that reports requests to watchers: the path only.
 
-    def tell(request: web.Request, response: web.StreamResponse) -> None:
+    The query is left out because it may hold a key.
+    """
+
+    def report(request: web.Request, response: web.StreamResponse) -> None:
         refused = request.path.endswith("/websocket") or isinstance(response, RefusedRequest)
         kind = "refuse" if refused else "request"
         text = f"{response.status} {response.reason}"
         if isinstance(response, RefusedRequest):
             text = f"{text}: {response.why}"
-        activity.tell(Happening(kind, None, request.path, request.method, text))
+        activity.report(Happening(kind, None, request.path, request.method, text))
 
     @web.middleware
     async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -79,23 +82,23 @@ def _watched(activity: Activity) -> Middleware:
         try:
             response = await handler(request)
         except web.HTTPException as exc:
-            tell(request, exc)
+            report(request, exc)
             raise
         if not isinstance(response, web.WebSocketResponse):
-            tell(request, response)
+            report(request, response)
         return response
 
     return watch
 
 
 async def _complete(_request: web.Request, response: web.StreamResponse) -> None:
-    """The headers of every answer of the real server."""
+    """Add the headers that every response of the real server has."""
     response.headers.setdefault("Cache-Control", "max-age=0, private, must-revalidate")
     response.headers.setdefault("Vary", "accept-encoding")
 
 
 def _vsn(text: str) -> str | None:
-    """The serializer for a ``vsn`` parameter, None where there is none.
+    """Returns the protocol version for a ``vsn`` parameter; None if it is unknown.
 
     See docs/protocol.md#query-parameters.
     """
@@ -104,7 +107,7 @@ def _vsn(text: str) -> str | None:
 
 
 class _Refused(Exception):
-    """The handshake is answered with this status, and the message in its body."""
+    """A refused handshake, with the status and the message of its response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -144,7 +147,10 @@ class _Handshakes:
         return await self._serve(request, transport, vsn, token)
 
     def _check(self, key: str | None) -> str:
-        """The token of a key, in the order of checks of section 1.6; raises ``_Refused``."""
+        """Check a key in the real server's order; returns its token, or raises ``_Refused``.
+
+        See docs/protocol.md#refused-handshakes.
+        """
         if key is None:
             raise _Refused(401, "API key is missing")
         token = "".join(urllib.parse.unquote(key).split())
@@ -165,7 +171,7 @@ class _Handshakes:
     async def _serve(
         self, request: web.Request, transport: asyncio.Transport, vsn: str, token: str
     ) -> web.StreamResponse:
-        # autoclose and autoping off: the close code is echoed, and a ping is a sign of life.
+        # The socket itself echoes the close code, and counts a ping as a sign of life.
         ws = web.WebSocketResponse(
             autoping=False,
             autoclose=False,
@@ -184,22 +190,22 @@ class _Handshakes:
         }
         socket = Socket(ws, transport, self._backend, vsn, token, number, headers)
         self._sockets[number] = socket
-        self._tell("connect", number, f"{request.remote}, vsn {vsn}")
+        self._report("connect", number, f"{request.remote}, vsn {vsn}")
         try:
             await socket.run()
         finally:
             del self._sockets[number]
-            self._tell("disconnect", number)
+            self._report("disconnect", number)
         return ws
 
-    def _tell(self, kind: str, number: int | None, text: str = "") -> None:
+    def _report(self, kind: str, number: int | None, text: str = "") -> None:
         activity = self._backend.activity
         if activity.watched:
-            activity.tell(Happening(kind, number, text=text))
+            activity.report(Happening(kind, number, text=text))
 
 
 def _upgrade_problem(request: web.Request) -> str | None:
-    """Why a request is no handshake of RFC 6455, None where it is one."""
+    """Returns the reason why a request is not a handshake by RFC 6455; None if it is one."""
     for name, wanted in (("upgrade", "websocket"), ("connection", "upgrade")):
         found = [word.strip() for word in request.headers.get(name, "").split(",") if word.strip()]
         if wanted not in (word.lower() for word in found):

@@ -44,7 +44,7 @@ CORS = {
 
 
 def json_response(body: Any, status: int = 200) -> web.Response:
-    """A JSON answer, compact as the real server writes it."""
+    """Returns a response of compact JSON, as the real server writes it."""
     return web.Response(
         body=dumps(body), status=status, content_type="application/json", charset="utf-8"
     )
@@ -66,7 +66,7 @@ class HttpApi:
         return web.Response(text="ok")
 
     async def preflight(self, _request: web.Request) -> web.Response:
-        """``OPTIONS``, asked by browsers before they post."""
+        """``OPTIONS``, which a browser sends before it posts."""
         return web.Response(status=204, headers=CORS)
 
     async def batch(self, request: web.Request) -> web.Response:
@@ -76,14 +76,14 @@ class HttpApi:
     async def single(self, request: web.Request) -> web.Response:
         """``POST /api/broadcast/{topic}/events/{event}``."""
         if _media_type(request) is None:
-            # Ahead of the count of requests, as recorded: its headers are not on this answer.
+            # As recorded: this comes before requests are counted, so their headers are missing.
             return _with_headers(json_response({"error": MEDIA_TYPE}, 415), {})
         return await self._counted(request, self._single)
 
     async def _counted(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> web.Response:
-        """Answer a request, unless there are too many.
+        """Count a request, and answer it unless there are too many.
 
         See docs/protocol.md#broadcasts-by-http-in-batches.
         """
@@ -101,7 +101,7 @@ class HttpApi:
         return json_response({"message": "Success"})
 
     def _token(self, request: web.Request) -> Token | None:
-        """The caller's token: the bearer where there is one, else the apikey header."""
+        """Returns the caller's verified token: the bearer, or else the apikey header."""
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         text = bearer if scheme.lower() == "bearer" else request.headers.get("apikey", "")
         try:
@@ -124,7 +124,7 @@ class HttpApi:
             return await self._broadcast(request, data, token)
 
     async def _body(self, request: web.Request) -> bytes:
-        """The body of a request; a large one waits for its turn like any heavy work."""
+        """Read the body of a request; a large one waits for its turn, like all heavy work."""
         data = await request.read()
         if len(data) > LARGE:
             if weigh(data) > MOST_DECODED_BODY:
@@ -133,7 +133,7 @@ class HttpApi:
         return data
 
     def _one_of(self, data: bytes) -> AbstractAsyncContextManager[None]:
-        """Handle large bodies one at a time: decoded they are much larger still."""
+        """Returns the lock for large bodies: they grow when decoded, so only one is at a time."""
         return self._alone if len(data) > LARGE else contextlib.nullcontext()
 
     async def _broadcast(self, request: web.Request, data: bytes, token: Token) -> web.Response:
@@ -173,7 +173,7 @@ class HttpApi:
     async def _may_send(
         self, request: web.Request, sub_topic: str, private: bool, token: Token
     ) -> bool | None:
-        """Whether a token may send; None where the database cannot say."""
+        """Returns True if a token may send, None if the database does not answer."""
         if not private:
             return True
         try:
@@ -185,7 +185,7 @@ class HttpApi:
     async def _send(self, request: web.Request, message: dict[str, Any], token: Token) -> None:
         topic, private = message["topic"], message.get("private") is True
         if not await self._may_send(request, topic, private, token):
-            # Skipped, and the caller is not told.
+            # Like the real server, skip the message without telling the caller.
             return
         payload = {"event": message["event"], "payload": message["payload"], "type": "broadcast"}
         if isinstance(message.get("id"), str):
@@ -212,7 +212,7 @@ class HttpApi:
                 content = _payload(body) if kind else {}
             except DecodeError:
                 return json_response({"errors": {"detail": "Bad Request"}}, 400)
-            # The parameters are merged, and those of the body win over those of the query.
+            # Parameters of the body take precedence over those of the query.
             private = content["private"] is True if "private" in content else private
             body = dumps(content)
         return await self._send_single(
@@ -240,13 +240,13 @@ class HttpApi:
         try:
             self._backend.hub.broadcast((topic, private), fanout)
         except ValueError as exc:
-            # A name too long for a binary frame, where somebody would get one.
+            # The name is too long for a binary frame, and one of the channels gets such frames.
             return json_response({"errors": {"detail": f"Internal Server Error: {exc}"}}, 500)
         return web.Response(status=202)
 
 
 def _media_type(request: web.Request) -> str | None:
-    """The type of a body, empty where it is not said; None for one that is not understood."""
+    """Returns the media type of a body, empty without one; None if it is not supported."""
     kind = request.content_type if "Content-Type" in request.headers else ""
     return kind if kind in ("", "application/json", "application/octet-stream") else None
 
@@ -258,7 +258,7 @@ def _takes_json(request: web.Request) -> bool:
 
 
 def _payload(body: bytes) -> dict[str, Any]:
-    """A JSON body as an object: another value is wrapped, none at all is an empty one."""
+    """Decode a JSON body as an object: another value is wrapped, an empty body is an empty one."""
     content = loads(body) if body else {}
     return content if isinstance(content, dict) else {"_json": content}
 

@@ -1,4 +1,4 @@
-"""Requests that are given up when the client hangs up."""
+"""Work for a request that is cancelled when its client disconnects."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PAUSE = 0.1
 
 
 class ClientLeft(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected, so no response is needed."""
 
 
 async def while_connected(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
-    """Work for a request, until it is done or the client has hung up (``ClientLeft``).
+    """Run ``work`` until it is done; raises ``ClientLeft`` if the client disconnects before.
 
-    The server of aiohttp goes on with a request whose client is gone, unless all handlers are to
-    be cancelled, those of open sockets too.
+    aiohttp itself could cancel handlers of clients that are gone, but then it would also cancel
+    those of open sockets.
     """
     name = "supabase_rt server: a request that asks the database"
     task = asyncio.get_running_loop().create_task(work, name=name)

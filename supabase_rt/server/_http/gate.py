@@ -1,7 +1,7 @@
-"""The gate ahead of every path: the ``Host`` and the ``Origin`` that a request may carry.
+"""The gate before every route: the ``Host`` and the ``Origin`` that a request may have.
 
-A browser sends what a foreign page tells it to. It names that page in ``Origin``, and in ``Host``
-the name by which the page found this server. Both are checked before anything else is looked at.
+A foreign page can make a browser send requests here. The browser names that page in ``Origin``,
+and in ``Host`` the name by which the page found this server. Both are checked before all else.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ LETTERS = re.ASCII | re.IGNORECASE
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{0,5}))?", LETTERS)
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,31})://(.+)", LETTERS)
 TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*).*", LETTERS | re.DOTALL)
-"""A request target that names a server, as sent to a proxy."""
+"""A request target with a server in it, as clients send it to a proxy."""
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-"""The schemes of pages on this machine, and their ports. No browser names a page by ``ws``; some
-clients that are no browsers do."""
+"""The schemes of local pages, and their ports. Browsers never send ``ws``; other clients do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """The answer to a request that does not pass."""
+    """The status and the text for a request that does not pass."""
 
     status: int
     text: str
 
 
 class RefusedRequest(web.Response):
-    """A response that says why; nothing is read of what the request still has to say."""
+    """The response with the reason; it closes the connection, so no body is read."""
 
     def __init__(self, refusal: Refusal) -> None:
         plain = json_response({"error": refusal.text}, refusal.status)
@@ -53,11 +52,11 @@ class RefusedRequest(web.Response):
 
 
 class Gate:
-    """Decides by a request's head.
+    """Decides whether a request may pass, by its head.
 
-    ``allow_hosts`` are further names of this server, ``allow_origins`` further pages, written as
-    browsers do: ``https://app.example``. ``listens_on`` is allowed too, where it is a name. Raises
-    ``ValueError`` for what is neither.
+    ``allow_hosts`` are further names of this server. ``allow_origins`` are further pages, in the
+    form of browsers: ``https://app.example``. If ``listens_on`` is a name, it is allowed too.
+    Raises ``ValueError`` for an invalid name or origin.
     """
 
     def __init__(
@@ -81,10 +80,11 @@ class Gate:
         site: str = "",
         mode: str = "",
     ) -> Refusal | None:
-        """Decide on one request: None where it may pass.
+        """Decide on one request; returns None if it may pass.
 
-        ``target`` is the second word of the request line, ``hosts`` and ``origins`` are all its
-        headers of these names, ``site`` and ``mode`` its ``Sec-Fetch-Site`` and ``Sec-Fetch-Mode``.
+        ``target`` is the second word of the request line. ``hosts`` and ``origins`` are the
+        values of all such headers, ``site`` and ``mode`` those of ``Sec-Fetch-Site`` and
+        ``Sec-Fetch-Mode``.
         """
         if len(hosts) != 1:
             return Refusal(400, "a request has one Host header")
@@ -93,15 +93,15 @@ class Gate:
             found = TARGET.fullmatch(target)
             if found is None:
                 return Refusal(400, "the request target is no path of this server")
-            # The target wins over the header (RFC 9112, 3.2.2), so neither may be foreign.
+            # The target overrides the header (RFC 9112, 3.2.2), so neither may be foreign.
             named.append(found[1])
         for authority in named:
             refusal = self._host(authority)
             if refusal is not None:
                 return refusal
         if not origins:
-            # Without an Origin only a browser says that another site asks. It does so for what
-            # needs no permission: images, scripts, prefetching. None of that is served here.
+            # Browsers send no Origin for images, scripts and prefetching, which need no permission.
+            # This server has none of these for another site.
             if site.lower() == "cross-site" and mode.lower() != "navigate":
                 return Refusal(403, "another site may not load anything from here")
             return None
@@ -143,7 +143,7 @@ class Gate:
 
 
 def gated(gate: Gate) -> Middleware:
-    """The gate as the middleware of an application: it stands ahead of every route, and of none."""
+    """Returns the gate as a middleware, which runs for every request, also without a route."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -164,12 +164,12 @@ def gated(gate: Gate) -> Middleware:
 
 
 def _bare(name: str) -> str:
-    """A name in small letters, without the dot that ends a complete one."""
+    """Returns a host name in lower case, without the final dot of a fully qualified one."""
     return name.lower().removesuffix(".")
 
 
 def _is_address(name: str) -> bool:
-    """Whether a name is an IP address, which nobody can let point elsewhere."""
+    """Returns True for an IP address, which no DNS entry can redirect."""
     return _address(name) is not None
 
 
@@ -191,7 +191,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _parts(origin: str) -> tuple[str, str, int | None] | None:
-    """Scheme, name and port of an origin; None for ``null`` and all else that is none."""
+    """Returns scheme, name and port of an origin; None for ``null`` and for invalid ones."""
     split = ORIGIN.fullmatch(origin)
     found = AUTHORITY.fullmatch(split[2]) if split else None
     if split is None or found is None:

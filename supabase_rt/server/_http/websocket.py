@@ -15,9 +15,9 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from .._machine.memory_bounds import size_of
-from .._machine.outgoing import NO_CODE, Close, Frame
+from .._machine.outgoing import NO_CODE, Close, OutgoingFrame
 from .._machine.server_channel import ServerChannel
-from .._machine.server_session import Session
+from .._machine.server_session import ServerSession
 from .._machine.server_state import Backend, logger
 from .listening_socket import Flow
 from .turns import SLICE, Usage
@@ -58,7 +58,7 @@ class Socket:
         self._transport = transport
         self._backend = backend
         self._loop = asyncio.get_running_loop()
-        self._queue: collections.deque[tuple[float, Frame | Close | str | bytes]]
+        self._queue: collections.deque[tuple[float, OutgoingFrame | Close | str | bytes]]
         self._queue = collections.deque()
         self._waiting_bytes = 0
         self._pongs: collections.deque[bytes] = collections.deque(maxlen=MOST_PONGS)
@@ -78,7 +78,7 @@ class Socket:
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._armed: float | None = None
-        self._session = Session(
+        self._session = ServerSession(
             backend,
             vsn,
             token,
@@ -228,7 +228,7 @@ class Socket:
             # What a database answered came by itself, and may have set a deadline.
             self._arm()
 
-    def _put(self, item: Frame | Close | str | bytes) -> None:
+    def _put(self, item: OutgoingFrame | Close | str | bytes) -> None:
         if self._closing:
             return
         size = _size(item)
@@ -276,7 +276,7 @@ class Socket:
             else:
                 await self._write_close(item)
             return
-        data = self._backend.faults.apply(item) if isinstance(item, Frame) else item
+        data = self._backend.faults.apply(item) if isinstance(item, OutgoingFrame) else item
         self._queue.popleft()
         size = _size(item)
         self._waiting_bytes -= size
@@ -344,7 +344,7 @@ class Socket:
         """The frames that wait for the client to read them."""
         for _, item in self._queue:
             if not isinstance(item, Close):
-                yield item.data if isinstance(item, Frame) else item
+                yield item.data if isinstance(item, OutgoingFrame) else item
         yield from self._session.held_back()
         if self._large is not None:
             yield self._large
@@ -407,7 +407,7 @@ def _encoded(data: str | bytes) -> bytes:
     return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
 
 
-def _size(item: Frame | Close | str | bytes) -> int:
+def _size(item: OutgoingFrame | Close | str | bytes) -> int:
     if isinstance(item, Close):
         return 0
-    return size_of(item.data if isinstance(item, Frame) else item)
+    return size_of(item.data if isinstance(item, OutgoingFrame) else item)

@@ -1,4 +1,4 @@
-"""What a join asks for (docs/protocol.md#joins)."""
+"""Parses the payload of a join (docs/protocol.md#joins)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BAD_REPLAY = "UnableToReplayMessages: Replay params are not valid"
 PUBLIC_REPLAY = "UnableToReplayMessages: Replay is not allowed for public channels"
 MAX_REPLAY = 25
 LAST_MILLISECOND = 253_402_300_799_999
-"""Of the year 9999, after which a time cannot be written down."""
+"""The last millisecond of the year 9999; later times have no ISO form."""
 
 
 class JoinRefused(Exception):
-    """The join is answered with this reason; ``close`` is a close code for the socket after it."""
+    """A refused join with its reason; ``close`` is a code to close the socket with afterwards."""
 
     def __init__(self, reason: str, *, close: int | None = None) -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ class JoinRefused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """Stored messages asked for: ``since`` in Unix milliseconds, at most ``limit``."""
+    """A request for stored messages: from ``since`` in Unix milliseconds, at most ``limit``."""
 
     since: float
     limit: int
@@ -35,7 +35,7 @@ class Replay:
 
 @dataclasses.dataclass(frozen=True)
 class JoinConfig:
-    """The config of a join, with defaults in place of what was not understood."""
+    """The config of a join; values that cannot be read have their defaults."""
 
     private: bool = False
     ack: bool = False
@@ -49,7 +49,7 @@ class JoinConfig:
     legacy: bool = False
 
     def read_replay(self) -> Replay | None:
-        """The replay asked for, None where there is none; raises ``JoinRefused``."""
+        """Returns the requested replay, if any; raises ``JoinRefused`` for an invalid one."""
         if not self.wants_replay:
             return None
         if not self.private:
@@ -67,7 +67,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _flag(section: dict[str, Any], name: str) -> bool:
-    """A boolean, or the word for one in any case; all else is the default, not a failure."""
+    """Read a boolean or its word in any case; any other value counts as False, without error."""
     value = section.get(name, False)
     if isinstance(value, str):
         return value.lower() == "true"
@@ -90,7 +90,7 @@ def _legacy(sub_topic: str) -> JoinConfig:
 
 
 def read_join(payload: Any, sub_topic: str) -> JoinConfig:
-    """Read the payload of a join; raises ``JoinRefused`` where its shape breaks the server."""
+    """Read the payload of a join; raises ``JoinRefused`` for a shape that the server rejects."""
     if not isinstance(payload, dict):
         raise JoinRefused(BAD_SHAPE)
     if "config" not in payload:
@@ -120,7 +120,7 @@ def read_join(payload: Any, sub_topic: str) -> JoinConfig:
 
 
 def choose_token(payload: Any, connection_token: str) -> str:
-    """The token a join is checked with (docs/protocol.md#the-token-of-a-join)."""
+    """Returns the token that a join is checked with (docs/protocol.md#the-token-of-a-join)."""
     for name in ("user_token", "access_token"):
         token = payload.get(name) if isinstance(payload, dict) else None
         if isinstance(token, str):

@@ -1,8 +1,8 @@
-"""How much of a client's may be kept, and how much of it is: one place for all such numbers.
+"""The bounds on memory for one client and for all together, and the measuring of it.
 
-A project's limits (``Settings``) count channels, calls and messages; a few huge ones stay below
-all of them. These bounds are in bytes of memory, for one socket and for all together, so that
-no client can take the machine from the others.
+A project's limits (``Settings``) count channels, calls and messages, so a few huge ones stay
+below all of them. These bounds are in bytes of memory, so that no client can take the machine
+from the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "MOST_STORED",
     "MOST_UNFINISHED",
     "Outgoing",
-    "Reader",
+    "SlowReader",
     "encoded_size",
     "held",
     "size_of",
@@ -39,39 +39,39 @@ __all__ = [
 
 MIB = 2**20
 MAX_HEADERS = 32_768
-"""Bytes of the headers of a request; they stay as long as a socket does."""
+"""Bytes of the headers of a request; a socket keeps them until its end."""
 MAX_JOIN = 524_288
-"""Of the payload of a join, once it is decoded."""
+"""Bytes of a join's payload, when decoded."""
 MAX_BINDINGS = 1_000
 """Entries of ``postgres_changes`` in a join."""
 MOST_CHANNELS_OF_ONE = 8 * MIB
-"""What all channels of a socket were joined with."""
+"""Bytes of the joins of all channels of a socket."""
 MOST_CHANNELS = 64 * MIB
-"""What all channels of the server were joined with."""
+"""Bytes of the joins of all channels of the server."""
 MOST_PRESENCE = 16 * MIB
-"""Everything that is tracked."""
+"""Bytes of all tracked payloads."""
 MOST_DECODED = 16 * MIB
-"""Of one payload, once it is decoded: three bytes of JSON may become a hundred."""
+"""Bytes of one payload, when decoded: three bytes of JSON may become a hundred."""
 MOST_DECODED_BODY = 64 * MIB
-"""The same of a body over HTTP, of which one is handled at a time."""
+"""Bytes of an HTTP body, when decoded; large bodies are handled one at a time."""
 MOST_OUTGOING = 64 * MIB
-"""What waits for clients to read it; a frame for many is kept once."""
+"""Bytes that wait for clients to read them; a frame for many clients is kept once."""
 MOST_RECEIVED = 10_000
 MOST_REMEMBERED = 64 * MIB
-"""What clients have sent, for tests to look at: the newest 10,000 messages or 64 MiB."""
+"""Bytes of the clients' messages kept for tests: the newest 10,000, or 64 MiB of them."""
 MOST_STORED = 32 * MIB
-"""Private messages that are kept for replay."""
+"""Bytes of the private messages kept for replay."""
 MOST_UNFINISHED = 64 * MIB
-"""Of messages and requests that have begun to come, all together."""
+"""Bytes of all messages and requests that have not arrived completely."""
 
 MESSAGE = 1_024
-"""A remembered message aside from its texts."""
+"""Bytes of a remembered message, without its texts."""
 CONTAINER, ITEM = 80, 40
-"""A list or object of Python, and an item of one."""
+"""Bytes of a list or dict of Python, and of one item in it."""
 
 
 def weigh(payload: Any) -> int:
-    """The bytes that a payload may take once it is decoded, without decoding it."""
+    """Returns the bytes that a payload may take when decoded, without decoding it."""
     if isinstance(payload, UserBroadcast):
         return len(payload.body) + len(payload.metadata)
     if isinstance(payload, msgspec.Raw):
@@ -86,7 +86,7 @@ def weigh(payload: Any) -> int:
 
 
 def held(message: Message, frame: int) -> int:
-    """The bytes that keeping a message holds; its undecoded payload holds the whole ``frame``."""
+    """Returns the bytes of a kept message; its undecoded payload keeps the whole ``frame``."""
     texts = (message.topic, message.event, message.ref, message.join_ref)
     if not isinstance(message.payload, msgspec.Raw | bytes | UserBroadcast):
         frame *= CONTAINER // 3
@@ -94,44 +94,46 @@ def held(message: Message, frame: int) -> int:
 
 
 def size_of(data: str | bytes) -> int:
-    """The bytes of a frame that waits: one emoji makes four bytes of each of its letters."""
+    """Returns the bytes of a waiting frame; with one emoji, each of its letters takes four."""
     return sys.getsizeof(data)
 
 
 def encoded_size(data: str | bytes) -> int:
-    """About the bytes of a frame that came, without encoding it anew."""
+    """Returns about the size of a received frame in bytes, without encoding it again."""
     return len(data) if isinstance(data, bytes) or data.isascii() else 2 * sys.getsizeof(data)
 
 
-class Reader(Protocol):
-    """What is known of a socket whose client may read slowly."""
+class SlowReader(Protocol):
+    """A socket whose client may read slowly."""
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait for it."""
+        """The bytes that wait for the client."""
 
     def unread(self) -> Iterable[str | bytes]:
-        """The frames that wait for it."""
+        """Returns the frames that wait for the client."""
 
     def cut(self) -> None:
         """Reset the TCP connection."""
 
 
 class Outgoing:
-    """What waits to be read by all clients.
+    """The frames that wait to be read, of all clients together.
 
-    Adding is one addition, because it stands on the path of every frame. The sum counts a frame
-    for many members once for each of them; only where it is too much the frames are looked at.
+    Every frame is counted, so counting is one addition. The sum counts a frame for many members
+    once for each of them. Only when it exceeds the limit, the real size is measured.
     """
 
-    def __init__(self, readers: Callable[[], Iterable[Reader]], most: int = MOST_OUTGOING) -> None:
+    def __init__(
+        self, readers: Callable[[], Iterable[SlowReader]], most: int = MOST_OUTGOING
+    ) -> None:
         self._readers = readers
         self._most = most
         self._look_at = most
         self.total: int = 0
 
     def add(self, size: int) -> None:
-        """Count a frame that waits; whoever reads least is cut where it is too much."""
+        """Count a waiting frame; above the limit, the clients with the most data are cut."""
         self.total += size
         if self.total > self._look_at:
             self._relieve()
@@ -148,9 +150,9 @@ class Outgoing:
             if self._real(readers) <= self._most:
                 break
             reader.cut()
-        # Not again with the next frame: most of the sum is frames that many wait for.
+        # Do not measure again at the next frame: most of the sum is frames for many clients.
         self._look_at = max(self._most, self.total + self._most // 8)
 
-    def _real(self, readers: Iterable[Reader]) -> int:
+    def _real(self, readers: Iterable[SlowReader]) -> int:
         frames = {id(frame): size_of(frame) for each in readers for frame in each.unread()}
         return sum(frames.values())

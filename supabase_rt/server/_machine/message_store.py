@@ -31,7 +31,7 @@ class StoredMessage:
 
     @classmethod
     def make(cls, event: str, payload: Any, now: float) -> StoredMessage:
-        """A message with a new id; an object without an ``id`` gets it inside too."""
+        """Create a message with a new id, which an object without an ``id`` also contains."""
         message_id = str(uuid.uuid4())
         if isinstance(payload, bytes | bytearray | memoryview):
             payload = bytes(payload)
@@ -43,21 +43,21 @@ class StoredMessage:
 
     @property
     def size(self) -> int:
-        """The bytes of its payload."""
+        """The size of its payload in bytes."""
         return len(self.payload if isinstance(self.payload, bytes) else dumps(self.payload))
 
     def meta(self, *, replayed: bool = False) -> dict[str, Any]:
-        """The metadata that receivers see."""
+        """Returns the metadata that receivers see."""
         return {"id": self.id, "replayed": True} if replayed else {"id": self.id}
 
     def user_broadcast(self, *, replayed: bool = False) -> UserBroadcast:
-        """In binary form."""
+        """Returns the message in binary form."""
         is_json = not isinstance(self.payload, bytes)
         body = dumps(self.payload) if is_json else self.payload
         return UserBroadcast(self.event, is_json, dumps(self.meta(replayed=replayed)), body)
 
     def replayed(self) -> Any:
-        """What a replay sends: JSON goes as text also to vsn 2.0.0.
+        """Returns the payload that a replay sends; JSON is sent as text, also to vsn 2.0.0.
 
         See docs/protocol.md#what-receivers-get.
         """
@@ -72,7 +72,7 @@ class StoredMessage:
 
 
 class MessageStore:
-    """The private messages of each sub-topic, as many as one replay may ask for."""
+    """Keeps the newest private messages of each sub-topic, as many as one replay may request."""
 
     def __init__(self, most: int = MOST_STORED) -> None:
         self._messages: dict[str, collections.deque[StoredMessage]] = {}
@@ -81,7 +81,7 @@ class MessageStore:
         self._total = 0
 
     def add(self, sub_topic: str, message: StoredMessage) -> None:
-        """Keep a message; the oldest of all go where there is too much."""
+        """Keep a message; above the limits the oldest ones are dropped."""
         kept = self._messages.setdefault(sub_topic, collections.deque())
         kept.append(message)
         size = OVERHEAD + len(sub_topic) + message.size
@@ -101,7 +101,7 @@ class MessageStore:
             del self._messages[sub_topic]
 
     def replay(self, sub_topic: str, wanted: Replay) -> list[StoredMessage]:
-        """The newest messages asked for, oldest first."""
+        """Returns the requested messages, oldest first; above the limit only the newest."""
         found = [
             message
             for message in self._messages.get(sub_topic, ())

@@ -8,10 +8,10 @@ from ..._wire.envelope import Message, UserBroadcast
 from ..._wire.serializer import broadcast_object, encode_text, encode_user_broadcast
 from ...errors import DecodeError
 
-__all__ = ["NO_CODE", "Close", "Fanout", "Frame", "text_frame"]
+__all__ = ["NO_CODE", "Close", "Fanout", "OutgoingFrame", "text_frame"]
 
 
-class Frame(NamedTuple):
+class OutgoingFrame(NamedTuple):
     """One frame to write; the event is kept for the faults that pick frames by it."""
 
     event: str
@@ -37,13 +37,13 @@ def text_frame(
     *,
     join_ref: str | None = None,
     ref: str | None = None,
-) -> Frame:
+) -> OutgoingFrame:
     """A text frame; vsn 1.0.0 has no join_ref in what the server writes.
 
     See docs/protocol.md#version-1.
     """
     visible = join_ref if vsn == "2.0.0" else None
-    return Frame(event, encode_text(vsn, Message(visible, ref, topic, event, payload)))
+    return OutgoingFrame(event, encode_text(vsn, Message(visible, ref, topic, event, payload)))
 
 
 class Fanout:
@@ -64,21 +64,21 @@ class Fanout:
         self.event: str = event
         self.payload: Any = payload
         self.message_id: str | None = message_id
-        self._frames: dict[str, Frame | None] = {}
+        self._frames: dict[str, OutgoingFrame | None] = {}
 
-    def frame(self, vsn: str) -> Frame | None:
+    def frame(self, vsn: str) -> OutgoingFrame | None:
         """The frame for a member of this vsn, or None where it gets nothing."""
         if vsn not in self._frames:
             self._frames[vsn] = self._encode(vsn)
         return self._frames[vsn]
 
-    def _encode(self, vsn: str) -> Frame | None:
+    def _encode(self, vsn: str) -> OutgoingFrame | None:
         payload = self.payload
         if isinstance(payload, bytes):
-            return Frame(self.event, self._kind_2(payload)) if vsn == "2.0.0" else None
+            return OutgoingFrame(self.event, self._kind_2(payload)) if vsn == "2.0.0" else None
         if isinstance(payload, UserBroadcast):
             if vsn == "2.0.0":
-                return Frame(self.event, encode_user_broadcast(self.topic, payload))
+                return OutgoingFrame(self.event, encode_user_broadcast(self.topic, payload))
             if not payload.is_json:
                 return None
             try:

@@ -1,4 +1,4 @@
-"""Who is present on a topic, and the limit on how often they may say so.
+"""The presences of a topic, and the limit on presence calls.
 
 See docs/protocol.md#8-presence.
 """
@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["Diff", "PresenceBook", "Window"]
+__all__ = ["Diff", "PresenceBook", "PresenceWindow"]
 
 Diff = dict[str, dict[str, Any]]
 
@@ -21,7 +21,7 @@ _origin = secrets.token_bytes(8)
 
 
 def _phx_ref() -> str:
-    """Sixteen characters, unique in this process and between processes."""
+    """Returns sixteen characters that are unique in this process and across processes."""
     serial = next(_serial).to_bytes(4, "big", signed=False)
     return base64.urlsafe_b64encode(_origin + serial).decode()
 
@@ -34,7 +34,7 @@ class _Entry:
     previous: str | None = None
 
     def meta(self) -> dict[str, Any]:
-        """As the wire shows it; the refs win over keys of the same name in the payload."""
+        """Returns the meta as sent; its refs replace keys of the same name in the payload."""
         refs = {"phx_ref": self.ref}
         if self.previous is not None:
             refs["phx_ref_prev"] = self.previous
@@ -52,9 +52,9 @@ class PresenceBook:
         self._entries: dict[Hashable, _Entry] = {}
 
     def track(self, member: Hashable, key: str, payload: dict[str, Any]) -> Diff | None:
-        """Note what ``member`` tracks; the diff to tell, None where nothing changed.
+        """Record the payload of a member; returns the diff to send, None if nothing changed.
 
-        An update lists the new meta in joins and the old one in leaves
+        An update has the new meta in joins and the old one in leaves
         (docs/protocol.md#differences).
         """
         before = self._entries.get(member)
@@ -65,19 +65,19 @@ class PresenceBook:
         return {"joins": _grouped(entry), "leaves": _grouped(before)}
 
     def untrack(self, member: Hashable) -> Diff | None:
-        """Forget ``member``; the diff to tell, None where it was not tracked."""
+        """Remove a member; returns the diff to send, None if it was not tracked."""
         before = self._entries.pop(member, None)
         return {"joins": {}, "leaves": _grouped(before)} if before else None
 
     def state(self) -> dict[str, Any]:
-        """The payload of ``presence_state``."""
+        """Returns the payload of ``presence_state``."""
         found: dict[str, Any] = {}
         for entry in self._entries.values():
             found.setdefault(entry.key, {"metas": []})["metas"].append(entry.meta())
         return found
 
 
-class Window:
+class PresenceWindow:
     """A fixed window of calls that starts at the first one (docs/protocol.md#presence-limits)."""
 
     def __init__(self, limit: tuple[int, float] | None) -> None:
@@ -86,7 +86,7 @@ class Window:
         self._count = 0
 
     def admit(self, now: float) -> bool:
-        """Count a call at ``now``; False where it is one too many."""
+        """Count a call at ``now``; returns False if it exceeds the limit."""
         if self._limit is None:
             return True
         calls, seconds = self._limit

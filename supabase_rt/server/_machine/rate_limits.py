@@ -1,8 +1,8 @@
-"""The limits of a project on what all its clients do together (docs/protocol.md#10-limits).
+"""The rate limits of a project, on all its clients together (docs/protocol.md#10-limits).
 
-No clock here: whoever runs the server calls ``tick`` every ``rate_interval`` seconds. Between
-two ticks counting is one addition and asking one attribute, because both stand on the path of
-every message. So a burst that is over before the next tick trips nothing, as on the real server.
+This module has no clock: the server calls ``tick`` every ``rate_interval`` seconds. Every
+message is counted, so between two ticks a count is one addition, and a check one attribute. So
+a burst that ends before the next tick has no effect, as on the real server.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ BUCKETS = 12
 
 
 class Rate:
-    """An average over the last intervals; ``limit`` None never trips."""
+    """An average over the last intervals; with the ``limit`` None it never trips."""
 
     __slots__ = ("_about", "_buckets", "_interval", "average", "count", "limit", "tripped")
 
     def __init__(self, limit: float | None, interval: float, about: str = "") -> None:
         self.limit: float | None = limit
         self.count: int = 0
-        """What happened since the last tick; added to by those who know."""
+        """The count since the last tick; callers add to it."""
         self.average: float = 0.0
-        """Per second, as of the last tick."""
+        """The average per second at the last tick."""
         self.tripped: bool = False
-        """Whether the average has reached the limit."""
+        """True if the average has reached the limit."""
         self._about = about
         self._interval = interval
         self._buckets: collections.deque[int] = collections.deque(maxlen=BUCKETS)
 
     def tick(self) -> None:
-        """An interval is over."""
+        """End an interval and update the average."""
         if self.count or self._buckets:
             self._buckets.append(self.count)
             self.count = 0
         if not any(self._buckets):
-            # Idle for a minute: the next use begins a new average instead of diluting this one.
+            # Idle for a minute: empty intervals must not dilute the average of the next use.
             self._buckets.clear()
         seconds = self._interval * max(1, len(self._buckets))
         self.average = sum(self._buckets) / seconds
         was, self.tripped = self.tripped, self.limit is not None and self.average >= self.limit
         if self.tripped and not was:
-            # The real server tells its log too, and some of those whom it concerns nothing.
+            # Some limits have no effect that a client can see, so the log must say it.
             logger.warning("%.0f a second reach the limit of %s", self.average, self._about)
 
     def would_exceed(self, more: int) -> bool:
-        """Whether so many at once are too many on top of the average."""
+        """Returns True if this many more at once would exceed the limit."""
         return self.limit is not None and self.average + more > self.limit
 
 
 class Limits:
-    """The rates of one server, and how many of its sockets are in use."""
+    """The rates of one server, and the number of its users."""
 
     def __init__(self, settings: Settings) -> None:
         interval = settings.rate_interval
@@ -72,11 +72,11 @@ class Limits:
         self.events: Rate = Rate(
             events, interval, "max_events_per_second: channels that get a broadcast are closed"
         )
-        """Broadcasts, once when sent and once for each channel that gets them."""
+        """Broadcasts, counted when sent and once for each channel that gets them."""
         self.changes: Rate = Rate(
             events, interval, "max_events_per_second: row changes are skipped without a word"
         )
-        """Row changes, once for each channel that gets them."""
+        """Row changes, counted once for each channel that gets them."""
         self.requests: Rate = Rate(
             events, interval, "max_events_per_second: HTTP requests are answered with 429"
         )
@@ -86,7 +86,7 @@ class Limits:
             interval,
             "max_presence_events_per_second: channels that track are closed",
         )
-        """Tracks, states, and diffs once for each channel that gets them."""
+        """Tracks, states, and diffs, counted once for each channel that gets them."""
         self.users: int = 0
         """Sockets that have joined a channel since they connected."""
         self._max_users = settings.max_concurrent_users
@@ -94,16 +94,16 @@ class Limits:
 
     @property
     def full(self) -> bool:
-        """Whether there are as many users as there may be."""
+        """True if the limit on users is reached."""
         return self._max_users is not None and self.users >= self._max_users
 
     def tick(self) -> None:
-        """An interval is over."""
+        """End an interval of all rates."""
         for rate in self._rates:
             rate.tick()
 
     def request_headers(self) -> dict[str, str]:
-        """What a response over HTTP says of the rate of requests; nothing where it is not held."""
+        """Returns the headers with the rate of requests; none without a limit."""
         limit = self.requests.limit
         if limit is None:
             return {}

@@ -17,9 +17,9 @@ from ..tokens import Rights, Token, TokenError, expired
 from .join_request import JoinConfig
 from .memory_bounds import MOST_DECODED, held, weigh
 from .message_store import StoredMessage
-from .outgoing import Fanout, Frame
-from .presence_book import Window
-from .server_deadlines import Timers
+from .outgoing import Fanout, OutgoingFrame
+from .presence_book import PresenceWindow
+from .server_deadlines import ServerDeadlines
 from .server_state import Backend
 from .topics import Member, SpaceKey
 
@@ -45,15 +45,15 @@ def channel_weight(message: Message) -> int:
 
 
 class Host(Protocol):
-    """What a channel knows of the session it lives in."""
+    """A session, as its channels see it."""
 
     backend: Backend
     vsn: str
     number: int
     now: float
-    timers: Timers
+    timers: ServerDeadlines
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: OutgoingFrame) -> None:
         """Write a frame."""
 
     def send(
@@ -84,26 +84,26 @@ class ServerChannel:
         self.join_ref: str | None = message.join_ref
         self.config = config
         self.weight: int = channel_weight(message)
-        """The bytes that it was joined with."""
+        """The memory of its join, in bytes."""
         self.alive: bool = True
         self._reply_ref = message.ref if message.join_ref is None else message.join_ref
         self._token = token
         self._rights = rights
         self._key = config.presence_key or str(uuid.uuid1())
         self._presence = config.presence_enabled or self.backend.settings.presence_enabled
-        self._window = Window(self.backend.settings.presence_limit)
-        # Diffs of presence that was not asked for at the join come through the channel.
+        self._window = PresenceWindow(self.backend.settings.presence_limit)
+        # If presence was not enabled by the join, the channel itself pushes the diffs.
         self._late_presence = config.private and not self._presence
         self._started = False
         self._replayed: set[str] = set()
         self._asking = False
         self._newest: Token | None = None
 
-    # -- what the hub and the feed ask -------------------------------------------------
+    # -- as a member of the hub and a subscriber of the feed ---------------------------
 
     @property
     def space(self) -> SpaceKey:
-        """Where this channel belongs."""
+        """The space of this channel."""
         return self.sub_topic, self.config.private
 
     @property
@@ -112,7 +112,7 @@ class ServerChannel:
         return self.session.number
 
     def describe(self) -> dict[str, Any]:
-        """What the status page shows of it; no token and no claim but the role."""
+        """Returns the data for the status page; of the token, only the role."""
         names = ("event", "schema", "table", "filter")
         return {
             "topic": self.sub_topic,
@@ -125,18 +125,18 @@ class ServerChannel:
         }
 
     def hears_broadcasts(self, sender: Member | None) -> bool:
-        """Not its own ones, unless asked for; none without the right."""
+        """Returns True for broadcasts of others, and for its own if ``self`` is on."""
         return self._rights.broadcast_read and (sender is not self or self.config.self_broadcast)
 
     def hears_presence(self) -> bool:
-        """Public channels hear diffs even with presence off.
+        """Returns True on public channels, even with presence off.
 
         See docs/protocol.md#presence-switched-on.
         """
         return not self.config.private or (self._presence and self._rights.presence_read)
 
     def deliver(self, message: Fanout) -> bool:
-        """Write a message that was fanned out: its join_ref is null."""
+        """Write a message of the hub, with the join_ref null."""
         if message.message_id is not None and message.message_id in self._replayed:
             return False
         if self._late_presence and message.event == "presence_diff":
@@ -149,7 +149,7 @@ class ServerChannel:
         return True
 
     def change_claims(self) -> Mapping[str, Any]:
-        """The claims that row level security is asked with."""
+        """Returns the claims for row level security."""
         return self._token.claims
 
     def deliver_change(self, kind: str, ids: Sequence[int], data: msgspec.Raw) -> None:
@@ -159,7 +159,7 @@ class ServerChannel:
         """
         rate = self.backend.limits.changes
         if rate.tripped:
-            # Without a word, as on the real server (docs/protocol.md#timing).
+            # Skipped silently, as on the real server (docs/protocol.md#timing).
             return
         rate.count += len(ids)
         if self.config.legacy:
@@ -168,19 +168,22 @@ class ServerChannel:
             self.session.send(self.topic, "postgres_changes", {"data": data, "ids": ids})
 
     def changes_missed(self, problem: str) -> None:
-        """Write that database changes were missed, and that the next ones come again."""
+        """Write that database changes were missed, then that the subscription goes on."""
         self.system(problem, "error", "postgres_changes")
         self.system(SUBSCRIBED, "ok", "postgres_changes")
 
     # -- from the join to the first live message ---------------------------------------
 
     def join_response(self) -> dict[str, Any]:
-        """The response of the accepted join: the entries as sent, with ids."""
+        """Returns the response of the accepted join: the client's entries with ids."""
         entries = self.config.postgres_changes
         return {"postgres_changes": [{"id": entry_id(entry), **entry} for entry in entries]}
 
     def start(self, stored: Sequence[StoredMessage] = ()) -> None:
-        """What follows the join's reply, in the order of section 3.3."""
+        """Write the messages after the join's reply, in the real server's order.
+
+        See docs/protocol.md#from-join-to-live.
+        """
         self.backend.hub.enter(self)
         self._watch_expiry()
         for message in stored:
@@ -229,7 +232,7 @@ class ServerChannel:
         self.system(text, "ok" if error is None else "error", "postgres_changes")
         self._finish_start()
 
-    # -- what the client pushes --------------------------------------------------------
+    # -- pushes of the client ----------------------------------------------------------
 
     def push(self, message: Message) -> None:
         """Handle a push; an unknown event is ignored (docs/protocol.md#pushes-nobody-expects)."""
@@ -252,11 +255,10 @@ class ServerChannel:
         payload = message.payload
         if isinstance(payload, UserBroadcast):
             size = len(payload.body)
-            # What the client put into the metadata never reaches anyone
-            # (docs/protocol.md#version-2-binary).
+            # The client's metadata is not passed on (docs/protocol.md#version-2-binary).
             content: Any = UserBroadcast(payload.event, payload.is_json, b"", payload.body)
         elif isinstance(payload, bytes):
-            # Kind 0: its data is passed on as it is.
+            # Kind 0: its data is passed on unchanged.
             content, size = payload, len(payload)
         else:
             text = bytes(payload) if isinstance(payload, msgspec.Raw) else dumps(payload)
@@ -264,8 +266,7 @@ class ServerChannel:
                 return
             content, size = payload, len(text)
         if not self._rights.broadcast_write:
-            # Silence, even where an ack was asked for
-            # (docs/protocol.md#rights-on-a-private-channel).
+            # No answer, even with ack (docs/protocol.md#rights-on-a-private-channel).
             return
         if size > self.backend.settings.max_payload_size:
             answer: Any = TOO_LARGE
@@ -300,14 +301,17 @@ class ServerChannel:
             self._reply(message, ERROR)
 
     def _admit(self) -> bool:
-        """Count a presence call; recorded: calls refused for their shape are not counted."""
+        """Count a presence call; returns False, and ends the channel, beyond the limit.
+
+        As recorded, calls with an invalid shape are not counted.
+        """
         if self._window.admit(self.session.now):
             return True
         self.shut_down("Client presence rate limit exceeded")
         return False
 
     def _presence_admitted(self) -> bool:
-        """Count a track or a state; False, and the end, where all clients together overdo it."""
+        """Count a track or a state; returns False, and ends the channel, beyond the rate limit."""
         rate = self.backend.limits.presence
         rate.count += 1
         if rate.tripped:
@@ -360,7 +364,7 @@ class ServerChannel:
         if not self.config.private:
             self._take_over(token)
         elif self._asking:
-            # One question at a time: a flood of tokens must not become one of queries.
+            # One query at a time: a flood of tokens must not become a flood of queries.
             self._newest = token
         else:
             self._ask(token)
@@ -377,7 +381,7 @@ class ServerChannel:
             self._subscribe_after(self.backend.settings.resubscribe_delay)
 
     def _regrant(self, token: Token, after: Rights | None) -> None:
-        """Take over a new token with its rights, unless they end the channel."""
+        """Use a new token with its rights, unless they end the channel."""
         self._asking = False
         if not self.alive:
             return
@@ -403,14 +407,14 @@ class ServerChannel:
     # -- the end -----------------------------------------------------------------------
 
     def _push(self, event: str, payload: Any) -> None:
-        """Write what the channel itself says: join_ref set, ref null.
+        """Write a message of the channel itself: join_ref set, ref null.
 
         See docs/protocol.md#version-2-text.
         """
         self.session.send(self.topic, event, payload, join_ref=self._reply_ref)
 
     def emit(self, event: str, payload: Any) -> None:
-        """Write any event, as the channel's own."""
+        """Write any event as a message of the channel itself."""
         self._push(event, payload)
 
     def system(self, message: str, status: str = "error", extension: str = "system") -> None:
@@ -419,19 +423,19 @@ class ServerChannel:
         self._push("system", payload | {"channel": self.sub_topic})
 
     def announce_disconnect(self) -> None:
-        """Write what precedes a forced disconnect: the only ``system`` without ``channel``."""
+        """Announce a forced disconnect; it is the only ``system`` message without ``channel``."""
         text = "Server requested disconnect"
         payload = {"message": text, "status": "ok", "extension": "system"}
         self.session.send(self.topic, "system", payload)
 
     def shut_down(self, message: str | None = None) -> None:
-        """End the channel on the server's account, after a ``system`` error where one is given."""
+        """End the channel from the server's side; a message is sent as ``system`` error first."""
         if message is not None:
             self.system(message)
         self._end("phx_close", {})
 
     def crash(self) -> None:
-        """End the channel as when its process died (docs/protocol.md#closes-and-crashes)."""
+        """End the channel as if its process had crashed (docs/protocol.md#closes-and-crashes)."""
         self._end("phx_error", {"reason": "channel_crash"})
 
     def _end(self, event: str, payload: Any) -> None:
@@ -439,7 +443,7 @@ class ServerChannel:
         self.session.drop(self)
 
     def close_frame(self, event: str = "phx_close", payload: Any = None) -> None:
-        """Write the frame that ends the channel: its ref is the join_ref too.
+        """Write the frame that ends the channel; its ref equals the join_ref.
 
         See docs/protocol.md#version-2-text.
         """
@@ -447,7 +451,7 @@ class ServerChannel:
         self.session.send(self.topic, event, payload or {}, join_ref=ref, ref=ref)
 
     def terminate(self) -> None:
-        """Leave the hub and the feed; nothing is written on this channel."""
+        """Leave the hub and the feed, without writing a frame."""
         self.alive = False
         self.session.timers.drop((self, "token"))
         self.session.timers.drop((self, "postgres"))

@@ -1,13 +1,13 @@
-"""Deadlines of one session, kept as data so that a test can move the clock."""
+"""The deadlines of one session, kept as data, so that a test can move the clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-__all__ = ["Timers"]
+__all__ = ["ServerDeadlines"]
 
 
-class Timers:
+class ServerDeadlines:
     """Named deadlines; setting a name again replaces it."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Timers:
 
     @property
     def deadline(self) -> float | None:
-        """The earliest deadline, None where there is none."""
+        """The earliest deadline, if any."""
         return self._next
 
     def set(self, name: Hashable, when: float, action: Callable[[], None]) -> None:
@@ -30,12 +30,12 @@ class Timers:
             self._refresh()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all deadlines."""
         self._due.clear()
         self._next = None
 
     def fire(self, now: float) -> None:
-        """Run what is due, earliest first; an action may set and drop others."""
+        """Run all actions that are due, earliest first; an action may set and drop others."""
         while self._next is not None and self._next <= now:
             name = min(self._due, key=lambda each: self._due[each][0])
             _, action = self._due.pop(name)

@@ -1,7 +1,7 @@
 """The server's side of one socket: frames in, frames out, and a deadline.
 
-No socket and no clock here. Time comes in as an argument (seconds since 1970, because tokens
-expire by the calendar); what is to be written waits in ``outbox``.
+It has no socket and no clock. Time is an argument, in seconds since 1970, because tokens expire
+by the calendar. Frames to be written wait in ``outbox``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .memory_bounds import (
     weigh,
 )
 from .message_store import StoredMessage
-from .outgoing import NO_CODE, Close, Frame, text_frame
+from .outgoing import NO_CODE, Close, OutgoingFrame, text_frame
 from .server_channel import NO_DATABASE, OK, ServerChannel, channel_weight
-from .server_deadlines import Timers
+from .server_deadlines import ServerDeadlines
 from .server_state import Backend, logger
 
-__all__ = ["Session"]
+__all__ = ["ServerSession"]
 
 UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}
 NO_REPLAY = "UnableToReplayMessages: Realtime was unable to replay messages"
@@ -44,7 +44,7 @@ UNAUTHORIZED = "Unauthorized: You do not have permissions to read from this Chan
 
 @dataclasses.dataclass
 class _Decision:
-    """What became of a join; the channel it replaces is told after the answer."""
+    """The result of a join; the channel that it replaces is closed after the answer."""
 
     message: Message
     replaced: ServerChannel | None
@@ -53,8 +53,8 @@ class _Decision:
     refused: JoinRefused | None = None
 
 
-class Session:
-    """One client."""
+class ServerSession:
+    """One client of the server."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Session:
         self.vsn = vsn
         self.number = number
         self.now: float = now
-        self.timers: Timers = Timers()
-        self.outbox: collections.deque[Frame | Close] = collections.deque()
+        self.timers: ServerDeadlines = ServerDeadlines()
+        self.outbox: collections.deque[OutgoingFrame | Close] = collections.deque()
         self.channels: dict[str, ServerChannel] = {}
         self._token = token
         self._headers = dict(headers or {})
@@ -81,7 +81,7 @@ class Session:
         self._heard = now
         self._undecided: _Decision | None = None
         self._unread: collections.deque[str | bytes] = collections.deque()
-        self._unwritten: list[Frame | Close] = []
+        self._unwritten: list[OutgoingFrame | Close] = []
         self._held_back = 0
         self._reading = False
         self._watch_silence()
@@ -91,44 +91,44 @@ class Session:
     # -- in ----------------------------------------------------------------------------
 
     def receive(self, data: str | bytes, now: float) -> None:
-        """Take a frame of the client."""
+        """Handle a frame of the client, or queue it while a join is undecided."""
         self.touch(now)
         self._unread.append(data)
         self._read()
 
     def touch(self, now: float) -> None:
-        """Any sign of life: a ping counts as one (docs/protocol.md#frames-and-sizes)."""
+        """Note a sign of life, such as a ping (docs/protocol.md#frames-and-sizes)."""
         self.now = self._heard = now
 
     def advance(self, now: float) -> None:
-        """Do what is due at ``now``."""
+        """Run the actions that are due at ``now``."""
         self.now = now
         self.timers.fire(now)
 
     @property
     def deadline(self) -> float | None:
-        """When ``advance`` is to be called."""
+        """The time at which ``advance`` must be called."""
         return self.timers.deadline
 
     @property
     def held_back_bytes(self) -> int:
-        """The size of what is held back while a join is undecided."""
+        """The size of the frames held back while a join is undecided."""
         return self._held_back
 
     @property
     def busy(self) -> bool:
-        """Whether a join is undecided: what comes then waits, best of all outside.
+        """True while a join is undecided; the caller should not read on then.
 
         See docs/protocol.md#one-join-at-a-time.
         """
         return self._undecided is not None
 
     def held_back(self) -> list[str | bytes]:
-        """The frames that are written when the join is decided."""
-        return [frame.data for frame in self._unwritten if isinstance(frame, Frame)]
+        """Returns the frames that wait until the join is decided."""
+        return [frame.data for frame in self._unwritten if isinstance(frame, OutgoingFrame)]
 
     def end(self) -> None:
-        """The socket is gone: every channel leaves."""
+        """End the session after its socket has closed: every channel leaves."""
         self.backend.client_left(self.number)
         self.timers.clear()
         self._unread.clear()
@@ -143,7 +143,7 @@ class Session:
             self.backend.limits.users -= 1
 
     def _read(self) -> None:
-        # While one join is undecided nothing else on the socket is looked at
+        # While a join is undecided, no other frame of the socket is handled
         # (docs/protocol.md#one-join-at-a-time).
         if self._reading:
             return
@@ -158,7 +158,7 @@ class Session:
         try:
             message = self._decode(data)
         except DecodeError:
-            # Without an answer, and the socket stays open
+            # There is no answer, and the socket stays open
             # (docs/protocol.md#frames-that-cannot-be-read).
             self.backend.malformed += 1
             return
@@ -168,7 +168,7 @@ class Session:
     def _decode(self, data: str | bytes) -> Message:
         if isinstance(data, bytes) and self.vsn == "2.0.0":
             return decode_client_binary(data)
-        # Small ones are not weighed: the most that one of them may become is not much.
+        # Small frames are not weighed, because they stay small when decoded.
         lenient = len(data) < SMALL_FRAME or weigh(data) < MOST_DECODED
         return decode_text(self.vsn, data, lenient=lenient)
 
@@ -192,7 +192,7 @@ class Session:
         except DecodeError:
             self.backend.malformed += 1
         except Exception:
-            # On the real server the process of this channel would die, and it alone.
+            # On the real server only the process of this channel would crash.
             logger.exception("channel %s failed on %s", channel.topic, message.event)
             channel.crash()
 
@@ -209,7 +209,7 @@ class Session:
         replaced = self.channels.get(message.topic)
         if replaced is not None:
             self.drop(replaced)
-        # A database may take its time to decide; until then nothing else is looked at.
+        # A database may decide later; until then no other frame is handled.
         decision = self._undecided = _Decision(message, replaced)
         try:
             config, token = self._check(message)
@@ -221,13 +221,13 @@ class Session:
             sub_topic = message.topic.removeprefix(TOPIC_PREFIX)
             self.backend.authorize(token, sub_topic, grant, self.number)
         else:
-            # A public channel needs the database of its project too.
+            # On the real server, a public channel also needs the database.
             grant(None if self.backend.away else Rights())
 
     def _check(self, message: Message) -> tuple[JoinConfig, Token]:
-        """What a join asks for, in the order of checks of section 3.5, up to the token.
+        """Check a join in the real server's order, up to its token; raises ``JoinRefused``.
 
-        Raises ``JoinRefused``.
+        See docs/protocol.md#refused-joins.
         """
         backend = self.backend
         sub_topic = message.topic.removeprefix(TOPIC_PREFIX)
@@ -253,7 +253,7 @@ class Session:
         raise JoinRefused(reason)
 
     def _check_limits(self, message: Message) -> None:
-        """Raises ``JoinRefused`` where there are too many of something.
+        """Raises ``JoinRefused`` if a limit is reached.
 
         See docs/protocol.md#10-limits.
         """
@@ -276,7 +276,7 @@ class Session:
     ) -> None:
         """Accept a join with these rights, or refuse it."""
         if self._undecided is not decision:
-            # The socket is gone.
+            # The session has ended meanwhile.
             return
         if rights is None:
             self._decide(decision, JoinRefused(f"UnableToConnectToProject: {NO_DATABASE}"))
@@ -297,8 +297,8 @@ class Session:
         if replay is None:
             self._decide(decision)
         else:
-            told = functools.partial(self._replay, decision)
-            self.backend.replay(sub_topic, replay, told, self.number)
+            replayed = functools.partial(self._replay, decision)
+            self.backend.replay(sub_topic, replay, replayed, self.number)
 
     def _replay(self, decision: _Decision, stored: Sequence[StoredMessage] | None) -> None:
         if self._undecided is not decision:
@@ -319,7 +319,7 @@ class Session:
             self._settle()
 
     def _settle(self) -> None:
-        """Answer the join that was undecided, and go on."""
+        """Answer the undecided join, and handle the frames that wait."""
         decision, self._undecided = self._undecided, None
         assert decision is not None
         self._answer(decision)
@@ -343,9 +343,9 @@ class Session:
         else:
             answer = {"status": "error", "response": {"reason": str(refused)}}
         self._reply(message, answer, join_ref=message.join_ref)
-        self._tell("join" if refused is None else "join_refused", message.topic, refused)
+        self._report("join" if refused is None else "join_refused", message.topic, refused)
         if decision.replaced is not None:
-            # Only now: recorded, the close of the old channel follows the answer to the new.
+            # As recorded, the close of the old channel follows the answer to the new one.
             decision.replaced.close_frame()
         if channel is not None:
             channel.start(decision.stored)
@@ -354,11 +354,11 @@ class Session:
 
     # -- out ---------------------------------------------------------------------------
 
-    def write(self, frame: Frame | Close) -> None:
-        """Put a frame into the outbox, or aside while a join is undecided."""
+    def write(self, frame: OutgoingFrame | Close) -> None:
+        """Put a frame into the outbox, or hold it back while a join is undecided."""
         if self._undecided is not None:
             self._unwritten.append(frame)
-            if isinstance(frame, Frame):
+            if isinstance(frame, OutgoingFrame):
                 self._count_held_back(self._held_back + size_of(frame.data))
             return
         self.outbox.append(frame)
@@ -368,7 +368,7 @@ class Session:
         outgoing, more = self.backend.outgoing, size - self._held_back
         self._held_back = size
         if size > self.backend.settings.max_buffer_size:
-            # Past everything that waits: nothing of it will be read.
+            # Written directly, because the client will read none of the waiting frames.
             self.outbox.append(Close(NO_CODE))
             self._wake()
         if more > 0:
@@ -398,29 +398,28 @@ class Session:
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
             self.backend.channel_bytes -= channel.weight
-            self._tell("leave", channel.topic)
+            self._report("leave", channel.topic)
             timeout = self.backend.settings.no_channel_timeout
             if not self.channels and timeout is not None:
                 self.timers.set("empty", self.now + timeout, self._cut)
         channel.terminate()
 
     def _cut(self) -> None:
-        # Without a close frame, as the real server sweeps such sockets
-        # (docs/protocol.md#idle-sockets).
+        # The real server ends such sockets without a close frame (docs/protocol.md#idle-sockets).
         self.write(Close(NO_CODE))
 
-    def _tell(self, kind: str, topic: str, about: object = None) -> None:
+    def _report(self, kind: str, topic: str, about: object = None) -> None:
         activity = self.backend.activity
         if activity.watched:
             sub_topic, text = topic.removeprefix(TOPIC_PREFIX), "" if about is None else str(about)
-            activity.tell(Happening(kind, self.number, sub_topic, text=text))
+            activity.report(Happening(kind, self.number, sub_topic, text=text))
 
     def _watch_silence(self) -> None:
         timeout = self.backend.settings.idle_timeout
         self.timers.set("silence", self._heard + timeout, self._check_silence)
 
     def _check_silence(self) -> None:
-        # One deadline that is moved when it comes, instead of one set anew with every frame.
+        # Setting a new deadline for every frame would cost more than checking at the old one.
         if self.now - self._heard >= self.backend.settings.idle_timeout:
             self.write(Close(1000))
         else:

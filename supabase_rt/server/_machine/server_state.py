@@ -1,4 +1,4 @@
-"""What all sessions of one server share: no sockets and no clock."""
+"""The state that all sessions of one server share, without sockets or a clock."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..._wire.serializer import payload_object
 from ...errors import DecodeError
 from .._http.postgrest.query import RestQuery
 from .._http.turns import Turns
-from .._tables.change_feed import ChangeFeed, Feed
+from .._tables.change_feed import ChangeFeed, ServerFeed
 from ..activity import Activity
 from ..faults import Faults
 from ..settings import Settings
 from ..tokens import Policy, Rights, Token, Tokens, default_policy
 from .join_request import Replay
-from .memory_bounds import MOST_RECEIVED, MOST_REMEMBERED, Outgoing, Reader, held
+from .memory_bounds import MOST_RECEIVED, MOST_REMEMBERED, Outgoing, SlowReader, held
 from .message_store import MessageStore, StoredMessage
 from .outgoing import Fanout
 from .rate_limits import Limits
@@ -42,11 +42,11 @@ class Received:
     event: str
     undecoded: Any = dataclasses.field(repr=False)
     size: int = dataclasses.field(default=0, repr=False, compare=False)
-    """The bytes of memory that it holds."""
+    """The memory that it holds, in bytes."""
 
     @property
     def payload(self) -> Any:
-        """The payload as plain data, a binary broadcast in the shape of a text one."""
+        """The payload as plain data; a binary broadcast has the shape of a text one."""
         message = Message(self.join_ref, self.ref, self.topic, self.event, self.undecoded)
         try:
             return payload_object(message)
@@ -59,11 +59,11 @@ class DatabaseAway(Exception):
 
 
 class AskedDatabase(Protocol):
-    """What is asked of a database; the answers come through callbacks."""
+    """A database, as the server queries it; results come by callbacks or are awaited."""
 
     @property
     def reachable(self) -> bool:
-        """Whether it is there."""
+        """True if the database is there."""
 
     def ask_rights(
         self,
@@ -72,13 +72,13 @@ class AskedDatabase(Protocol):
         done: Callable[[Rights | None], None],
         client: object = None,
     ) -> None:
-        """The rights of a token on a private topic; None where the database is away.
+        """Call ``done`` with a token's rights on a private topic; None if the database is away.
 
-        ``client`` is the number of the socket that asks.
+        ``client`` is the number of the socket.
         """
 
     async def rights(self, token: Token, sub_topic: str) -> Rights | None:
-        """The same, awaited."""
+        """Returns the rights of a token on a private topic; None if the database is away."""
 
     def ask_replay(
         self,
@@ -87,13 +87,13 @@ class AskedDatabase(Protocol):
         done: Callable[[list[StoredMessage] | None], None],
         client: object = None,
     ) -> None:
-        """Stored messages, oldest first; None where the database cannot say."""
+        """Call ``done`` with stored messages, oldest first; with None if the database fails."""
 
     def client_left(self, client: object) -> None:
-        """Cancel what is still asked for a client."""
+        """Cancel the queries of a client."""
 
     async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Rows as JSON; raises ``RestProblem`` or ``DatabaseAway``."""
+        """Returns rows as JSON; raises ``RestProblem`` or ``DatabaseAway``."""
         ...
 
 
@@ -120,28 +120,28 @@ class Backend:
             max_record_bytes=self.settings.max_record_bytes,
             activity=self.activity,
         )
-        self.feed: Feed = self.tables
+        self.feed: ServerFeed = self.tables
         self.database: AskedDatabase | None = None
         self.messages: MessageStore = MessageStore()
         self.received: collections.deque[Received] = collections.deque()
         self.unexpected: collections.deque[Received] = collections.deque()
-        """The same, without what a test has asked for by ``expect``."""
+        """The received messages that no ``expect`` has returned."""
         self._remembered = 0
         self.news: asyncio.Future[None] | None = None
-        """Done when the next message has come."""
-        self.readers: dict[int, Reader] = {}
+        """Set when the next message arrives."""
+        self.readers: dict[int, SlowReader] = {}
         """The open sockets, by connection number."""
         self.outgoing: Outgoing = Outgoing(self.readers.values)
-        """What waits for all clients."""
+        """The data that waits to be written, for all clients."""
         self.turns: Turns = Turns()
         self.channel_bytes = 0
-        """What all channels were joined with."""
+        """The memory of the joins of all channels, in bytes."""
         self.connections = 0
         self.joins = 0
         self.malformed = 0
 
     def note(self, connection: int, message: Message, frame: int = 0) -> None:
-        """Remember what a client sent in a frame of so many bytes, for tests to look at."""
+        """Remember a message of a client for tests; ``frame`` is the size of its frame."""
         found = Received(
             connection,
             message.join_ref,
@@ -165,7 +165,7 @@ class Backend:
             self.unexpected.popleft()
 
     def rights(self, token: Token, sub_topic: str) -> Rights:
-        """The rights on a private topic; a policy that raises grants nothing."""
+        """Returns the rights on a private topic by the policy; none if the policy raises."""
         try:
             found = self.policy(token.role, token.claims, sub_topic)
         except Exception:
@@ -178,7 +178,7 @@ class Backend:
     def broadcast(
         self, sub_topic: str, event: str, payload: Any, *, private: bool, now: float
     ) -> int:
-        """Send from the database side, as ``realtime.send`` does.
+        """Send a broadcast as the database's ``realtime.send`` does.
 
         See docs/protocol.md#broadcasts-from-the-database.
         """
@@ -188,7 +188,7 @@ class Backend:
         return self.send_stored(sub_topic, private, message)
 
     def send_stored(self, sub_topic: str, private: bool, message: StoredMessage) -> int:
-        """Tell the members of a space of a message from the database side."""
+        """Send a message of the database to the members of a space."""
         if self.limits.events.tripped:
             return 0
         topic, content = TOPIC_PREFIX + sub_topic, message.user_broadcast()
@@ -199,19 +199,19 @@ class Backend:
         try:
             return self.hub.broadcast((sub_topic, private), fanout)
         except ValueError as exc:
-            # A name too long for a binary frame; the sender is not there to be told.
+            # The name is too long for a binary frame. The sender cannot be told, so it is logged.
             logger.warning("a message for %r is dropped: %s", sub_topic, exc)
             return 0
 
-    # -- what a database may be asked --------------------------------------------------
+    # -- queries to the database -------------------------------------------------------
 
     def _asked(self) -> AskedDatabase | None:
-        """The database, where it decides: a policy written in Python comes first."""
+        """Returns the database if it decides on rights; a policy in Python takes precedence."""
         return self.database if self.policy is default_policy else None
 
     @property
     def away(self) -> bool:
-        """Whether there is a database that cannot be reached; then nothing can be joined."""
+        """True if the database cannot be reached; then all joins are refused."""
         return self.database is not None and not self.database.reachable
 
     def authorize(
@@ -221,9 +221,9 @@ class Backend:
         done: Callable[[Rights | None], None],
         client: object = None,
     ) -> None:
-        """Find the rights on a private topic for a socket; ``done`` is called now or later.
+        """Call ``done``, now or later, with the rights on a private topic.
 
-        None stands for a database that is away.
+        They are None if the database is away.
         """
         database = self._asked()
         if database is None:
@@ -232,7 +232,7 @@ class Backend:
             database.ask_rights(token, sub_topic, done, client)
 
     async def rights_of(self, token: Token, sub_topic: str) -> Rights | None:
-        """The rights on a private topic, None where the database is away."""
+        """Returns the rights on a private topic; None if the database is away."""
         database = self._asked()
         if database is None:
             return self.rights(token, sub_topic)
@@ -245,7 +245,7 @@ class Backend:
         done: Callable[[list[StoredMessage] | None], None],
         client: object = None,
     ) -> None:
-        """Find stored messages, oldest first; ``done`` gets None where the database fails."""
+        """Call ``done`` with stored messages, oldest first; with None if the database fails."""
         mine = self.messages.replay(sub_topic, wanted)
         if self.database is None:
             done(mine)
@@ -260,6 +260,6 @@ class Backend:
         self.database.ask_replay(sub_topic, wanted, merge, client)
 
     def client_left(self, number: int) -> None:
-        """A socket is gone, and so is who waits for what it asked a database."""
+        """Cancel the queries of a socket that has closed."""
         if self.database is not None:
             self.database.client_left(number)

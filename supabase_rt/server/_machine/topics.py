@@ -1,6 +1,7 @@
-"""Topics and their members: who hears what (docs/protocol.md#7-broadcast, #8-presence).
+"""Topics, their members, and the messages between them.
 
-A topic exists twice, as a public and as a private space, and nothing passes between the two.
+Each topic has a public and a private space. No message passes from one to the other. See
+docs/protocol.md#7-broadcast, docs/protocol.md#8-presence.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from .rate_limits import Limits
 __all__ = ["Hub", "Member", "SpaceKey"]
 
 SpaceKey = tuple[str, bool]
-"""Sub-topic, and whether the space is the private one."""
+"""Sub-topic, and True for the private space."""
 
 
 class Member(Protocol):
-    """What the hub knows of a channel."""
+    """A channel, as the hub sees it."""
 
     def __hash__(self) -> int:
-        """Members are keys."""
+        """Required because members are keys of dicts."""
 
     @property
     def space(self) -> SpaceKey:
@@ -33,30 +34,30 @@ class Member(Protocol):
 
     @property
     def connection(self) -> int:
-        """The number of the socket that it lives on."""
+        """The number of its socket."""
 
     def hears_broadcasts(self, sender: Member | None) -> bool:
-        """Whether a broadcast of ``sender`` is for this member."""
+        """Returns True if this member gets the broadcasts of ``sender``."""
 
     def hears_presence(self) -> bool:
-        """Whether presence is for this member."""
+        """Returns True if this member gets presence diffs."""
 
     def deliver(self, message: Fanout) -> bool:
-        """Take a message; False where there is nothing in it for this member's vsn."""
+        """Write a message; returns False if it has no form in this member's vsn."""
 
     def shut_down(self, message: str | None = None) -> None:
-        """End, with a ``system`` error that says why."""
+        """End the channel, after a ``system`` error with this message."""
 
 
 class _Space:
     def __init__(self) -> None:
-        # A dict, because members hear a message in the order in which they came.
+        # A dict keeps the order: members get a message in the order in which they joined.
         self.members: dict[Member, None] = {}
         self.presence = PresenceBook()
 
 
 class Hub:
-    """All spaces of one server; what is told is counted, where so much of it is."""
+    """All spaces of one server; it counts their messages for the rate limits."""
 
     def __init__(self, limits: Limits, activity: Activity) -> None:
         self._limits = limits
@@ -70,36 +71,36 @@ class Hub:
         self._spaces.setdefault(member.space, _Space()).members[member] = None
 
     def leave(self, member: Member) -> None:
-        """Remove a member, known or not, and tell the others that it is no longer present."""
+        """Remove a member, known or not, and send the others the presence diff."""
         space = self._spaces.get(member.space)
         if space is None or member not in space.members:
             return
         del space.members[member]
         self._weigh_tracked(member, 0)
-        self._tell(member.space, space, space.presence.untrack(member))
+        self._send_diff(member.space, space, space.presence.untrack(member))
         if not space.members:
             del self._spaces[member.space]
 
     def members(self, key: SpaceKey) -> list[Member]:
-        """The members of a space."""
+        """Returns the members of a space."""
         space = self._spaces.get(key)
         return list(space.members) if space else []
 
     def broadcast(self, key: SpaceKey, message: Fanout, sender: Member | None = None) -> int:
-        """Tell the members of a space; how many were told."""
+        """Send a message to the members of a space; returns the number of receivers."""
         space = self._spaces.get(key)
-        told = 0
+        reached = 0
         for member in list(space.members) if space else ():
             if member.hears_broadcasts(sender) and member.deliver(message):
-                told += 1
-        self._limits.events.count += 1 + told
+                reached += 1
+        self._limits.events.count += 1 + reached
         if self._activity.watched:
             number = sender.connection if sender is not None else None
-            self._watched(key, "broadcast", message.payload, number, told)
-        return told
+            self._watched(key, "broadcast", message.payload, number, reached)
+        return reached
 
     def overrun(self, key: SpaceKey, sender: Member) -> None:
-        """End the members that a broadcast is for: there are too many.
+        """End all members that would get a broadcast beyond the rate limit.
 
         See docs/protocol.md#10-limits.
         """
@@ -109,7 +110,7 @@ class Hub:
                 member.shut_down("Too many messages per second")
 
     def has_room(self, member: Member, weight: int) -> bool:
-        """Whether a member may track so many bytes beside what all others do."""
+        """Returns True if a member may track this many bytes, given those of all others."""
         others = self._tracked_total - self._tracked.get(member, 0)
         return others + weight <= MOST_PRESENCE
 
@@ -119,33 +120,33 @@ class Hub:
             self._tracked[member] = weight
 
     def track(self, member: Member, key: str, payload: dict[str, Any], weight: int = 0) -> None:
-        """Note and tell that a member is present, by a payload of so many bytes."""
+        """Record that a member is present, and send the diff; ``weight`` is in bytes."""
         space = self._spaces[member.space]
         self._weigh_tracked(member, weight)
-        self._tell(member.space, space, space.presence.track(member, key, payload))
+        self._send_diff(member.space, space, space.presence.track(member, key, payload))
 
     def untrack(self, member: Member) -> None:
-        """Note and tell that a member is no longer present."""
+        """Record that a member is no longer present, and send the diff."""
         space = self._spaces[member.space]
         self._weigh_tracked(member, 0)
-        self._tell(member.space, space, space.presence.untrack(member))
+        self._send_diff(member.space, space, space.presence.untrack(member))
 
     def presence_state(self, key: SpaceKey) -> dict[str, Any]:
-        """Who is present in a space."""
+        """Returns the presence state of a space."""
         space = self._spaces.get(key)
         return space.presence.state() if space else {}
 
-    def _tell(self, key: SpaceKey, space: _Space, diff: Diff | None) -> None:
+    def _send_diff(self, key: SpaceKey, space: _Space, diff: Diff | None) -> None:
         if diff is None:
             return
         message = Fanout(TOPIC_PREFIX + key[0], "presence_diff", diff)
         if self._activity.watched:
             self._watched(key, "presence", diff)
-        told = 0
+        reached = 0
         for member in list(space.members):
             if member.hears_presence():
-                told += member.deliver(message)
-        self._limits.presence.count += told
+                reached += member.deliver(message)
+        self._limits.presence.count += reached
 
     def _watched(
         self,
@@ -165,8 +166,8 @@ class Hub:
             content = plain(payload)
             event, content = str(content.get("event", "")), content.get("payload")
         found = Happening(kind, connection, key[0], event, " ".join(words), content, reached)
-        self._activity.tell(found)
+        self._activity.report(found)
 
     def spaces(self) -> list[tuple[SpaceKey, dict[str, Any]]]:
-        """Every space that has members, with who is present in it."""
+        """Returns every space with members, and its presence state."""
         return [(key, space.presence.state()) for key, space in self._spaces.items()]

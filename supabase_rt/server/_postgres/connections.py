@@ -1,4 +1,4 @@
-"""Connections to a database, and whether it is the database that is away when one fails."""
+"""Opening connections to a database, and telling a lost connection from a failed statement."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .errors import DatabaseProblem
 __all__ = ["connect", "is_alive", "is_lost"]
 
 CONNECT_TIMEOUT = 10
-# Values are shown in UTC, as the real server's connections do; nothing else that a database may
-# have been given as its default changes how they are written.
+# Values are formatted in UTC, as on the real server's connections. The other options undo any
+# defaults of the database that change the format of values.
 SESSION = (
     "-c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO -c intervalstyle=postgres"
     " -c bytea_output=hex -c extra_float_digits=1"
 )
 
-# libpq says what is wrong, and not what to do about it.
+# libpq says what is wrong; these texts add what to do about it.
 REMEDIES = {
     "password authentication failed": "; check user and password in the database URL",
     "no password supplied": "; put the password into the database URL",
@@ -42,10 +42,10 @@ async def connect(
     timeout: float | None = None,
     session_role: str | None = None,
 ) -> psycopg.AsyncConnection:
-    """An open connection in autocommit mode; raises ``DatabaseProblem``.
+    """Open a connection in autocommit mode; raises ``DatabaseProblem``.
 
-    ``purpose`` is shown in ``pg_stat_activity``; no statement takes longer than ``timeout``. With
-    ``session_role`` the session is handed to that role, and is not the user's any more.
+    ``purpose`` is shown in ``pg_stat_activity``. No statement takes longer than ``timeout``.
+    With ``session_role`` the session belongs to that role instead of the user.
     """
     given = _read(url)
     try:
@@ -58,7 +58,7 @@ async def connect(
             options=options,
             application_name=f"supabase_rt {purpose}",
             connect_timeout=CONNECT_TIMEOUT,
-            # None is left out, so that the connection is an ordinary one.
+            # psycopg leaves None out, which gives an ordinary connection.
             replication="database" if replication else None,
         )
         if session_role is not None:
@@ -81,7 +81,7 @@ async def _hand_over(conn: psycopg.AsyncConnection, role: str) -> None:
 
 
 def _read(url: str) -> dict[str, Any]:
-    """The parts of a URL; what libpq says of a bad one may quote the password, and is not told."""
+    """Parse a URL. libpq's error for an invalid one may quote the password, so it is replaced."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error:
@@ -94,9 +94,9 @@ def _read(url: str) -> dict[str, Any]:
 
 
 def is_alive(conn: psycopg.AsyncConnection) -> bool:
-    """Whether the database has not hung up meanwhile, as far as is known on this side."""
+    """Returns False if the database has closed the connection, as far as this side knows."""
     try:
-        # Twice: first its last words are read, then the end.
+        # The first call reads the last message, the second one the end.
         conn.pgconn.consume_input()
         conn.pgconn.consume_input()
     except psycopg.Error:
@@ -105,10 +105,11 @@ def is_alive(conn: psycopg.AsyncConnection) -> bool:
 
 
 def is_lost(error: psycopg.Error, conn: psycopg.AsyncConnection) -> bool:
-    """Whether the connection has ended, and not only a statement on it.
+    """Returns True if the connection has ended, and not only a statement on it.
 
-    The class of the exception cannot tell: psycopg calls a filter that is too complex (54001) an
-    ``OperationalError``, too. Nor can the code alone, because a policy may raise any code it
-    likes. What ends a session (57P01 to 57P05, class 08) is FATAL, which no policy can raise.
+    The class of the exception does not show it: psycopg raises ``OperationalError`` also for a
+    filter that is too complex (54001). Neither does the code, because a policy may raise any
+    code. But errors that end a session (57P01 to 57P05, class 08) are FATAL, and no policy can
+    raise that.
     """
     return conn.closed or error.diag.severity_nonlocalized in ("FATAL", "PANIC")

@@ -1,8 +1,8 @@
-"""The folder of a database: made for the user that PostgreSQL runs as, and never taken from others.
+"""The data folder: created for the user that PostgreSQL runs as, and never taken from others.
 
-Root starts PostgreSQL as somebody else, and gives that user a folder. Every step goes through
-the descriptor of a folder that is open already, and follows no link. So nobody can put another
-folder in its place meanwhile, and nothing within a folder changes hands.
+Root runs PostgreSQL as another user, and gives that user the folder. Each step uses the
+descriptor of an open folder and follows no link. So no other folder can be put in its place
+meanwhile, and files already in the folder keep their owner.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["give_away", "take_folder"]
 
 
 def take_folder(folder: Path, user: Mapping[str, Any]) -> None:
-    """Make a folder for data where it is missing; ``user`` is whom it is for, empty for this one.
+    """Create the folder if it is missing; ``user`` is its owner, empty for this user.
 
-    Never one with something else in it. Raises ``DatabaseProblem``.
+    Raises ``DatabaseProblem``, also for a folder with anything but PostgreSQL's data in it.
     """
     try:
         if user:
@@ -31,7 +31,7 @@ def take_folder(folder: Path, user: Mapping[str, Any]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             _check_contents(folder, os.listdir(folder))
     except NotADirectoryError:
-        # What the system says of a link that is not followed, too.
+        # The system raises this also for a symbolic link that O_NOFOLLOW refuses.
         linked = any(each.is_symlink() for each in (folder, *folder.parents))
         problem = "a symbolic link has come into its path" if linked else os.strerror(errno.EEXIST)
     except OSError as exc:
@@ -49,7 +49,7 @@ def _check_contents(folder: Path, names: list[str]) -> None:
 
 
 def _take_for(folder: Path, user: int, group: int) -> None:
-    """Give an empty folder of root's to a user; one with data has to be that user's already."""
+    """Give root's empty folder to a user; a folder with data must already belong to the user."""
     with _opened(folder) as found:
         names = os.listdir(found)
         _check_contents(folder, names)
@@ -67,7 +67,7 @@ def _take_for(folder: Path, user: int, group: int) -> None:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """The descriptor of an absolute path without links, made where it is missing."""
+    """Open an absolute path without following links, creating missing folders."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     here = os.open(folder.anchor, flags)
     try:
@@ -85,9 +85,9 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def give_away(folder: Path, user: int, group: int) -> None:
-    """Give a folder that this process has just made, and closed to others, to a user.
+    """Give a folder to a user; this process has just created it, closed to others.
 
-    The folder itself comes last: until then nobody else can reach what is in it.
+    The folder itself comes last, so that nobody else can reach its contents before.
     """
     for _, folders, files, here in os.fwalk(folder, topdown=False):
         for name in (*folders, *files):

@@ -1,4 +1,4 @@
-"""The database of a local server: everything that is open towards it, and its end."""
+"""The database of a local server: its connections, its feed, and their start and end."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
 __all__ = ["Database"]
 
 PATIENCE = 10.0
-"""Seconds in which the turn of a request comes, or it is told that the database is away."""
+"""Seconds that a request waits for its turn; then its answer is that the database is away."""
 GRACE = 0.5
-"""Seconds for what runs to end by itself when all ends."""
+"""Seconds that running tasks get to end by themselves at the stop."""
 
 
 class Database:
-    """One followed database, given or embedded.
+    """One followed database, given by its URL or embedded.
 
-    ``url`` is that of a PostgreSQL 14 or newer; without one an embedded server is started in
-    ``folder``, or in a temporary folder. ``slot`` names a replication slot that outlives a
-    crash of this process and is dropped at an orderly end; without a name it is temporary.
-    ``sent`` takes the messages of ``realtime.messages``. No statement that a client causes takes
-    longer than ``statement_timeout`` seconds.
+    ``url`` is that of a PostgreSQL 14 or newer. Without one, an embedded server is started in
+    ``folder``, or in a temporary folder. ``slot`` names a replication slot that survives a crash
+    of this process and is dropped at an orderly stop. Without a name the slot is temporary.
+    ``sent`` is called with the messages of ``realtime.messages``. No statement caused by a
+    client takes longer than ``statement_timeout`` seconds.
     """
 
     def __init__(
@@ -78,31 +78,31 @@ class Database:
         self._authority: Authority | None = None
         self._reader: TableReader | None = None
         self.rows: DatabaseRows | None = None
-        """What the status page may do with tables, once started."""
+        """The tables for the status page, once started."""
         self.feed: DatabaseFeed | None = None
         """The change feed, once started."""
 
     @property
     def url(self) -> str:
-        """For psql and other clients."""
+        """The URL for psql and other clients."""
         if self._url is None:
             raise RuntimeError("the embedded database has not been started")
         return self._url
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """True from start to stop."""
         return self._follower is not None
 
     @property
     def reachable(self) -> bool:
-        """Whether it is there, as far as the stream of its changes can tell."""
+        """True while the stream of its changes is open."""
         return self._follower is not None and self._follower.following
 
     # -- start and end -----------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect, create what is missing, and follow; raises ``DatabaseProblem``."""
+        """Connect, create missing objects, and follow; raises ``DatabaseProblem``."""
         try:
             if self.embedded is not None:
                 await _finished(self.embedded.start)
@@ -113,7 +113,7 @@ class Database:
             raise
 
     async def _open(self, url: str) -> None:
-        # The developer's own statements share a session, and take the time that they take.
+        # Statements of ``sql()`` share one session, and have no time limit.
         self._sql = self._pool(url, "sql", size=1, share=1)
         async with self._sql.use() as conn:
             login = await prepare(conn, url, publication=self._publication)
@@ -123,7 +123,7 @@ class Database:
                 login.url, name, timeout=timeout, session_role=login.session_role, **limits
             )
 
-        # What is told to all at once must not wait for one of them.
+        # Work for all channels at once must not wait for a slow one.
         quick = self._timeout / 4
         shared = clients_pool("changes", quick, size=1, share=1)
         apart = clients_pool("single changes", self._timeout)
@@ -131,7 +131,7 @@ class Database:
             clients_pool(name, self._timeout, patience=PATIENCE)
             for name in ("subscriptions", "policies", "rest")
         )
-        # A trigger may leave its settings in a session, and what it inserts stays.
+        # A trigger may leave settings in the session, so no connection is used twice.
         rows = clients_pool("rows", self._timeout, patience=PATIENCE, most_idle=0)
         self._reader = TableReader(rest)
         self._authority = Authority(policies, login)
@@ -147,7 +147,7 @@ class Database:
             max_record_bytes=self._max_record_bytes,
             activity=self._activity,
         )
-        self._follower = Follower(self._open_stream, self.feed.tell, self._sent, self.feed.pass_by)
+        self._follower = Follower(self._open_stream, self.feed.deliver, self._sent, self.feed.skip)
         await self._follower.open()
         self._spawn(self._follower.run(), "follower")
 
@@ -183,17 +183,17 @@ class Database:
                 del self._tasks_of[client]
 
     def client_left(self, client: object) -> None:
-        """Cancel what is still asked for a client."""
+        """Cancel the tasks of a client."""
         for task in list(self._tasks_of.get(client, ())):
             task.cancel()
 
     async def stop(self) -> None:
-        """End everything, whatever runs; a named slot is dropped, an embedded server is gone."""
+        """End all tasks and connections, drop a named slot, and stop an embedded server."""
         sql = self._sql
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        # First what runs is asked to end, and then it is left alone.
+        # Running statements are cancelled first; after a while their connections are closed.
         await asyncio.gather(*(pool.cancel() for pool in self._pools))
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE)
@@ -217,7 +217,7 @@ class Database:
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
             " where slot_name = %s and not active"
         )
-        # Gone already or busy: the slot stays for the next start to find.
+        # On any failure the slot stays, and the next start finds it.
         with contextlib.suppress(psycopg.Error, DatabaseProblem, TimeoutError):
             async with (
                 asyncio.timeout(2 * GRACE),
@@ -229,10 +229,10 @@ class Database:
                         return
                     await asyncio.sleep(0.02)
 
-    # -- what the server asks ----------------------------------------------------------
+    # -- queries of the server ---------------------------------------------------------
 
     async def sql(self, statement: str, args: Sequence[Any]) -> list[dict[str, Any]]:
-        """Run statements as the user of the URL; the rows of the last one."""
+        """Run statements as the user of the URL; returns the rows of the last one."""
         if self._sql is None:
             raise RuntimeError("the database is not running")
         async with self._sql.use() as conn, conn.cursor(row_factory=dict_row) as cursor:
@@ -242,7 +242,7 @@ class Database:
             return await cursor.fetchall() if cursor.description is not None else []
 
     async def rights(self, token: Token, sub_topic: str, client: object = None) -> Rights | None:
-        """What a token may do on a private topic; None while the database is away."""
+        """Returns the rights of a token on a private topic; None while the database is away."""
         if self._authority is None:
             return None
         try:
@@ -257,7 +257,7 @@ class Database:
         done: Callable[[Rights | None], None],
         client: object = None,
     ) -> None:
-        """The same, told to ``done``."""
+        """Call ``done`` with the result of ``rights``."""
 
         async def ask() -> None:
             done(await self.rights(token, sub_topic, client))
@@ -267,7 +267,7 @@ class Database:
     async def replay(
         self, sub_topic: str, wanted: Replay, client: object = None
     ) -> list[StoredMessage]:
-        """Stored messages, oldest first; raises ``psycopg.Error`` or ``DatabaseProblem``."""
+        """Read stored messages, oldest first; raises ``psycopg.Error`` or ``DatabaseProblem``."""
         assert self._authority is not None
         return await self._authority.replay(sub_topic, wanted, client)
 
@@ -278,7 +278,7 @@ class Database:
         done: Callable[[list[StoredMessage] | None], None],
         client: object = None,
     ) -> None:
-        """The same, told to ``done``: None where the database cannot say."""
+        """Call ``done`` with the result of ``replay``, or None if the database fails."""
 
         async def ask() -> None:
             try:
@@ -290,22 +290,22 @@ class Database:
         self._spawn(ask(), "replay", client)
 
     async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Rows as JSON, read in the name of a token; raises ``RestProblem``, ``DatabaseAway``."""
+        """Read rows as JSON in a token's role; raises ``RestProblem`` or ``DatabaseAway``."""
         if self._reader is None:
             raise DatabaseAway
         try:
             return await self._reader.read(token, schema, table, query)
         except DatabaseProblem:
-            # Without the cause: it names the database's user.
+            # The cause is left out because it names the database's user.
             raise DatabaseAway from None
 
 
 async def _finished(work: Callable[[], object]) -> None:
-    """Run ``work`` in a thread; also when cancelled not before it has ended."""
+    """Run ``work`` in a thread and wait until it has ended, also when cancelled."""
     running = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:
-        # What is half made could not be removed under the thread that makes it.
+        # The thread must end first: nothing can be cleaned up while it still creates files.
         await asyncio.gather(running, return_exceptions=True)
         raise

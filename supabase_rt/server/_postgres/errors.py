@@ -1,4 +1,4 @@
-"""What can be wrong with a database, said in one line each."""
+"""The error for a database that cannot be followed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class DatabaseProblem(RuntimeError):
 
 
 def missing_package(package: str, purpose: str) -> DatabaseProblem:
-    """The problem of a package that is not installed."""
+    """Returns the error for a package that is not installed."""
     return DatabaseProblem(
         f"{purpose} needs {package}; install it with: pip install 'supabase-rt[server]'"
     )

@@ -1,4 +1,4 @@
-"""Work for many at once that finds out by itself whom it fails for."""
+"""Work on many items at once that finds the items it fails for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ V = TypeVar("V")
 async def piecewise(
     work: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], items: Sequence[K], deadline: float
 ) -> tuple[dict[K, V], dict[K, Exception]]:
-    """Work with all items, and with halves of them where that fails; results and failures.
+    """Work on all items at once; after a failure, on each half. Returns results and errors.
 
-    After ``deadline``, a time of the loop, nothing is tried again. Raises ``DatabaseProblem``
-    where the database is away.
+    Nothing is tried again after ``deadline``, a time of the loop. Raises ``DatabaseProblem`` if
+    the database is away.
     """
     if not items:
         return {}, {}

@@ -1,4 +1,4 @@
-"""Several connections for one purpose, of which no client can take all."""
+"""A pool of connections for one purpose; no client can take all of them."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ T = TypeVar("T")
 
 CANCELLED = "canceling statement due to statement timeout"
 LONGEST_WAIT = 10.0
-"""Seconds to wait for a database that has no connection to spare."""
+"""Seconds to wait for a database that has no free connection."""
 MOST_IDLE = 2
 PAUSE = 0.05
 
 
 class ConnectionEnded(psycopg.OperationalError):
-    """A statement took its own connection with it; the database is there."""
+    """A statement ended its own connection, while the database is running."""
 
     sqlstate = "57P01"
 
 
 class Pool:
-    """Connections that are opened when needed, each used by one at a time.
+    """Connections that are opened on demand, each for one user at a time.
 
-    There are at most ``size``, and at most ``share`` for each client. No statement takes longer
-    than ``timeout`` seconds, and no use of a connection much longer: a function that catches the
-    cancellation loses its session. None lifts both. A turn is waited for ``patience`` seconds.
-    ``session_role`` is as for ``connect``; ``most_idle`` are kept for the next use.
+    There are at most ``size``, and at most ``share`` for each client. A caller waits at most
+    ``patience`` seconds for its turn. No statement takes longer than ``timeout`` seconds. A
+    function that catches the cancellation loses its session a little later. None lifts both
+    limits. ``most_idle`` connections are kept for the next use. ``session_role`` is that of
+    ``connect``.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    # -- using one -----------------------------------------------------------------------
+    # -- using a connection --------------------------------------------------------------
 
     async def run(
         self,
@@ -79,10 +80,10 @@ class Pool:
         *,
         limit: float | None = None,
     ) -> T:
-        """Work with a connection, and once more on a new one where the first was lost.
+        """Call ``work`` with a connection, and once more with a new one if the first is lost.
 
-        It may have been lost to a restart of the database; a second time it is the work's fault.
-        ``work`` must leave nothing in the database. Raises as ``use`` does.
+        The first may be lost to a restart of the database; the second is lost to ``work``
+        itself. ``work`` must leave nothing in the database. Raises as ``use`` does.
         """
         with contextlib.suppress(ConnectionEnded):
             async with self.use(client, limit=limit) as conn:
@@ -94,10 +95,10 @@ class Pool:
     async def use(
         self, client: object = None, *, limit: float | None = None
     ) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A connection, for one user at a time, for about ``limit`` seconds (``timeout``).
+        """Lend a connection for about ``limit`` seconds; by default ``timeout``.
 
-        Raises ``DatabaseProblem`` where the database is away or the turn does not come, and
-        ``ConnectionEnded`` where it is there and only the connection was lost.
+        Raises ``DatabaseProblem`` if the database is away or the turn does not come in time.
+        Raises ``ConnectionEnded`` if only the connection was lost.
         """
         await self._take_turn(client)
         conn: psycopg.AsyncConnection | None = None
@@ -107,7 +108,7 @@ class Pool:
             conn = await self._open()
             limit = limit or self._timeout
             if limit is not None:
-                # After the database's own timeout, which leaves the connection whole.
+                # Later than the database's own timeout, which keeps the connection usable.
                 later = limit * 1.25 + 0.25
                 guard = asyncio.get_running_loop().call_later(later, self._cut_off, conn)
             try:
@@ -131,17 +132,17 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def rolled_back(self, client: object = None) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A connection in a transaction of which nothing remains."""
+        """Lend a connection in a transaction that is rolled back."""
         async with self.use(client) as conn, rolled_back(conn):
             yield conn
 
     async def _explain_loss(self, conn: psycopg.AsyncConnection) -> None:
-        """Raise why a connection was lost: it took too long, it ended itself, or all is away."""
+        """Raise the reason of a loss: it took too long, ended itself, or the database is away."""
         if self._closed:
             raise DatabaseProblem("the server stops")
         if conn in self._cut:
             raise psycopg.errors.QueryCanceled(CANCELLED)
-        # Whoever can be connected to is not away.
+        # This raises if the database is away.
         self._idle.append(await self._connect())
         raise ConnectionEnded("the statement ended its connection to the database")
 
@@ -166,13 +167,13 @@ class Pool:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             elif mine.done() and not mine.cancelled() and mine.exception() is None:
-                # The turn came in the same moment.
+                # The turn came at the same moment; hand it on.
                 self._end_turn(client)
             if not isinstance(exc, TimeoutError):
                 raise
         else:
             return
-        raise DatabaseProblem("too many wait for the database")
+        raise DatabaseProblem("too many clients wait for the database")
 
     def _end_turn(self, client: object) -> None:
         self._used[client] -= 1
@@ -192,7 +193,7 @@ class Pool:
         conn = await connect(
             self._url, self._purpose, timeout=self._timeout, session_role=self._session_role
         )
-        # Kept, because a connection that was interrupted does not tell any more.
+        # An interrupted connection cannot be asked for its process any more.
         self._processes[conn] = conn.info.backend_pid
         return conn
 
@@ -210,7 +211,7 @@ class Pool:
             try:
                 conn = await self._connect()
             except DatabaseProblem:
-                # It may have no more connections for us than those that we have.
+                # The database may have no connection left but those in use here.
                 if not self._busy or loop.time() > end or self._closed:
                     raise
                 await asyncio.sleep(PAUSE)
@@ -228,22 +229,23 @@ class Pool:
             return
         process = self._processes.pop(conn, 0)
         if interrupted and not is_idle and not was_cut:
-            # Whatever runs there must not go on by itself.
+            # Its statement must not continue without anyone waiting for it.
             self._spawn(self._terminate(process))
         await conn.close()
 
     def _cut_off(self, conn: psycopg.AsyncConnection) -> None:
-        """End a connection under whoever waits for it, and its session too."""
+        """End a connection while its user waits on it, and end its session in the database."""
         self._cut.add(conn)
         with contextlib.suppress(psycopg.Error, OSError):
             self._spawn(self._terminate(self._processes[conn]))
-            # Closing would wake nobody, and libpq may not be called while it waits.
+            # Closing the connection would not wake the user, and libpq is in use. So shut the
+            # socket down below it.
             with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as found:
                 found.shutdown(socket.SHUT_RDWR)
 
     async def _terminate(self, process: int) -> None:
-        # From another connection; a backend that computes does not look at its own. As the user of
-        # the URL: a session that was handed over is still that user's to the database.
+        # Another connection is needed, because a busy backend does not read its own. It belongs
+        # to the URL's user: to the database, that user still owns a session it handed over.
         with contextlib.suppress(psycopg.Error, DatabaseProblem):
             async with await connect(self._url, "end", timeout=1.0) as conn:
                 await conn.execute("select pg_terminate_backend(%s)", (process,))
@@ -255,7 +257,7 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def cancel(self) -> None:
-        """Cancel what runs, and let nobody begin; ``close`` follows."""
+        """Cancel running statements and refuse new users; ``close`` follows."""
         self._closed = True
         for _, turn in self._waiting:
             if not turn.done():
@@ -266,7 +268,7 @@ class Pool:
         )
 
     async def close(self) -> None:
-        """Hang up, also where somebody still waits for an answer."""
+        """Close all connections, also those that are in use."""
         self._closed = True
         for conn in list(self._busy):
             self._cut_off(conn)
@@ -282,11 +284,11 @@ class Pool:
 
 @contextlib.asynccontextmanager
 async def rolled_back(conn: psycopg.AsyncConnection) -> AsyncIterator[None]:
-    """A transaction of which nothing remains, not even a lock that its session holds."""
+    """Run a transaction that is rolled back, with all advisory locks of its session."""
     await conn.execute("begin")
     try:
         yield
     finally:
         if conn.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-            # Locks that a policy took for its session would outlive the transaction.
+            # Session locks that a policy took would outlive the transaction.
             await conn.execute("rollback; select pg_advisory_unlock_all()", prepare=False)

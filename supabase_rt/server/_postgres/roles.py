@@ -1,8 +1,8 @@
-"""The roles that a server works under: its administrator, and the one that clients act through.
+"""The database roles of a server: its administrator, and the one for clients' statements.
 
-Whatever a client can cause runs in a session of ``authenticator``. That role owns nothing, may
-do nothing by itself, and may become only the roles granted to it. So neither a filter nor a policy
-nor a trigger runs as a superuser, not even one that gives its role back.
+Every statement that a client causes runs in a session of ``authenticator``. That role owns
+nothing, has no rights of its own, and may only switch to the roles granted to it. So no filter,
+policy or trigger runs as a superuser, not even after ``reset role``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AUTHENTICATOR = "authenticator"
 OWNER = "supabase_realtime_admin"
 SERVICE = "service_role"
 
-# Where it is there already, it is the user's: what was granted to it stays as it is.
+# An existing role belongs to the user, so its grants stay as they are.
 CREATE = """
 do $$
 begin
@@ -33,9 +33,9 @@ begin
 end
 $$
 """
-# In a database of our own it logs in by itself, so that its session cannot become another one.
-# The schemas are granted for the names of types in them. All else belongs to a role without
-# rights: what is attached to a table may run as the owner of the table.
+# In our own database the role logs in itself, so that its session cannot switch to another user.
+# It needs usage of all schemas for the names of types. Our objects belong to a role without
+# rights, because triggers and the like may run as the owner of the table.
 OWN = """
 do $$
 declare
@@ -95,7 +95,7 @@ end
 $$;
 alter default privileges grant usage on schemas to authenticator
 """
-# What the server does for itself there has to work before the first client comes.
+# Tries the server's own statements before the first client connects.
 TRY = """
 set local role anon;
 set local role authenticated;
@@ -125,10 +125,10 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class Login:
-    """A way into the database.
+    """The way to connect for clients' statements.
 
-    ``session_role`` is whom the session is handed to once it is open, None for the user of the URL.
-    ``trusted`` is the role for what the server does on its own account; None is the user itself.
+    ``session_role`` is the role that an open session is handed to; None keeps the URL's user.
+    ``trusted`` is the role for the server's own statements; None is the URL's user.
     """
 
     url: str
@@ -137,9 +137,10 @@ class Login:
 
 
 async def clients_login(conn: psycopg.AsyncConnection, url: str, *, ours: bool) -> Login:
-    """The login for all that clients cause; makes what it needs where the user is a superuser.
+    """Returns the login for clients' statements; a superuser creates the roles for it.
 
-    A user who is none is taken as it is. Raises ``DatabaseProblem``. Runs within a transaction.
+    Without superuser rights the user itself is the login. Must run within a transaction. Raises
+    ``DatabaseProblem``.
     """
     row = await (
         await conn.execute("select rolsuper from pg_roles where rolname = session_user")
@@ -151,7 +152,7 @@ async def clients_login(conn: psycopg.AsyncConnection, url: str, *, ours: bool) 
         await conn.execute(OWN)
     await _try(conn)
     if ours and os.name != "nt":
-        # Its own session from the start: there is no other one for it to go back to.
+        # A session of its own from the start leaves no other user to switch back to.
         return Login(make_conninfo(url, user=AUTHENTICATOR), trusted=SERVICE)
     return Login(url, session_role=AUTHENTICATOR, trusted=SERVICE)
 

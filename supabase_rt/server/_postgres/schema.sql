@@ -1,6 +1,6 @@
--- What the local server needs of a database, made where it is missing; nothing that is there
--- is changed. Each part begins with what it does, for the error of a user who may not do it;
--- some only try what would else be missed when a client joins.
+-- The objects that the local server needs in a database. Missing ones are created; existing ones
+-- are not changed. Each part begins with its purpose, which the error names if the user lacks the
+-- rights. Some parts only try a statement that would otherwise fail at the first join.
 
 -- to: create the roles anon, authenticated and service_role
 do $$

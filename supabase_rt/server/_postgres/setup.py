@@ -1,4 +1,4 @@
-"""Makes a database fit to be followed, or says what is in the way."""
+"""Prepares a database to be followed, or says why it cannot be."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PUBLICATION = "supabase_realtime"
 MESSAGES_PUBLICATION = "supabase_rt_messages"
 OLDEST = 140_000
 WITH_GENERATED = 180_000
-# Supabase gives its roles all tables of the schema public and leaves the rest to row level
-# security. Done for our own database only: in another one it would open tables.
+# Supabase grants its roles all tables of the schema public; row level security does the rest.
+# This runs in our own database only: in another one it would open tables.
 OPEN_PUBLIC = """
 grant usage on schema public to anon, authenticated, service_role;
 alter default privileges in schema public
@@ -34,17 +34,17 @@ alter default privileges in schema public
 async def prepare(
     conn: psycopg.AsyncConnection, url: str, *, publication: str = PUBLICATION
 ) -> Login:
-    """Check a database, create in it what is missing, and tell how clients are let in.
+    """Check a database and create missing objects; returns the login for clients' statements.
 
     ``url`` is that of the connection. In an embedded database the schema public is opened to the
     roles, as in a Supabase project. Raises ``DatabaseProblem``.
     """
     parts = _parts(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
     async with conn.transaction():
-        # A function or operator of somebody else is not taken for one of Postgres.
+        # No function or operator of a user can take the place of one of Postgres.
         await conn.execute("set local search_path to pg_catalog, pg_temp")
         await _check(conn)
-        # Two servers that start on one database at the same time take turns.
+        # Two servers that start on one database at the same time must take turns.
         await conn.execute("select pg_advisory_xact_lock(7307001)")
         for purpose, statements in parts:
             await _run(conn, purpose, statements)
@@ -63,7 +63,7 @@ async def _is_ours(conn: psycopg.AsyncConnection) -> bool:
 
 
 def _parts(text: str) -> list[tuple[str, str]]:
-    """What each part does, and its statements."""
+    """Split the script into parts; returns the purpose and the statements of each."""
     words = re.split(r"^-- to: (.*)$", text, flags=re.MULTILINE)[1:]
     return list(zip(words[::2], words[1::2], strict=True))
 
@@ -111,14 +111,14 @@ async def _run(conn: psycopg.AsyncConnection, purpose: str, statements: str) -> 
 async def _publish(conn: psycopg.AsyncConnection, publication: str) -> None:
     rows = await (await conn.execute("select pubname from pg_publication")).fetchall()
     there = {name for (name,) in rows}
-    # The real server tells of generated columns; the log has them as of PostgreSQL 18, where
-    # without this option a replica identity cannot hold them, either.
+    # The real server sends generated columns. From PostgreSQL 18 on the WAL has them, with this
+    # option; without it, a replica identity could not include them either.
     is_new = conn.info.server_version >= WITH_GENERATED
     more = sql.SQL(" with (publish_generated_columns = stored)" if is_new else "")
     mine = sql.Identifier(publication)
     wanted = {
         publication: sql.SQL("create publication {}{}").format(mine, more),
-        # The one of Supabase names the partitions, and is not ours to alter.
+        # Supabase has a publication of its own, which lists partitions; it is not altered.
         MESSAGES_PUBLICATION: sql.SQL(
             "create publication {} for table realtime.messages"
             " with (publish = 'insert', publish_via_partition_root = true)"

@@ -1,8 +1,8 @@
-"""Row changes: what is subscribed to, and who is told of what
-(docs/protocol.md#9-database-changes).
+"""The change feed without a database: subscriptions, and the channels that get a row change.
 
-The channels know only ``subscribe`` and ``unsubscribe``, and the answer to the first comes
-through a callback: a feed that reads a real Postgres can stand in the place of this one.
+Channels call ``subscribe`` and ``unsubscribe`` only, and ``subscribe`` answers by a callback.
+So ``DatabaseFeed``, which reads a real Postgres, can replace this feed. See
+docs/protocol.md#9-database-changes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
     "SMALL_VALUE",
     "TOO_LARGE",
     "UNABLE",
-    "Binding",
     "Change",
     "ChangeFeed",
-    "Feed",
+    "ServerBinding",
+    "ServerFeed",
     "SubscribeFailed",
     "Subscriber",
     "entry_id",
@@ -66,35 +66,35 @@ SMALL_VALUE = 64
 
 
 def entry_id(entry: Mapping[str, Any]) -> int:
-    """The id of a binding: from its content alone, so equal entries have equal ids."""
+    """Returns the id of a binding; equal entries have equal ids."""
     return zlib.crc32(dumps(sorted(entry.items()))) & 0x7FFFFFF
 
 
 def timestamp(moment: dt.datetime) -> str:
-    """A commit timestamp: UTC with milliseconds and Z."""
+    """Returns a commit timestamp as text: UTC with milliseconds and Z."""
     utc = moment.astimezone(dt.UTC).replace(tzinfo=None)
     return utc.isoformat(timespec="milliseconds") + "Z"
 
 
 def names(wanted_schema: str, wanted_table: str, schema: str, table: str) -> bool:
-    """Whether the two patterns of a binding match the name of a table."""
+    """Returns True if the two patterns of a binding match a schema and a table."""
     try:
         return all(
             wanted == "*" or matches_like(wanted, name, escapes=False)
             for wanted, name in ((wanted_schema, schema), (wanted_table, table))
         )
     except PatternError:
-        # No name of a table is as long as a pattern that is refused.
+        # Only a pattern longer than any table name is refused.
         return False
 
 
 class SubscribeFailed(Exception):
-    """The entries cannot be subscribed to; the message is that of the ``system`` error."""
+    """A subscription that is refused, with the message for the ``system`` error."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Binding:
-    """One entry of a join, understood."""
+class ServerBinding:
+    """One entry of ``postgres_changes`` in a join, parsed."""
 
     id: int
     event: str
@@ -104,7 +104,7 @@ class Binding:
     select: tuple[str, ...] | None = None
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> Binding:
+    def read(cls, entry: Mapping[str, Any]) -> ServerBinding:
         """Read an entry (docs/protocol.md#bindings); raises ``SubscribeFailed``."""
         names = {key: entry[key] for key in ("schema", "table", "filter") if key in entry}
         if not {"schema", "table"} & names.keys() or not all(
@@ -142,15 +142,15 @@ class Binding:
         return names or None
 
     def covers(self, table: Table) -> bool:
-        """Whether the schema and table of this binding match, by LIKE as on the server."""
+        """Returns True if this binding matches a table; its names are LIKE patterns."""
         return self.names(table.schema, table.name)
 
     def names(self, schema: str, table: str) -> bool:
-        """The same, by the names alone."""
+        """Returns True if this binding matches these names."""
         return names(self.schema, self.table, schema, table)
 
     def shown(self) -> str:
-        """As the server's error messages print it."""
+        """Returns the binding as the server's error messages print it."""
         filters = ", ".join(condition.shown() for condition in self.conditions)
         select = "nil" if self.select is None else f"[{', '.join(map(quoted, self.select))}]"
         return (
@@ -172,7 +172,7 @@ def _elixir(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One committed row change. ``old`` is the whole old row, as far as it is known."""
+    """One committed row change; ``old`` has all known columns of the old row."""
 
     table: Table
     type: str
@@ -182,31 +182,31 @@ class Change:
     errors: tuple[str, ...] = ()
 
     def filter_row(self, key_only: bool) -> Row:
-        """The row that filters look at."""
+        """Returns the row that filters are tried on."""
         if self.record is not None:
             return self.record
         return self.table.identity(self.old or {}, key_only=key_only)
 
 
 class Subscriber(Protocol):
-    """What the feed knows of a channel."""
+    """A channel, as the feed sees it."""
 
     @property
     def connection(self) -> int:
         """The number of its socket."""
 
     def change_claims(self) -> Mapping[str, Any]:
-        """The claims that row level security is asked with."""
+        """Returns the claims for row level security."""
 
     def deliver_change(self, kind: str, ids: Sequence[int], data: msgspec.Raw) -> None:
-        """One change, encoded, with the ids of the bindings that match."""
+        """Send one encoded change, with the ids of the matching bindings."""
 
     def changes_missed(self, problem: str) -> None:
-        """Changes that concern the channel could not be told; the next ones are again."""
+        """Report that changes for this channel could not be sent; later ones still are."""
 
 
-class Feed(Protocol):
-    """What the channels know of a feed."""
+class ServerFeed(Protocol):
+    """A change feed, as channels see it."""
 
     def subscribe(
         self,
@@ -221,7 +221,7 @@ class Feed(Protocol):
 
 
 class ChangeFeed:
-    """Changes published from Python, told to the channels whose bindings match."""
+    """Sends changes published from Python to the channels whose bindings match."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class ChangeFeed:
         self.tables: Tables = Tables()
         self._strict = strict
         self._max_record_bytes = max_record_bytes
-        self._subscriptions: dict[Subscriber, tuple[Binding, ...]] = {}
+        self._subscriptions: dict[Subscriber, tuple[ServerBinding, ...]] = {}
 
     def subscribe(
         self,
@@ -245,7 +245,7 @@ class ChangeFeed:
         """Subscribe to all entries or none; ``done`` gets the error text, or None."""
         self.unsubscribe(subscriber)
         try:
-            bindings = tuple(Binding.read(entry) for entry in entries)
+            bindings = tuple(ServerBinding.read(entry) for entry in entries)
             for binding in bindings:
                 self._check(binding)
         except SubscribeFailed as exc:
@@ -258,7 +258,7 @@ class ChangeFeed:
         """Forget a channel, known or not."""
         self._subscriptions.pop(subscriber, None)
 
-    def _check(self, binding: Binding) -> None:
+    def _check(self, binding: ServerBinding) -> None:
         covered = [table for table in self.tables.declared() if binding.covers(table)]
         if self._strict and not covered:
             raise SubscribeFailed(
@@ -281,7 +281,7 @@ class ChangeFeed:
         )
 
     def publish(self, change: Change) -> int:
-        """Tell everyone whom a change concerns; how many channels that were."""
+        """Send a change to all channels that match; returns their number."""
         if change.table.declared and not change.table.primary_key and change.type != "DELETE":
             change = dataclasses.replace(change, errors=(NO_KEY,))
         encoded: dict[tuple[str, ...] | None, msgspec.Raw] = {}
@@ -296,13 +296,13 @@ class ChangeFeed:
         if self._activity.watched:
             name, row = f"{change.table.schema}.{change.table.name}", change.record or change.old
             found = Happening("change", None, name, change.type, content=row, reached=reached)
-            self._activity.tell(found)
+            self._activity.report(found)
         return reached
 
     def _matching(
-        self, change: Change, subscriber: Subscriber, bindings: Sequence[Binding]
+        self, change: Change, subscriber: Subscriber, bindings: Sequence[ServerBinding]
     ) -> dict[tuple[str, ...] | None, list[int]]:
-        """The ids of the bindings that match, by the columns they select."""
+        """Returns the ids of the matching bindings, grouped by the columns they select."""
         table = change.table
         row = change.filter_row(table.visible is not None)
         found: dict[tuple[str, ...] | None, list[int]] = {}
@@ -311,7 +311,7 @@ class ChangeFeed:
                 continue
             if change.errors or passes(binding.conditions, row, table.columns):
                 found.setdefault(binding.select, []).append(binding.id)
-        # Row level security comes last and not for DELETE: the row is gone
+        # Row level security comes last. It cannot check the row of a DELETE, which is gone
         # (docs/protocol.md#old-rows).
         if found and table.visible and change.record is not None:
             return found if table.visible(subscriber.change_claims(), change.record) else {}
@@ -338,7 +338,7 @@ class ChangeFeed:
         return self._cut(data)
 
     def _cut(self, data: dict[str, Any]) -> dict[str, Any]:
-        """A change that is too large keeps its small values only.
+        """Reduce a change that is too large to its small values.
 
         See docs/protocol.md#errors-inside-a-change.
         """
@@ -351,8 +351,8 @@ class ChangeFeed:
         return data
 
 
-def _check_table(binding: Binding, table: Table) -> None:
-    """Hold a binding against the columns of a table; raises ``FilterError``."""
+def _check_table(binding: ServerBinding, table: Table) -> None:
+    """Check a binding against the columns of a table; raises ``FilterError``."""
     for condition in binding.conditions:
         check(condition, table.columns)
     for name in binding.select or ():

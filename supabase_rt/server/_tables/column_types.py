@@ -1,4 +1,4 @@
-"""Column types: guessed from Python values, written to the wire, compared in filters."""
+"""Column types: inferred from Python values, encoded for the wire, compared in filters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLAIN = ((bool, "bool"), (float, "float8"), (decimal.Decimal, "numeric"), (uuid
 
 
 def infer(value: Any) -> str:
-    """The column type of a Python value in a table that was not declared."""
+    """Returns the column type of a Python value in an undeclared table."""
     for kind, name in _PLAIN:
         if isinstance(value, kind):
             return name
@@ -42,9 +42,9 @@ def infer(value: Any) -> str:
 
 
 def wire(value: Any) -> Any:
-    """The value as ``to_jsonb`` of Postgres shows it (docs/protocol.md#the-event)."""
+    """Returns the value as Postgres's ``to_jsonb`` does (docs/protocol.md#the-event)."""
     if isinstance(value, float | decimal.Decimal):
-        # JSON has no NaN; finite decimals stay what they are, see exact().
+        # JSON has no NaN. Finite decimals are kept for exact().
         return value if math.isfinite(value) else str(decimal.Decimal(value))
     if isinstance(value, dt.datetime):
         return (value if value.tzinfo is None else value.astimezone(dt.UTC)).isoformat()
@@ -64,10 +64,10 @@ def wire(value: Any) -> Any:
 
 
 def exact(value: Any) -> Any:
-    """A value of ``wire``, ready to encode.
+    """Prepare a value of ``wire`` for the encoder.
 
-    Decimals become numbers of full precision: as floats they would lose digits, and the JSON
-    encoder writes them as text.
+    Decimals become numbers of full precision. A float would lose digits, and the JSON encoder
+    writes a Decimal as text.
     """
     if isinstance(value, decimal.Decimal):
         return msgspec.Raw(format(value, "f").encode())
@@ -79,21 +79,21 @@ def exact(value: Any) -> Any:
 
 
 def default_value(kind: str, rows: int) -> Any:
-    """What an insert puts into a primary key column that was left out, None where unknown."""
+    """Returns the value for a missing primary key column; None if its type has no default."""
     if kind in INTEGERS:
         return rows + 1
     return uuid.uuid4() if kind == "uuid" else None
 
 
 def is_text(kind: str) -> bool:
-    """Whether patterns may be matched against a column of this type."""
+    """Returns True if patterns may be matched against a column of this type."""
     return kind in TEXTS
 
 
 def cast(kind: str, value: Any) -> Any:
-    """A value of a column, or the text of one in a filter, as something to compare.
+    """Convert a column's value, or its text in a filter, to a comparable object.
 
-    Raises ``ValueError`` where the text is no such value.
+    Raises ``ValueError`` for a text that is not a value of the type.
     """
     if kind in INTEGERS:
         return int(value)
@@ -118,7 +118,7 @@ def _number(value: Any) -> decimal.Decimal:
     except decimal.InvalidOperation:
         pass
     else:
-        # In Postgres NaN is equal to itself and above all others; Decimal refuses to compare it.
+        # In Postgres NaN equals itself and is above all numbers; Decimal cannot compare it.
         return decimal.Decimal("Infinity") if found.is_nan() else found
     raise ValueError(f"not a number: {value!r}")
 
@@ -128,7 +128,7 @@ def _boolean(value: Any) -> bool:
         return value
     text = str(value).strip().lower()
     for found, words in ((True, ("true", "yes", "on", "1")), (False, ("false", "no", "off", "0"))):
-        # Postgres takes any prefix, but "o" could be on or off.
+        # Postgres accepts any prefix except "o", which could be on or off.
         if text and text != "o" and any(word.startswith(text) for word in words):
             return found
     raise ValueError(f"not a boolean: {value!r}")

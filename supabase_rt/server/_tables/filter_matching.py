@@ -44,7 +44,7 @@ RAISED = "ERROR P0001 (raise_exception) "
 
 
 class FilterError(Exception):
-    """A filter that cannot be subscribed to; the message is the server's own."""
+    """A filter that is refused, with the real server's message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Condition:
     values: tuple[str, ...] = ()
 
     def shown(self) -> str:
-        """As the server's error messages print it."""
+        """Returns the condition as the server's error messages print it."""
         value = "{" + self.value[1:-1] + "}" if self.op == "in" else self.value
         texts = [quoted(text) for text in (self.column, self.op, value)]
         return "{" + ", ".join([*texts, str(self.negated).lower()]) + "}"
 
 
 def quoted(text: str) -> str:
-    """A string as Elixir prints it."""
+    """Returns a string as Elixir prints it."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -74,9 +74,9 @@ def _bad(problem: str) -> FilterError:
 
 
 def segments(text: str, *, array: bool = False) -> Iterator[str]:
-    """Split at the commas that stand neither in parentheses nor in double quotes.
+    """Split at the commas outside of parentheses and double quotes.
 
-    In an array literal parentheses mean nothing, and a quote opens wherever it stands.
+    In an array literal parentheses have no meaning, and a quote may open anywhere.
     """
     start = depth = 0
     quote = escaped = False
@@ -87,7 +87,7 @@ def segments(text: str, *, array: bool = False) -> Iterator[str]:
             escaped = char == "\\"
             quote = char != '"'
         elif char == '"':
-            # Not text[:index].endswith: a copy for each quote makes a long filter take minutes.
+            # text[:index].endswith would copy the text for each quote: minutes for a long filter.
             quote = array or text[max(0, index - 1) : index] in (".", "(", ",")
         elif char in "()":
             depth += 0 if array else (1 if char == "(" else -1)
@@ -98,14 +98,14 @@ def segments(text: str, *, array: bool = False) -> Iterator[str]:
 
 
 def unquoted(value: str) -> str:
-    """A value that is wholly in double quotes, without them; any other as it is."""
+    """Remove double quotes around a value and its escapes; other values stay as they are."""
     if re.fullmatch(r'"(?:[^"\\]|\\.)*"', value, re.DOTALL):
         return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
     return value
 
 
 def parse(text: str) -> tuple[Condition, ...]:
-    """The conditions of a filter, all of which must hold; raises ``FilterError``."""
+    """Parse a filter into conditions that must all hold; raises ``FilterError``."""
     if not text.strip():
         return ()
     return tuple(_condition(segment.strip()) for segment in segments(text))
@@ -130,9 +130,9 @@ def _condition(segment: str) -> Condition:
 
 
 def check(condition: Condition, columns: Mapping[str, str]) -> None:
-    """Hold a condition against the columns of a declared table; raises ``FilterError``.
+    """Check a condition against the columns of a declared table; raises ``FilterError``.
 
-    The message is the text that follows "Exception: " in the server's.
+    Its message is the text after "Exception: " in the server's message.
     """
     kind = columns.get(condition.column)
     problem: str | None = None
@@ -151,7 +151,7 @@ def check(condition: Condition, columns: Mapping[str, str]) -> None:
 
 
 def check_alone(condition: Condition) -> None:
-    """Hold a condition against what any table would refuse; raises ``FilterError``."""
+    """Check a condition without a table; raises ``FilterError`` if every table would refuse it."""
     if condition.op in PATTERNS:
         problem = _check_expression(condition)
         if problem:
@@ -198,7 +198,7 @@ def _check_values(condition: Condition, kind: str) -> None:
 def passes(
     conditions: tuple[Condition, ...], row: Mapping[str, Any], columns: Mapping[str, str]
 ) -> bool:
-    """Whether all conditions hold for a row; a column that it lacks means no."""
+    """Returns True if all conditions hold for a row; one on a missing column does not."""
     return all(
         condition.column in row
         and _holds(condition, row[condition.column], columns.get(condition.column, "text"))
@@ -210,14 +210,14 @@ def _holds(condition: Condition, value: Any, kind: str) -> bool:
     try:
         found = evaluate(condition, value, kind)
     except (ValueError, TypeError, ArithmeticError):
-        # Only where the table was not declared: with columns known, the subscription fails.
+        # This needs an undeclared table: otherwise the subscription was refused.
         return False
-    # A comparison with NULL is neither true nor false, also when negated.
+    # A comparison with NULL stays unknown when it is negated.
     return found is not None and found != condition.negated
 
 
 def evaluate(condition: Condition, value: Any, kind: str) -> bool | None:
-    """Whether a condition holds for a value, its negation aside; None is neither true nor false."""
+    """Evaluate a condition for a value, without its negation; None is SQL's unknown."""
     op, wanted = condition.op, condition.value
     if op == "is":
         return value is IS_VALUES[wanted] if wanted in IS_VALUES else None

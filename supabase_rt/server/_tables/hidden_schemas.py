@@ -1,4 +1,4 @@
-"""Schemas that are nobody's to read, to write to or to be told of."""
+"""Schemas that clients may neither read, write nor subscribe to."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 __all__ = ["HIDDEN", "is_hidden"]
 
 HIDDEN: Final = ("auth", "realtime", "information_schema")
-"""Those that a project does not offer, beside the ones of Postgres itself."""
+"""The schemas of a project that are hidden, in addition to those of Postgres."""
 
 
 def is_hidden(schema: str) -> bool:
-    """Whether a schema is refused by its name, whatever rights a role has in it."""
+    """Returns True if a schema is refused by its name, whatever rights a role has in it."""
     return schema in HIDDEN or schema.startswith("pg_")

@@ -1,7 +1,7 @@
-"""Patterns of filters, matched in a time that no pattern can stretch.
+"""Patterns of filters, matched in linear time.
 
-``re`` tries every way to match: ``(a+)+$`` on 27 characters takes seconds, in which no client is
-heard. RE2 reads a text once, and refuses what cannot be done so (back-references, look-around).
+``re`` backtracks: ``(a+)+$`` on 27 characters blocks the server for seconds. RE2 reads a text
+once, and refuses patterns that need more than that (back-references, look-around).
 """
 
 from __future__ import annotations
@@ -27,47 +27,47 @@ logger: Final = get_logger("supabase_rt.server")
 LONGEST = 1_000
 """Characters of a pattern that is compiled."""
 MOST_MEMORY = 2**20
-"""Bytes of one compiled pattern; with those that are kept, 64 MiB for all."""
+"""Bytes of one compiled pattern; 64 are kept, so all of them have 64 MiB at most."""
 KEPT = 64
 MOST_STEPS = 10_000_000
-"""Size of a pattern times that of the text: what RE2 does where it runs out of memory."""
+"""Size of a pattern times size of a text: the steps RE2 needs when its memory runs out."""
 
 
 class PatternError(ValueError):
-    """A pattern that is not one, or that takes too much."""
+    """A pattern that is invalid or too expensive."""
 
 
 def searchable(pattern: str, *, ignore_case: bool = False) -> None:
-    """Check a regular expression; raises ``PatternError`` where it cannot be searched for."""
+    """Check a regular expression; raises ``PatternError`` if it is invalid or too expensive."""
     _compiled(pattern, ignore_case)
 
 
 def searchable_like(pattern: str, *, ignore_case: bool = False) -> None:
-    """Check a LIKE pattern; raises ``PatternError`` where it takes too much."""
+    """Check a LIKE pattern; raises ``PatternError`` if it is too expensive."""
     if "_" in pattern:
         _compiled_like(pattern, ignore_case, True)
 
 
 def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
-    """Whether a regular expression is found in a text; raises ``PatternError``."""
+    """Returns True if a regular expression is found in a text; raises ``PatternError``."""
     return _found(_compiled(pattern, ignore_case), text)
 
 
 def matches_like(
     pattern: str, text: str, *, ignore_case: bool = False, escapes: bool = True
 ) -> bool:
-    """Whether a text is like a pattern; raises ``PatternError``.
+    """Returns True if a text matches a LIKE pattern; raises ``PatternError``.
 
-    Each part between two ``%`` is taken where it is found first, for good: trying every place for
-    every ``%`` would take for ever with a dozen of them.
+    Each part between two ``%`` is taken at the first place where it is found. Trying all places
+    would take exponential time.
     """
     if "_" in pattern and "%" not in pattern and not (escapes and "\\" in pattern):
-        # Most names of tables; re2 is for those that are patterns indeed.
+        # A table name with "_" is the usual case; no regular expression is needed for it.
         pattern, text = _same_case(pattern, text) if ignore_case else (pattern, text)
         pairs = zip(pattern, text, strict=True) if len(pattern) == len(text) else [("", "x")]
         return all(wanted in ("_", char) for wanted, char in pairs)
     if "_" in pattern:
-        # A part with wildcards is found in one pass by RE2 only.
+        # Parts with "_" cannot be found by str.find.
         return _found(_compiled_like(pattern, ignore_case, escapes), text)
     if ignore_case:
         pattern, text = _same_case(pattern, text)
@@ -91,7 +91,7 @@ def _same_case(pattern: str, text: str) -> tuple[str, str]:
 
 
 def _literals(pattern: str) -> list[str]:
-    """The parts between the ``%`` of a pattern with backslashes, which stand for what follows."""
+    """Split a pattern at each ``%``; a backslash takes the next character literally."""
     parts: list[list[str]] = [[]]
     chars = iter(pattern)
     for char in chars:
@@ -103,7 +103,7 @@ def _literals(pattern: str) -> list[str]:
 
 
 def like(pattern: str, *, escapes: bool = True) -> str:
-    """The regular expression of a LIKE pattern."""
+    """Returns the regular expression for a LIKE pattern."""
     found, chars = [], iter(pattern)
     for char in chars:
         if char == "%":
@@ -137,14 +137,14 @@ def _compile(pattern: str, ignore_case: bool) -> re2._Regexp:
     options.never_capture = True
     options.dot_nl = True
     options.case_sensitive = not ignore_case
-    # Not re2.compile: it keeps 128 of them itself, whatever their size.
+    # re2.compile would keep 128 of them in its own cache, whatever their size.
     return re2._Regexp(pattern.encode(), options)
 
 
 def _found(expression: re2._Regexp, text: str) -> bool:
-    # Half a character is nothing that a pattern could name; the rest of its text still counts.
+    # A lone surrogate matches no pattern, but the text around it may.
     data = text.encode("utf-8", "surrogatepass")
     if expression.programsize * len(data) > MOST_STEPS:
-        logger.warning("a pattern is not tried on a text of %d bytes: it is too complex", len(data))
+        logger.warning("a pattern is too complex for a text of %d bytes", len(data))
         raise PatternError("regular expression is too complex for the text")
     return expression.search(data) is not None

@@ -1,4 +1,4 @@
-"""Row changes made in Python, put into the form of the feed."""
+"""Row changes made in Python, published through the change feed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _picked(row: Row, names: Sequence[str]) -> Row:
 
 
 class Publisher:
-    """Insert, update and delete, as a database would tell of them."""
+    """Publishes inserts, updates and deletes as a database would."""
 
     def __init__(self, feed: ChangeFeed) -> None:
         self._feed = feed
 
     def declare(self, table: Table) -> Table:
-        """Add a table; raises ``ValueError`` where its description contradicts itself."""
+        """Add a table; raises ``ValueError`` if its description contradicts itself."""
         if table.replica_identity not in IDENTITIES:
             raise ValueError(f"replica_identity is one of {', '.join(IDENTITIES)}")
         missing = [name for name in table.primary_key if name not in table.columns]
@@ -46,7 +46,7 @@ class Publisher:
         return table
 
     def insert(self, schema: str, name: str, record: Mapping[str, Any], **about: Any) -> int:
-        """A new row."""
+        """Publish a new row; returns the number of channels reached, as all of these do."""
         table = self._table(schema, name, record)
         row = table.complete(record)
         table.keep(row)
@@ -61,7 +61,7 @@ class Publisher:
         old: Mapping[str, Any] | None,
         **about: Any,
     ) -> int:
-        """Rows with new values."""
+        """Publish rows with new values."""
         table = self._table(schema, name, old, where, new)
         changed = _wired(new)
         if old is not None:
@@ -70,7 +70,7 @@ class Publisher:
             rows = table.find(where)
         else:
             known = table.known(new)
-            # Of a row that was never inserted here only the key is known.
+            # Only the key is known of a row that was never inserted here.
             rows = [known or _picked(changed, table.primary_key)]
         reached = 0
         for row in rows:
@@ -88,7 +88,7 @@ class Publisher:
         old: Mapping[str, Any] | None,
         **about: Any,
     ) -> int:
-        """Rows that go."""
+        """Publish deleted rows."""
         given = old if old is not None else where
         if given is None:
             raise TypeError("delete needs the values of the rows to delete")

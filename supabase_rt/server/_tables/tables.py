@@ -1,4 +1,4 @@
-"""The tables that changes are published from, and the rows they are known to hold."""
+"""The tables that Python code publishes changes of, and their known rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_ROWS = 10_000
 
 @dataclasses.dataclass(eq=False)
 class Table:
-    """One table. Rows are kept only to know the old one of an update or a delete."""
+    """One table; its rows are kept to know the old row of an update or a delete."""
 
     schema: str
     name: str
@@ -29,7 +29,7 @@ class Table:
     inserted: int = 0
 
     def learn(self, row: Mapping[str, Any]) -> None:
-        """Take over the columns of a row where nobody declared them."""
+        """Add the columns of a row; in a declared table, check that it has them."""
         if self.declared:
             unknown = [name for name in row if name not in self.columns]
             if unknown:
@@ -42,7 +42,7 @@ class Table:
             self.primary_key = ("id",) if "id" in self.columns else (next(iter(self.columns)),)
 
     def complete(self, row: Mapping[str, Any]) -> Row:
-        """A new row with every column, keys numbered, values as the wire shows them."""
+        """Returns a new row with every column, a numbered key, and values as on the wire."""
         self.inserted += 1
         found: Row = {}
         for name, kind in self.columns.items():
@@ -53,13 +53,13 @@ class Table:
         return found
 
     def key(self, row: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """What identifies a row, None where it lacks a part of the key."""
+        """Returns the values of the primary key; None if the row lacks one."""
         if not self.primary_key or any(name not in row for name in self.primary_key):
             return None
         return tuple(str(wire(row[name])) for name in self.primary_key)
 
     def keep(self, row: Row) -> None:
-        """Remember a row; the oldest is forgotten where there are too many."""
+        """Remember a row; above the limit the oldest is forgotten."""
         key = self.key(row)
         if key is not None:
             self.rows[key] = row
@@ -73,7 +73,7 @@ class Table:
             self.rows.pop(key, None)
 
     def find(self, where: Mapping[str, Any]) -> list[Row]:
-        """The remembered rows whose columns have these values."""
+        """Returns the remembered rows with these values."""
         wanted = {name: wire(value) for name, value in where.items()}
         return [
             row
@@ -82,12 +82,12 @@ class Table:
         ]
 
     def known(self, row: Mapping[str, Any]) -> Row | None:
-        """The remembered row with the same primary key."""
+        """Returns the remembered row with the same primary key."""
         key = self.key(row)
         return None if key is None else self.rows.get(key)
 
     def identity(self, row: Mapping[str, Any], *, key_only: bool = False) -> Row:
-        """What the replica identity tells of an old row (docs/protocol.md#old-rows)."""
+        """Returns the columns of an old row in the replica identity (docs/protocol.md#old-rows)."""
         if self.replica_identity == "full" and not key_only:
             return dict(row)
         return {name: row[name] for name in self.primary_key if name in row}
@@ -105,18 +105,18 @@ class Tables:
         return table
 
     def get(self, schema: str, name: str) -> Table:
-        """The table of this name, made on the spot where nobody declared it."""
+        """Returns the table of this name, and adds an undeclared one if it is missing."""
         found = self._tables.get((schema, name))
         return found or self.declare(Table(schema, name, {}))
 
     def find_table(self, schema: str, name: str) -> Table | None:
-        """The table of this name, where there is one."""
+        """Returns the table of this name, if there is one."""
         return self._tables.get((schema, name))
 
     def all(self) -> list[Table]:
-        """Every table there is."""
+        """Returns every table."""
         return list(self._tables.values())
 
     def declared(self) -> list[Table]:
-        """The tables whose columns were given."""
+        """Returns the declared tables."""
         return [table for table in self._tables.values() if table.declared]

@@ -1,1 +1,1 @@
-"""Foreign clients on a tour of the local server."""
+"""Other Realtime clients that use the local server."""

@@ -1,7 +1,7 @@
-"""A foreign client in a process of its own, and what it asks of us meanwhile.
+"""Another Realtime client in its own process, and its requests to the test.
 
-Lines of JSON: it says ``{"id", "op", "args"}`` and hears ``{"id", "value"}`` or ``{"id",
-"error"}``; the last line is ``{"results"}``.
+Both sides write lines of JSON. A request is ``{"id", "op", "args"}``, its answer is ``{"id",
+"value"}`` or ``{"id", "error"}``; the last line is ``{"results"}``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMIT = 2**20
 
 
 async def travel(command: list[str], operations: Mapping[str, Operation]) -> dict[str, Any]:
-    """Run a client to its end; what it found."""
+    """Run a client to its end; returns its results."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -67,7 +67,7 @@ async def _answer(
     try:
         answer = {"value": await operations[asked["op"]](*asked["args"])}
     except Exception as exc:
-        # The step that asked fails with it, and not the whole tour.
+        # The error fails one step only, and not the whole tour.
         answer = {"error": f"{asked['op']}: {exc!r}"}
     assert process.stdin is not None
     process.stdin.write(json.dumps({"id": asked["id"], **answer}).encode() + b"\n")

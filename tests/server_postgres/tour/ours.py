@@ -1,4 +1,4 @@
-"""Our own client, in one room with a foreign one that says what it should do."""
+"""Our own client, in one room with the other client, whose requests it carries out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Ours:
         return str(await self._rooms[room][1].track(payload))
 
     async def heard(self, room: str, count: int, keys: list[str]) -> dict[str, Any]:
-        """The broadcasts and who is there, as soon as there are so many of both."""
+        """Wait for a number of broadcasts and presences; returns both."""
         channel = self._rooms[room][1]
         async with asyncio.timeout(10):
             while len(self._heard[room]) < count or set(channel.presence_state()) != set(keys):

@@ -1,6 +1,6 @@
-"""The PyPI package ``realtime`` on its tour: vsn 1.0.0, and what it implements of it.
+"""The tour of the PyPI package ``realtime``: vsn 1.0.0, as far as it implements it.
 
-Run by test_tour.py as a program of its own; speaks with it as ``child.py`` says.
+test_tour.py runs it as a separate program, with the protocol of ``child.py``.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ async def broadcast() -> object:
     message = {"type": "broadcast", "event": "chat", "payload": {"n": 1}}
     push = await a.push("broadcast", message)
     push.receive(RealtimeAcknowledgementStatus.Ok, lambda *_: acks.append("ok"))
-    # Two sockets have no order between them.
+    # Frames of two sockets have no order.
     await until("its own", lambda: heard["one"] and acks)
     await b.send_broadcast("chat", {"n": 2})
     await until("both", lambda: len(heard["one"]) == 2 and heard["two"] and acks)
@@ -210,7 +210,7 @@ async def token() -> object:
     await until("the subscription", lambda: len(system) == 1)
     insert = f"insert into private_notes(owner, note) values ('{about['owner']}', '{room} %s')"
     await ask("sql", insert % "as anon")
-    # Changes come in their order: with this one, the one before it was held back for good.
+    # Changes come in order. If this one is here, the one before it was filtered out.
     await ask("sql", f"insert into messages(room, body, n) values ('{room}', 'mark', 1)")
     await until("the mark", lambda: marks)
     await one.set_auth(about["member"])
@@ -249,7 +249,7 @@ async def main() -> None:
             results[step.__name__] = {"failed": repr(exc)}
 
     await asyncio.gather(*map(run, (broadcast, presence, changes, private, token)))
-    # Last and alone: it cuts everybody's sockets.
+    # The last step, because it cuts all sockets.
     await run(restart)
     listening.cancel()
     say({"results": results})

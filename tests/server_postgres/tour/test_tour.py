@@ -1,7 +1,7 @@
-"""Foreign clients use the local server as they use the real one, and ours meets one of them.
+"""Other Realtime clients use the local server like the real one, and meet our client.
 
-The official client (``tour.mjs``) and the PyPI package ``realtime`` (``peer.py``) each go round
-once, in a process of their own; then every step is looked at by itself.
+The official client (``tour.mjs``) and the PyPI package ``realtime`` (``peer.py``) each run their
+steps once, in a separate process; then each step is a test.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Found = dict[str, Any]
 
 
 async def go(postgres: EmbeddedPostgres, command: list[str]) -> Found:
-    """Send a client round a server of its own."""
+    """Run the steps of a client against a new server."""
     async with LocalRealtime(db=postgres.url) as server:
         with psycopg.connect(postgres.url, autocommit=True) as conn:
             conn.execute(TABLES.encode())

@@ -1,5 +1,5 @@
-// The official client on its tour of the local server. test_tour.py starts it, does what it asks
-// for over stdin and stdout (rows, tokens, a restart, our own client), and reads what it found.
+// The tour of the official client. test_tour.py starts it, carries out its requests over stdin
+// and stdout (rows, tokens, a restart, our own client), and reads its results.
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 
@@ -182,7 +182,7 @@ const steps = {
     await until('the secret', () => heard.member.length)
     const reader = (await on.as(member)).channel('read-only-room', options)
     await joined(reader)
-    // The server says nothing to a broadcast that is not allowed.
+    // The server does not answer a broadcast that is not allowed.
     results.push(await reader.send(tell(event, {}), { timeout: 300 }))
     return { refused, results, heard }
   },
@@ -199,7 +199,7 @@ const steps = {
     results.push(await allowed.httpSend('e', { x: 2 }))
     const denied = on.client().channel('private-room', { config: { private: true } })
     results.push(await denied.httpSend('e', {}).catch((error) => error.message))
-    // Not joined: this one goes over HTTP too, as a batch.
+    // The channel is not joined, so this one goes over HTTP as well, as a batch.
     results.push(await on.client().channel(topic).send(tell('batch', { x: 3 })))
     await until('the batch', () => heard.length === 2)
     return { results, heard }
@@ -226,7 +226,7 @@ const steps = {
     const insert = (note) =>
       ask('sql', `insert into private_notes(owner, note) values ('${owner}', '${room} ${note}')`)
     await insert('as anon')
-    // Changes come in their order: with this one, the one before it was held back for good.
+    // Changes come in order. If this one is here, the one before it was filtered out.
     await ask('sql', `insert into messages(room, body, n) values ('${room}', 'mark', 1)`)
     await until('the mark', () => marks.length)
     await client.setAuth(member)
@@ -324,7 +324,7 @@ async function run(name, sides, work) {
   } catch (error) {
     results[name] = { failed: error.stack }
   }
-  // Whoever stayed would be there again after the restart, and add to what was found.
+  // A client that stays would join again after the restart, and change the results.
   for (const on of sides) for (const client of on.clients) client.disconnect()
 }
 

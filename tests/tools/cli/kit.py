@@ -1,4 +1,4 @@
-"""``supabase-rt`` as a user starts it: in a process of its own, read line by line."""
+"""``supabase-rt`` as a user starts it, in its own process, read line by line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Serving:
         self.shown: dict[str, str] = {}
 
     async def until(self, pattern: str) -> str:
-        """Read lines until one of them fits; that line."""
+        """Read lines until one matches; returns it."""
         assert self.process.stdout is not None
         async with asyncio.timeout(TIMEOUT):
             while line := (await self.process.stdout.readline()).decode():
@@ -53,14 +53,14 @@ class Serving:
         raise AssertionError(f"ended without {pattern!r}: {await self.end()}")
 
     async def introduced(self) -> None:
-        """Read what it says at the start."""
+        """Read its introduction."""
         await self.until("^Ctrl[+]C ends it")
         for line in self.lines:
             if found := re.match(r"  (\S.*?)\s{2,}(\S.*)$", line):
                 self.shown[found[1]] = found[2]
 
     async def end(self, sent: signal.Signals = signal.SIGINT) -> tuple[int | None, str, str]:
-        """Send a signal; exit code, the rest of stdout, and stderr."""
+        """Send a signal; returns exit code, the rest of stdout, and stderr."""
         if self.process.returncode is None:
             self.process.send_signal(sent)
         async with asyncio.timeout(TIMEOUT):

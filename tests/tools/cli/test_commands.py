@@ -1,4 +1,4 @@
-"""The command line itself: how commands are found, and how it ends."""
+"""The command line itself: finding commands, and exit codes."""
 
 from __future__ import annotations
 

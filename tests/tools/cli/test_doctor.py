@@ -1,4 +1,4 @@
-"""``supabase-rt doctor``: each broken set-up is found by name, and a sound one is well."""
+"""``supabase-rt doctor`` names the fault of each broken set-up, and none of a sound one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def local() -> AsyncIterator[LocalRealtime]:
 
 
 class Found:
-    """What the doctor said, by the name of the check."""
+    """Returns the results of the doctor, by the name of the check."""
 
     def __init__(self, code: int, out: str) -> None:
         self.code = code
@@ -89,7 +89,7 @@ async def test_a_url_that_is_none(doctor: Doctor) -> None:
 
 
 async def test_a_name_that_is_none(doctor: Doctor) -> None:
-    """``.invalid`` is promised to be nobody's."""
+    """No host can ever have a name in ``.invalid``."""
     found = await doctor("http://nobody.invalid", "sb_publishable_x")
     assert found.failing() == ["dns"]
     assert "paused" in found.said("dns")

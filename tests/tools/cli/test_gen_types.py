@@ -1,4 +1,4 @@
-"""``supabase-rt gen types`` as somebody uses it."""
+"""``supabase-rt gen types`` on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``listen``, ``send`` and ``presence``: what somebody sees who types them."""
+"""``listen``, ``send`` and ``presence`` on the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Running:
         return cls(await asyncio.create_subprocess_exec(*PYTHON, *words, stdout=pipe, stderr=pipe))
 
     async def until(self, pattern: str) -> str:
-        """The line on stderr that fits."""
+        """Returns the line on stderr that matches."""
         assert self.process.stderr is not None
         async with asyncio.timeout(TIMEOUT):
             while line := (await self.process.stderr.readline()).decode():

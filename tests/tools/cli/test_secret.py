@@ -1,4 +1,4 @@
-"""The secret that ``serve`` keeps for its user: made once, and believed only where it is safe."""
+"""The secret that ``serve`` keeps for its user: created once, and used only if it is safe."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_what_others_may_have_touched_is_not_trusted(
     assert said in problem
     assert first not in problem
     assert text not in problem
-    # One for each run, and nothing is put where the trap points.
+    # A new secret for each run, and no file is written through the link.
     assert ask(tmp_path)[0] != text
     assert not (tmp_path / "made-by-us").exists()
 
@@ -219,7 +219,7 @@ def test_the_folder_is_the_one_of_the_platform(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", "/home/me")
     if sys.platform == "linux":
         assert state_folder({}) == Path("/home/me/.local/state/supabase-rt")
-    # A relative path there is to be ignored, says the specification.
+    # By the specification, a relative path is ignored.
     assert state_folder({"XDG_STATE_HOME": "here"}) == state_folder({})
     assert state_folder({"XDG_STATE_HOME": "/x"}) == Path("/x/supabase-rt")
 

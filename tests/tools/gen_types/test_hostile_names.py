@@ -1,8 +1,8 @@
-"""Schemas whose names were chosen against whoever generates code from them.
+"""Schemas with names chosen to break the generated code.
 
-Names may be any text of Postgres: names that the module uses itself, names that Python folds into
-them (NFKC), and words that would end a docstring. What comes of them imports and reads a row, or
-the source is refused in one line.
+Names may be any text of Postgres: names that the module itself uses, names that Python folds
+into them (NFKC), and texts that would end a docstring. Either the generated module can be
+imported and reads a row, or the source is refused in one line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supabase_rt.cli import main
-from supabase_rt.cli.gen_types import Column, Enum, Schema, SchemaError, Table, read_openapi, render
+from supabase_rt.cli.gen_types import (
+    Column,
+    Enum,
+    Schema,
+    SchemaError,
+    SchemaTable,
+    read_openapi,
+    render,
+)
 from supabase_rt.cli.gen_types.from_database import _column
 
 from ...support.raw_output import HOSTILE, found_raw
@@ -54,7 +62,7 @@ def load(schema: Schema) -> Any:
 
 
 def only_declarations(text: str) -> bool:
-    """Whether the module has nothing but imports, classes, annotated fields and members."""
+    """Returns True if the module has only imports, classes, annotated fields and members."""
     body = ast.parse(text).body
     docstring, *rest = body
     assert isinstance(docstring, ast.Expr)
@@ -90,7 +98,7 @@ VALUES = {
 
 
 def check(schema: Schema) -> None:
-    """Every table can be imported, read into and written out of its row, insert and update."""
+    """Check that each table's row, insert and update can be imported, read and written."""
     module = load(schema)
     for table in schema.tables:
         row = row_of(module, table.name)
@@ -134,7 +142,7 @@ def columns(*names: str, type: str = "int4", **about: Any) -> tuple[Column, ...]
 
 
 def folded(name: str) -> str:
-    """Another name that Python takes for the same."""
+    """Returns another name that Python takes for the same identifier."""
     letters = {c: chr(0x1D5BA + ord(c) - 97) for c in "abcdefghijklmnopqrstuvwxyz"}
     return name[0].translate({ord(k): v for k, v in letters.items()}) + name[1:]
 
@@ -241,12 +249,12 @@ def with_names(names: list[str]) -> Schema:
         Column(f"{name}\n", name, nullable=False, is_array=n % 2 == 0, enum=enum)
         for n, (name, enum) in enumerate(zip(names, enums, strict=False))
     ]
-    # Between others: what a field hides it hides from those below it.
+    # In the middle, because a field hides a name from the fields below it.
     mine = (*typed[:3], *columns(*names), *typed[3:], *states)
     return Schema(
         (
-            Table("public", "all of them", mine, tuple(names)),
-            *(Table("public", name, columns(name, "n\n"), (name,)) for name in names),
+            SchemaTable("public", "all of them", mine, tuple(names)),
+            *(SchemaTable("public", name, columns(name, "n\n"), (name,)) for name in names),
         )
     )
 
@@ -255,7 +263,7 @@ def test_names_that_python_takes_for_one_become_two() -> None:
     mine = columns("int", "ⁱnt", "a", "ª", "ﬁ", "fi", "field", "ﬁeld")
     enums = [Enum("public", name, ("x",)) for name in ("state", "ˢtate", "State", "STATE")]
     states = (Column(f"c{n}", e.name, nullable=False, enum=e) for n, e in enumerate(enums))
-    tables = [Table("public", name, (*mine, *states)) for name in ("t", "ᵗ", "T")]
+    tables = [SchemaTable("public", name, (*mine, *states)) for name in ("t", "ᵗ", "T")]
     module = load(Schema(tuple(tables)))
     assert len([name for name in vars(module) if name.endswith("Row")]) == 3
     check(Schema(tuple(tables)))
@@ -290,11 +298,13 @@ def test_members_of_an_enum_are_those_of_the_type_whatever_they_are_called() -> 
         "\n    import os",
     )
     state = Enum("public", "state", tuple(dict.fromkeys(values)))
-    check(Schema((Table("public", "t", (Column("s", "state", nullable=False, enum=state),)),)))
+    check(
+        Schema((SchemaTable("public", "t", (Column("s", "state", nullable=False, enum=state),)),))
+    )
 
 
 def test_an_array_of_more_dimensions_than_there_are_is_one_of_six() -> None:
-    module = load(Schema((Table("public", "t", (Column("a", "int4", True, 5000),)),)))
+    module = load(Schema((SchemaTable("public", "t", (Column("a", "int4", True, 5000),)),)))
     assert row_of(module, "t").from_dict({"a": [[1]]}).a == [[1]]
 
 
@@ -319,7 +329,7 @@ def test_names_and_comments_cannot_leave_their_place(words: str) -> None:
         Column(words, "int4", nullable=False, comment=words),
         Column("e", words, nullable=False, enum=kind, comment=words),
     )
-    check(Schema((Table(words, words, mine, (words,), comment=words),)))
+    check(Schema((SchemaTable(words, words, mine, (words,), comment=words),)))
 
 
 # -- any names -----------------------------------------------------------------------------
@@ -364,7 +374,7 @@ def schemas(draw: st.DrawFn) -> Schema:
                 )
             )
         keys = tuple(column.name for column in mine[: draw(st.integers(0, 2))])
-        tables.append(Table("public", name, tuple(mine), keys, comment=draw(ANY_NAME)))
+        tables.append(SchemaTable("public", name, tuple(mine), keys, comment=draw(ANY_NAME)))
     return Schema(tuple(tables))
 
 
@@ -506,7 +516,7 @@ def test_nesting_without_end_is_refused_in_one_line(
 def test_a_name_with_a_lone_surrogate_gives_a_file_of_python(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """JSON may hold one, though Postgres may not."""
+    """JSON may contain a NUL, though Postgres may not."""
     path = tmp_path / "openapi.json"
     for place in ("table", "column", "enum", "comment"):
         words = {

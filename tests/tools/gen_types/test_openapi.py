@@ -1,4 +1,4 @@
-"""What PostgREST says of its tables, as PostgREST says it."""
+"""PostgREST's own description of its tables."""
 
 from __future__ import annotations
 

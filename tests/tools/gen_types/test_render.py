@@ -1,4 +1,4 @@
-"""Generated modules: they import, say what the schema says, and read and write its rows."""
+"""Generated modules can be imported, match the schema, and read and write its rows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supabase_rt.cli.gen_types import Column, Enum, Schema, SchemaError, Table, render
+from supabase_rt.cli.gen_types import Column, Enum, Schema, SchemaError, SchemaTable, render
 from supabase_rt.rows import UNSET
 
 STATE = Enum("public", "todo_state", ("new", "in progress", "done"))
-TODOS = Table(
+TODOS = SchemaTable(
     "public",
     "todos",
     (
@@ -73,7 +73,7 @@ def modules() -> Iterator[None]:
         del sys.modules[name]
 
 
-def load(*tables: Table) -> Any:
+def load(*tables: SchemaTable) -> Any:
     text, _ = render(Schema(tables))
     module = types.ModuleType(f"generated_{next(numbers)}")
     sys.modules[module.__name__] = module
@@ -95,7 +95,7 @@ def test_a_row_is_read_into_the_types_of_its_columns() -> None:
 
 def test_an_element_of_an_array_may_be_null() -> None:
     kinds = ("int8", "text", "bool", "float8", "numeric")
-    table = Table("public", "lists", tuple(Column(f"c_{k}", k, is_array=True) for k in kinds))
+    table = SchemaTable("public", "lists", tuple(Column(f"c_{k}", k, is_array=True) for k in kinds))
     row = {"c_int8": [1, None], "c_text": ["a", None], "c_bool": [True, None]}
     row |= {"c_float8": [[1.5], [None]], "c_numeric": None}
     found = load(table).ListsRow.from_dict(row)
@@ -103,7 +103,7 @@ def test_an_element_of_an_array_may_be_null() -> None:
 
 
 def test_a_row_is_written_as_it_was_read() -> None:
-    """Numbers are written as text, which PostgREST takes for numeric, and exactly."""
+    """Numbers are written exactly, as text, which PostgREST accepts for numeric."""
     row = load(TODOS).TodosRow.from_dict(ROW)
     assert row.to_dict() == {**ROW, "price": "1.5", "prices": ["1", "2.25"]}
 
@@ -139,11 +139,11 @@ def test_an_unknown_value_of_an_enum_is_an_error() -> None:
 
 
 def test_names_that_collide_are_numbered_and_said() -> None:
-    """Nothing gets lost in silence: both tables and both columns are there."""
+    """Both tables and both columns are there, and the renaming is reported."""
     columns = tuple(Column(name, "int4") for name in ("a-b", "a b", "a_b", "todo", "Todo"))
     enum = Enum("public", "todo", ("a-b", "a b", ""))
-    tables = [Table("public", name, columns) for name in ("to_do", "to do", "to-do")]
-    tables.append(Table("public", "holder", (Column("kind", "todo", enum=enum),)))
+    tables = [SchemaTable("public", name, columns) for name in ("to_do", "to do", "to-do")]
+    tables.append(SchemaTable("public", "holder", (Column("kind", "todo", enum=enum),)))
     text, collisions = render(Schema(tuple(tables)))
     assert "class ToDoRow" in text
     assert "class ToDo_2Row" in text
@@ -165,7 +165,9 @@ def test_names_that_collide_are_numbered_and_said() -> None:
 
 
 def test_tables_of_two_schemas_with_one_name_are_told_apart_by_it() -> None:
-    tables = [Table(schema, "todos", (Column("id", "int4"),)) for schema in ("public", "shop")]
+    tables = [
+        SchemaTable(schema, "todos", (Column("id", "int4"),)) for schema in ("public", "shop")
+    ]
     found = load(*tables)
     assert (found.PublicTodosRow.__schema__, found.ShopTodosRow.__schema__) == ("public", "shop")
 
@@ -182,7 +184,7 @@ def test_the_same_schema_gives_the_same_text() -> None:
     assert render(Schema((TODOS,))) == render(Schema((TODOS,)))
 
 
-# Whatever people call things, and whatever they write about them.
+# Any names, and any comments.
 NAMES = st.text(min_size=1, max_size=12) | st.sampled_from(
     [
         "class",
@@ -233,8 +235,8 @@ def columns(draw: st.DrawFn) -> tuple[Column, ...]:
 def test_any_names_and_comments_give_a_module_with_every_column(
     found: list[tuple[str, tuple[Column, ...], str]],
 ) -> None:
-    """Also those of somebody who would like to run code where the types are generated."""
-    tables = [Table("public", name, columns, comment=about) for name, columns, about in found]
+    """Also the names of an attacker who wants to run code where types are generated."""
+    tables = [SchemaTable("public", name, columns, comment=about) for name, columns, about in found]
     module = load(*tables)
     rows = {
         vars(value)["__table__"]: value

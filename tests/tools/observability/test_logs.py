@@ -1,4 +1,4 @@
-"""Log records carry in fields what their text says."""
+"""Log records have the facts of their text as fields, too."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_error_of_ours_adds_what_it_knows_and_another_its_class_only() -> Non
 
 @pytest.mark.parametrize("name", sorted(vars(logging.makeLogRecord({}))))
 def test_no_field_hides_one_that_every_record_has(name: str) -> None:
-    """``logging`` refuses those when the record is made, which is when something went wrong."""
+    """``logging`` would refuse such a field only when the record is created."""
     assert name not in {
         "topic", "event", "handler", "host", "error", "code", "close_code", "http_status",
         "status", "attempt", "delay", "count", "size", "seconds", "signal", "table",

@@ -1,4 +1,4 @@
-"""Spans and metrics, as OpenTelemetry's own in-memory exporters hold them."""
+"""Spans and metrics, read from OpenTelemetry's in-memory exporters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANY = {"event": "*"}
 
 @dataclass
 class Seen:
-    """A tracer and a meter provider, and what they were told."""
+    """A tracer and a meter provider, and their exported data."""
 
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
     reader: InMemoryMetricReader = field(default_factory=InMemoryMetricReader)
@@ -222,7 +222,7 @@ async def test_two_calls_for_one_client_count_once(server: LocalRealtime, seen: 
 
 
 def test_a_blocking_client_has_the_same_spans(seen: Seen) -> None:
-    """What its handlers do in their threads is below them, too."""
+    """Spans of handlers in threads are children of the handler's span, too."""
     tracer = seen.tracers.get_tracer("test")
 
     def handler(event: Any) -> None:

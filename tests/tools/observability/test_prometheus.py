@@ -1,4 +1,4 @@
-"""``health().to_prometheus()``, read by the parser of Prometheus' own client."""
+"""``health().to_prometheus()``, read by the parser of Prometheus's own client."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_number_is_there_with_its_type_and_its_help() -> None:
 
 
 def test_each_metric_is_introduced_once_before_its_samples() -> None:
-    """The format wants all lines of a metric together, and ends with a line feed."""
+    """The format requires all lines of a metric together, and a line feed at the end."""
     text = Health(**KNOWN).to_prometheus({"bot": "x"})  # type: ignore[arg-type]
     seen: list[str] = []
     for line in text.splitlines():

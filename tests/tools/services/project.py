@@ -1,4 +1,4 @@
-"""A project in front of a local Realtime server: the other services, answering as theirs do."""
+"""A Supabase project around a local Realtime server, with fakes of the other services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supabase_rt.server import LocalRealtime
 
 @dataclass
 class Project:
-    """What was asked of it, and the sessions it handed out."""
+    """The requests it got, and the sessions it issued."""
 
     realtime: LocalRealtime
     url: str = ""
@@ -79,7 +79,7 @@ class Project:
         return web.json_response({"said": request.match_info["name"]})
 
     async def socket(self, request: web.Request) -> web.WebSocketResponse:
-        """Passed on to the local server, as a gateway does."""
+        """Pass a request on to the local server, as a gateway does."""
         near = web.WebSocketResponse()
         await near.prepare(request)
         target = f"{self.realtime.ws_url}/websocket"

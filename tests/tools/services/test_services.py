@@ -111,8 +111,8 @@ async def test_a_renewed_session_reaches_the_joined_channels(
 async def test_a_rejoin_renews_a_session_that_has_expired_meanwhile(
     project: Project, supabase: SupabaseClient
 ) -> None:
-    """The auth client's own timer is off: a laptop that slept has missed it, too."""
-    project.lifetime = 5  # The auth client renews what has less than ten seconds left.
+    """The auth client's own timer is off here, as for a laptop that slept."""
+    project.lifetime = 5  # The auth client renews a session with less than ten seconds left.
     quiet = create_client(
         project.url,
         project.realtime.anon_key,
@@ -213,7 +213,7 @@ async def whole_project() -> AsyncIterator[Project]:
 
 
 def test_one_client_serves_one_loop_after_the_other() -> None:
-    """Signing in by ``asyncio.run`` and then running the bot is an ordinary script."""
+    """A usual script signs in by ``asyncio.run``, and then runs the bot."""
 
     async def first(supabase: SupabaseClient) -> None:
         await supabase.auth.sign_in_with_password(ANNA)

@@ -27,10 +27,10 @@ FLAGS = (
     "--disable-extensions",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    # Root and most containers have none; what is opened here is our own.
+    # Root and most containers have no sandbox; only our own pages are opened here.
     "--no-sandbox",
     "--remote-debugging-port=0",
-    # A name that belongs to nobody, for the test of a page that is reached by another name.
+    # An unused name, for the test of a page that is reached by another name.
     "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
 )
 TIMEOUT = 20.0
@@ -49,11 +49,11 @@ class Tab:
         self._session = session
 
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command of the DevTools protocol."""
+        """Send one command of the DevTools protocol."""
         return await self._owner.ask(method, self._session, **params)
 
     async def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression, awaited."""
+        """Returns the awaited value of a JavaScript expression."""
         answer = await self.ask(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -61,7 +61,7 @@ class Tab:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait for an expression to be true; its value."""
+        """Wait until an expression is true; returns its value."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 while not (found := await self.run(expression)):
@@ -72,7 +72,7 @@ class Tab:
             raise AssertionError(f"never true: {expression}; the page says: {seen}") from None
 
     async def open(self, url: str, ends: str | None = None) -> None:
-        """Go there; ``ends`` is the address that the page then shows, where it changes it."""
+        """Open an address; ``ends`` is the one that the page changes it to, if it does."""
         await self.ask("Page.navigate", url=url)
         shown = json.dumps(url if ends is None else ends)
         await self.until(f"location.href === {shown} && document.readyState=='complete'")
@@ -99,7 +99,7 @@ class Browser:
         self.logged: list[str] = []
 
     async def listen(self) -> None:
-        """Take what the browser says."""
+        """Read the messages of the browser."""
         async for message in self._ws:
             said = json.loads(message.data)
             if "id" in said:
@@ -112,7 +112,7 @@ class Browser:
                 self.logged.append(json.dumps(said["params"]))
 
     async def ask(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """One command."""
+        """Send one command."""
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         command = {"id": number, "method": method, "params": params}
@@ -124,7 +124,7 @@ class Browser:
         return found
 
     async def tab(self) -> Tab:
-        """A new page."""
+        """Open a new page."""
         target = await self.ask("Target.createTarget", url="about:blank")
         found = await self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         tab = Tab(self, found["sessionId"])

@@ -1,4 +1,4 @@
-"""Web pages beside a local server, in a real browser: some may use it, and others may not."""
+"""Other web pages in a real browser: some may use the local server, and others may not."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def chrome(tmp_path: Path) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def pages() -> AsyncIterator[int]:
-    """The port of a web server of somebody else: its page has supabase-js."""
+    """The port of another web server, whose page has supabase-js."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(
@@ -108,7 +108,7 @@ async def pages() -> AsyncIterator[int]:
 
 
 async def attack(tab: Tab, server: LocalRealtime, url: str) -> list[str]:
-    """What a page got that knows even the key."""
+    """Returns what a foreign page gets, although it knows the key."""
     script = ATTACK.replace("SERVER", json.dumps(url)).replace(
         "KEY", json.dumps(server.service_key)
     )
@@ -154,8 +154,8 @@ async def test_a_foreign_page_gets_nothing_and_changes_nothing(
     for url in (server.url, f"http://localhost:{server.port}"):
         assert await attack(tab, server, url) == []
     assert {found.kind for found in seen} == {"refuse"}
-    # This address is no origin that browsers trust. They do not tell it that another site asks,
-    # where nothing of the answer can be read; so all that gets through are images and the like.
+    # Browsers do not trust this address as an origin, so they send no Sec-Fetch-Site to it.
+    # So images and the like get through; the page cannot read their answers.
     assert await attack(tab, server, f"http://0.0.0.0:{server.port}") == []
     assert {found.event for found in seen if found.kind == "request"} == {"GET"}
     assert {found.kind for found in seen} == {"refuse", "request"}
@@ -177,7 +177,7 @@ async def test_a_sandboxed_page_and_a_file_get_nothing(
 
 
 async def test_a_name_that_was_rebound_gets_nothing(server: LocalRealtime, chrome: Browser) -> None:
-    """The page and the server are one origin, as the browser sees it."""
+    """For the browser, the page and the server are one origin."""
     server.table("todos", {"id": "int4"})
     seen: list[Happening] = []
     server.watch(seen.append)
@@ -186,7 +186,7 @@ async def test_a_name_that_was_rebound_gets_nothing(server: LocalRealtime, chrom
     await tab.open(f"{url}/")
     assert "--allow-host elsewhere.test" in await tab.run("document.body.innerText")
     got = await attack(tab, server, url)
-    # The refusals can be read there, and nothing but them.
+    # The page can read the refusals, and nothing else.
     assert all(answer.endswith(" 403") for answer in got)
     assert {found.kind for found in seen} == {"refuse"}
     assert server.connections == 0
@@ -199,7 +199,7 @@ async def test_a_page_on_this_machine_without_the_token_opens_nothing_of_the_sta
     await tab.open(f"http://localhost:{pages}/")
     got = await attack(tab, server, server.url)
     assert not any("inspector" in answer for answer in got)
-    # Nor does it get hold of the page itself, in a frame or in a window.
+    # It cannot get the status page either, in a frame or in a window.
     address = json.dumps(server.inspector_url)
     held = await tab.run(
         f"""(async () => {{

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(
         CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"
     ),
-    # Generous, because a busy machine needs its time to start a browser.
+    # A busy machine needs much time to start a browser.
     pytest.mark.timeout(120),
 ]
 LIVE = "document.querySelector('#status').dataset.state === 'live'"
@@ -37,7 +37,7 @@ def text(selector: str) -> str:
 
 
 async def see(tab: Tab, selector: str, *words: str) -> None:
-    """Wait until an element shows all of these words."""
+    """Wait until an element shows all these words."""
     for word in words:
         await tab.until(f"{text(selector)}.includes({word!r})")
 
@@ -60,13 +60,13 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
         await room.track({"mood": EVIL})
         await room.send({"type": "broadcast", "event": EVIL, "payload": {"x": EVIL}})
 
-        # What happened, and who is there.
+        # Events and presence.
         await see(tab, "#sockets", "socket 1", "room")
         await see(tab, "#presence", "room", "anna")
         await see(tab, "#events", "connect", "join", "+anna", "onerror=alert(1)")
         assert await tab.run("document.querySelectorAll('#events img, #events script').length") == 0
 
-        # A broadcast and a row of its own.
+        # A broadcast and a row from the page itself.
         await tab.fill("#broadcast [name=topic]", "room")
         await tab.fill("#broadcast [name=event]", "hello")
         await tab.fill("#broadcast textarea", "{oops}")
@@ -86,7 +86,7 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
         await see(tab, "#events", "public.messages", "INSERT")
         await tab.until("document.querySelector('#tables option').value === 'public.messages'")
 
-        # Looking closer.
+        # Details of an event.
         await tab.fill("#filter", "hello")
         rows = "[...document.querySelectorAll('#events li')].filter((row) => !row.hidden).length"
         assert await tab.run(rows) == 1
@@ -98,11 +98,11 @@ async def test_everything_that_happens_is_seen_and_done_on_the_page(
         await tab.click("#pause")
         await see(tab, "#events", "while-paused")
 
-        # It comes back by itself, and sees a socket go.
+        # The page reconnects by itself, and shows a closed socket.
         await server.restart()
         await tab.until(f"{LIVE} && {text('#socket-count')} === '1'")
     await tab.until(f"{text('#socket-count')} === '0'")
-    # The restart is seen in the log; a violated policy or an error in the script would be too.
+    # The log shows the restart; a violated policy or a script error would be there as well.
     assert [line for line in chrome.logged if '"source": "network"' not in line] == []
 
 
@@ -117,7 +117,7 @@ async def test_the_token_is_in_the_tab_and_nowhere_else(
     await tab.until(LIVE)
     assert await tab.run("location.hash + location.search + document.cookie") == ""
     assert "srt_" not in await tab.run("document.documentElement.outerHTML")
-    # Loaded again it has it still; another tab has not, and neither has one under another name.
+    # A reload keeps the token; another tab or another host name does not have it.
     await tab.run("location.reload()")
     await tab.until(f"document.readyState === 'complete' && {LIVE}")
     for other in (page, f"http://localhost:{server.port}/"):
@@ -145,7 +145,7 @@ async def test_without_the_address_the_page_asks_for_it(
     await tab.click("#unlock button")
     await tab.until(LIVE)
     await tab.until("document.querySelector('#unlock').hidden")
-    # Opened in a tab that is there, an address changes the fragment and loads nothing.
+    # In an open tab, the address only changes the fragment, and loads nothing.
     async with LocalRealtime() as other:
         fragment = other.inspector_url.partition("#")[2]
     await tab.run(f"location.hash = {fragment!r}")

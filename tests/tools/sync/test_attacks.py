@@ -1,4 +1,4 @@
-"""What a program does to itself by accident: its loop and its calls do not suffer for it."""
+"""Accidents of a program, which must not harm the loop and the calls of the blocking clients."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_so_it_is_in_a_subscribe_callback_and_in_the_token_callback(
 async def test_a_loop_that_is_ended_all_the_same_is_replaced_and_says_so(
     local: LocalRealtime,
 ) -> None:
-    """``check`` runs on the loop as it is."""
+    """The loop calls ``check`` directly."""
     text = """
 channel.subscribe()
 
@@ -195,7 +195,7 @@ print('after it', ask(lambda: 2), threading.active_count())
 
 
 async def test_a_call_that_the_loop_cannot_answer_ends_in_an_error() -> None:
-    """As of a signal handler that came while this thread held a lock of logging."""
+    """As in a signal handler that interrupts a thread while it holds a lock of logging."""
     text = """
 import threading, time
 from supabase_rt import InvalidState
@@ -276,7 +276,7 @@ atexit.register(late)
 async def test_a_blocking_token_callback_that_asks_for_itself_is_asked_once(
     local: LocalRealtime,
 ) -> None:
-    """2,270 threads in four seconds."""
+    """Without the guard there were 2,270 threads in four seconds."""
     text = """
 asked = 0
 

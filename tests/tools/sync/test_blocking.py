@@ -1,4 +1,4 @@
-"""What only blocking programs do: calls inside handlers, notebooks, Ctrl+C, ends without a word."""
+"""Blocking programs: calls inside handlers, notebooks, Ctrl+C, and exits without closing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def supabase(local: LocalRealtime) -> Iterator[SupabaseClient]:
 
 
 def test_a_handler_may_call_anything_and_wait_for_it(supabase: SupabaseClient) -> None:
-    """The loop is elsewhere, so a handler that waits for the server does not wait for itself."""
+    """The loop runs in another thread, so a handler may wait for the server."""
     channel = supabase.channel("room", SELF_ACK)
     results: queue.Queue[Any] = queue.Queue()
 
@@ -124,7 +124,7 @@ def test_an_async_handler_cannot_block_the_loop_that_runs_it(supabase: SupabaseC
 
 
 async def test_it_works_inside_a_running_loop(local: LocalRealtime) -> None:
-    """A notebook's cells run in one; nothing here is awaited, and that loop only waits."""
+    """The cells of a notebook run in a loop, which blocks meanwhile."""
     with create_client(local.url, local.anon_key) as supabase:
         channel = supabase.channel("room", SELF_ACK).subscribe()
         assert channel.send({"type": "broadcast", "event": "x", "payload": {}}) == "ok"
@@ -260,7 +260,7 @@ async def test_run_ends_cleanly_at_a_signal(local: LocalRealtime, number: signal
     done = await run_program(program, until="running", send=number)
     assert (done.code, done.err) == (0, "")
     *before, last = done.out.splitlines()
-    # Said by two threads, the one of the callback and the main one.
+    # Two threads print this: the one of the callback and the main one.
     assert (sorted(before), last) == (["SUBSCRIBED", "running"], "CLOSED")
 
 
@@ -283,7 +283,7 @@ async def test_ctrl_c_interrupts_a_call_that_waits(local: LocalRealtime) -> None
 async def test_an_interrupt_that_wakes_nobody_is_heard(local: LocalRealtime, waiting: str) -> None:
     program = LISTENER.format(url=local.url, key=local.anon_key) + (
         "import _thread, threading\n"
-        # A Ctrl+C that comes just before the main thread waits is a flag, and wakes nobody.
+        # A Ctrl+C just before the main thread waits only sets a flag, and does not wake it.
         "threading.Timer(0.5, _thread.interrupt_main).start()\n"
         "try:\n"
         f"    {waiting}\n"
@@ -319,7 +319,7 @@ print(ask(lambda: threading.current_thread().name), threading.active_count())
 
 
 async def test_the_thread_whose_start_was_interrupted_is_used_by_the_next_call() -> None:
-    """As in a notebook: the cell is stopped while the first call of all begins, and run again."""
+    """As in a notebook: a cell is interrupted during the very first call, and run again."""
     done = await run_program(INTERRUPTED_START)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == ["interrupted", "supabase_rt:sync 2"]
@@ -328,7 +328,7 @@ async def test_the_thread_whose_start_was_interrupted_is_used_by_the_next_call()
 async def test_run_raises_what_trying_again_would_not_mend(local: LocalRealtime) -> None:
     program = (
         "from supabase_rt.sync import create_client\n"
-        # In two: Python 3.13 shows the lines of such a program in the traceback.
+        # In two parts: the traceback of Python 3.13 shows the lines of such a program.
         f"create_client({local.url!r}, 'wro' + 'ng').realtime.run()\n"
     )
     done = await run_program(program)

@@ -1,4 +1,4 @@
-"""What a program may rely on, asked of the blocking facade and of the async API alike."""
+"""The behaviour that the blocking facade and the async API have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT = 10
 
 
 class Raw:
-    """The async API, each call of it run and awaited in the background loop."""
+    """The async API; each call runs in the background loop and is awaited there."""
 
     def __init__(self, target: Any) -> None:
         self.target = target

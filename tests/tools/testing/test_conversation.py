@@ -1,4 +1,4 @@
-"""A conversation recorded once is played to the bot in every test."""
+"""Recording a conversation, and playing it to a client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...support.recorder import Recorder
 
 
 async def bot(url: str, key: str, vsn: Literal["1.0.0", "2.0.0"]) -> list[Any]:
-    """Joins, is told two broadcasts, answers the first, sees presence, leaves."""
+    """Join, get two broadcasts, answer the first, see presence, leave."""
     got = Recorder()
     options: RealtimeOptions = {"vsn": vsn, "timeout": 5.0}
     supabase = create_client(url, key, realtime=options)

@@ -1,4 +1,4 @@
-"""The fixtures that users' tests get, in a project of a user."""
+"""The fixtures of the pytest plugin, in a user's project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The databases of users' tests."""
+"""``TestPostgres``, the database of users' tests."""
 
 from __future__ import annotations
 

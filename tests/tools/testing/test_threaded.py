@@ -94,7 +94,7 @@ async def test_rows_may_be_awaited() -> None:
 
 
 def test_it_has_the_names_of_the_server_itself() -> None:
-    """What is only for the server's own loop is reached through ``server``."""
+    """Names that only the server's own loop may use are reached through ``server``."""
     own = {"has_database", "malformed", "backend", "settings", "host", "port", "ws_url"}
     names = {name for name in vars(LocalRealtime) if not name.startswith("_")}
     assert names - own <= set(vars(ThreadedRealtime))

@@ -1,1 +1,1 @@
-"""Reading tables over HTTP, in the syntax of PostgREST: what a backfill and small tools need."""
+"""Reading tables over HTTP in PostgREST's syntax, as far as backfills and small tools need it."""

@@ -34,7 +34,7 @@ class RestApi:
         self._backend = backend
 
     async def preflight(self, _request: web.Request) -> web.Response:
-        """``OPTIONS``, asked by browsers first."""
+        """``OPTIONS``, which a browser sends first."""
         return web.Response(status=204, headers=CORS)
 
     async def read(self, request: web.Request) -> web.Response:
@@ -59,7 +59,7 @@ class RestApi:
         return response
 
     def _token(self, request: web.Request) -> Token:
-        """The caller: the gateway asks for the key, PostgREST for the bearer."""
+        """Returns the caller's token: the bearer, which PostgREST uses, or else the API key."""
         key = request.headers.get("apikey", request.query.get("apikey", ""))
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         text = bearer.strip() if scheme.lower() == "bearer" else key
@@ -90,7 +90,7 @@ class RestApi:
 
 def _schema(request: web.Request) -> str:
     schema = request.headers.get("Accept-Profile", "public")
-    # Bytes of a header that are no UTF-8 come as halves of characters, which no name has.
+    # Invalid UTF-8 in a header arrives as surrogates, which no schema name contains.
     shown = schema.encode(errors="replace").decode()
     if is_hidden(schema) or shown != schema:
         raise RestProblem(406, "PGRST106", f"Invalid schema: {shown}")

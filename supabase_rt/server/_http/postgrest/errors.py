@@ -1,4 +1,4 @@
-"""What PostgREST answers when it cannot."""
+"""The errors that PostgREST responds with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["RestProblem", "parse_problem"]
 
 
 class RestProblem(Exception):
-    """A request that is refused: the HTTP status and the four fields of the JSON body."""
+    """A refused request, with the HTTP status and the four fields of the JSON body."""
 
     def __init__(
         self, status: int, code: str, message: str, details: str | None = None, hint: Any = None
@@ -24,5 +24,5 @@ class RestProblem(Exception):
 
 
 def parse_problem(what: str, text: str, details: str) -> RestProblem:
-    """A part of the query that cannot be read."""
+    """Returns the error for a part of the query that cannot be parsed."""
     return RestProblem(400, "PGRST100", f'"failed to parse {what} ({text})"', details)

@@ -1,4 +1,4 @@
-"""The tables that live in this process, read as PostgREST reads a database."""
+"""Tables in this process, read as PostgREST reads a database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..._tables.filter_matching import Condition, evaluate
 from ..._tables.patterns import PatternError
 from ..._tables.tables import Row, Table
 from .errors import RestProblem
-from .query import Group, Order, RestQuery, Tree
+from .query import Group, RestQuery, SortKey, Tree
 
 __all__ = ["read_rows"]
 
@@ -19,15 +19,15 @@ MOST_STEPS = 1_000_000
 
 
 def read_rows(table: Table, query: RestQuery, claims: Mapping[str, Any]) -> list[Row]:
-    """The rows that the bearer of ``claims`` may see; raises ``RestProblem``."""
+    """Returns the rows that a caller with these claims may see; raises ``RestProblem``."""
     for column in _columns(query):
         if column not in table.columns:
             message = f"column {table.name}.{column} does not exist"
             raise RestProblem(400, "42703", message)
     if len(table.rows) * _steps(query) > MOST_STEPS:
-        # The rows are read on the loop, where nobody else is heard meanwhile.
+        # This work blocks the event loop, and with it all other clients.
         raise RestProblem(500, "57014", "canceling statement due to statement timeout")
-    # A service key is beyond row level security, as the role is in Postgres.
+    # The service role bypasses row level security, as in Postgres.
     free = table.visible is None or claims.get("role") == "service_role"
     rows: Iterable[Row] = list(table.rows.values())
     if not free:
@@ -44,13 +44,13 @@ def read_rows(table: Table, query: RestQuery, claims: Mapping[str, Any]) -> list
 
 
 def _steps(query: RestQuery) -> int:
-    """The work for each row, counted in columns that are shown."""
+    """Returns the work for each row, in units of one selected column."""
     named, shown, ordered = len(list(_columns(query))), len(query.select or ()), len(query.order)
     return shown + 10 * ordered + 5 * (named - shown - ordered)
 
 
 def _columns(query: RestQuery) -> Iterator[str]:
-    """Every column that the query names."""
+    """Yields every column that the query names."""
     yield from (column for column, _ in query.select or ())
     yield from (order.column for order in query.order)
     trees: list[Tree] = list(query.where)
@@ -63,7 +63,7 @@ def _columns(query: RestQuery) -> Iterator[str]:
 
 
 def _holds(tree: Tree, row: Row, table: Table) -> bool | None:
-    """True, False, or None for neither, as SQL counts."""
+    """Evaluate a condition for a row; None is SQL's unknown."""
     if isinstance(tree, Group):
         parts = [_holds(part, row, table) for part in tree.parts]
         decisive = tree.op == "or"
@@ -83,7 +83,7 @@ def _compared(condition: Condition, value: Any, kind: str) -> bool | None:
         raise RestProblem(400, "22P02", message) from None
 
 
-def _sort(rows: list[Row], order: Order, kind: str) -> None:
+def _sort(rows: list[Row], order: SortKey, kind: str) -> None:
     def compared(one: Row, other: Row) -> int:
         a, b = one.get(order.column), other.get(order.column)
         if a is None or b is None:

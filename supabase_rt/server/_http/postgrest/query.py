@@ -1,6 +1,6 @@
-"""The query string of PostgREST: ``select``, filters, ``and``/``or``, ``order``, ``limit``.
+"""PostgREST's query string: ``select``, filters, ``and``/``or``, ``order``, ``limit``.
 
-Columns may be renamed; casts, JSON paths, embedded tables and full text search are refused.
+Columns may be renamed. Casts, JSON paths, embedded tables and full text search are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..._tables.filter_matching import Condition, segments, unquoted
 from .errors import RestProblem, parse_problem
 
-__all__ = ["Group", "Order", "RestQuery", "Tree", "parse_query"]
+__all__ = ["Group", "RestQuery", "SortKey", "Tree", "parse_query"]
 
 OPERATORS = (
     "eq",
@@ -35,7 +35,7 @@ MAX_DEPTH = 50
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Conditions that must all hold (``and``), or one of them (``or``)."""
+    """Conditions of which all must hold (``and``), or at least one (``or``)."""
 
     op: str
     parts: tuple[Tree, ...]
@@ -46,7 +46,7 @@ Tree = Condition | Group
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class SortKey:
     """One column to sort by."""
 
     column: str
@@ -56,17 +56,17 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class RestQuery:
-    """What is asked for. ``select`` pairs columns with their names; None is all of them."""
+    """A parsed query. ``select`` pairs columns with their names in the result; None is all."""
 
     select: tuple[tuple[str, str], ...] | None = None
     where: tuple[Tree, ...] = ()
-    order: tuple[Order, ...] = ()
+    order: tuple[SortKey, ...] = ()
     limit: int | None = None
     offset: int = 0
 
 
 def parse_query(pairs: Iterable[tuple[str, str]], span: str | None = None) -> RestQuery:
-    """The query in its parts; ``span`` is the ``Range`` header. Raises ``RestProblem``."""
+    """Parse a query; ``span`` is the ``Range`` header. Raises ``RestProblem``."""
     found = RestQuery()
     where: list[Tree] = []
     for name, value in pairs:
@@ -93,7 +93,7 @@ def _count(name: str, value: str) -> int:
 
 
 def _within(query: RestQuery, span: str) -> RestQuery:
-    """The ``Range`` header, where neither ``limit`` nor ``offset`` was given."""
+    """Apply the ``Range`` header, unless the query has ``limit`` or ``offset``."""
     match = re.fullmatch(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})", span.strip())
     if match is None or query.limit is not None or query.offset:
         return query
@@ -126,27 +126,27 @@ def _select(text: str) -> tuple[tuple[str, str], ...] | None:
     return tuple(found)
 
 
-def _orders(text: str) -> tuple[Order, ...]:
+def _orders(text: str) -> tuple[SortKey, ...]:
     return tuple(_order(part.strip(), text) for part in segments(text))
 
 
-def _order(part: str, text: str) -> Order:
+def _order(part: str, text: str) -> SortKey:
     match = re.fullmatch(
         r'("(?:[^"\\]|\\.)*"|[^.]+)(?:\.(asc|desc))?(?:\.nulls(first|last))?', part
     )
     if match is None:
         raise parse_problem("order", text, "column[.asc|.desc][.nullsfirst|.nullslast]")
     descending = match[2] == "desc"
-    # As in Postgres: nulls count as larger than everything.
+    # As in Postgres, null sorts after all values.
     nulls_first = descending if match[3] is None else match[3] == "first"
-    return Order(_name(match[1]), descending, nulls_first)
+    return SortKey(_name(match[1]), descending, nulls_first)
 
 
 # -- conditions ----------------------------------------------------------------------------
 
 
 def _tree(text: str, depth: int) -> Tree:
-    """``and(...)``, ``or(...)``, or ``column.op.value``."""
+    """Parse ``and(...)``, ``or(...)`` or ``column.op.value``."""
     match = re.fullmatch(r"(not\.)?(and|or)\((.*)\)", text.strip(), re.DOTALL)
     if match is None:
         return _leaf(text.strip())
@@ -164,7 +164,7 @@ def _leaf(text: str) -> Condition:
 
 
 def _condition(column: str, text: str, shown: str, *, quoted: bool = False) -> Condition:
-    """One condition. Within ``and`` and ``or`` a value may stand in double quotes."""
+    """Parse one condition. Within ``and`` and ``or`` a value may be in double quotes."""
     negated = text.startswith("not.")
     op, dot, value = (text[4:] if negated else text).partition(".")
     if not dot or op not in OPERATORS:

@@ -1,4 +1,4 @@
-"""What the server sees, told to the pages that are open."""
+"""The live view: events and state of the server, sent to the open status pages."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from ...activity import Happening
 __all__ = ["Inspector", "Watched"]
 
 INTERVAL = 0.1
-"""Seconds between two messages to a page, however much happens."""
+"""Seconds between two messages to a page, at least."""
 STATE_INTERVAL = 0.5
 MOST_EVENTS = 200
-"""Told at once; of more than that the newest."""
+"""Events in one message; of more than that, the newest are sent."""
 MOST_SOCKETS = 200
 OWN_REQUESTS = "/inspector/"
 LONGEST = 2_000
-"""Characters of a payload that are told."""
+"""Characters of a payload that are sent."""
 OF_STATE = {"connect", "disconnect", "join", "leave", "presence"}
 
 
 class Watched(Protocol):
-    """What is asked of a socket."""
+    """A socket, as the live view sees it."""
 
     def describe(self) -> dict[str, Any]:
-        """Its number, peer, vsn and channels."""
+        """Returns its number, peer, vsn and channels."""
 
 
 class _Page:
-    """An open page, and what it was not told yet.
+    """An open page, and the events that wait to be sent to it.
 
-    One that does not read keeps nobody waiting: its events are overwritten by newer ones.
+    A page that does not read delays nothing: newer events replace its oldest ones.
     """
 
     def __init__(self) -> None:
@@ -51,14 +51,14 @@ class _Page:
         self.news.set()
 
     def take_events(self) -> list[dict[str, Any]]:
-        """The events not told yet, which are told now."""
+        """Remove and return the waiting events."""
         found = list(self.events)
         self.events.clear()
         return found
 
 
 class Inspector:
-    """Watches while a page is open, and costs nothing while none is."""
+    """Watches the server while a page is open; costs nothing without one."""
 
     def __init__(self, backend: Backend, sockets: Mapping[int, Watched]) -> None:
         self._backend = backend
@@ -67,7 +67,7 @@ class Inspector:
         self._end: Callable[[], None] | None = None
 
     async def show(self, ws: web.WebSocketResponse[bool]) -> None:
-        """Tell a page what happens until it is gone."""
+        """Send events and state to a page until it disconnects."""
         page = self._pages[ws] = _Page()
         if self._end is None:
             self._end = self._backend.activity.watch(self._note)
@@ -85,21 +85,21 @@ class Inspector:
             await asyncio.wait([writer])
 
     async def close(self) -> None:
-        """Send every page away: the server ends."""
+        """Close the socket of every page, at the end of the server."""
         for ws in list(self._pages):
             await ws.close(code=1012, drain=False)
 
     def _note(self, found: Happening) -> None:
         if found.topic.startswith(OWN_REQUESTS):
             return
-        told, of_state = _told(found), found.kind in OF_STATE
+        described, of_state = _described(found), found.kind in OF_STATE
         for page in self._pages.values():
-            page.events.append(told)
+            page.events.append(described)
             page.changed = page.changed or of_state
             page.news.set()
 
     async def _write(self, ws: web.WebSocketResponse[bool], page: _Page) -> None:
-        told_state = float("-inf")
+        state_sent_at = float("-inf")
         try:
             while True:
                 await page.news.wait()
@@ -109,16 +109,16 @@ class Inspector:
                 if events:
                     await ws.send_str(json.dumps(["events", events]))
                 now = time.monotonic()
-                if page.changed and now - told_state < STATE_INTERVAL:
+                if page.changed and now - state_sent_at < STATE_INTERVAL:
                     page.news.set()
                 elif page.changed:
-                    told_state, page.changed = now, False
+                    state_sent_at, page.changed = now, False
                     await ws.send_str(json.dumps(["state", self._state()], default=str))
         except (ConnectionError, aiohttp.ClientError):
-            # The reader finds the same.
+            # The page is gone; the reader ends as well.
             pass
         except Exception:
-            logger.exception("a status page cannot be told what happens")
+            logger.exception("events could not be sent to a status page")
             await ws.close(code=1011, drain=False)
 
     def _state(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _present(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found["metas"] for key, found in state.items()}
 
 
-def _told(found: Happening) -> dict[str, Any]:
+def _described(found: Happening) -> dict[str, Any]:
     return {
         "at": time.time(),
         "kind": found.kind,
@@ -159,7 +159,7 @@ def _told(found: Happening) -> dict[str, Any]:
 
 
 def _shown(content: Any) -> str:
-    """A payload or a row as text, cut where it is long."""
+    """Returns a payload or a row as text, cut if it is long."""
     if content is None:
         return ""
     if isinstance(content, UserBroadcast):

@@ -1,4 +1,4 @@
-"""The page's tables where there is no database: rows are made up by the server."""
+"""The tables of the status page when the server has no database."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["MadeUpRows"]
 
 
 class MadeUpRows:
-    """``Rows`` of tables that live in this process."""
+    """``EditableRows`` of tables in this process."""
 
     def __init__(self, tables: Tables, publisher: Publisher) -> None:
         self._tables = tables
         self._publisher = publisher
 
     async def tables(self) -> Sequence[str]:
-        """Every table that was declared or written to."""
+        """Returns every table that was declared or written to."""
         return sorted(f"{table.schema}.{table.name}" for table in self._tables.all())
 
     async def insert(self, schema: str, table: str, record: Mapping[str, Any]) -> Any:

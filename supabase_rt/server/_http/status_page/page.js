@@ -1,5 +1,5 @@
 "use strict";
-// What comes from the server is only ever set as text; the page's policy forbids anything else.
+// Data from the server is only set as text; the page's policy forbids anything else.
 
 const PROTOCOL = "supabase-rt.inspector";
 const NAME = "supabase-rt inspector token";
@@ -18,7 +18,7 @@ function element(tag, className, text) {
 
 // -- the socket -----------------------------------------------------------------------------
 
-// Tells what happens; the token stands in a subprotocol, because a socket has no headers here.
+// Receives events and state. The token is in a subprotocol: a page can set no headers of a socket.
 class Link {
   constructor(token, told) {
     this.token = token;
@@ -43,7 +43,7 @@ class Link {
   async lost() {
     if (this.over) return;
     this.told("lost");
-    // A refused socket does not say why; a request does.
+    // A refused socket gives no reason, but a refused request does.
     try {
       await this.ask("GET", "rows");
     } catch (error) {
@@ -190,7 +190,7 @@ function showState(state) {
   $("topics").replaceChildren(...[...topics].map((topic) => new Option(topic)));
 }
 
-// -- what can be done -----------------------------------------------------------------------
+// -- forms ----------------------------------------------------------------------------------
 
 let link = null;
 
@@ -273,11 +273,11 @@ function lock(reason) {
   $("unlock").elements.address.focus();
 }
 
-// sessionStorage is this tab's, and of this port; a cookie would be sent to every port.
+// sessionStorage belongs to this tab and this port; a cookie would be sent to every port.
 function keep(token) {
   try {
     sessionStorage.setItem(NAME, token);
-  } catch { /* forbidden here; the page has it until it is closed */ }
+  } catch { /* storage is forbidden; the page keeps the token until it is closed */ }
 }
 
 function kept() {
@@ -288,7 +288,7 @@ function kept() {
   }
 }
 
-// Take the token out of the address bar, where it could be seen and copied along.
+// Remove the token from the address bar, where it could be seen or copied.
 function handed() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token !== null) history.replaceState(null, "", location.pathname + location.search);

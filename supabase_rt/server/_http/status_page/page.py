@@ -1,8 +1,8 @@
-"""Serves the page, tells it what happens, and does what its forms ask for.
+"""Serves the status page, its live socket and its forms.
 
-The page itself holds no secret. It has a token from the fragment of its address, which is in no
-request line, no ``Referer`` and no log. Each of its requests carries the token: in a header, or,
-for the socket, as a subprotocol, because browsers let pages set no other header there.
+The page itself contains no secret. It takes a token from the fragment of its address, which
+browsers put into no request line, no ``Referer`` and no log. Each request of the page has the
+token in a header. The socket has it as a subprotocol, the only header that a page can set there.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ..._machine.server_state import Backend
 from ..broadcast_endpoints import json_response
 from .live_view import Inspector, Watched
 
-__all__ = ["RowRefused", "Rows", "StatusPage", "new_page_token"]
+__all__ = ["EditableRows", "RowRefused", "StatusPage", "new_page_token"]
 
 SUBPROTOCOL = "supabase-rt.inspector"
 HEARTBEAT = 20.0
 CLOSE_TIMEOUT = 0.25
 LONGEST_FRAME = 4096
-"""The page says nothing on its socket."""
+"""The page sends nothing on its socket, so a small limit is enough."""
 PRIVATE = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -44,7 +44,7 @@ Work = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def new_page_token() -> str:
-    """A random token that opens the page."""
+    """Returns a random token that opens the page."""
     return f"srt_page_{secrets.token_urlsafe(32)}"
 
 
@@ -52,18 +52,18 @@ class RowRefused(Exception):
     """The row cannot be inserted; the message says why."""
 
 
-class Rows(Protocol):
-    """What the page may do with tables."""
+class EditableRows(Protocol):
+    """The tables that the page lists and inserts rows into."""
 
     async def tables(self) -> Sequence[str]:
-        """The tables whose changes are told, as ``schema.table``."""
+        """Returns the tables whose changes are published, as ``schema.table``."""
 
     async def insert(self, schema: str, table: str, record: Mapping[str, Any]) -> Any:
-        """Insert a row and give it back; raises ``RowRefused``."""
+        """Insert a row and return it; raises ``RowRefused``."""
 
 
-class Refused(Exception):
-    """What the page asked for cannot be done; the message says why."""
+class RefusedAction(Exception):
+    """A request of the page that is refused; the message says why."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class StatusPage:
     """The page and the routes behind its token."""
 
     def __init__(
-        self, token: str, rows: Rows, backend: Backend, sockets: Mapping[int, Watched]
+        self, token: str, rows: EditableRows, backend: Backend, sockets: Mapping[int, Watched]
     ) -> None:
         self._token = token.encode()
         self._rows = rows
@@ -82,7 +82,7 @@ class StatusPage:
         self._inspector = Inspector(backend, sockets)
 
     def add_to(self, app: web.Application) -> None:
-        """Add the routes, and the end of the page's sockets."""
+        """Add the routes, and close the page's sockets when the application stops."""
         app.router.add_get("/", self.page)
         app.router.add_get("/inspector/socket", self.socket)
         app.router.add_get("/inspector/rows", self._guarded(self.tables))
@@ -108,13 +108,13 @@ class StatusPage:
             },
         )
 
-    # -- who asks ----------------------------------------------------------------------
+    # -- the token ---------------------------------------------------------------------
 
     def _opens(self, token: str) -> bool:
         return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token)
 
     def _guarded(self, work: Work) -> Work:
-        """A handler for the page alone."""
+        """Returns a handler that requires the page's token."""
 
         async def answer(request: web.Request) -> web.Response:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -123,22 +123,22 @@ class StatusPage:
             else:
                 try:
                     response = await work(request)
-                except Refused as exc:
+                except RefusedAction as exc:
                     response = json_response({"error": str(exc)}, exc.status)
             response.headers.update(PRIVATE)
             return response
 
         return answer
 
-    # -- what it sees ------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
-        """``GET /inspector/socket``: events and state, as they come."""
+        """``GET /inspector/socket``: the live events and state."""
         offered = request.headers.get("Sec-WebSocket-Protocol", "")
         words = [word.strip() for word in offered.split(",")]
         if SUBPROTOCOL not in words or not any(self._opens(word) for word in words):
             return web.json_response({"error": NOT_THE_PAGE}, status=401, headers=PRIVATE)
-        # The answer names the first of them only, not the token.
+        # The response names this subprotocol only, and so does not repeat the token.
         ws = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
             heartbeat=HEARTBEAT,
@@ -156,14 +156,14 @@ class StatusPage:
         """``GET /inspector/rows``: the tables."""
         return json_response({"tables": list(await self._rows.tables())})
 
-    # -- what it does ------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------
 
     async def insert(self, request: web.Request) -> web.Response:
-        """``POST /inspector/rows``: a new row; the answer is the row as inserted."""
+        """``POST /inspector/rows``: insert a row; responds with the row as inserted."""
         body = await _object(request)
         name = body.get("table")
         if not isinstance(name, str) or not isinstance(body.get("record"), dict):
-            raise Refused("a row is a JSON object with the names of columns")
+            raise RefusedAction("a row is a JSON object with the names of columns")
         schema, _, table = name.rpartition(".")
         try:
             row = await self._rows.insert(schema or "public", table, body["record"])
@@ -171,16 +171,16 @@ class StatusPage:
             problem = str(exc)
         else:
             return json_response({"row": row})
-        raise Refused(problem)
+        raise RefusedAction(problem)
 
     async def broadcast(self, request: web.Request) -> web.Response:
-        """``POST /inspector/broadcast``: a message for a topic; the answer is how many got it."""
+        """``POST /inspector/broadcast``: send a message; responds with the number reached."""
         body = await _object(request)
         topic, event, payload = (body.get(name) for name in ("topic", "event", "payload"))
         if not (isinstance(topic, str) and topic and isinstance(event, str) and event):
-            raise Refused("a broadcast has a topic and an event")
+            raise RefusedAction("a broadcast has a topic and an event")
         if self._backend.limits.events.tripped:
-            raise Refused("Too many messages per second", 429)
+            raise RefusedAction("Too many messages per second", 429)
         fanout = Fanout(
             TOPIC_PREFIX + topic,
             "broadcast",
@@ -189,14 +189,14 @@ class StatusPage:
         space = topic, body.get("private") is True
         try:
             if len(dumps(payload)) > self._backend.settings.max_payload_size:
-                raise Refused("the payload is larger than max_payload_size", 422)
+                raise RefusedAction("the payload is larger than max_payload_size", 422)
             reached = self._backend.hub.broadcast(space, fanout)
         except ValueError as exc:
-            # Read as JSON, and too deep to be written with something around it.
+            # The payload could be decoded, but inside a message it is nested too deeply to encode.
             problem = str(exc)
         else:
             return json_response({"reached": reached})
-        raise Refused(problem)
+        raise RefusedAction(problem)
 
 
 async def _object(request: web.Request) -> dict[str, Any]:
@@ -206,12 +206,12 @@ async def _object(request: web.Request) -> dict[str, Any]:
         body = None
     if isinstance(body, dict):
         return body
-    raise Refused("the body is a JSON object")
+    raise RefusedAction("the body is a JSON object")
 
 
 @cache
 def _page() -> tuple[str, str]:
-    """The page, and the policy that lets nothing run but what is in it."""
+    """Returns the page, and the policy that runs only the page's own script."""
     folder = resources.files(__package__)
     text, style, script = (
         folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")

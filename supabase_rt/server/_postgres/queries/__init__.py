@@ -1,1 +1,1 @@
-"""Questions to the database, asked as a role."""
+"""The queries to the database, run in a client's role."""

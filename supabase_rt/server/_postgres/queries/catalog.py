@@ -1,4 +1,4 @@
-"""What the catalog says of a table, as it is now."""
+"""Tables as the database's catalog describes them now."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ left join pg_index i on i.indrelid = c.oid and i.indisprimary
 where c.oid = %(oid)s
 order by a.attnum
 """
-# Schema and table are LIKE patterns without an escape character
-# (docs/protocol.md#bindings). By number and not
-# by name, which only those may look up who have a right to the schema.
+# Schema and table are LIKE patterns without an escape character (docs/protocol.md#bindings).
+# Oids are selected, because a lookup by name needs a right to the schema.
 PUBLISHED = """
 select c.oid
 from pg_publication_tables p
@@ -54,8 +53,8 @@ order by p.schemaname, p.tablename
 class Field:
     """A column: its ``pg_type`` name, the type to cast to, and the roles that may read it.
 
-    In place of a domain the type below it: a value that is not in the WAL is null, which a domain
-    may not allow.
+    For a domain, the cast is to its base type. A value that is not in the WAL is null, which a
+    domain may not allow.
     """
 
     name: str
@@ -67,7 +66,7 @@ class Field:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A table; ``protected`` says that row level security is on."""
+    """A table; ``protected`` is True if row level security is on."""
 
     oid: int
     schema: str
@@ -82,7 +81,7 @@ class Shape:
 
 
 async def read_shape(conn: psycopg.AsyncConnection, oid: int, roles: Iterable[str]) -> Shape | None:
-    """The table with this oid and what ``roles`` may read of it, None where it is gone."""
+    """Read the table with this oid and the rights of ``roles``; None if it is gone."""
     rows = await (await conn.execute(SHAPE, {"oid": oid, "roles": sorted(roles)})).fetchall()
     if not rows:
         return None
@@ -97,7 +96,7 @@ async def read_shape(conn: psycopg.AsyncConnection, oid: int, roles: Iterable[st
 async def published(
     conn: psycopg.AsyncConnection, publication: str, schema: str, table: str
 ) -> list[int]:
-    """The oids of the published tables that a binding covers; ``*`` covers all."""
+    """Returns the oids of the published tables that a binding matches; ``*`` matches all."""
     patterns = ("%" if pattern == "*" else pattern for pattern in (schema, table))
     given = (publication, *patterns, list(HIDDEN))
     rows = await (await conn.execute(PUBLISHED, given)).fetchall()

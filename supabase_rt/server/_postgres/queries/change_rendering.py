@@ -1,4 +1,4 @@
-"""Changes as subscribers get them.
+"""Row changes rendered as the JSON that subscribers get.
 
 See docs/protocol.md#the-event, docs/protocol.md#old-rows, docs/protocol.md#errors-inside-a-change.
 """
@@ -30,7 +30,7 @@ Rendered = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """A row with its values as JSON, and which conditions hold for it."""
+    """A row with its values as JSON, and the results of the conditions for it."""
 
     values: Rendered
     holds: Mapping[Condition, bool]
@@ -44,9 +44,9 @@ async def evaluate(
     *,
     shown: bool = True,
 ) -> list[Evaluated]:
-    """Have the database show all values as JSON and try all conditions, in one statement.
+    """Have the database render all values as JSON and evaluate all conditions, in one statement.
 
-    Without ``shown`` it only tries the conditions.
+    Without ``shown`` it only evaluates the conditions.
     """
     tried_on = {condition.column for condition in conditions}
     fields = [field for field in shape.fields if shown or field.name in tried_on]
@@ -87,7 +87,7 @@ async def evaluate(
 def _as_values(
     fields: Sequence[Field], images: Sequence[Image], parameters: Mapping[str, object]
 ) -> tuple[str, dict[str, object]]:
-    """A few rows one by one: a large text is read much more quickly than an array with it."""
+    """Pass a few rows one by one: Postgres parses a large text faster than an array with it."""
     found = {name: value for name, value in parameters.items() if name.startswith("v")}
     rows = []
     for nth, image in enumerate(images):
@@ -116,7 +116,7 @@ def _evaluated(
         for field, text in zip(fields, texts, strict=True)
         if field.name in image
     }
-    # Neither NULL nor a column that is not in the WAL is a match, also when negated.
+    # NULL and a column that is not in the WAL never match, not even a negated condition.
     holds = {
         condition: result is True and condition.column in image
         for condition, result in zip(tried, passed, strict=True)
@@ -125,7 +125,7 @@ def _evaluated(
 
 
 def error_for(shape: Shape, change: RowChange, role: str) -> str | None:
-    """Why a role gets no contents of a change at all, None where it does."""
+    """Returns the error that a role gets instead of a change's contents, if any."""
     if change.new is None:
         return None
     if not shape.key:
@@ -142,9 +142,9 @@ def encode(
     *,
     max_bytes: int,
 ) -> msgspec.Raw:
-    """``data`` of the event for one role and one selection of columns.
+    """Encode the ``data`` of an event for one role and one selection of columns.
 
-    ``rows`` are the new and the old row; over ``max_bytes`` only small values stay.
+    ``rows`` are the new and the old row. A change over ``max_bytes`` keeps its small values only.
     """
     new, old = rows
     problem = error_for(shape, change, role)
@@ -165,7 +165,7 @@ def encode(
     moment = None if failed and problem else change.commit_timestamp
     parts.append(f'"commit_timestamp":{_json(moment)}')
     if old is not None:
-        # Row level security cannot be asked about a row that is gone: only its key is told.
+        # Row level security cannot check a deleted row, so only its key is sent.
         protected = shape.protected and change.new is None
         kept = [field for field in fields if field.is_key] if protected else fields
         parts.append(f'"old_record":{_object(old, kept)}')
@@ -191,7 +191,7 @@ def _small(values: Rendered | None) -> Rendered | None:
 
 
 def _object(values: Rendered, fields: Sequence[Field]) -> str:
-    # In the order of jsonb, which the real server builds its rows with.
+    # The order of keys in jsonb, which the real server builds its rows with.
     names = sorted(
         (field.name for field in fields if field.name in values),
         key=lambda name: (len(name.encode()), name.encode()),

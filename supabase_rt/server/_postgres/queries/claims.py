@@ -1,4 +1,4 @@
-"""Speaking to the database in the name of a token.
+"""Running statements in the role and with the claims of a token.
 
 See docs/protocol.md#rights-on-a-private-channel.
 """
@@ -18,8 +18,8 @@ from ..roles import Login
 
 __all__ = ["act_as", "act_for_server", "role_problem"]
 
-# Not what the database would let the session do: a session of a superuser may become everybody,
-# `none` would be the user of the session itself, and some roles may run programs or read files.
+# Stricter than the database itself. A superuser's session may switch to any role, `none` is the
+# session's own user, and some roles may run programs or read files.
 ASKED = """
 select r.rolname <> session_user and r.rolname !~ '^pg_'
     and not r.rolsuper and not r.rolreplication
@@ -41,8 +41,7 @@ select pg_catalog.set_config('role', %(role)s, true),
     pg_catalog.set_config('realtime.topic', %(topic)s, true)
 """
 FRESH = 1.0
-"""Seconds for which a role that may be acted as is not asked about again. That it was granted the
-database checks each time by itself."""
+"""Seconds that the check of a role is valid; the database checks the grant each time itself."""
 NO_HEADERS: Final = types.MappingProxyType[str, str]({})
 _checked: Final = weakref.WeakKeyDictionary[psycopg.AsyncConnection, dict[str, float]]()
 
@@ -53,10 +52,10 @@ async def act_as(
     topic: str = "",
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> None:
-    """Take over the role and the claims of a token until the transaction ends.
+    """Set the role and the claims of a token until the transaction ends.
 
-    Raises ``psycopg.Error`` for a role that the database does not know or was not granted to
-    the session's user, and for claims that no text of a database can hold.
+    Raises ``psycopg.Error`` if the role is unknown, or not granted to the session's user. Raises
+    it also for claims that the database cannot store as text.
     """
     about = {
         "role": str(claims["role"]),
@@ -89,13 +88,13 @@ async def _check(conn: psycopg.AsyncConnection, role: str) -> None:
 
 
 async def act_for_server(conn: psycopg.AsyncConnection, login: Login) -> None:
-    """Act on the server's own account until the transaction ends: never as a superuser."""
+    """Set the role for the server's own statements until the transaction ends; no superuser."""
     if login.trusted is not None:
         await act_as(conn, {"role": login.trusted})
 
 
 async def role_problem(conn: psycopg.AsyncConnection, role: str) -> str | None:
-    """Why nobody can act as a role, in the words of the real server; None where one can."""
+    """Returns the real server's error for a role that cannot be used; None if it can."""
     try:
         row = await (await conn.execute(ASKED, {"role": role})).fetchone()
     except (UnicodeError, psycopg.DataError):

@@ -1,4 +1,7 @@
-"""Filters as SQL (docs/protocol.md#filters): the database compares as the real one does."""
+"""Filters as SQL, so that the database compares values as the real one does.
+
+See docs/protocol.md#filters.
+"""
 
 from __future__ import annotations
 
@@ -37,23 +40,23 @@ OPERATORS = {
 
 
 class InvalidFilter(Exception):
-    """What ``raise exception`` says in the real server's check."""
+    """A filter that the real server's check refuses with ``raise exception``."""
 
 
 def escaped(text: str) -> str:
-    """SQL text that psycopg takes for nothing else."""
+    """Escape SQL text, so that psycopg sees no placeholder in it."""
     return text.replace("%", "%%")
 
 
 def identifier(*names: str) -> sql.SQL:
-    """Names in double quotes, with nothing in them that psycopg takes for a placeholder."""
+    """Quote names as identifiers, so that psycopg sees no placeholder in them."""
     return sql.SQL(escaped(sql.Identifier(*names).as_string()))
 
 
 def condition_sql(condition: Condition, column: str, cast: str, value: str) -> tuple[str, str]:
-    """A condition as SQL, and the text of its parameter.
+    """Returns a condition as SQL, and the text of its parameter.
 
-    ``column`` is an SQL expression of type text, ``cast`` the column's type and ``value`` the
+    ``column`` is an SQL expression of type text, ``cast`` the column's type, and ``value`` the
     placeholder of the parameter.
     """
     op, kind = condition.op, escaped(cast)
@@ -78,7 +81,7 @@ async def check_binding(
     conditions: tuple[Condition, ...],
     select: tuple[str, ...] | None,
 ) -> str | None:
-    """What is wrong with a binding for a table, in the words of the real server's exception."""
+    """Check a binding against a table; returns the real server's error, or None."""
     readable = {field.name: field for field in shape.fields if role in field.readers}
     try:
         for condition in conditions:
@@ -110,7 +113,7 @@ async def _check_condition(
         raise InvalidFilter(
             f"operator {op} requires a text-compatible column type, got {field.type}"
         )
-    # A pattern is compiled only where there is something to match it against.
+    # Postgres compiles a pattern only if there is a text to match; null would skip the check.
     column = "''" if op in PATTERNS else "null"
     statement, value = condition_sql(condition, column, field.cast, "%(value)s")
     try:
@@ -131,11 +134,11 @@ def _check_is(value: str, kind: str) -> None:
 
 
 def explain(error: Exception, *, with_text: bool = True) -> str:
-    """An error of the database as the real server prints it.
+    """Returns an error of the database as the real server prints it.
 
-    Its text may quote a row that is not for everybody's eyes.
+    Leave the text out for clients that may not see the row it may quote.
     """
-    # Text that no database can hold, such as one with a NUL, does not get as far as ours.
+    # psycopg itself refuses a text that no database can store, such as one with a NUL.
     code, text = "22021", 'invalid byte sequence for encoding "UTF8"'
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         code, text = error.sqlstate, error.diag.message_primary or " ".join(str(error).split())
@@ -144,7 +147,7 @@ def explain(error: Exception, *, with_text: bool = True) -> str:
     try:
         name = psycopg.errors.lookup(code).__name__
     except KeyError:
-        # One that a policy made up.
+        # A policy may raise any code.
         name = "Unknown"
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
     return f"ERROR {code} ({name}) {text}" if with_text else f"ERROR {code} ({name})"

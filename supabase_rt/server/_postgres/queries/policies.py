@@ -29,7 +29,7 @@ returning id
 """
 READABLE = "select extension from realtime.messages where id = any(%s)"
 WRITE = "insert into realtime.messages (topic, extension, private) values (%s, %s, true)"
-# Of one transaction the newest comes first when it is turned round, as recorded.
+# The result is reversed later. Messages of one transaction then come newest first, as recorded.
 STORED = """
 select id::text, event, payload::text, binary_payload, timezone('UTC', inserted_at)
 from realtime.messages
@@ -40,9 +40,9 @@ order by inserted_at desc, ctid limit %s
 
 
 class Authority:
-    """Asks the policies on ``realtime.messages``, on connections of its own.
+    """Evaluates the policies on ``realtime.messages``, on connections of its own.
 
-    ``login`` is that of the connections.
+    ``login`` belongs to the connections of ``pool``.
     """
 
     def __init__(self, pool: Pool, login: Login) -> None:
@@ -50,12 +50,11 @@ class Authority:
         self._login = login
 
     async def rights(self, token: Token, sub_topic: str, client: object = None) -> Rights:
-        """What a token may do on a private topic
-        (docs/protocol.md#rights-on-a-private-channel); an error grants nothing.
+        """Returns the rights of a token on a private topic; none after an error of a policy.
 
-        All four rights are asked for at once, where the real server asks for the right to
-        write when it is first needed. Nothing of it remains in the database. Raises
-        ``DatabaseProblem`` where that is away.
+        All four rights are evaluated at once; the real server evaluates those to write when they
+        are first needed. All changes are rolled back. Raises ``DatabaseProblem`` if the database
+        is away. See docs/protocol.md#rights-on-a-private-channel.
         """
 
         async def ask(conn: psycopg.AsyncConnection) -> Rights:
@@ -65,7 +64,7 @@ class Authority:
         try:
             return await self._pool.run(ask, client)
         except (psycopg.Error, ValueError, RecursionError) as exc:
-            # A topic may hold what no text of a database does, such as half a character.
+            # ValueError: for instance a topic that the database cannot store as text.
             problem = " ".join(str(exc).split())
         logger.warning("role %r gets no rights on %r: %r", token.role, sub_topic, problem)
         return Rights.none()
@@ -88,7 +87,7 @@ class Authority:
             async with conn.transaction(force_rollback=True):
                 await conn.execute(WRITE, (topic, extension))
         except psycopg.errors.QueryCanceled:
-            # What takes long for one right does so for the next one, too.
+            # The other rights would time out as well.
             raise
         except psycopg.Error as exc:
             if is_lost(exc, conn):
@@ -99,7 +98,7 @@ class Authority:
     async def replay(
         self, sub_topic: str, wanted: Replay, client: object = None
     ) -> list[StoredMessage]:
-        """The newest stored messages asked for, oldest first (docs/protocol.md#replay)."""
+        """Returns the newest stored messages, oldest first (docs/protocol.md#replay)."""
         async with self._pool.rolled_back(client) as conn:
             await act_for_server(conn, self._login)
             found = await conn.execute(STORED, (sub_topic, wanted.since, wanted.limit))

@@ -1,4 +1,4 @@
-"""The status page's tables: those of the publication, written to as the service."""
+"""The status page's tables with a database: those of the publication."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLISHED = """
 select schemaname || '.' || tablename from pg_catalog.pg_publication_tables
 where pubname = %s and schemaname <> all(%s::text[]) order by 1
 """
-# Only the columns that were given, so that the others get their defaults.
+# Only the given columns are named, so that the others get their defaults.
 INSERT = sql.SQL("""
 insert into {table} as made ({columns})
 select {columns} from jsonb_populate_record(null::{table}, %s)
@@ -32,7 +32,7 @@ returning to_jsonb(made)
 INSERT_NOTHING = sql.SQL("insert into {table} as made default values returning to_jsonb(made)")
 
 
-# A view writes to its tables with the rights of whoever made it, which may be a superuser.
+# A view writes to its tables with the rights of its owner, who may be a superuser.
 OTHER_THAN_TABLE = """
 select from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -41,9 +41,9 @@ where n.nspname = %s and c.relname = %s and c.relkind not in ('r', 'p')
 
 
 class DatabaseRows:
-    """``Rows`` of a real database, written to as the service, and never as a superuser.
+    """``EditableRows`` of a real database; it writes as the service, never as a superuser.
 
-    ``pool`` keeps no connection for the next use: a trigger may leave its settings in one.
+    ``pool`` must keep no idle connection, because a trigger may leave its settings in one.
     """
 
     def __init__(self, pool: Pool, login: Login, publication: str) -> None:
@@ -52,7 +52,7 @@ class DatabaseRows:
         self._publication = publication
 
     async def tables(self) -> Sequence[str]:
-        """The tables of the publication, none while the database is away."""
+        """Returns the tables of the publication; none while the database is away."""
         try:
             async with self._pool.use() as conn:
                 found = await conn.execute(PUBLISHED, (self._publication, list(HIDDEN)))
@@ -61,7 +61,7 @@ class DatabaseRows:
             return []
 
     async def insert(self, schema: str, table: str, record: Mapping[str, Any]) -> Any:
-        """Insert and give back the row with its defaults; raises ``RowRefused``."""
+        """Insert a row and return it with its defaults; raises ``RowRefused``."""
         if is_hidden(schema):
             raise RowRefused(f"rows of the schema {schema} are not for the status page")
         statement = INSERT if record else INSERT_NOTHING

@@ -1,4 +1,4 @@
-"""Tables read in the name of a token, in the syntax of PostgREST."""
+"""Reading tables in the role of a token, for PostgREST's queries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 
 from ..._http.postgrest.errors import RestProblem
-from ..._http.postgrest.query import Group, Order, RestQuery, Tree
+from ..._http.postgrest.query import Group, RestQuery, SortKey, Tree
 from ..._tables.filter_matching import IS_VALUES, Condition
 from ...tokens import Token
 from ..pool import Pool, rolled_back
@@ -22,17 +22,17 @@ EXISTS = (
 
 
 STATUSES = {"08": 503, "53": 503, "54": 413, "57": 500, "XX": 500}
-"""By class of error; all others are the caller's mistake."""
+"""HTTP status by class of error; all other errors are the caller's mistake."""
 
 
 class TableReader:
-    """Reads tables on a connection of its own."""
+    """Reads tables, on connections of its own."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def read(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """The rows as JSON; raises ``RestProblem``, ``DatabaseProblem`` when away."""
+        """Returns the rows as JSON; raises ``RestProblem``, or ``DatabaseProblem`` when away."""
         statement, values = _statement(schema, table, query)
         problem: RestProblem
 
@@ -55,8 +55,8 @@ class TableReader:
 
 
 def _explained(error: psycopg.Error | UnicodeError, token: Token) -> RestProblem:
-    """An error of the database, with the status that PostgREST gives it."""
-    # Text that no column can hold, such as one with a NUL, does not get as far as the database.
+    """Returns an error of the database with the status that PostgREST gives it."""
+    # psycopg itself refuses a text that no column can store, such as one with a NUL.
     if not isinstance(error, psycopg.Error):
         return RestProblem(400, "22021", 'invalid byte sequence for encoding "UTF8"')
     code = error.sqlstate or ("22021" if isinstance(error, psycopg.DataError) else "XX000")
@@ -74,7 +74,7 @@ def _status(code: str, token: Token) -> int:
 
 
 def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed, list[object]]:
-    """The whole statement and its parameters: no value of the caller stands in the text."""
+    """Returns the statement and its parameters; no value of the caller is in the text."""
     values: list[object] = []
     columns: sql.Composable = sql.SQL("t.*")
     if query.select is not None:
@@ -105,7 +105,7 @@ def _column(name: str) -> sql.SQL:
     return identifier("t", name)
 
 
-def _order(order: Order) -> sql.Composed:
+def _order(order: SortKey) -> sql.Composed:
     return sql.SQL("{} {} nulls {}").format(
         _column(order.column),
         sql.SQL("desc" if order.descending else "asc"),
@@ -114,7 +114,7 @@ def _order(order: Order) -> sql.Composed:
 
 
 def _condition(tree: Tree, values: list[object]) -> sql.Composed:
-    """A condition as SQL; what it compares with goes to ``values``, typed by the column."""
+    """Returns a condition as SQL; appends its value, typed by the column, to ``values``."""
     if isinstance(tree, Group):
         parts = [_condition(part, values) for part in tree.parts]
         found = sql.SQL("({})").format(sql.SQL(f" {tree.op} ").join(parts))
@@ -136,6 +136,6 @@ def _compared(condition: Condition, values: list[object]) -> sql.Composed:
 
 
 def _array(values: tuple[str, ...]) -> str:
-    """An array literal of an element type that the database finds out."""
+    """Returns an array literal; the database infers its element type."""
     items = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{item}"' for item in items) + "}"

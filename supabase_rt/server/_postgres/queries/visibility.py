@@ -1,4 +1,4 @@
-"""Who sees a change (docs/protocol.md#who-receives-a-change)."""
+"""The channels that receive a change (docs/protocol.md#who-receives-a-change)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..._tables.change_feed import Binding, Subscriber
+from ..._tables.change_feed import ServerBinding, Subscriber
 from ..._tables.filter_matching import Condition
 from ..pool import rolled_back
 from ..replication.row_changes import RowChange
@@ -32,7 +32,7 @@ Select = tuple[str, ...] | None
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subscription:
-    """The bindings of one channel; changes committed before ``since`` (an LSN) are not its.
+    """The bindings of one channel; it gets no change committed before ``since`` (an LSN).
 
     ``key`` is equal for equal claims.
     """
@@ -41,15 +41,15 @@ class Subscription:
     role: str
     claims: Mapping[str, Any] = dataclasses.field(repr=False)
     key: str = dataclasses.field(repr=False)
-    bindings: tuple[Binding, ...]
+    bindings: tuple[ServerBinding, ...]
     since: int
-    # Goes with the subscription: a filter may be as large as a frame.
-    _covering: dict[tuple[str, str], list[Binding]] = dataclasses.field(
+    # A cache here ends with its subscription; a filter may be as large as a frame.
+    _covering: dict[tuple[str, str], list[ServerBinding]] = dataclasses.field(
         default_factory=dict, repr=False
     )
 
-    def covering(self, schema: str, table: str) -> list[Binding]:
-        """The bindings for a table."""
+    def covering(self, schema: str, table: str) -> list[ServerBinding]:
+        """Returns the bindings that match a table."""
         found = self._covering.get((schema, table))
         if found is None:
             found = [each for each in self.bindings if each.names(schema, table)]
@@ -59,7 +59,7 @@ class Subscription:
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """One change for one channel: the ids of the bindings that match, by what they select."""
+    """One change for one channel: the ids of the matching bindings, by selected columns."""
 
     nth: int
     subscription: Subscription
@@ -69,7 +69,7 @@ class Delivery:
 def conditions_of(
     subscriptions: Iterable[Subscription], schema: str, table: str
 ) -> list[Condition]:
-    """All conditions that changes of a table have to be tried with, each once."""
+    """Returns all conditions to evaluate for changes of a table, each once."""
     found = {
         condition: None
         for subscription in subscriptions
@@ -85,9 +85,10 @@ def deliveries(
     rows: Sequence[Evaluated | None],
     subscriptions: Iterable[Subscription],
 ) -> list[Delivery]:
-    """Who would get which change by bindings and filters; ``rows`` are those filters look at.
+    """Returns the deliveries by bindings and filters, before row level security.
 
-    A row that is None stands for a change that cannot be told.
+    ``rows`` are the rows that filters are tried on; None stands for a change that cannot be
+    sent.
     """
     found = []
     for subscription in subscriptions:
@@ -97,7 +98,7 @@ def deliveries(
                 continue
             if row is None:
                 continue
-            # A change without contents goes to everyone: there is nothing to filter by.
+            # A change with an error instead of contents cannot be filtered; all bindings get it.
             failed = error_for(shape, change, subscription.role) is not None
             groups: dict[Select, list[int]] = {}
             for binding in bindings:
@@ -108,15 +109,15 @@ def deliveries(
     return found
 
 
-def _passes(binding: Binding, row: Evaluated) -> bool:
+def _passes(binding: ServerBinding, row: Evaluated) -> bool:
     return all(row.holds.get(condition, False) for condition in binding.conditions)
 
 
 def needs_asking(shape: Shape, change: RowChange, role: str) -> bool:
-    """Whether row level security decides on a change.
+    """Returns True if row level security decides on a change.
 
-    The row of a DELETE is gone, and where an error is told instead of the row there is nothing to
-    protect.
+    It cannot check the deleted row of a DELETE. A change with an error instead of the row has
+    nothing to protect.
     """
     return shape.protected and change.new is not None and error_for(shape, change, role) is None
 
@@ -127,7 +128,7 @@ async def visible_rows(
     claims: Mapping[str, Any],
     changes: Mapping[int, RowChange],
 ) -> set[int]:
-    """Those of the changes whose row is there for the role and claims of a token, now."""
+    """Returns the changes whose row a token's role and claims can see now."""
     key = shape.key
     parameters = {
         f"c{number}": [(change.new or {}).get(field.name) for change in changes.values()]

@@ -1,8 +1,8 @@
-"""Waits until a transaction that was told is one that others can see.
+"""Waits until a transaction read from the WAL is visible to queries.
 
-The database writes a commit to its log, and to whoever follows the log, a moment before the
-transaction is over for everybody else. Whoever asks within that moment finds the table as it was:
-without the new row, which row level security would then hide, or without the new column.
+The database writes a commit to the WAL, and to its followers, a moment before other sessions can
+see it. A query within that moment finds the old table. Row level security would then hide the
+new row, or a new column would be missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import psycopg
 
 __all__ = ["settled"]
 
-# The log has the lower half of a transaction's number; the upper one is that of the present.
+# The WAL has the lower 32 bits of a transaction id; the upper ones are those of the present.
 VISIBLE = """
 with present as (
     select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as top
@@ -30,14 +30,13 @@ select bool_and(pg_visible_in_snapshot(number::text::xid8, pg_current_snapshot()
 """
 PAUSE = 0.002
 ATTEMPTS = 500
-"""A second, more than any commit takes; synchronous replication may take longer, and is told of
-all the same."""
+"""One second in all. A commit takes less, except with synchronous replication."""
 
 
 async def settled(conn: psycopg.AsyncConnection, numbers: Iterable[int]) -> bool:
-    """Wait until these transactions can be seen; False where that took too long.
+    """Wait until these transactions are visible; returns False if that takes too long.
 
-    The numbers are those of the log.
+    ``numbers`` are transaction ids as in the WAL.
     """
     wanted = sorted(set(numbers))
     for _ in range(ATTEMPTS):

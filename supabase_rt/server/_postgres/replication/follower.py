@@ -24,49 +24,49 @@ logger: Final = get_logger("supabase_rt.server")
 
 BATCH = 100
 BATCH_BYTES = 4 * 2**20
-"""Of large rows fewer are told at once, so that they fit into the memory and into a timeout."""
+"""Bytes of one batch: batches of large rows are smaller, to fit into memory and a timeout."""
 LARGE = 2**20
 ATTEMPTS = 3
-"""After so many the change at which all failed is passed by, instead of being tried for ever."""
+"""Attempts for a change that always fails; after them it is skipped."""
 DELAYS = (0.1, 0.3, 1.0)
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
-FAILED = "ERROR 58000 (system_error) telling of them failed several times"
+FAILED = "ERROR 58000 (system_error) sending them failed several times"
 
 Sent = Callable[[str, bool, StoredMessage], object]
-"""Takes a row of ``realtime.messages``: sub-topic, private or not, message."""
+"""Called with a row of ``realtime.messages``: sub-topic, True if private, message."""
 
 
 class Follower:
-    """Turns the stream into changes and messages.
+    """Turns the replication stream into changes and messages.
 
-    ``tell`` gets the changes in commit order and is awaited; ``sent`` gets the messages that
-    were inserted into ``realtime.messages``. ``pass_by`` gets changes that ``tell`` has failed
-    for several times, though the database was there each time, and why.
+    ``deliver`` is awaited with the changes, in commit order. ``sent`` is called with the messages
+    inserted into ``realtime.messages``. ``skip`` is called with changes that are skipped, and
+    the reason: ``deliver`` failed for them several times while the database was there.
     """
 
     def __init__(
         self,
         open_stream: Callable[[], Awaitable[ReplicationStream]],
-        tell: Callable[[Sequence[RowChange]], Awaitable[None]],
+        deliver: Callable[[Sequence[RowChange]], Awaitable[None]],
         sent: Sent,
-        pass_by: Callable[[Sequence[RowChange], str], object] = lambda _, why: None,
+        skip: Callable[[Sequence[RowChange], str], object] = lambda changes, reason: None,
     ) -> None:
         self._open_stream = open_stream
-        self._tell = tell
+        self._deliver = deliver
         self._sent = sent
-        self._pass_by = pass_by
+        self._skip = skip
         self._stream: ReplicationStream | None = None
         self._relations: dict[int, Relation] = {}
         self._begun: Begin | None = None
         self._batch: list[RowChange] = []
         self._bytes = 0
         self._row = 0
-        # Where telling failed, by the position of the transaction and the number of the row.
+        # The change that failed last: position of its transaction and number of its row.
         self._failed_at: tuple[int, int] | None = None
         self._failures = 0
-        self._dealt_with = 0
+        self._handled_lsn = 0
         self._owes_answer = False
 
     async def open(self) -> None:
@@ -75,7 +75,7 @@ class Follower:
 
     @property
     def following(self) -> bool:
-        """Whether the stream is open."""
+        """True while the stream is open."""
         return self._stream is not None
 
     async def close(self) -> None:
@@ -85,7 +85,7 @@ class Follower:
             await stream.close()
 
     async def run(self) -> None:
-        """Follow until cancelled; open the stream again when it breaks."""
+        """Follow until cancelled, and open the stream again when it breaks."""
         delay = FIRST_DELAY
         while True:
             try:
@@ -93,7 +93,7 @@ class Follower:
                     await self.open()
                     logger.warning(
                         "the database is followed again; "
-                        "changes made meanwhile were missed unless the slot has a name"
+                        "changes made meanwhile were missed, unless the slot has a name"
                     )
                 delay = FIRST_DELAY
                 await self._follow()
@@ -103,13 +103,13 @@ class Follower:
                     "the database is not followed: %s; next attempt in %.1f s", problem, delay
                 )
             except Exception:
-                # Our own mistake; without a word all changes would cease.
+                # A bug of ours; without the log entry all changes would stop silently.
                 logger.exception("the database is not followed; next attempt in %.1f s", delay)
             await self.close()
             self._batch.clear()
             self._bytes = 0
             self._begun = None
-            self._dealt_with = 0
+            self._handled_lsn = 0
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 
@@ -119,11 +119,10 @@ class Follower:
             try:
                 arrived = self._stream.ready()
                 if arrived is not None:
-                    self._take_or_pass_by(arrived)
+                    self._take_or_skip(arrived)
             except PgOutputError as exc:
-                # The next message begins where this one ends; opened again, a slot with a name
-                # would bring this one for ever.
-                logger.warning("a message of the database is passed by: %r", str(exc))
+                # Skip it and read on: after a reopen, a named slot would send it again, for ever.
+                logger.warning("a message of the database is skipped: %r", str(exc))
                 await asyncio.sleep(0)
                 continue
             if arrived is None:
@@ -132,17 +131,17 @@ class Follower:
             elif len(self._batch) >= self._most() or self._bytes >= BATCH_BYTES:
                 await self._flush()
 
-    def _take_or_pass_by(self, arrived: Arrived) -> None:
+    def _take_or_skip(self, arrived: Arrived) -> None:
         try:
             self._take(arrived)
         except PgOutputError:
             raise
         except Exception:
-            # Our own mistake, and it would be the same the next time.
-            logger.exception("a message of the database is passed by")
+            # A bug of ours, which would happen again at the next attempt.
+            logger.exception("a message of the database is skipped")
 
     def _most(self) -> int:
-        """How many changes are told at once: single ones up to where telling failed."""
+        """Returns the size of a batch: 1 up to the change that failed, to isolate it."""
         if self._failed_at is not None and self._begun is not None:
             if self._begun.final_lsn <= self._failed_at[0]:
                 return 1
@@ -150,57 +149,57 @@ class Follower:
         return BATCH
 
     async def _flush(self) -> None:
-        """Tell what has been gathered, and let go of the WAL before it."""
+        """Pass the collected changes on, and confirm the WAL before them."""
         if self._batch:
             batch, self._batch = self._batch, []
             self._bytes = 0
             left = len(batch)
             for part in _apart(batch):
                 left -= len(part)
-                await self._tell_all(part, left)
-            # In the middle of a long transaction, too: the database hangs up on who is silent.
+                await self._deliver_all(part, left)
+            # Also within a long transaction: the database disconnects a silent follower.
             self._owes_answer = True
         if self._owes_answer and self._stream is not None:
-            self._stream.confirm(self._dealt_with)
+            self._stream.confirm(self._handled_lsn)
             self._owes_answer = False
 
-    async def _tell_all(self, batch: Sequence[RowChange], left: int) -> None:
-        """Tell of changes, with ``left`` to come; one that fails too often is passed by."""
+    async def _deliver_all(self, batch: Sequence[RowChange], left: int) -> None:
+        """Pass changes on, with ``left`` to come; skip them if they fail too often."""
         at = (batch[0].commit_lsn, self._row - left - len(batch))
         if at == self._failed_at and self._failures >= ATTEMPTS:
             self._failed_at = None
-            logger.warning("%d changes are passed by after %d attempts", len(batch), ATTEMPTS)
-            self._pass_by(batch, FAILED)
+            logger.warning("%d changes are skipped after %d attempts", len(batch), ATTEMPTS)
+            self._skip(batch, FAILED)
             return
         try:
-            await self._tell_patiently(batch)
+            await self._deliver_with_retries(batch)
         except Exception:
             self._failures = self._failures + 1 if at == self._failed_at else 1
             self._failed_at = at
             raise
 
-    async def _tell_patiently(self, batch: Sequence[RowChange]) -> None:
-        # There may be no connection for a moment, and the stream goes on: without a name for the
-        # slot, opening it anew would cost all changes until then.
+    async def _deliver_with_retries(self, batch: Sequence[RowChange]) -> None:
+        # A short loss of the other connections must not end the stream. With a temporary slot,
+        # opening it again would lose all changes until then.
         for delay in DELAYS:
             try:
-                await self._tell(batch)
+                await self._deliver(batch)
             except DatabaseProblem:
                 await asyncio.sleep(delay)
             else:
                 return
-        await self._tell(batch)
+        await self._deliver(batch)
 
     def _take(self, arrived: Arrived) -> None:
         message = arrived.message
         if message is None:
-            # Nothing of ours is before this point: also a quiet server lets go of the WAL.
+            # No open transaction is before this point, so a quiet server can confirm it too.
             if self._begun is None and not self._batch:
-                self._dealt_with = arrived.end
+                self._handled_lsn = arrived.end
             self._owes_answer = True
         elif isinstance(message, Commit):
             self._begun = None
-            self._dealt_with = message.end_lsn
+            self._handled_lsn = message.end_lsn
             self._owes_answer = True
         elif isinstance(message, Begin):
             self._begun = message
@@ -223,7 +222,7 @@ class Follower:
             self._bytes += change.size()
             self._row += 1
         elif (relation.schema, relation.name) != ("realtime", "messages"):
-            # Of a schema of the system nobody is told, whatever is in the publication.
+            # Changes in system schemas are never sent, even if the publication has them.
             return
         elif change.type == "INSERT" and change.new is not None:
             self._send(change.new, begun.committed_at.timestamp())
@@ -242,7 +241,7 @@ class Follower:
 
 
 def _apart(batch: Sequence[RowChange]) -> Iterator[Sequence[RowChange]]:
-    """The changes of a batch, each large one by itself, so that it delays only what follows."""
+    """Split a batch before and after each large change, so that it delays only later ones."""
     start = 0
     for nth, change in enumerate(batch):
         if change.size() > LARGE:

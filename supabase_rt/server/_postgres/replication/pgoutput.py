@@ -1,7 +1,7 @@
-"""The messages of logical replication, as the plugin ``pgoutput`` writes them (version 1).
+"""Decodes the messages of logical replication that the plugin ``pgoutput`` writes (version 1).
 
-Pure decoding: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html.
-Values stay in their text form, as Postgres would show them in psql.
+See https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html. Values stay
+texts, in the form that psql shows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Final
 __all__ = [
     "UNCHANGED",
     "Begin",
-    "Column",
     "Commit",
     "Delete",
     "Insert",
@@ -23,6 +22,7 @@ __all__ = [
     "Other",
     "PgOutputError",
     "Relation",
+    "RelationColumn",
     "Truncate",
     "Type",
     "Unchanged",
@@ -40,11 +40,11 @@ UINT64 = struct.Struct("!Q")
 
 
 class PgOutputError(ValueError):
-    """Bytes that are no message of pgoutput."""
+    """Bytes that are not a valid message of pgoutput."""
 
 
 class Unchanged:
-    """Stands for a large value that an UPDATE did not touch: it is not in the WAL."""
+    """Stands for a large value that an UPDATE did not change; the WAL does not have it."""
 
     def __repr__(self) -> str:
         return "UNCHANGED"
@@ -67,7 +67,7 @@ class Begin:
 
 @dataclasses.dataclass(frozen=True)
 class Commit:
-    """The end of a transaction; ``end_lsn`` is where the next one may begin."""
+    """The end of a transaction; the next one begins at ``end_lsn`` or later."""
 
     flags: int
     lsn: int
@@ -76,8 +76,8 @@ class Commit:
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of a relation; ``is_key`` says that it belongs to the replica identity."""
+class RelationColumn:
+    """A column of a relation; ``is_key`` is True if the replica identity includes it."""
 
     name: str
     type_oid: int
@@ -87,16 +87,16 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
-    """A table, described before its first change and again when it was altered.
+    """A table; sent before its first change, and again after it was altered.
 
-    ``identity`` is that of ``pg_class.relreplident``: d(efault), n(othing), f(ull), i(ndex).
+    ``identity`` is ``pg_class.relreplident``: d(efault), n(othing), f(ull), i(ndex).
     """
 
     oid: int
     schema: str
     name: str
     identity: str
-    columns: tuple[Column, ...]
+    columns: tuple[RelationColumn, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +120,8 @@ class Insert:
 class Update:
     """A row with new values.
 
-    ``old`` is None unless the replica identity is full or its columns were changed; only with
-    ``old_is_full`` does it hold more than the columns of the identity.
+    ``old`` is None unless the replica identity is full or its columns were changed. With
+    ``old_is_full`` it has all columns; otherwise only those of the identity.
     """
 
     relation: int
@@ -132,7 +132,7 @@ class Update:
 
 @dataclasses.dataclass(frozen=True)
 class Delete:
-    """A row that is gone; see ``Update`` for ``old``."""
+    """A deleted row; see ``Update`` for ``old``."""
 
     relation: int
     old: Values
@@ -150,7 +150,7 @@ class Truncate:
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-    """A message that nobody here needs: an origin, or a logical message."""
+    """A message that is not used here: an origin, or a logical message."""
 
     kind: str
 
@@ -159,11 +159,16 @@ Message = Begin | Commit | Relation | Type | Insert | Update | Delete | Truncate
 
 
 class _Reader:
-    """Takes fields off the front of a message."""
+    """Reads the fields of a message, from front to back."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+
+    @property
+    def left(self) -> int:
+        """The number of bytes that were not read yet."""
+        return len(self._data) - self._at
 
     def unpack(self, form: struct.Struct) -> int:
         try:
@@ -214,8 +219,8 @@ class _Reader:
         raise PgOutputError(f"a value of the unknown kind {kind!r}")
 
     def finish(self) -> None:
-        if self._at != len(self._data):
-            raise PgOutputError(f"{len(self._data) - self._at} bytes too many")
+        if self.left:
+            raise PgOutputError(f"{self.left} bytes too many")
 
 
 def _text(data: bytes) -> str:
@@ -227,7 +232,7 @@ def _text(data: bytes) -> str:
 
 
 def decode(data: bytes) -> Message:
-    """One message of pgoutput; raises ``PgOutputError``."""
+    """Decode one message; raises ``PgOutputError``."""
     if not data:
         raise PgOutputError("an empty message")
     kind = chr(data[0])
@@ -255,14 +260,14 @@ def _relation(reader: _Reader) -> Relation:
     oid, schema, name = reader.unpack(UINT32), reader.string(), reader.string()
     identity = reader.char()
     columns = tuple(_column(reader) for _ in range(reader.unpack(UINT16)))
-    # Postgres leaves the schema of its own catalog out.
+    # Postgres sends an empty name for the schema pg_catalog.
     return Relation(oid, schema or "pg_catalog", name, identity, columns)
 
 
-def _column(reader: _Reader) -> Column:
+def _column(reader: _Reader) -> RelationColumn:
     is_key = bool(ord(reader.char()) & 1)
     name = reader.string()
-    return Column(name, reader.unpack(UINT32), reader.unpack(INT32), is_key)
+    return RelationColumn(name, reader.unpack(UINT32), reader.unpack(INT32), is_key)
 
 
 def _type(reader: _Reader) -> Type:
@@ -298,7 +303,7 @@ def _delete(reader: _Reader) -> Delete:
 
 def _truncate(reader: _Reader) -> Truncate:
     count, options = reader.unpack(UINT32), ord(reader.char())
-    if count * 4 > len(reader._data):
+    if count * 4 > reader.left:
         raise PgOutputError("the message ends too early")
     relations = tuple(reader.unpack(UINT32) for _ in range(count))
     return Truncate(relations, bool(options & 1), bool(options & 2))

@@ -1,4 +1,4 @@
-"""Row changes of the WAL as the real server has them: by column name, values as texts."""
+"""Row changes of the WAL, in the real server's form: values as texts by column name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Image = Mapping[str, str | None]
 """The known values of a row; a column that is not in the WAL is missing."""
 
 PER_COLUMN = 40
-"""What the JSON of the real server's WAL reader adds to a name, a type and a value."""
+"""Bytes that the real server's WAL reader adds to a name, a type and a value in its JSON."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +27,15 @@ class RowChange:
     commit_lsn: int
     commit_timestamp: str
     transaction: int = 0
-    """Its number, as far as the log gives it; 0 where it is not known."""
+    """The lower 32 bits of the transaction id; 0 if it is not known."""
 
     @property
     def filter_row(self) -> Image:
-        """The row that filters look at."""
+        """The row that filters are tried on."""
         return (self.old if self.new is None else self.new) or {}
 
     def size(self) -> int:
-        """About how many bytes the change has as JSON."""
+        """Returns about how many bytes the change has as JSON."""
         images = [image for image in (self.new, self.old) if image is not None]
         return sum(
             len(name) + PER_COLUMN + (_bytes(value) if value is not None else 4)
@@ -51,7 +51,7 @@ def row_change(
     commit_timestamp: str,
     transaction: int = 0,
 ) -> RowChange:
-    """A change by name, with the old row as far as the replica identity gives it."""
+    """Build a change, with the old row as far as the replica identity gives it."""
     new: Image | None = None
     old: Image | None = None
     if isinstance(message, Insert | Update):
@@ -60,7 +60,7 @@ def row_change(
         old = _image(relation, message.old, key_only=not message.old_is_full)
     if isinstance(message, Update):
         if old is None:
-            # The identity did not change, so it is not in the WAL a second time.
+            # The identity did not change, so the WAL has it in the new row only.
             old = _image(relation, message.new, key_only=True)
         elif message.old_is_full:
             new = _with_unchanged(relation, message, old)
@@ -77,7 +77,7 @@ def _image(relation: Relation, values: Values, *, key_only: bool = False) -> Ima
 
 
 def _with_unchanged(relation: Relation, message: Update, old: Image) -> Image:
-    """A large value that was not touched is in the old row, where that is complete."""
+    """Take large values that did not change from the old row, if that is complete."""
     return {
         column.name: old.get(column.name) if isinstance(value, Unchanged) else value
         for column, value in zip(relation.columns, message.new, strict=True)
@@ -85,5 +85,5 @@ def _with_unchanged(relation: Relation, message: Update, old: Image) -> Image:
 
 
 def _bytes(text: str) -> int:
-    # A copy of a large text is made only where it has to be.
+    # Encoding would copy a large text, so ASCII is counted without it.
     return len(text) if text.isascii() else len(text.encode())

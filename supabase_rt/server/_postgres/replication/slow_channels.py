@@ -1,7 +1,7 @@
-"""Channels that are told by themselves, because the database takes long for them or refuses.
+"""Slow channels: each is served alone, because its queries fail or take long.
 
-The others wait for none of them. Each lane tells its channel in order, whatever becomes of the
-single changes: those that fail are told of by a system message, and counted.
+The other channels do not wait for them. Each slow channel gets its changes in order. A change
+that fails is reported by a system message, and counted.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from ..queries.visibility import (
     needs_asking,
     visible_rows,
 )
-from .table_batch import Frame, Miss, Part
+from .table_batch import ChangeFrame, Miss, Part
 
-__all__ = ["Job", "Lanes", "Spawn"]
+__all__ = ["Job", "SlowChannels", "Spawn"]
 
 logger: Final = get_logger("supabase_rt.server")
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 MOST_WAITING = 16 * 2**20
-"""Bytes of changes that wait in one lane; what comes on top is not told."""
+"""Bytes of changes that wait for one channel; further ones are reported as missed."""
 QUICK_RUNS = 10
-"""After so many quick batches in a row a channel is told together with the others again."""
+"""After this many quick batches in a row a channel is served with the others again."""
 PATIENCE = 1.0
 ATTEMPTS = 3
-TOO_SLOW = "ERROR 53400 (configuration_limit_exceeded) the changes before take too long"
+TOO_SLOW = "ERROR 53400 (configuration_limit_exceeded) earlier changes take too long"
 AWAY = "ERROR 08006 (connection_failure) the database is away"
 
 
 @dataclasses.dataclass
 class Job:
-    """What one channel has to be told of one batch: ``frames`` are finished, ``parts`` are not."""
+    """One batch for one channel: finished ``frames``, and ``parts`` still to be queried."""
 
     subscription: Subscription
     parts: list[Part] = dataclasses.field(default_factory=list)
-    frames: list[Frame] = dataclasses.field(default_factory=list)
+    frames: list[ChangeFrame] = dataclasses.field(default_factory=list)
 
     def size(self) -> int:
-        """About how many bytes it keeps."""
+        """Returns about how many bytes it holds."""
         return sum(part.size() for part in self.parts) + sum(len(f.data) for f in self.frames)
 
 
 @dataclasses.dataclass
-class _Lane:
+class _SlowChannel:
     jobs: collections.deque[tuple[int, Job]] = dataclasses.field(default_factory=collections.deque)
     waiting: int = 0
     task: asyncio.Task[None] | None = None
@@ -67,11 +67,11 @@ class _Lane:
     quick_runs: int = 0
 
 
-class Lanes:
-    """All lanes of one feed.
+class SlowChannels:
+    """All slow channels of one feed.
 
-    ``send`` delivers a frame, ``miss`` tells a channel of changes that it will not get. A batch
-    that takes longer than ``quick`` seconds keeps its channel apart; none takes much longer than
+    ``send`` delivers a frame; ``miss`` reports changes that a channel will not get. A batch that
+    takes longer than ``quick`` seconds keeps its channel slow. No batch takes much longer than
     three times ``timeout``.
     """
 
@@ -79,7 +79,7 @@ class Lanes:
         self,
         pool: Pool,
         spawn: Spawn,
-        send: Callable[[Frame], None],
+        send: Callable[[ChangeFrame], None],
         miss: Callable[[Miss], None],
         *,
         quick: float,
@@ -91,61 +91,61 @@ class Lanes:
         self._miss = miss
         self._quick = quick
         self._timeout = timeout
-        self._lanes: dict[Subscriber, _Lane] = {}
+        self._slow: dict[Subscriber, _SlowChannel] = {}
 
     def holds(self, subscriber: Subscriber) -> bool:
-        """Whether a channel has to be told by itself."""
-        return subscriber in self._lanes
+        """Returns True for a slow channel."""
+        return subscriber in self._slow
 
     def drop(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not, and cancel what is asked for it."""
-        lane = self._lanes.pop(subscriber, None)
-        if lane is not None and lane.task is not None:
-            lane.task.cancel()
+        """Forget a channel, known or not, and cancel its work."""
+        channel = self._slow.pop(subscriber, None)
+        if channel is not None and channel.task is not None:
+            channel.task.cancel()
 
     def add(self, job: Job) -> None:
-        """Tell a channel of a batch, after those before."""
+        """Queue a batch for a channel."""
         subscriber = job.subscription.subscriber
-        lane = self._lanes.setdefault(subscriber, _Lane())
+        channel = self._slow.setdefault(subscriber, _SlowChannel())
         size = job.size()
-        if lane.jobs and lane.waiting + size > MOST_WAITING:
+        if channel.jobs and channel.waiting + size > MOST_WAITING:
             for part in job.parts:
                 self._miss(Miss(job.subscription, len(part.changes), part.name, TOO_SLOW))
             if job.frames:
                 self._miss(Miss(job.subscription, len(job.frames), "other tables", TOO_SLOW))
             return
-        lane.jobs.append((size, job))
-        lane.waiting += size
-        if lane.task is None:
-            lane.task = self._spawn(self._run(subscriber, lane), "changes of one channel")
+        channel.jobs.append((size, job))
+        channel.waiting += size
+        if channel.task is None:
+            channel.task = self._spawn(self._run(subscriber, channel), "changes of one channel")
 
-    async def _run(self, subscriber: Subscriber, lane: _Lane) -> None:
+    async def _run(self, subscriber: Subscriber, channel: _SlowChannel) -> None:
         loop = asyncio.get_running_loop()
-        while lane.jobs:
-            size, job = lane.jobs[0]
+        while channel.jobs:
+            size, job = channel.jobs[0]
             start = loop.time()
             try:
                 failed = await self._do(job)
             except Exception as exc:
-                # Our own mistake; without this the lane would stand still.
-                logger.exception("socket %s could not be told of changes", subscriber.connection)
+                # A bug of ours; the channel must go on with its next batch.
+                logger.exception("changes could not be sent to socket %s", subscriber.connection)
                 failed = True
                 for part in job.parts:
                     self._miss(Miss(job.subscription, len(part.changes), part.name, exc))
-            # Only now: while it is told, the next ones count it as waiting.
-            lane.jobs.popleft()
-            lane.waiting -= size
+            # Removed only now, so that a batch in work counts against the limit.
+            channel.jobs.popleft()
+            channel.waiting -= size
             if failed or loop.time() - start > self._quick:
-                lane.slow, lane.quick_runs = True, 0
+                channel.slow, channel.quick_runs = True, 0
             else:
-                lane.quick_runs += 1
-                lane.slow = lane.slow and lane.quick_runs < QUICK_RUNS
-        lane.task = None
-        if not lane.slow and self._lanes.get(subscriber) is lane:
-            del self._lanes[subscriber]
+                channel.quick_runs += 1
+                channel.slow = channel.slow and channel.quick_runs < QUICK_RUNS
+        channel.task = None
+        if not channel.slow and self._slow.get(subscriber) is channel:
+            del self._slow[subscriber]
 
     async def _do(self, job: Job) -> bool:
-        """Tell of one batch, in order; whether something of it failed."""
+        """Send one batch in order; returns True if a part of it failed."""
         frames = list(job.frames)
         misses: list[tuple[int, Miss]] = []
         for part in job.parts:
@@ -153,7 +153,7 @@ class Lanes:
             try:
                 frames += part.frames(found)
             except Exception as exc:
-                logger.exception("changes of %r could not be written down", part.name)
+                logger.exception("changes of %r could not be encoded", part.name)
                 problems = dict.fromkeys(range(len(part.changes)), exc)
             if problems:
                 miss = Miss(job.subscription, len(problems), part.name, _first(problems))
@@ -171,7 +171,7 @@ class Lanes:
     async def _ask(
         self, subscription: Subscription, part: Part
     ) -> tuple[list[Delivery], dict[int, Exception]]:
-        """The changes of a part that a channel gets, and those that fail for it."""
+        """Returns the deliveries of a part for a channel, and the changes that fail for it."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(PATIENCE)
@@ -220,7 +220,7 @@ class Lanes:
         conditions: Sequence[Condition],
         end: float,
     ) -> tuple[dict[int, Evaluated], dict[int, Exception]]:
-        """Which conditions hold for which rows; one that fails for a row does not hold for it."""
+        """Evaluate conditions for rows; one that raises an error for a row does not hold there."""
         if not conditions:
             return {nth: Evaluated({}, {}) for nth in wanted}, {}
 

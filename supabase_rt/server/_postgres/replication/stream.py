@@ -1,7 +1,7 @@
 """A replication connection: the slot, and the stream of pgoutput messages from it.
 
-psycopg has no replication protocol of its own, but gives the functions of libpq, and these are
-enough: https://www.postgresql.org/docs/current/protocol-replication.html.
+psycopg does not implement the replication protocol, so the functions of libpq are used:
+https://www.postgresql.org/docs/current/protocol-replication.html.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REMEDIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Arrived:
-    """A message of pgoutput, or None for a sign of life; ``end`` is how far the WAL is."""
+    """A message of pgoutput, or None for a keepalive; ``end`` is the position in the WAL."""
 
     message: Message | None
     end: int
@@ -42,9 +42,9 @@ class Arrived:
 class ReplicationStream:
     """An open stream.
 
-    With ``temporary`` the slot ends with the connection, also when this process is killed, so
-    that no forgotten slot keeps the WAL of the database for ever. Another one is found again
-    and goes on where it was.
+    A ``temporary`` slot ends with the connection, also when this process is killed. So no
+    forgotten slot keeps the WAL of the database for ever. Any other slot is found again, and
+    continues at its last position.
     """
 
     def __init__(self, conn: psycopg.AsyncConnection, slot: str, *, temporary: bool) -> None:
@@ -58,12 +58,12 @@ class ReplicationStream:
     async def open(
         cls, url: str, slot: str, publications: Sequence[str], *, temporary: bool
     ) -> ReplicationStream:
-        """Connect, make or find the slot, and start; raises ``DatabaseProblem``."""
+        """Connect, create or find the slot, and start; raises ``DatabaseProblem``."""
         conn = await connect(url, "changes", replication=True)
         stream = cls(conn, slot, temporary=temporary)
         try:
-            await stream._make_slot()
-            await stream._start(publications)
+            await stream.make_slot()
+            await stream.start(publications)
         except BaseException as exc:
             await stream.close()
             if not isinstance(exc, psycopg.Error):
@@ -74,7 +74,8 @@ class ReplicationStream:
         remedy = next((text for words, text in REMEDIES.items() if words in problem), "")
         raise DatabaseProblem(f"the changes of the database cannot be followed: {problem}{remedy}")
 
-    async def _make_slot(self) -> None:
+    async def make_slot(self) -> None:
+        """Create the replication slot, unless a named one is found; part of ``open``."""
         name = sql.Identifier(self._slot)
         if not self._temporary and await self._found():
             return
@@ -86,7 +87,7 @@ class ReplicationStream:
         )
 
     async def _found(self) -> bool:
-        """Whether the slot is there; one that lost its WAL is dropped."""
+        """Returns True if the slot exists; drops one that lost its WAL."""
         query = sql.SQL(
             "select active_pid, plugin, wal_status, database = current_database()"
             " from pg_replication_slots where slot_name = {}"
@@ -102,7 +103,8 @@ class ReplicationStream:
             )
         if plugin != "pgoutput" or not is_ours:
             raise DatabaseProblem(
-                f"the replication slot {self._slot} belongs to something else; choose another"
+                f"the replication slot {self._slot} is of another plugin or database; "
+                "choose another slot"
             )
         if status == "lost":
             await self._conn.execute(
@@ -111,7 +113,8 @@ class ReplicationStream:
             return False
         return True
 
-    async def _start(self, publications: Sequence[str]) -> None:
+    async def start(self, publications: Sequence[str]) -> None:
+        """Start the stream from the slot; part of ``open``."""
         names = ",".join('"' + name.replace('"', '""') + '"' for name in publications)
         query = sql.SQL(
             "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})"
@@ -125,7 +128,7 @@ class ReplicationStream:
         asyncio.get_running_loop().add_reader(self._watched, self._readable.set)
 
     def ready(self) -> Arrived | None:
-        """The next message, None where none has arrived; raises ``psycopg.Error`` at the end."""
+        """Returns the next message, if one has arrived; raises ``psycopg.Error`` at the end."""
         pgconn = self._conn.pgconn
         size, data = pgconn.get_copy_data(1)
         if size == 0:
@@ -140,17 +143,17 @@ class ReplicationStream:
         raise psycopg.OperationalError(said.strip() or "the database ended the stream")
 
     async def wait(self) -> None:
-        """Until something may have arrived."""
+        """Wait until a message may have arrived."""
         await self._readable.wait()
         self._readable.clear()
 
     def confirm(self, lsn: int) -> None:
-        """Tell the database that everything before ``lsn`` is dealt with; 0 is a sign of life."""
+        """Confirm to the database all changes before ``lsn``; 0 only keeps the stream alive."""
         self._conn.pgconn.put_copy_data(b"r" + STATUS.pack(lsn, lsn, lsn, 0, 0))
         self._conn.pgconn.flush()
 
     async def close(self) -> None:
-        """Hang up; a temporary slot goes with it."""
+        """Close the connection; a temporary slot ends with it."""
         if self._watched is not None:
             asyncio.get_running_loop().remove_reader(self._watched)
             self._watched = None

@@ -1,4 +1,4 @@
-"""The changes of one table in a batch, and the frames that become of them."""
+"""The changes of one table in a batch, and the frames built from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..queries.filter_sql import explain
 from ..queries.visibility import Delivery, Subscription
 from .row_changes import Image, RowChange
 
-__all__ = ["Frame", "Miss", "Part", "image_for"]
+__all__ = ["ChangeFrame", "Miss", "Part", "image_for"]
 
 LONGEST_KEPT = 65_536
-"""Of a change that is told cut down, longer texts are not even shown to the database."""
+"""Characters; in a change that is sent cut down, longer texts are not passed to the database."""
 
 
-class Frame(NamedTuple):
-    """What one channel is told of one change; ``number`` is that of the change in its batch."""
+class ChangeFrame(NamedTuple):
+    """The data of one change for one channel; ``number`` is its place in the batch."""
 
     number: int
     subscription: Subscription
@@ -35,8 +35,8 @@ class Frame(NamedTuple):
 class Part:
     """The changes of one table in a batch.
 
-    ``numbers`` are those in the batch, ``rows`` the new and the old row of each change. A change
-    with neither cannot be told to anybody.
+    ``numbers`` are their places in the batch, ``rows`` the new and the old row of each change. A
+    change with neither row cannot be sent.
     """
 
     shape: Shape
@@ -54,18 +54,18 @@ class Part:
         return f"{self.shape.schema}.{self.shape.name}"
 
     def size(self) -> int:
-        """About how many bytes it holds."""
+        """Returns about how many bytes it holds."""
         return sum(change.size() for change in self.changes)
 
     def filter_rows(self) -> list[Evaluated | None]:
-        """The rows that filters look at."""
+        """Returns the rows that filters are tried on."""
         return [
             new if change.new is not None else old
             for change, (new, old) in zip(self.changes, self.rows, strict=True)
         ]
 
-    def frames(self, found: Iterable[Delivery]) -> list[Frame]:
-        """The frames of these deliveries."""
+    def frames(self, found: Iterable[Delivery]) -> list[ChangeFrame]:
+        """Returns the frames of these deliveries."""
         frames = []
         for each in found:
             change, role = self.changes[each.nth], each.subscription.role
@@ -81,7 +81,7 @@ class Part:
                         max_bytes=self.max_bytes,
                     )
                 number, data = self.numbers[each.nth], self._encoded[key]
-                frames.append(Frame(number, each.subscription, change.type, ids, data))
+                frames.append(ChangeFrame(number, each.subscription, change.type, ids, data))
         return frames
 
 
@@ -99,7 +99,7 @@ def image_for(
     conditions: Iterable[Condition],
     max_bytes: int,
 ) -> Image | None:
-    """What of a row the database is asked to show: nothing that would be cut out again."""
+    """Returns the values that the database has to render, without those that would be cut."""
     if image is None or change.size() <= max_bytes:
         return image
     # The JSON of a json value may be shorter than its text.
@@ -113,22 +113,22 @@ def image_for(
 
 
 class Miss(NamedTuple):
-    """Changes of one table that a channel cannot be told, and why."""
+    """Changes of one table that cannot be sent to a channel, and the reason."""
 
     subscription: Subscription
     changes: int
     table: str
     problem: Exception | str
 
-    def told(self) -> str:
-        """For the channel: without the text of the error, which may quote the row."""
-        return self._said(with_text=False)
+    def public_text(self) -> str:
+        """Returns the text for the channel, without the error's text, which may quote the row."""
+        return self._text(with_text=False)
 
-    def logged(self) -> str:
-        """For the developer."""
-        return self._said(with_text=True)
+    def log_text(self) -> str:
+        """Returns the text for the log."""
+        return self._text(with_text=True)
 
-    def _said(self, *, with_text: bool) -> str:
+    def _text(self, *, with_text: bool) -> str:
         text = self.problem
         if isinstance(text, Exception):
             text = explain(text, with_text=with_text)

@@ -1,4 +1,4 @@
-"""Tests that play the server: what is expected, what is emitted, and a clock that is moved."""
+"""Tests that play the server by hand with ``expect`` and ``emit``, and move the clock."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_expecting_in_the_loop_of_the_client_says_what_is_wrong() -> None:
 
 
 async def test_a_minute_of_silence_passes_in_a_moment() -> None:
-    """A dead link is found by its heartbeat and made again, without waiting for either."""
+    """A dead link is found by its heartbeat and replaced, without real waiting."""
     async with FakeClock() as clock, LocalRealtime() as server:
         policy = ReconnectPolicy(initial_backoff=20.0, jitter=0)
         supabase = create_client(server.url, server.anon_key, realtime={"reconnect": policy})
