@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import socket
@@ -15,8 +16,10 @@ import aiohttp
 import pytest
 
 from supabase_rt.server import LocalRealtime
+from supabase_rt.server._machine.join_request import JoinRefused
 from supabase_rt.server._machine.message_store import MessageStore, StoredMessage
 from supabase_rt.server._machine.outgoing import NO_CODE, Close
+from supabase_rt.server._machine.server_session import _Decision
 from supabase_rt.server.tokens import Rights, Token
 
 from .kit import Client, Wire, World, payload_of, wire
@@ -167,6 +170,25 @@ def test_a_socket_that_never_joins_is_cut_in_the_end() -> None:
     assert used.heard() == []
 
 
+def test_a_refused_join_is_forgotten_without_a_collection() -> None:
+    world = World()
+    gc.collect()
+    gc.disable()
+    try:
+        world.client().reason("realtime:")
+        kept = [each for each in gc.get_objects() if isinstance(each, _Decision | JoinRefused)]
+    finally:
+        gc.enable()
+    assert kept == []
+
+
+def test_a_channel_counts_for_both_forms_of_its_topic() -> None:
+    world = World()
+    client = world.client()
+    assert joined(client, "realtime:" + "t" * 400_000) is None
+    assert world.backend.channel_bytes > 800_000
+
+
 # -- presence and tokens -------------------------------------------------------------------
 
 
@@ -216,7 +238,11 @@ class SlowDatabase:
         self.asked: list[tuple[Token, Callable[[Rights | None], None]]] = []
 
     def ask_rights(
-        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+        self,
+        token: Token,
+        sub_topic: str,
+        done: Callable[[Rights | None], None],
+        client: object = None,
     ) -> None:
         self.asked.append((token, done))
 

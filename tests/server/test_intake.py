@@ -89,6 +89,16 @@ def test_messages_that_wait_to_be_taken_still_count() -> None:
     assert intake.total == 0
 
 
+def test_what_comes_while_a_message_waits_for_its_turn_counts() -> None:
+    intake = Intake(Settings(), most=1000 * KIB)
+    _, flow = opened(intake)
+    intake.receive(flow, 114, now=1.0)
+    for _ in range(5):
+        intake.receive(flow, 100, now=2.0)
+    intake.complete(flow, 100, now=3.0, waited=True, later=500)
+    assert intake.total == 508
+
+
 @pytest.mark.parametrize(
     ("state", "ends"), [("new", 5.0), ("body", 15.0), ("answer", 60.0), ("idle", 60.0)]
 )

@@ -113,10 +113,11 @@ class Flow(asyncio.Transport):
         if self.inflow is not None:
             self._intake.upgrade(self.inflow, kept, time.monotonic())
 
-    def complete(self, size: int, *, waited: bool) -> None:
-        """Note that a message of the client was taken."""
+    def complete(self, size: int, *, waited: bool, later: int) -> None:
+        """Note that a message of the client was taken, and how many bytes came since it did."""
         if self.inflow is not None:
-            self._intake.complete(self.inflow, size, time.monotonic(), waited=waited)
+            now = time.monotonic()
+            self._intake.complete(self.inflow, size, now, waited=waited, later=later)
 
     def ask(self, body_done: Callable[[], bool]) -> None:
         """Note that a request has begun."""

@@ -122,16 +122,17 @@ class Socket:
         while True:
             before = flow.received if flow is not None else 0
             message = await self._ws.receive()
+            arrived = flow.received if flow is not None else 0
             # After the receive: what came while the socket was stalled is not answered yet.
             await self._flowing.wait()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                waited = flow is not None and flow.received != before
                 await self._decision()
                 await self._its_turn()
                 if not self._closing:
                     self._take(message.type, message.data)
                 if flow is not None:
-                    flow.complete(len(message.data), waited=waited)
+                    later = flow.received - arrived
+                    flow.complete(len(message.data), waited=arrived != before, later=later)
             elif message.type is WSMsgType.PING:
                 await self._its_turn()
                 self._backend.turns.count(self._usage, MESSAGE, self._loop.time())

@@ -126,15 +126,17 @@ class Intake:
             self._held[flow] = None
             flow.port.hold()
 
-    def complete(self, flow: Inflow, size: int, now: float, *, waited: bool) -> None:
-        """Count a message that is complete and taken.
+    def complete(
+        self, flow: Inflow, size: int, now: float, *, waited: bool, later: int = 0
+    ) -> None:
+        """Count a message that is complete and taken; ``later`` bytes came since it was complete.
 
-        ``waited`` says that it was waited for: then nothing but the rest of the last piece can
-        be unfinished, whatever the headers of its fragments took.
+        ``waited`` says that it was waited for. Then only the rest of its last piece was unfinished
+        when it was complete, whatever the headers of its fragments took.
         """
         rest = max(0, flow.unfinished - size - _header(size))
         flow.unfinished_since = now
-        self._count(flow, min(rest, flow.latest) if waited else rest)
+        self._count(flow, min(rest, flow.latest + later) if waited else rest)
 
     def _count(self, flow: Inflow, unfinished: int) -> None:
         self.total += unfinished - flow.unfinished

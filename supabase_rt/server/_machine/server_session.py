@@ -311,7 +311,9 @@ class Session:
             self._decide(decision)
 
     def _decide(self, decision: _Decision, refused: JoinRefused | None = None) -> None:
-        decision.refused = refused
+        # Without its traceback, whose frames hold the decision: such a cycle kept megabytes of
+        # a frame until the next full collection.
+        decision.refused = refused and refused.with_traceback(None)
         delay = self.backend.settings.join_error_delay
         if refused is not None and delay > 0:
             self.timers.set("join", self.now + delay, self._settle)
