@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from .._wire.envelope import TOPIC_PREFIX
-from ._machine.outgoing import Frame
+from ._machine.outgoing import Frame, Text
 
 __all__ = ["Channel", "Faults", "Link"]
 
@@ -144,6 +144,8 @@ class Faults:
         if _take(self._corruptions, frame.event):
             half = len(frame.data) // 2
             # Cut off in the middle: a text frame is not JSON then, a binary one lacks its body.
+            if isinstance(frame.data, Text):
+                return Text(frame.data[:half])
             return frame.data[:half] if isinstance(frame.data, str) else frame.data[:3]
         return frame.data
 

@@ -16,6 +16,7 @@ from ._http.app import SOCKETS, make_app
 from ._http.gate import Gate
 from ._http.listening_socket import Doorway
 from ._http.status_page import MadeUpRows, new_page_token
+from ._machine.intake import LINGERING
 from ._machine.server_state import Backend, Received
 from ._tables.table_writer import Publisher
 from ._tables.tables import Row, Table
@@ -134,7 +135,11 @@ class LocalRealtime(Conversing):
         self._app = make_app(self.backend, self._gate, self._page_token, rows or made_up)
         # A body is read as it comes, as by the real server.
         runner = web.AppRunner(
-            self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
+            self._app,
+            access_log=None,
+            shutdown_timeout=0.1,
+            auto_decompress=False,
+            lingering_time=LINGERING,
         )
         await runner.setup()
         assert runner.server is not None
@@ -186,7 +191,7 @@ class LocalRealtime(Conversing):
             # A little more than the sockets give their clients, so that they end by themselves.
             async with asyncio.timeout(self.settings.close_timeout + 0.1):
                 for socket in sockets:
-                    await socket.done.wait()
+                    await socket.ended()
         for socket in list(app[SOCKETS].values()):
             socket.cut()
         await runner.cleanup()

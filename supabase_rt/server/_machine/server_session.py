@@ -29,7 +29,7 @@ from .memory_bounds import (
     weigh,
 )
 from .message_store import StoredMessage
-from .outgoing import NO_CODE, Close, Frame, text_frame
+from .outgoing import NO_CODE, Close, Frame, Text, text_frame
 from .server_channel import NO_DATABASE, OK, ServerChannel, channel_weight
 from .server_deadlines import Timers
 from .server_state import Backend, logger
@@ -166,7 +166,7 @@ class Session:
         self._route(message)
 
     def _decode(self, data: str | bytes) -> Message:
-        if isinstance(data, bytes) and self.vsn == "2.0.0":
+        if isinstance(data, bytes) and not isinstance(data, Text) and self.vsn == "2.0.0":
             return decode_client_binary(data)
         # Small ones are not weighed: the most that one of them may become is not much.
         lenient = len(data) < SMALL_FRAME or weigh(data) < MOST_DECODED
