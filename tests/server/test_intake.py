@@ -130,6 +130,42 @@ def test_the_head_of_a_later_request_has_its_own_time() -> None:
     assert port.gone
 
 
+@pytest.mark.parametrize(("piece", "ends"), [(100, 60.0), (101, 5.0)])
+def test_the_head_of_a_second_request_may_begin_in_the_piece_of_the_first(
+    piece: int, ends: float
+) -> None:
+    intake = Intake(Settings())
+    port, flow = opened(intake, upgraded=False)
+    intake.receive(flow, piece, now=0.0)
+    intake.ask(flow, lambda: True, now=0.0)
+    intake.answer(flow, now=0.0, size=100)
+    intake.sweep(ends - 0.1)
+    assert [port.gone] == [False]
+    intake.sweep(ends + 0.1)
+    assert port.gone
+
+
+def test_the_rest_of_a_refused_body_counts_for_nothing_and_has_three_seconds() -> None:
+    intake, done = Intake(Settings()), False
+    port, flow = opened(intake, upgraded=False)
+    other_port, other = opened(intake, upgraded=False)
+    for each in (flow, other):
+        intake.receive(each, 1000, now=0.0)
+        intake.ask(each, lambda each=each: done and each is other, now=0.0)
+        intake.answer(each, now=1.0, size=1000)
+        for _ in range(100):
+            intake.receive(each, 64 * KIB, now=1.0)
+    assert intake.total == 0
+    done = True
+    intake.sweep(3.9)
+    assert [port.gone, other_port.gone] == [False, False]
+    intake.sweep(4.1)
+    assert [port.gone, other_port.gone] == [True, False]
+    # Whose body came whole may ask again.
+    intake.sweep(60.0)
+    assert [other_port.gone] == [False]
+
+
 def test_a_head_without_an_end_is_not_kept() -> None:
     intake = Intake(Settings())
     port, flow = opened(intake, upgraded=False)
@@ -240,6 +276,44 @@ async def test_the_next_turn_is_that_of_the_client_with_the_least_share() -> Non
     newcomer = Usage()
     await turns.wait(newcomer)
     assert newcomer.share >= 1.9
+
+
+async def order_of(turns: Turns, *clients: tuple[str, Usage]) -> list[str]:
+    """The order in which clients get the turns that they ask for at the same time."""
+    order = list[str]()
+
+    async def work(name: str, usage: Usage) -> None:
+        await turns.wait(usage)
+        order.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for name, usage in clients:
+            group.create_task(work(name, usage))
+    return order
+
+
+async def test_of_a_crowd_the_newest_goes_first_and_whoever_was_there_before_ahead_of_it() -> None:
+    turns, old = Turns(), Usage()
+    turns.count(old, 0.5, 1.0)
+    crowd = [(f"{number}", Usage()) for number in range(3)]
+    assert await order_of(turns, *crowd, ("old", old)) == ["old", "2", "1", "0"]
+
+
+async def test_the_newest_request_goes_first_and_all_requests_leave_room_for_clients() -> None:
+    turns, requests, client = Turns(), Usage(weight=8), Usage()
+    asked = [(f"{number}", requests) for number in range(3)]
+    assert await order_of(turns, *asked) == ["2", "1", "0"]
+    requests.count(8.0, 1.0)
+    client.count(0.9, 1.0)
+    assert await order_of(turns, *asked, ("client", client)) == ["client", "2", "1", "0"]
+
+
+async def test_little_work_waits_too_when_a_turn_of_the_loop_has_taken_long() -> None:
+    turns, usage = Turns(), Usage()
+    turns.spend(0.1)
+    assert not turns.is_light(usage, 0.0)
+    await asyncio.sleep(0)
+    assert turns.is_light(usage, 0.0)
 
 
 async def test_others_are_heard_between_two_turns() -> None:
