@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from supabase_rt.server._http.turns import ALLOWANCE, QUIET, Turns, Usage
+from supabase_rt.server._http.turns import ALLOWANCE, AT_ONCE, QUIET, Slices, Turns, Usage
 from supabase_rt.server._machine.intake import PATIENCE, SMALL, Inflow, Intake
 from supabase_rt.server._machine.memory_bounds import Outgoing
 from supabase_rt.server.settings import Settings
@@ -331,6 +331,26 @@ async def test_others_are_heard_between_two_turns() -> None:
 
     await asyncio.gather(heavy(Usage()), heavy(Usage()), light())
     assert "heavyheavy" not in "".join(order)
+
+
+async def test_few_slices_are_written_in_one_turn_of_the_loop_and_in_order() -> None:
+    slices, written, passes = Slices(), list[int](), list[int]()
+
+    async def write(number: int) -> None:
+        for _ in range(2):
+            await slices.wait()
+            written.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(write(number)) for number in range(50)]
+        tasks[20].cancel()
+        while len(written) < 98:
+            before = len(written)
+            await asyncio.sleep(0)
+            passes.append(len(written) - before)
+    assert max(passes) <= 2 * AT_ONCE
+    assert sorted(written) == sorted([*range(20), *range(21, 50)] * 2)
+    assert written[:AT_ONCE] == [number for number in range(AT_ONCE // 2) for _ in range(2)]
 
 
 async def test_a_client_that_leaves_keeps_nobody_waiting() -> None:

@@ -146,6 +146,7 @@ class Socket:
             elif message.type is WSMsgType.PING:
                 await self._its_turn()
                 self._backend.turns.count(self._usage, MESSAGE, self._loop.time())
+                self._backend.turns.spend(MESSAGE)
                 self._session.touch(time.time())
                 if self._pongs is None:
                     self._pongs = collections.deque(maxlen=MOST_PONGS)
@@ -281,6 +282,8 @@ class Socket:
         try:
             while True:
                 while self._queue or self._pongs:
+                    if self._pongs:
+                        await self._backend.turns.slices.wait()
                     while self._pongs:
                         if self._flowing is not None:
                             await self._flowing.wait()
@@ -345,10 +348,10 @@ class Socket:
             for start in range(0, len(content), LARGE):
                 if flow.is_blocked:
                     await flow.drained()
+                await self._backend.turns.slices.wait()
                 if flow.lost:
                     raise ConnectionResetError("the connection is lost")
                 flow.write(content[start : start + LARGE])
-                await asyncio.sleep(0)
         finally:
             self._large = None
         self._whole.set()
