@@ -63,7 +63,7 @@ class Client:
         return self.heard()
 
     def heard(self) -> list[Any]:
-        found = []
+        found: list[Any] = []
         while self.session.outbox:
             item = self.session.outbox.popleft()
             if isinstance(item, Close):

@@ -151,7 +151,7 @@ def test_the_rest_of_a_refused_body_counts_for_nothing_and_has_three_seconds() -
     other_port, other = opened(intake, upgraded=False)
     for each in (flow, other):
         intake.receive(each, 1000, now=0.0)
-        intake.ask(each, lambda each=each: done and each is other, now=0.0)
+        intake.ask(each, (lambda: done) if each is other else (lambda: False), now=0.0)
         intake.answer(each, now=1.0, size=1000)
         for _ in range(100):
             intake.receive(each, 64 * KIB, now=1.0)
