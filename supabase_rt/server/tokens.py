@@ -207,7 +207,11 @@ class Tokens:
         else:
             self._remember(text, claims)
             return claims
-        raise problem
+        try:
+            raise problem
+        finally:
+            # Else this frame and the exception hold each other, and the callers' large frames.
+            del problem
 
     def _remember(self, text: str, claims: dict[str, Any]) -> None:
         """Keep the claims of a good signature: clients send one token with every join."""

@@ -20,7 +20,7 @@ from supabase_rt.server._machine.join_request import JoinRefused
 from supabase_rt.server._machine.message_store import MessageStore, StoredMessage
 from supabase_rt.server._machine.outgoing import NO_CODE, Close, Text
 from supabase_rt.server._machine.server_session import _Decision
-from supabase_rt.server.tokens import Rights, Token
+from supabase_rt.server.tokens import Rights, Token, TokenError
 
 from .kit import Client, Wire, World, as_page, payload_of, wire
 
@@ -177,6 +177,20 @@ def test_a_refused_join_is_forgotten_without_a_collection() -> None:
     try:
         world.client().reason("realtime:")
         kept = [each for each in gc.get_objects() if isinstance(each, _Decision | JoinRefused)]
+    finally:
+        gc.enable()
+    assert kept == []
+
+
+def test_a_refused_token_is_forgotten_without_a_collection() -> None:
+    world = World()
+    client = world.client()
+    client.join()
+    gc.collect()
+    gc.disable()
+    try:
+        client.push(ROOM, "access_token", {"access_token": "e30.e30.e30"})
+        kept = [each for each in gc.get_objects() if isinstance(each, TokenError)]
     finally:
         gc.enable()
     assert kept == []

@@ -65,7 +65,11 @@ class Bodies:
         Large bodies are handled one at a time, because they are much larger once decoded. Raises
         ``HTTPRequestEntityTooLarge`` for a body that would be too large then.
         """
-        data = await request.read()
+        try:
+            data = await request.read()
+        except ConnectionError:
+            # The client left; for aiohttp that would be a failure of the handler.
+            raise web.HTTPBadRequest from None
         if len(data) <= LARGE:
             yield data
             return
