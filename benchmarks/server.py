@@ -23,7 +23,7 @@ from pathlib import Path
 
 import aiohttp
 
-from .attacks import ATTACKS, EXTRA, Answers, attacker, peak, probe, starved
+from .attacks import ATTACKS, EXTRA, Answers, attacker, late, peak, probe, starved
 from .clients.driver import allow_many_sockets
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "local-server.md"
@@ -261,17 +261,20 @@ async def measure(load: Load) -> Found:
 
 async def attack(name: str, seconds: float) -> bool:
     """Attack for so long, and print what the others noticed; whether it was little."""
-    found = Answers()
     async with serving(EXTRA.get(name, [])) as server:
+        found = Answers(server.pid)
         port = int(server.url.rpartition(":")[2].partition("/")[0])
         async with attacker(name, port, server.key):
             await probe(server.url, server.key, seconds, found)
         memory, waited = peak(server.pid), starved(server.pid)
-    late = [f"{found.late(each) * 1000:6.0f} ms" for each in (found.joined, found.new)]
+    times = [
+        f"{late(each.own) * 1000:5.0f} ({late(each.wall) * 1000:4.0f}) ms"
+        for each in (found.joined, found.new)
+    ]
     verdict = "" if found.fine(memory) else "  <--"
     shown = [
         f"{memory / 2**20:6.0f} MiB",
-        *late,
+        *times,
         f"{waited:6.1f} s",
         f"{found.missing:4} missing{verdict}",
     ]
@@ -281,7 +284,8 @@ async def attack(name: str, seconds: float) -> bool:
 
 async def attacks(only: str | None, seconds: float) -> bool:
     """All attacks, one after the other; whether all were borne."""
-    print(f"{'attack':<46}   memory    joined p99     new p99  no core  (bounds: 256 MiB, 100 ms)")
+    print("bounds: 256 MiB and 100 ms; in brackets with the time without a core")
+    print(f"{'attack':<46}   memory       joined p99          new p99  no core")
     names = [name for name in ATTACKS if only is None or only in name]
     return all([await attack(name, seconds) for name in names])
 

@@ -36,6 +36,7 @@ __all__ = [
     "encode_client",
     "encode_client_binary",
     "encode_text",
+    "encode_text_bytes",
     "encode_user_broadcast",
     "is_binary",
     "is_too_large",
@@ -115,13 +116,16 @@ def decode_text(vsn: str, data: bytes | str, *, lenient: bool = True) -> Message
     return Message(found.join_ref, found.ref, found.topic, found.event, found.payload)  # type: ignore[arg-type]
 
 
-def encode_text(vsn: str, message: Message) -> str:
-    """Encode a text frame; raises ``TypeError`` or ``ValueError`` if JSON cannot carry it."""
+def encode_text_bytes(vsn: str, message: Message) -> bytes:
+    """Encode a text frame; raises ``TypeError`` or ``ValueError`` for what JSON cannot carry."""
     if vsn == "2.0.0":
-        return dumps(
-            (message.join_ref, message.ref, message.topic, message.event, message.payload)
-        ).decode()
-    return dumps(message_to_object(message)).decode()
+        return dumps((message.join_ref, message.ref, message.topic, message.event, message.payload))
+    return dumps(message_to_object(message))
+
+
+def encode_text(vsn: str, message: Message) -> str:
+    """``encode_text_bytes`` as a string."""
+    return encode_text_bytes(vsn, message).decode()
 
 
 def message_to_object(message: Message) -> dict[str, Any]:

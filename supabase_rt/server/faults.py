@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from .._wire.envelope import TOPIC_PREFIX
-from ._machine.outgoing import OutgoingFrame
+from ._machine.outgoing import OutgoingFrame, Text
 
 __all__ = ["Faults", "FaultyChannel", "FaultyLink"]
 
@@ -143,7 +143,9 @@ class Faults:
             return None
         if _take(self._corruptions, frame.event):
             half = len(frame.data) // 2
-            # The cut makes a text frame invalid JSON, and leaves a binary one without its body.
+            # Cut off in the middle: a text frame is not JSON then, a binary one lacks its body.
+            if isinstance(frame.data, Text):
+                return Text(frame.data[:half])
             return frame.data[:half] if isinstance(frame.data, str) else frame.data[:3]
         return frame.data
 

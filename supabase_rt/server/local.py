@@ -16,6 +16,7 @@ from ._http.app import SOCKETS, make_app
 from ._http.gate import Gate
 from ._http.listening_socket import Doorway
 from ._http.status_page import MadeUpRows, new_page_token
+from ._machine.intake import LINGERING
 from ._machine.server_state import Backend, Received
 from ._tables.table_writer import Publisher
 from ._tables.tables import Row, Table
@@ -136,7 +137,11 @@ class LocalRealtime:
         self._app = make_app(self.backend, self._gate, self._page_token, rows or made_up)
         # The real server does not decompress bodies either.
         runner = web.AppRunner(
-            self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
+            self._app,
+            access_log=None,
+            shutdown_timeout=0.1,
+            auto_decompress=False,
+            lingering_time=LINGERING,
         )
         await runner.setup()
         assert runner.server is not None
@@ -188,7 +193,7 @@ class LocalRealtime:
             # A little longer than a socket waits for its client, so that it ends by itself.
             async with asyncio.timeout(self.settings.close_timeout + 0.1):
                 for socket in sockets:
-                    await socket.done.wait()
+                    await socket.ended()
         for socket in list(app[SOCKETS].values()):
             socket.cut()
         await runner.cleanup()

@@ -37,7 +37,10 @@ __all__ = [
 
 MIN_SECRET = 32
 MAX_TOKEN = 65_536
-"""Characters of a token. PyJWT reads the header before the signature, so it must not be huge."""
+"""Characters of a token; the header of a longer one would be read before its signature is."""
+MOST_KEPT = 64
+LONGEST_KEPT = 4_096
+"""Verified tokens that are kept, and the characters of the longest of them."""
 FAR_FUTURE = 1e12
 TEN_YEARS = 315_360_000.0
 CHECKS: Options = {
@@ -130,6 +133,7 @@ class Tokens:
             # PyJWT would only warn, and again at every token.
             raise ValueError(f"jwt_secret must have at least {MIN_SECRET} bytes, as for Supabase")
         self._secret = secret
+        self._verified: dict[str, dict[str, Any]] = {}
 
     def mint(self, claims: Mapping[str, Any]) -> str:
         """Returns a token with exactly these claims, signed with HS256."""
@@ -186,9 +190,12 @@ class Tokens:
             return dict(jwt.decode_complete(text, self._secret, LONGER, CHECKS)["payload"])
 
     def _claims(self, text: str) -> dict[str, Any]:
+        known = self._verified.get(text)
+        if known is not None:
+            return known
         try:
-            # PyJWT checks the signature only: the rules for the claims differ from its own.
-            return self._decode(text)
+            # Only the signature: the rules for the claims differ from PyJWT's.
+            claims = self._decode(text)
         except jwt.InvalidSignatureError:
             problem = TokenError(
                 "JwtSignatureError", "Failed to validate JWT signature", system=":signature_error"
@@ -197,7 +204,21 @@ class Tokens:
             problem = TokenError("JwtSignerError", SIGNER.format(_key_named(text)))
         except (jwt.PyJWTError, UnicodeError, RecursionError):
             problem = TokenError("MalformedJWT", "The token provided is not a valid JWT")
-        raise problem
+        else:
+            self._remember(text, claims)
+            return claims
+        try:
+            raise problem
+        finally:
+            # Else this frame and the exception hold each other, and the callers' large frames.
+            del problem
+
+    def _remember(self, text: str, claims: dict[str, Any]) -> None:
+        """Keep the claims of a good signature: clients send one token with every join."""
+        if len(text) <= LONGEST_KEPT:
+            if len(self._verified) >= MOST_KEPT:
+                del self._verified[next(iter(self._verified))]
+            self._verified[text] = claims
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supabase_rt import PostgresChange
-from supabase_rt._payloads.postgres_change import read_postgres_changes
+from supabase_rt._payloads.postgres_data import read_postgres_changes
 from supabase_rt._wire.serializer import decode_text, encode_text
 
 from ..server.kit import World

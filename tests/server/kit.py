@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from supabase_rt.server import LocalRealtime
-from supabase_rt.server._machine.outgoing import Close
+from supabase_rt.server._machine.outgoing import Close, Text
 from supabase_rt.server._machine.server_session import ServerSession
 from supabase_rt.server._machine.server_state import Backend
 from supabase_rt.server.settings import Settings
@@ -63,11 +63,13 @@ class Client:
         return self.heard()
 
     def heard(self) -> list[Any]:
-        found = []
+        found: list[Any] = []
         while self.session.outbox:
             item = self.session.outbox.popleft()
-            if isinstance(item, Close) or isinstance(item.data, bytes):
-                found.append(item if isinstance(item, Close) else item.data)
+            if isinstance(item, Close):
+                found.append(item)
+            elif isinstance(item.data, bytes) and not isinstance(item.data, Text):
+                found.append(item.data)
             else:
                 found.append(json.loads(item.data))
         return found

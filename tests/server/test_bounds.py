@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import socket
@@ -15,11 +16,13 @@ import aiohttp
 import pytest
 
 from supabase_rt.server import LocalRealtime
+from supabase_rt.server._machine.join_request import JoinRefused
 from supabase_rt.server._machine.message_store import MessageStore, StoredMessage
-from supabase_rt.server._machine.outgoing import NO_CODE, Close
-from supabase_rt.server.tokens import Rights, Token
+from supabase_rt.server._machine.outgoing import NO_CODE, Close, Text
+from supabase_rt.server._machine.server_session import _Decision
+from supabase_rt.server.tokens import Rights, Token, TokenError
 
-from .kit import Client, Wire, World, payload_of, wire
+from .kit import Client, Wire, World, as_page, payload_of, wire
 
 ROOM = "realtime:room"
 MB = 1_000_000
@@ -167,6 +170,39 @@ def test_a_socket_that_never_joins_is_cut_in_the_end() -> None:
     assert used.heard() == []
 
 
+def test_a_refused_join_is_forgotten_without_a_collection() -> None:
+    world = World()
+    gc.collect()
+    gc.disable()
+    try:
+        world.client().reason("realtime:")
+        kept = [each for each in gc.get_objects() if isinstance(each, _Decision | JoinRefused)]
+    finally:
+        gc.enable()
+    assert kept == []
+
+
+def test_a_refused_token_is_forgotten_without_a_collection() -> None:
+    world = World()
+    client = world.client()
+    client.join()
+    gc.collect()
+    gc.disable()
+    try:
+        client.push(ROOM, "access_token", {"access_token": "e30.e30.e30"})
+        kept = [each for each in gc.get_objects() if isinstance(each, TokenError)]
+    finally:
+        gc.enable()
+    assert kept == []
+
+
+def test_a_channel_counts_for_both_forms_of_its_topic() -> None:
+    world = World()
+    client = world.client()
+    assert joined(client, "realtime:" + "t" * 400_000) is None
+    assert world.backend.channel_bytes > 800_000
+
+
 # -- presence and tokens -------------------------------------------------------------------
 
 
@@ -216,7 +252,11 @@ class SlowDatabase:
         self.asked: list[tuple[Token, Callable[[Rights | None], None]]] = []
 
     def ask_rights(
-        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+        self,
+        token: Token,
+        sub_topic: str,
+        done: Callable[[Rights | None], None],
+        client: object = None,
     ) -> None:
         self.asked.append((token, done))
 
@@ -311,6 +351,18 @@ async def test_no_compression_is_negotiated_and_none_is_read() -> None:
         ws._writer.transport.write(b"\xc1\x81\0\0\0\0x")
         message = await ws.receive(timeout=2)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1002)
+
+
+def test_a_large_text_may_hold_any_characters_in_both_versions() -> None:
+    for vsn in ("1.0.0", "2.0.0"):
+        client = World().client(vsn)
+        topic = "realtime:" + "é😀" * 50_000
+        (reply,) = client.push(topic, "x", {})
+        assert (reply["topic"] if vsn == "1.0.0" else reply[2]) == topic
+        assert client.session.backend.received[-1].topic == topic
+        bad = b'["1","1","realtime:' + b"\xff" * 100_000 + b'","x",{}]'
+        assert client.raw(Text(bad)) == []
+        assert client.session.backend.malformed == 1
 
 
 async def test_large_frames_arrive_whole_and_pings_are_answered_between_them() -> None:
@@ -460,6 +512,38 @@ async def test_a_body_that_grows_when_it_is_decoded_is_refused() -> None:
             data = io.BytesIO(body)
             async with session.post(server.url + path, data=data, headers=headers) as response:
                 assert response.status == 413
+
+
+async def test_a_body_of_the_status_page_that_grows_when_it_is_decoded_is_refused() -> None:
+    async with LocalRealtime() as server, aiohttp.ClientSession() as session:
+        for path in ("/inspector/broadcast", "/inspector/rows"):
+            body = io.BytesIO(b'{"messages":[' + b"[]," * 2_000_000 + b"0]}")
+            url = server.url + path
+            async with session.post(url, data=body, headers=as_page(server)) as response:
+                assert response.status == 413
+
+
+async def test_a_refusal_ahead_of_a_large_body_reaches_its_sender() -> None:
+    async with LocalRealtime() as server:
+        head = b"POST /api/broadcast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        head += b"apikey: nonsense\r\nContent-Length: 4000000\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(head)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401")
+        writer.write(b"x" * 4_000_000)
+        await writer.drain()
+        async with asyncio.timeout(5):
+            assert await reader.read()
+        writer.close()
+
+
+async def test_the_rest_of_a_refused_body_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("supabase_rt.server.local.LINGERING", 0.2)
+    async with LocalRealtime() as server:
+        head = b"POST /api/broadcast HTTP/1.1\r\nHost: localhost\r\napikey: nonsense\r\n"
+        assert b" 401 " in await answered(server, head + b"Content-Length: 9\r\n\r\n1")
 
 
 async def test_connections_that_do_nothing_make_room_for_those_that_join() -> None:

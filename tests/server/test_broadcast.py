@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from supabase_rt.server._machine.server_state import Backend
+from supabase_rt.server.activity import Happening
 from supabase_rt.server.tokens import Rights
 
 from .kit import START, World, payload_of
@@ -261,3 +262,16 @@ def test_replication_ready() -> None:
         "channel": "room",
     }
     assert state == ["1", None, "realtime:room", "presence_state", {}]
+
+
+def test_an_onlooker_does_not_change_what_becomes_of_a_push_of_kind_0() -> None:
+    world, seen = World(), list[Happening]()
+    sender, other = world.client(), world.client()
+    for client in (sender, other):
+        client.join("realtime:v2")
+    world.backend.activity.watch(seen.append)
+    fields = b"1", b"2", TOPIC.encode(), b"broadcast"
+    head = bytes([0, *map(len, fields)])
+    assert sender.raw(head + b"".join(fields) + b"\0\xff") == []
+    assert [frame[-2:] for frame in other.heard()] == [b"\0\xff"]
+    assert [(each.kind, each.content) for each in seen] == [("broadcast", b"\0\xff")]

@@ -191,3 +191,21 @@ async def test_the_other_routes(server: LocalRealtime) -> None:
             assert await response.text() == "ok"
         async with session.options(server.url + BATCH) as response:
             assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize("depth", range(930, 1000, 3))
+async def test_a_body_nested_as_deeply_as_can_be_is_sent_or_refused(depth: int) -> None:
+    async with LocalRealtime() as server, wire(server) as client:
+        end = server.watch(lambda found: None)
+        await client.join("realtime:http")
+        nested = "[" * depth + "]" * depth
+        one = f'{{"topic": "http", "event": "e", "payload": {{"x": {nested}}}}}'
+        for path, body in (
+            (BATCH, f'{{"messages": [{one}]}}'),
+            ("/api/broadcast/http/events/e", f'{{"x": {nested}}}'),
+        ):
+            headers = {"Content-Type": "application/json"}
+            status, _ = await post(server, path, data=body, headers=headers)
+            assert status in (202, 400)
+        end()
+        assert server.open_connections == 1

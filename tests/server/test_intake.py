@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from supabase_rt.server._http.turns import ALLOWANCE, QUIET, Turns, Usage
+from supabase_rt.server._http.turns import ALLOWANCE, AT_ONCE, QUIET, Slices, Turns, Usage
 from supabase_rt.server._machine.intake import PATIENCE, SMALL, Inflow, Intake
 from supabase_rt.server._machine.memory_bounds import Outgoing
 from supabase_rt.server.settings import Settings
@@ -89,6 +89,16 @@ def test_messages_that_wait_to_be_taken_still_count() -> None:
     assert intake.total == 0
 
 
+def test_what_comes_while_a_message_waits_for_its_turn_counts() -> None:
+    intake = Intake(Settings(), most=1000 * KIB)
+    _, flow = opened(intake)
+    intake.receive(flow, 114, now=1.0)
+    for _ in range(5):
+        intake.receive(flow, 100, now=2.0)
+    intake.complete(flow, 100, now=3.0, waited=True, later=500)
+    assert intake.total == 508
+
+
 @pytest.mark.parametrize(
     ("state", "ends"), [("new", 5.0), ("body", 15.0), ("answer", 60.0), ("idle", 60.0)]
 )
@@ -118,6 +128,42 @@ def test_the_head_of_a_later_request_has_its_own_time() -> None:
     assert [port.gone] == [False]
     intake.sweep(55.1)
     assert port.gone
+
+
+@pytest.mark.parametrize(("piece", "ends"), [(100, 60.0), (101, 5.0)])
+def test_the_head_of_a_second_request_may_begin_in_the_piece_of_the_first(
+    piece: int, ends: float
+) -> None:
+    intake = Intake(Settings())
+    port, flow = opened(intake, upgraded=False)
+    intake.receive(flow, piece, now=0.0)
+    intake.ask(flow, lambda: True, now=0.0)
+    intake.answer(flow, now=0.0, size=100)
+    intake.sweep(ends - 0.1)
+    assert [port.gone] == [False]
+    intake.sweep(ends + 0.1)
+    assert port.gone
+
+
+def test_the_rest_of_a_refused_body_counts_for_nothing_and_has_three_seconds() -> None:
+    intake, done = Intake(Settings()), False
+    port, flow = opened(intake, upgraded=False)
+    other_port, other = opened(intake, upgraded=False)
+    for each in (flow, other):
+        intake.receive(each, 1000, now=0.0)
+        intake.ask(each, (lambda: done) if each is other else (lambda: False), now=0.0)
+        intake.answer(each, now=1.0, size=1000)
+        for _ in range(100):
+            intake.receive(each, 64 * KIB, now=1.0)
+    assert intake.total == 0
+    done = True
+    intake.sweep(3.9)
+    assert [port.gone, other_port.gone] == [False, False]
+    intake.sweep(4.1)
+    assert [port.gone, other_port.gone] == [True, False]
+    # Whose body came whole may ask again.
+    intake.sweep(60.0)
+    assert [other_port.gone] == [False]
 
 
 def test_a_head_without_an_end_is_not_kept() -> None:
@@ -232,6 +278,44 @@ async def test_the_next_turn_is_that_of_the_client_with_the_least_share() -> Non
     assert newcomer.share >= 1.9
 
 
+async def order_of(turns: Turns, *clients: tuple[str, Usage]) -> list[str]:
+    """The order in which clients get the turns that they ask for at the same time."""
+    order = list[str]()
+
+    async def work(name: str, usage: Usage) -> None:
+        await turns.wait(usage)
+        order.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for name, usage in clients:
+            group.create_task(work(name, usage))
+    return order
+
+
+async def test_of_a_crowd_the_newest_goes_first_and_whoever_was_there_before_ahead_of_it() -> None:
+    turns, old = Turns(), Usage()
+    turns.count(old, 0.5, 1.0)
+    crowd = [(f"{number}", Usage()) for number in range(3)]
+    assert await order_of(turns, *crowd, ("old", old)) == ["old", "2", "1", "0"]
+
+
+async def test_the_newest_request_goes_first_and_all_requests_leave_room_for_clients() -> None:
+    turns, requests, client = Turns(), Usage(weight=8), Usage()
+    asked = [(f"{number}", requests) for number in range(3)]
+    assert await order_of(turns, *asked) == ["2", "1", "0"]
+    requests.count(8.0, 1.0)
+    client.count(0.9, 1.0)
+    assert await order_of(turns, *asked, ("client", client)) == ["client", "2", "1", "0"]
+
+
+async def test_little_work_waits_too_when_a_turn_of_the_loop_has_taken_long() -> None:
+    turns, usage = Turns(), Usage()
+    turns.spend(0.1)
+    assert not turns.is_light(usage, 0.0)
+    await asyncio.sleep(0)
+    assert turns.is_light(usage, 0.0)
+
+
 async def test_others_are_heard_between_two_turns() -> None:
     turns, order = Turns(), list[str]()
 
@@ -247,6 +331,26 @@ async def test_others_are_heard_between_two_turns() -> None:
 
     await asyncio.gather(heavy(Usage()), heavy(Usage()), light())
     assert "heavyheavy" not in "".join(order)
+
+
+async def test_few_slices_are_written_in_one_turn_of_the_loop_and_in_order() -> None:
+    slices, written, passes = Slices(), list[int](), list[int]()
+
+    async def write(number: int) -> None:
+        for _ in range(2):
+            await slices.wait()
+            written.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(write(number)) for number in range(50)]
+        tasks[20].cancel()
+        while len(written) < 98:
+            before = len(written)
+            await asyncio.sleep(0)
+            passes.append(len(written) - before)
+    assert max(passes) <= 2 * AT_ONCE
+    assert sorted(written) == sorted([*range(20), *range(21, 50)] * 2)
+    assert written[:AT_ONCE] == [number for number in range(AT_ONCE // 2) for _ in range(2)]
 
 
 async def test_a_client_that_leaves_keeps_nobody_waiting() -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -210,6 +211,8 @@ async def _serve(server: LocalRealtime, options: argparse.Namespace, screen: Scr
             starting.result()
         except OSError as exc:
             raise CommandFailed(_cannot_listen(exc, options)) from None
+        # The modules stay for good: a full collection that visits them all takes 50 ms.
+        gc.freeze()
         _introduce(server, options, screen)
         if not options.quiet:
             _Log(screen).follow(server)

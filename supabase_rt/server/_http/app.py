@@ -180,7 +180,11 @@ class _Handshakes:
             timeout=self._backend.settings.close_timeout,
             max_msg_size=self._backend.settings.max_frame_size,
         )
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ConnectionError:
+            # The client is gone already; for aiohttp that would be a failure of the handler.
+            return web.Response(status=503)
         self._backend.connections += 1
         number = self._backend.connections
         headers = {

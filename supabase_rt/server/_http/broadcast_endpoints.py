@@ -1,4 +1,4 @@
-"""Broadcast over HTTP: one message in the path, or a batch in the body.
+"""Broadcasts by HTTP: one message in the path, or a batch in the body.
 
 See docs/protocol.md#broadcasts-by-http-in-batches, #one-broadcast-by-http.
 """
@@ -10,10 +10,10 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from ..._wire.envelope import TOPIC_PREFIX, UserBroadcast
@@ -26,7 +26,7 @@ from ..tokens import Token, TokenError
 from .client_left import ClientLeft, while_connected
 from .turns import Usage
 
-__all__ = ["HttpApi", "json_response"]
+__all__ = ["Bodies", "HttpApi", "json_response"]
 
 BLANK = "can't be blank"
 INVALID = "is invalid"
@@ -50,12 +50,45 @@ def json_response(body: Any, status: int = 200) -> web.Response:
     )
 
 
+class Bodies:
+    """Reads the bodies of requests; a large one is heavy work, and waits for its turn."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._turns = backend.turns
+        self._usage = Usage()
+        self._alone = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def read(self, request: web.Request) -> AsyncIterator[bytes]:
+        """Read a body, which is handled within the block.
+
+        Large bodies are handled one at a time, because they are much larger once decoded. Raises
+        ``HTTPRequestEntityTooLarge`` for a body that would be too large then.
+        """
+        try:
+            data = await request.read()
+        except ConnectionError:
+            # The client left; for aiohttp that would be a failure of the handler.
+            raise web.HTTPBadRequest from None
+        if len(data) <= LARGE:
+            yield data
+            return
+        if weigh(data) > MOST_DECODED_BODY:
+            raise web.HTTPRequestEntityTooLarge(MOST_DECODED_BODY, weigh(data))
+        async with self._alone:
+            await self._turns.wait(self._usage)
+            began = time.monotonic()
+            yield data
+            now = time.monotonic()
+            self._turns.count(self._usage, now - began, now)
+
+
 class HttpApi:
     """The handlers of the HTTP routes."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._alone = asyncio.Lock()
+        self._bodies = Bodies(backend)
 
     async def ping(self, request: web.Request) -> web.Response:
         """``GET /api/ping``."""
@@ -101,7 +134,7 @@ class HttpApi:
         return json_response({"message": "Success"})
 
     def _token(self, request: web.Request) -> Token | None:
-        """Returns the caller's verified token: the bearer, or else the apikey header."""
+        """Returns the caller's token: the bearer token, or else the apikey header."""
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         text = bearer if scheme.lower() == "bearer" else request.headers.get("apikey", "")
         try:
@@ -119,32 +152,21 @@ class HttpApi:
         token = self._token(request)
         if token is None:
             return json_response({"message": "Unauthorized"}, 401)
-        data = await self._body(request)
-        async with self._one_of(data):
-            return await self._broadcast(request, data, token)
-
-    async def _body(self, request: web.Request) -> bytes:
-        """Read the body of a request; a large one waits for its turn, like all heavy work."""
-        data = await request.read()
-        if len(data) > LARGE:
-            if weigh(data) > MOST_DECODED_BODY:
-                raise web.HTTPRequestEntityTooLarge(MOST_DECODED_BODY, weigh(data))
-            await self._backend.turns.wait(Usage())
-        return data
-
-    def _one_of(self, data: bytes) -> AbstractAsyncContextManager[None]:
-        """Returns the lock for large bodies: they grow when decoded, so only one is at a time."""
-        return self._alone if len(data) > LARGE else contextlib.nullcontext()
+        async with self._bodies.read(request) as data:
+            try:
+                return await self._broadcast(request, data, token)
+            except (DecodeError, ValueError):
+                # JSON, but nested so deeply that it cannot be written again.
+                return json_response({"errors": {"detail": "Bad Request"}}, 400)
 
     async def _broadcast(self, request: web.Request, data: bytes, token: Token) -> web.Response:
-        try:
-            body = loads(data)
-        except DecodeError:
-            return json_response({"errors": {"detail": "Bad Request"}}, 400)
+        body = loads(data)
         messages = body.get("messages") if isinstance(body, dict) else None
         if not isinstance(messages, list) or not messages:
             return json_response({"errors": {"messages": [BLANK]}}, 422)
-        problems = [self._problems(message) for message in messages]
+        # Encoded once: what stands around it may be deeper than the encoder can go.
+        encoded = [_encoded_payload(message) for message in messages]
+        problems = [self._problems(*each) for each in zip(messages, encoded, strict=True)]
         if any(problems):
             return json_response({"errors": {"messages": problems}}, 422)
         events = self._backend.limits.events
@@ -152,11 +174,11 @@ class HttpApi:
             return json_response({"message": TOO_MANY}, 429)
         if events.would_exceed(len(messages)):
             return json_response({"message": TOO_LONG}, 429)
-        for message in messages:
-            await self._send(request, message, token)
+        for message, payload in zip(messages, encoded, strict=True):
+            await self._send(request, message, payload, token)
         return web.Response(status=202)
 
-    def _problems(self, message: Any) -> dict[str, list[str]]:
+    def _problems(self, message: Any, encoded: bytes) -> dict[str, list[str]]:
         message = message if isinstance(message, dict) else {}
         found: dict[str, list[str]] = {}
         for name, kind in (("payload", dict), ("event", str), ("topic", str)):
@@ -165,15 +187,14 @@ class HttpApi:
                 found[name] = [BLANK]
             elif not isinstance(value, kind):
                 found[name] = [INVALID]
-        payload = message.get("payload")
-        if len(dumps(payload)) > self._backend.settings.max_payload_size:
+        if len(encoded) > self._backend.settings.max_payload_size:
             found["payload"] = [TOO_LARGE]
         return found
 
     async def _may_send(
         self, request: web.Request, sub_topic: str, private: bool, token: Token
     ) -> bool | None:
-        """Returns True if a token may send, None if the database does not answer."""
+        """Returns whether a token may send; None if the database cannot tell."""
         if not private:
             return True
         try:
@@ -182,12 +203,18 @@ class HttpApi:
             return None
         return None if rights is None else rights.broadcast_write
 
-    async def _send(self, request: web.Request, message: dict[str, Any], token: Token) -> None:
+    async def _send(
+        self, request: web.Request, message: dict[str, Any], encoded: bytes, token: Token
+    ) -> None:
         topic, private = message["topic"], message.get("private") is True
         if not await self._may_send(request, topic, private, token):
             # Like the real server, skip the message without telling the caller.
             return
-        payload = {"event": message["event"], "payload": message["payload"], "type": "broadcast"}
+        payload = {
+            "event": message["event"],
+            "payload": msgspec.Raw(encoded),
+            "type": "broadcast",
+        }
         if isinstance(message.get("id"), str):
             payload["meta"] = {"id": message["id"]}
         fanout = Fanout(TOPIC_PREFIX + topic, "broadcast", payload)
@@ -198,8 +225,7 @@ class HttpApi:
         token = self._token(request)
         if token is None:
             return json_response({"message": "Unauthorized"}, 401)
-        body = await self._body(request)
-        async with self._one_of(body):
+        async with self._bodies.read(request) as body:
             return await self._single_of(request, kind, body, token)
 
     async def _single_of(
@@ -210,11 +236,11 @@ class HttpApi:
         if is_json:
             try:
                 content = _payload(body) if kind else {}
-            except DecodeError:
+                body = dumps(content)
+            except (DecodeError, ValueError):
                 return json_response({"errors": {"detail": "Bad Request"}}, 400)
             # Parameters of the body take precedence over those of the query.
             private = content["private"] is True if "private" in content else private
-            body = dumps(content)
         return await self._send_single(
             request, UserBroadcast("", is_json, b"", body), private, token
         )
@@ -240,13 +266,17 @@ class HttpApi:
         try:
             self._backend.hub.broadcast((topic, private), fanout)
         except ValueError as exc:
-            # The name is too long for a binary frame, and one of the channels gets such frames.
+            # The name is too long for a binary frame, and a member would get one.
             return json_response({"errors": {"detail": f"Internal Server Error: {exc}"}}, 500)
         return web.Response(status=202)
 
 
+def _encoded_payload(message: Any) -> bytes:
+    return dumps(message.get("payload") if isinstance(message, dict) else None)
+
+
 def _media_type(request: web.Request) -> str | None:
-    """Returns the media type of a body, empty without one; None if it is not supported."""
+    """Returns the type of a body, empty if none is given; None for a type of another kind."""
     kind = request.content_type if "Content-Type" in request.headers else ""
     return kind if kind in ("", "application/json", "application/octet-stream") else None
 
@@ -258,7 +288,7 @@ def _takes_json(request: web.Request) -> bool:
 
 
 def _payload(body: bytes) -> dict[str, Any]:
-    """Decode a JSON body as an object: another value is wrapped, an empty body is an empty one."""
+    """Returns a JSON body as an object: another value is wrapped, and nothing is an empty one."""
     content = loads(body) if body else {}
     return content if isinstance(content, dict) else {"_json": content}
 

@@ -1,4 +1,4 @@
-"""The listening socket, and the transport of each connection between it and aiohttp."""
+"""The listening socket, and the transport between each of its connections and aiohttp."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -23,57 +23,126 @@ __all__ = ["Doorway", "Flow", "attend"]
 SWEEP = 1.0
 """Seconds between two looks at what takes too long."""
 SPARE_FILES = 64
-"""Open files that are not connections: the database's, the log, the program around the server."""
+"""Open files that are no connections: those of the database, the log and the program around."""
 PIECE = 16_384
 """Bytes that are read from a connection at once."""
 LITTLE = 1_024
-FEEDING = 0.005
+FEEDING = 0.001
 """Seconds of parsing in one turn of the loop."""
+ACCEPTED = 16
+"""Connections that are accepted in one turn of the loop."""
+BACKLOG = 4_096
+"""Connections that may wait to be accepted; the system allows less. A client that finds no room
+tries again after a second."""
 REQUEST = 0.001
 """Seconds of a request, about, by which floods of them are recognized."""
 FEW_REQUESTS = 0.03
-HANDED_ON = (
-    "close",
-    "get_extra_info",
-    "get_protocol",
-    "get_write_buffer_limits",
-    "get_write_buffer_size",
-    "is_closing",
-    "is_reading",
-    "set_protocol",
-    "set_write_buffer_limits",
-    "write",
-    "writelines",
-)
+ALL_REQUESTS = 8
+"""Clients that all requests together are worth when turns are given."""
 
 
 class Flow(asyncio.Transport):
-    """The transport as aiohttp sees it: reading is on only while both sides want it.
+    """The transport as aiohttp sees it: it reads only while both sides want it to.
 
-    Everything else is the method of the transport itself, because it is on the path of each frame.
+    The two methods on the path of each frame are those of the transport itself.
     """
+
+    __slots__ = (
+        "_drained",
+        "_fed_later",
+        "_held",
+        "_intake",
+        "_paused",
+        "_transport",
+        "inflow",
+        "is_blocked",
+        "is_closing",
+        "lost",
+        "on_lost",
+        "received",
+        "write",
+    )
 
     def __init__(self, transport: asyncio.Transport, intake: Intake) -> None:
         super().__init__()
         self._transport = transport
         self._intake = intake
         self._paused = self._held = self._fed_later = False
+        self._drained: asyncio.Future[None] | None = None
         self.inflow: Inflow | None = None
         self.received = 0
         """Bytes so far."""
-        self.writable: asyncio.Event = asyncio.Event()
-        """Whether the write buffer is below its high-water mark."""
-        self.writable.set()
+        self.is_blocked = False
+        """Whether the write buffer is above its high-water mark."""
         self.lost = False
         """Whether the connection is gone."""
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] | None = None
         """Called when it is."""
-        for name in HANDED_ON:
+        for name in ("is_closing", "write"):
             setattr(self, name, getattr(transport, name))
+
+    def close(self) -> None:
+        """See ``asyncio.Transport``."""
+        self._transport.close()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See ``asyncio.Transport``."""
+        return self._transport.get_extra_info(name, default)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """See ``asyncio.Transport``."""
+        return self._transport.get_protocol()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """See ``asyncio.Transport``."""
+        return self._transport.get_write_buffer_limits()
+
+    def get_write_buffer_size(self) -> int:
+        """See ``asyncio.Transport``."""
+        return self._transport.get_write_buffer_size()
+
+    def is_reading(self) -> bool:
+        """See ``asyncio.Transport``."""
+        return self._transport.is_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """See ``asyncio.Transport``."""
+        self._transport.set_protocol(protocol)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """See ``asyncio.Transport``."""
+        self._transport.set_write_buffer_limits(high, low)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """See ``asyncio.Transport``."""
+        self._transport.writelines(list_of_data)
 
     def abort(self) -> None:
         """End the connection at once."""
         self._transport.abort()
+
+    async def drained(self) -> None:
+        """Wait until the write buffer is below its high-water mark, or the connection is gone."""
+        while self.is_blocked and not self.lost:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def block(self, blocked: bool) -> None:
+        """Note whether the write buffer is above its high-water mark."""
+        self.is_blocked = blocked
+        self._wake()
+
+    def lose(self) -> None:
+        """Note that the connection is gone."""
+        self.lost = True
+        self._wake()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _wake(self) -> None:
+        waiter, self._drained = self._drained, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def pause_reading(self) -> None:
         """Stop reading, as aiohttp asks."""
@@ -96,7 +165,7 @@ class Flow(asyncio.Transport):
         self._set()
 
     def feed_later(self, later: bool) -> None:
-        """Read nothing more while something is read that waits."""
+        """Read nothing more while bytes of this connection wait to be parsed."""
         self._fed_later = later
         self._set()
 
@@ -113,26 +182,27 @@ class Flow(asyncio.Transport):
         if self.inflow is not None:
             self._intake.upgrade(self.inflow, kept, time.monotonic())
 
-    def complete(self, size: int, *, waited: bool) -> None:
-        """Note that a message of the client was taken."""
+    def complete(self, size: int, *, waited: bool, later: int) -> None:
+        """Note that a message of the client was taken, and how many bytes came since it did."""
         if self.inflow is not None:
-            self._intake.complete(self.inflow, size, time.monotonic(), waited=waited)
+            now = time.monotonic()
+            self._intake.complete(self.inflow, size, now, waited=waited, later=later)
 
     def ask(self, body_done: Callable[[], bool]) -> None:
         """Note that a request has begun."""
         if self.inflow is not None:
             self._intake.ask(self.inflow, body_done, time.monotonic())
 
-    def answer(self) -> None:
-        """Note that a request was answered."""
+    def answer(self, size: int | None) -> None:
+        """Note that a request of ``size`` bytes, None for not known, was answered."""
         if self.inflow is not None:
-            self._intake.answer(self.inflow, time.monotonic())
+            self._intake.answer(self.inflow, time.monotonic(), size)
 
 
 class _Feeding:
-    """Parsing what came, for so long in one turn of the loop, and the rest in the next ones.
+    """Parses what came for a limited time in one turn of the loop, and the rest in the next ones.
 
-    A quarter of a megabyte of empty frames takes aiohttp as long as a hundred clients may wait.
+    A quarter of a megabyte of empty frames takes aiohttp 100 ms, and everybody would wait.
     """
 
     def __init__(self) -> None:
@@ -141,7 +211,7 @@ class _Feeding:
         self._next_turn: asyncio.Handle | None = None
 
     def feed(self, flow: Flow, inner: asyncio.Protocol, data: bytes) -> None:
-        """Parse now or soon. A little is parsed at once, whoever else has sent how much."""
+        """Parse now or soon. A few bytes are parsed at once, however much others have sent."""
         if len(data) > LITTLE and self._spent > FEEDING:
             self._waiting.append((flow, inner, data))
             flow.feed_later(True)
@@ -198,30 +268,28 @@ class _Guard(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._flow is not None:
-            self._flow.writable.clear()
+            self._flow.block(True)
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         if self._flow is not None:
-            self._flow.writable.set()
+            self._flow.block(False)
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         flow = self._flow
         if flow is not None and flow.inflow is not None:
             self._intake.close(flow.inflow)
-            flow.writable.set()
-            flow.lost = True
             self._inner.connection_lost(exc)
-            flow.on_lost()
+            flow.lose()
 
 
 def attend(turns: Turns) -> Middleware:
-    """Tell the intake of each request, and refuse one whose headers are too much to keep.
+    """Tell the intake of each request, and refuse a request whose headers are too large to keep.
 
-    A flood of requests, by many connections perhaps, is answered one after the other.
+    A flood of requests, perhaps by many connections, is answered one by one, the newest first.
     """
-    usage = Usage()
+    requests = Usage(ALL_REQUESTS)
 
     @web.middleware
     async def attend_request(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -231,43 +299,60 @@ def attend(turns: Turns) -> Middleware:
         flow.ask(request.content.is_eof)
         try:
             now = time.monotonic()
-            if usage.at(now) > FEW_REQUESTS:
-                await turns.wait(usage)
-            usage.count(REQUEST, now)
+            if requests.at(now) > FEW_REQUESTS:
+                await turns.wait(requests)
+                if flow.lost:
+                    return web.Response(status=503)
+            requests.count(REQUEST, now)
+            turns.spend(REQUEST)
             if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEADERS:
                 return web.Response(status=431)
             return await handler(request)
         finally:
-            flow.answer()
+            flow.answer(_size(request))
 
     return attend_request
 
 
+def _size(request: web.Request) -> int | None:
+    """Returns the bytes of a request in the usual form; None if its body comes in chunks."""
+    if "Transfer-Encoding" in request.headers:
+        return None
+    line = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n\r\n")
+    headers = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+    return line + headers + request.content.total_bytes
+
+
 class Doorway:
-    """Listens, and ends what takes too long."""
+    """Listens, and ends connections that take too long."""
 
     def __init__(self, settings: Settings) -> None:
         self._intake = Intake(settings)
         self._feeding = _Feeding()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._next_sweep = 0.0
         self._intake.most_connections = _possible(settings.max_connections)
 
     async def open(self, inner: Callable[[], Any], host: str, port: int) -> int:
-        """Listen; the port. Raises ``OSError`` where it is taken."""
+        """Listen, and return the port. Raises ``OSError`` if it is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: _Guard(inner(), self._intake, self._feeding),
             host,
             port,
             reuse_address=True,
-            backlog=128,
+            backlog=ACCEPTED,
         )
+        for each in self._server.sockets:
+            with each.dup() as listening:
+                listening.listen(BACKLOG)
+        self._next_sweep = loop.time()
         self._sweep(loop)
         return int(self._server.sockets[0].getsockname()[1])
 
     def close(self) -> None:
-        """Listen no more; what is connected stays."""
+        """Listen no more; connections stay."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -276,14 +361,18 @@ class Doorway:
             self._sweeping = None
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweeping = loop.call_later(SWEEP, self._sweep, loop)
-        self._intake.sweep(time.monotonic())
+        late = loop.time() - self._next_sweep
+        self._next_sweep = loop.time() + SWEEP
+        self._sweeping = loop.call_at(self._next_sweep, self._sweep, loop)
+        if late < SWEEP:
+            # A process that stood still must read first what its clients sent meanwhile.
+            self._intake.sweep(time.monotonic())
 
 
 def _possible(wanted: int | None) -> int | None:
-    """As many connections as wanted, and as the process may have open files.
+    """Returns ``wanted``, or fewer if the process may not have so many open files.
 
-    At the end of its files a server hears nobody, neither the new nor those who would make room.
+    A server without a free file descriptor accepts nobody, not even to refuse the connection.
     """
     if wanted is None or sys.platform == "win32":
         return wanted

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp import WSMsgType, web
 
 from .._machine.memory_bounds import size_of
-from .._machine.outgoing import NO_CODE, Close, OutgoingFrame
+from .._machine.outgoing import LARGE, NO_CODE, Close, OutgoingFrame, Text
 from .._machine.server_channel import ServerChannel
 from .._machine.server_session import ServerSession
 from .._machine.server_state import Backend, logger
@@ -25,15 +24,16 @@ from .turns import SLICE, Usage
 __all__ = ["Socket"]
 
 MOST_PONGS = 16
-"""Of a flood of pings only the latest are answered."""
+"""The pings that wait for an answer; of a flood only the latest are answered."""
 IN_A_ROW = 20
-"""Messages after which a client that needs no turn lets others be heard."""
+"""Messages after which a client without a turn gives way to the others."""
 MESSAGE = 0.00001
-"""Seconds to take a message, besides what it asks for."""
-LARGE = 65_536
-"""Bytes of a frame that is written in slices of that size."""
+"""Seconds to take a message, beside the work that it asks for."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes closing a reset instead of an orderly end."""
+
+
+_Item: TypeAlias = OutgoingFrame | Close | str | bytes
 
 
 class Socket:
@@ -53,27 +53,28 @@ class Socket:
         headers: Mapping[str, str],
     ) -> None:
         self.number = number
-        self.done: asyncio.Event = asyncio.Event()
         self._ws = ws
         self._transport = transport
         self._backend = backend
         self._loop = asyncio.get_running_loop()
-        self._queue: collections.deque[tuple[float, OutgoingFrame | Close | str | bytes]]
-        self._queue = collections.deque()
+        # Much of this is made only when it is needed: most sockets of a server are idle.
+        self._queue: collections.deque[tuple[float, _Item]] | None = None
         self._waiting_bytes = 0
-        self._pongs: collections.deque[bytes] = collections.deque(maxlen=MOST_PONGS)
+        self._pongs: collections.deque[bytes] | None = None
         self._usage = Usage()
         self._turn_ends = 0.0
         self._in_a_row = 0
         self._large: str | bytes | None = None
-        self._decided = asyncio.Event()
-        """Set whenever no join is undecided: only then frames of the client are taken."""
-        self._whole = asyncio.Event()
-        """Set whenever no frame is written in part."""
-        self._whole.set()
-        self._written = asyncio.Event()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._decided: asyncio.Future[None] | None = None
+        """The reader waits for this while a join is undecided."""
+        self._whole: asyncio.Event | None = None
+        """Set if no frame is written in part; None if no frame ever was."""
+        self._news: asyncio.Future[None] | None = None
+        """The writer waits for this while there is nothing to write."""
+        self._flowing: asyncio.Event | None = None
+        """Set unless the socket is stalled; None if it never was."""
+        self._done: asyncio.Future[None] | None = None
+        self._is_over = False
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -98,8 +99,8 @@ class Socket:
         self._backend.readers[self.number] = self
         self._backend.turns.clients += 1
         if isinstance(self._transport, Flow):
-            self._transport.upgrade(lambda: bool(self._session.channels))
-            self._transport.on_lost = self._decided.set
+            self._transport.upgrade(self._has_joined)
+            self._transport.on_lost = self._decide
         try:
             await self._read()
         finally:
@@ -114,7 +115,18 @@ class Socket:
                     timer.cancel()
             writer.cancel()
             await asyncio.wait([writer])
-            self.done.set()
+            self._is_over = True
+            if self._done is not None and not self._done.done():
+                self._done.set_result(None)
+
+    async def ended(self) -> None:
+        """Wait until the socket is gone."""
+        if not self._is_over:
+            self._done = self._done or self._loop.create_future()
+            await asyncio.shield(self._done)
+
+    def _has_joined(self) -> bool:
+        return bool(self._session.channels)
 
     async def _read(self) -> None:
         self._arm()
@@ -122,22 +134,27 @@ class Socket:
         while True:
             before = flow.received if flow is not None else 0
             message = await self._ws.receive()
+            arrived = flow.received if flow is not None else 0
             # After the receive: what came while the socket was stalled is not answered yet.
-            await self._flowing.wait()
+            if self._flowing is not None:
+                await self._flowing.wait()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                waited = flow is not None and flow.received != before
                 await self._decision()
                 await self._its_turn()
                 if not self._closing:
                     self._take(message.type, message.data)
                 if flow is not None:
-                    flow.complete(len(message.data), waited=waited)
+                    later = flow.received - arrived
+                    flow.complete(len(message.data), waited=arrived != before, later=later)
             elif message.type is WSMsgType.PING:
                 await self._its_turn()
                 self._backend.turns.count(self._usage, MESSAGE, self._loop.time())
+                self._backend.turns.spend(MESSAGE)
                 self._session.touch(time.time())
+                if self._pongs is None:
+                    self._pongs = collections.deque(maxlen=MOST_PONGS)
                 self._pongs.append(message.data)
-                self._written.set()
+                self._tell_writer()
             elif message.type is WSMsgType.PONG:
                 await self._its_turn()
                 self._session.touch(time.time())
@@ -149,17 +166,22 @@ class Socket:
     async def _decision(self) -> None:
         """Wait while a join is undecided.
 
-        What the client sends meanwhile fills its own buffers, and none of ours.
+        The frames that the client sends meanwhile fill its own buffers, and none of ours.
         """
         flow = self._transport
         while self._session.busy and not self._closing:
             if isinstance(flow, Flow) and flow.lost:
                 return
-            self._decided.clear()
-            await self._decided.wait()
+            self._decided = self._loop.create_future()
+            await self._decided
+
+    def _decide(self) -> None:
+        waiter, self._decided = self._decided, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def _its_turn(self) -> None:
-        """Wait, after much work for this client, while others are heard."""
+        """After much work for this client, wait while others are heard."""
         now = self._loop.time()
         if now > self._turn_ends:
             if not self._backend.turns.is_light(self._usage, now):
@@ -173,14 +195,19 @@ class Socket:
 
     def _take(self, kind: WSMsgType, data: bytes) -> None:
         began = self._loop.time()
-        # Bad UTF-8 costs the client its frame, not its socket: the decoder finds the surrogates.
-        text = data.decode("utf-8", "surrogateescape") if kind is WSMsgType.TEXT else data
+        text: str | bytes = data
+        if kind is WSMsgType.TEXT:
+            # Bad UTF-8 costs the client its frame, not its socket: the decoder finds it.
+            large = len(data) > LARGE
+            text = Text(data) if large else data.decode("utf-8", "surrogateescape")
         self._guarded(lambda: self._session.receive(text, time.time()))
         now = self._loop.time()
-        self._backend.turns.count(self._usage, MESSAGE + now - began, now)
+        spent, turns = MESSAGE + now - began, self._backend.turns
+        turns.count(self._usage, spent, now)
+        turns.spend(spent)
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Whatever goes wrong costs this socket, and no other."""
+        """Run an action; if it fails, this socket is closed, and no other."""
         try:
             action()
         except Exception:
@@ -192,12 +219,15 @@ class Socket:
 
     async def _echo(self, code: int) -> None:
         self._closing = True
-        with contextlib.suppress(TimeoutError):
-            # A close frame in the middle of another would be read as a part of it.
+        try:
             async with asyncio.timeout(self._backend.settings.close_timeout):
-                await self._whole.wait()
-        if self._whole.is_set():
-            await self._ws.close(code=code or 1000, drain=False)
+                # A close frame in the middle of another would be read as a part of it.
+                if self._whole is not None:
+                    await self._whole.wait()
+                await self._ws.close(code=code or 1000, drain=False)
+        except TimeoutError:
+            # The client does not read: aiohttp waits for room before it writes a close frame.
+            self._transport.abort()
 
     def _arm(self) -> None:
         if self._closing:
@@ -218,66 +248,80 @@ class Socket:
     # -- writing -----------------------------------------------------------------------
 
     def _collect(self) -> None:
-        """Take over what the session has to say."""
+        """Take the frames that the session wants to write."""
         outbox = self._session.outbox
         while outbox:
             self._put(outbox.popleft())
-        if not self._session.busy:
-            self._decided.set()
+        if self._decided is not None and not self._session.busy:
+            self._decide()
         if self._session.deadline != self._armed:
-            # What a database answered came by itself, and may have set a deadline.
+            # The answer of a database comes by itself, and may have set a deadline.
             self._arm()
 
-    def _put(self, item: OutgoingFrame | Close | str | bytes) -> None:
+    def _put(self, item: _Item) -> None:
         if self._closing:
             return
         size = _size(item)
+        if self._queue is None:
+            self._queue = collections.deque()
         self._queue.append((self._loop.time(), item))
         self._waiting_bytes += size
-        self._written.set()
+        if self._news is not None:
+            self._tell_writer()
         if isinstance(item, Close):
-            # The end does not wait for a client that has ceased to read what is ahead of it.
+            # The end does not wait for a client that no longer reads the frames ahead of it.
             self._hang_up_soon(self._backend.faults.latency)
         if self._waiting_bytes > self._backend.settings.max_buffer_size:
             self.cut()
         # Last, because it may cut this socket or another.
         self._backend.outgoing.add(size)
 
+    def _tell_writer(self) -> None:
+        waiter, self._news = self._news, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
     async def _write(self) -> None:
         try:
             while True:
-                await self._written.wait()
-                self._written.clear()
                 while self._queue or self._pongs:
+                    if self._pongs:
+                        await self._backend.turns.slices.wait()
                     while self._pongs:
-                        await self._flowing.wait()
+                        if self._flowing is not None:
+                            await self._flowing.wait()
                         await self._ws.pong(self._pongs.popleft())
                     if self._queue:
-                        await self._write_next()
+                        await self._write_next(self._queue)
+                self._news = self._loop.create_future()
+                await self._news
         except (ConnectionError, aiohttp.ClientError):
             self._transport.abort()
         except Exception:
             logger.exception("socket %d cannot be written to and is cut", self.number)
             self._transport.abort()
 
-    async def _write_next(self) -> None:
-        since, item = self._queue[0]
-        await self._flowing.wait()
-        delay = since + self._backend.faults.latency - self._loop.time()
-        if delay > 0:
+    async def _write_next(
+        self, queue: collections.deque[tuple[float, OutgoingFrame | Close | str | bytes]]
+    ) -> None:
+        since, item = queue[0]
+        if self._flowing is not None:
+            await self._flowing.wait()
+        latency = self._backend.faults.latency
+        if latency and (delay := since + latency - self._loop.time()) > 0:
             await asyncio.sleep(delay)
-        if not self._queue or self._queue[0][1] is not item:
+        if not queue or queue[0][1] is not item:
             # Closed while this waited: the queue holds the close frame now.
             return
         if isinstance(item, Close):
-            self._queue.popleft()
+            queue.popleft()
             if item.code == NO_CODE:
                 self.cut()
             else:
                 await self._write_close(item)
             return
         data = self._backend.faults.apply(item) if isinstance(item, OutgoingFrame) else item
-        self._queue.popleft()
+        queue.popleft()
         size = _size(item)
         self._waiting_bytes -= size
         self._backend.outgoing.take(size)
@@ -285,8 +329,8 @@ class Socket:
             return
         if len(data) > LARGE and isinstance(self._transport, Flow):
             await self._write_large(self._transport, data)
-        elif isinstance(data, str):
-            await self._ws.send_str(data)
+        elif isinstance(data, str | Text):
+            await self._ws.send_str(data if isinstance(data, str) else data.decode())
         else:
             await self._ws.send_bytes(data)
 
@@ -296,19 +340,21 @@ class Socket:
         In one piece each client that does not read would have a copy of it in its buffer, and a
         frame for a thousand clients would keep all others waiting.
         """
-        first = 0x81 if isinstance(data, str) else 0x82
-        size = len(_encoded(data))
-        self._large = data
+        first = 0x81 if isinstance(data, str | Text) else 0x82
+        content = _encoded(data)
+        self._large = content
+        if self._whole is None:
+            self._whole = asyncio.Event()
         self._whole.clear()
         try:
-            flow.write(struct.pack("!BBQ", first, 127, size))
-            for start in range(0, len(data), LARGE):
-                part = _encoded(data[start : start + LARGE])
-                await flow.writable.wait()
+            flow.write(struct.pack("!BBQ", first, 127, len(content)))
+            for start in range(0, len(content), LARGE):
+                if flow.is_blocked:
+                    await flow.drained()
+                await self._backend.turns.slices.wait()
                 if flow.lost:
                     raise ConnectionResetError("the connection is lost")
-                flow.write(part)
-                await asyncio.sleep(0)
+                flow.write(content[start : start + LARGE])
         finally:
             self._large = None
         self._whole.set()
@@ -328,7 +374,7 @@ class Socket:
         self._patience = self._loop.call_later(timeout, self._hang_up)
 
     def _hang_up(self) -> None:
-        if self._flowing.is_set():
+        if self._flowing is None or self._flowing.is_set():
             self._transport.abort()
         else:
             self._hang_up_soon()
@@ -342,7 +388,7 @@ class Socket:
 
     def unread(self) -> Iterable[str | bytes]:
         """The frames that wait for the client to read them."""
-        for _, item in self._queue:
+        for _, item in self._queue or ():
             if not isinstance(item, Close):
                 yield item.data if isinstance(item, OutgoingFrame) else item
         yield from self._session.held_back()
@@ -350,20 +396,21 @@ class Socket:
             yield self._large
 
     def _forget_queue(self) -> None:
-        self._queue.clear()
+        if self._queue is not None:
+            self._queue.clear()
         self._backend.outgoing.take(self._waiting_bytes)
         self._waiting_bytes = 0
 
     def cut(self) -> None:
         """Reset the TCP connection."""
         self._closing = True
-        self._decided.set()
+        self._decide()
         self._forget_queue()
         found = self._transport.get_extra_info("socket")
         if found is not None and found.fileno() != -1:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._transport.abort()
-        self._flowing.set()
+        self.resume()
 
     def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
         """Begin the closing handshake, ahead of what waits to be written, or after it."""
@@ -373,23 +420,26 @@ class Socket:
             self._forget_queue()
         self._put(Close(code, reason))
         self._closing = True
-        self._decided.set()
-        self._flowing.set()
+        self._decide()
+        self.resume()
 
     def stall(self) -> None:
         """Neither read nor write until ``resume``."""
+        if self._flowing is None:
+            self._flowing = asyncio.Event()
         self._flowing.clear()
 
     def resume(self) -> None:
         """Read and write again."""
-        self._flowing.set()
+        if self._flowing is not None:
+            self._flowing.set()
 
     def send_raw(self, data: str | bytes) -> None:
         """Write a frame as it is."""
         self._put(data)
 
     def describe(self) -> dict[str, Any]:
-        """What the status page shows of it."""
+        """Returns the facts that the status page shows of the socket."""
         peer = self._transport.get_extra_info("peername") or ("?",)
         return {
             "number": self.number,

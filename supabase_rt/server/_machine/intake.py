@@ -13,7 +13,7 @@ from typing import Protocol
 from ..settings import Settings
 from .memory_bounds import MOST_UNFINISHED
 
-__all__ = ["Inflow", "Intake"]
+__all__ = ["LINGERING", "Inflow", "Intake"]
 
 SMALL = 16_384
 """Bytes of an unfinished message that are no reason to stop anybody."""
@@ -21,6 +21,8 @@ MAX_HEAD = 131_072
 """Bytes that may come before a request is understood; parsed, a head takes thrice as much."""
 PATIENCE = 10.0
 """Seconds that an unfinished message may take where there are too many of them."""
+LINGERING = 2.0
+"""Seconds for the rest of a body that was refused; an end at once would eat the answer."""
 LONGEST_REQUEST = 60.0
 """Seconds of a request over HTTP with its answer, however slowly it is read."""
 
@@ -45,11 +47,11 @@ class Inflow:
         self.since: float = now
         """When the present state began."""
         self.state = "waiting"
-        """``waiting`` for a request, ``asked`` one, or a ``socket``."""
+        """``waiting`` for a request, ``asked`` one, ``refused`` its body, or a ``socket``."""
         self.requests = 0
-        self.body_done: Callable[[], bool] = lambda: True
+        self.body_done: Callable[[], bool] = _done
         """Whether the body of the request has come."""
-        self.kept: Callable[[], bool] = lambda: False
+        self.kept: Callable[[], bool] = _not_kept
         """Whether the socket has joined a channel."""
         self.unfinished = 0
         self.unfinished_since: float = now
@@ -114,6 +116,8 @@ class Intake:
 
     def receive(self, flow: Inflow, size: int, now: float) -> None:
         """Count bytes that came."""
+        if flow.state == "refused":
+            return
         if not flow.unfinished:
             flow.unfinished_since = now
         flow.unfinished += size
@@ -126,15 +130,17 @@ class Intake:
             self._held[flow] = None
             flow.port.hold()
 
-    def complete(self, flow: Inflow, size: int, now: float, *, waited: bool) -> None:
-        """Count a message that is complete and taken.
+    def complete(
+        self, flow: Inflow, size: int, now: float, *, waited: bool, later: int = 0
+    ) -> None:
+        """Count a message that is complete and taken; ``later`` bytes came since it was complete.
 
-        ``waited`` says that it was waited for: then nothing but the rest of the last piece can
-        be unfinished, whatever the headers of its fragments took.
+        ``waited`` says that it was waited for. Then only the rest of its last piece was unfinished
+        when it was complete, whatever the headers of its fragments took.
         """
         rest = max(0, flow.unfinished - size - _header(size))
         flow.unfinished_since = now
-        self._count(flow, min(rest, flow.latest) if waited else rest)
+        self._count(flow, min(rest, flow.latest + later) if waited else rest)
 
     def _count(self, flow: Inflow, unfinished: int) -> None:
         self.total += unfinished - flow.unfinished
@@ -155,12 +161,18 @@ class Intake:
         flow.state, flow.since, flow.kept = "socket", now, kept
         self._count(flow, 0)
 
-    def answer(self, flow: Inflow, now: float) -> None:
-        """Note that a request was answered."""
+    def answer(self, flow: Inflow, now: float, size: int | None = None) -> None:
+        """Note that a request was answered.
+
+        More bytes than its ``size`` are the beginning of the next request. If the request was
+        refused ahead of its body, the rest of the body is read and thrown away.
+        """
         if flow in self._flows:
-            flow.state, flow.since = "waiting", now
+            flow.state, flow.since = "waiting" if flow.body_done() else "refused", now
             flow.requests += 1
-            self._count(flow, 0)
+            rest = 0 if size is None or flow.state == "refused" else flow.unfinished - size
+            flow.unfinished_since = now
+            self._count(flow, max(0, rest))
 
     # -- time --------------------------------------------------------------------------
 
@@ -184,6 +196,10 @@ class Intake:
         settings, lasted = self._settings, now - flow.since
         if flow.state == "socket":
             return False
+        if flow.state == "refused":
+            if flow.body_done():
+                flow.state, flow.since = "waiting", now
+            return lasted > LINGERING + 1 and flow.state == "refused"
         if flow.state == "asked":
             return lasted > LONGEST_REQUEST or (
                 lasted > settings.body_timeout and not flow.body_done()
@@ -194,6 +210,14 @@ class Intake:
         if flow.unfinished:
             return now - flow.unfinished_since > settings.request_timeout
         return lasted > settings.idle_timeout
+
+
+def _done() -> bool:
+    return True
+
+
+def _not_kept() -> bool:
+    return False
 
 
 def _header(size: int) -> int:

@@ -1,18 +1,31 @@
-"""What the server writes: frames of one socket, and messages on their way to many."""
+"""Frames that the server writes, and messages for many members."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from ..._wire.envelope import Message, UserBroadcast
-from ..._wire.serializer import broadcast_object, encode_text, encode_user_broadcast
+from ..._wire.serializer import broadcast_object, encode_text_bytes, encode_user_broadcast
 from ...errors import DecodeError
 
-__all__ = ["NO_CODE", "Close", "Fanout", "OutgoingFrame", "text_frame"]
+__all__ = ["LARGE", "NO_CODE", "Close", "Fanout", "OutgoingFrame", "Text", "text_frame"]
+
+LARGE = 65_536
+"""Bytes of a frame that is written in slices of that size."""
+
+
+class Text(bytes):
+    """The UTF-8 of a large text frame.
+
+    As a string it would be copied several times on its way, and one emoji makes it four times as
+    large.
+    """
+
+    __slots__ = ()
 
 
 class OutgoingFrame(NamedTuple):
-    """One frame to write; the event is kept for the faults that pick frames by it."""
+    """One frame to write; faults pick frames by the event."""
 
     event: str
     data: str | bytes
@@ -23,7 +36,7 @@ NO_CODE = 1006
 
 
 class Close(NamedTuple):
-    """A close frame to write after everything before it, or the end without one."""
+    """A close frame after all frames before it, or the end of the connection without one."""
 
     code: int
     reason: str = ""
@@ -38,21 +51,22 @@ def text_frame(
     join_ref: str | None = None,
     ref: str | None = None,
 ) -> OutgoingFrame:
-    """A text frame; vsn 1.0.0 has no join_ref in what the server writes.
+    """Returns a text frame; a server's frames of vsn 1.0.0 have no join_ref.
 
     See docs/protocol.md#version-1.
     """
     visible = join_ref if vsn == "2.0.0" else None
-    return OutgoingFrame(event, encode_text(vsn, Message(visible, ref, topic, event, payload)))
+    data = encode_text_bytes(vsn, Message(visible, ref, topic, event, payload))
+    return OutgoingFrame(event, data.decode() if len(data) <= LARGE else Text(data))
 
 
 class Fanout:
     """One message for many members, encoded at most once per vsn.
 
-    ``payload`` is JSON data, or a ``UserBroadcast``: then vsn 2.0.0 gets the binary kind 4, and
-    vsn 1.0.0 the equivalent object, or nothing where the body is not JSON
-    (docs/protocol.md#what-receivers-get). Bytes
-    are those of a push of kind 0, which vsn 2.0.0 gets as kind 2 and vsn 1.0.0 not at all.
+    ``payload`` is JSON data, a ``UserBroadcast`` or bytes (docs/protocol.md#what-receivers-get).
+    A ``UserBroadcast`` goes to vsn 2.0.0 as the binary kind 4, and to vsn 1.0.0 as the equivalent
+    object, unless its body is not JSON. Bytes are those of a push of kind 0: vsn 2.0.0 gets
+    them as kind 2, and vsn 1.0.0 gets nothing.
     """
 
     __slots__ = ("_frames", "event", "message_id", "payload", "topic")
@@ -67,7 +81,7 @@ class Fanout:
         self._frames: dict[str, OutgoingFrame | None] = {}
 
     def frame(self, vsn: str) -> OutgoingFrame | None:
-        """The frame for a member of this vsn, or None where it gets nothing."""
+        """Returns the frame for a member of this vsn, or None if it gets nothing."""
         if vsn not in self._frames:
             self._frames[vsn] = self._encode(vsn)
         return self._frames[vsn]
@@ -84,8 +98,8 @@ class Fanout:
             try:
                 payload = broadcast_object(payload)
             except DecodeError:
-                # The real server splices such bytes in unread, and its vsn 1.0.0 clients get a
-                # frame that is not JSON. Nobody can want that of a test server.
+                # The real server copies such bytes into the frame, which then is not JSON. No
+                # test of a client of vsn 1.0.0 can want that.
                 return None
         return text_frame(vsn, self.topic, self.event, payload)
 

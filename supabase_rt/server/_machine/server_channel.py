@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -40,8 +41,8 @@ NO_LONGER = "You no longer have permission to read from this Channel topic: "
 
 
 def channel_weight(message: Message) -> int:
-    """The bytes that a channel holds that was joined by this message."""
-    return held(message, weigh(message.payload))
+    """The bytes that a channel joined by this message holds: its topic is kept in two forms."""
+    return held(message, weigh(message.payload)) + sys.getsizeof(message.topic)
 
 
 class Host(Protocol):

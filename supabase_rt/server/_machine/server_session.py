@@ -29,7 +29,7 @@ from .memory_bounds import (
     weigh,
 )
 from .message_store import StoredMessage
-from .outgoing import NO_CODE, Close, OutgoingFrame, text_frame
+from .outgoing import NO_CODE, Close, OutgoingFrame, Text, text_frame
 from .server_channel import NO_DATABASE, OK, ServerChannel, channel_weight
 from .server_deadlines import ServerDeadlines
 from .server_state import Backend, logger
@@ -166,7 +166,7 @@ class ServerSession:
         self._route(message)
 
     def _decode(self, data: str | bytes) -> Message:
-        if isinstance(data, bytes) and self.vsn == "2.0.0":
+        if isinstance(data, bytes) and not isinstance(data, Text) and self.vsn == "2.0.0":
             return decode_client_binary(data)
         # Small frames are not weighed, because they stay small when decoded.
         lenient = len(data) < SMALL_FRAME or weigh(data) < MOST_DECODED
@@ -311,7 +311,9 @@ class ServerSession:
             self._decide(decision)
 
     def _decide(self, decision: _Decision, refused: JoinRefused | None = None) -> None:
-        decision.refused = refused
+        # Without its traceback, whose frames hold the decision: such a cycle kept megabytes of
+        # a frame until the next full collection.
+        decision.refused = refused and refused.with_traceback(None)
         delay = self.backend.settings.join_error_delay
         if refused is not None and delay > 0:
             self.timers.set("join", self.now + delay, self._settle)

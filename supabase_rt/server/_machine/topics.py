@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..._wire.envelope import TOPIC_PREFIX, UserBroadcast
 from ..._wire.json_codec import plain
+from ...errors import DecodeError
 from ..activity import Activity, Happening
 from .memory_bounds import MOST_PRESENCE
 from .outgoing import Fanout
@@ -163,11 +164,21 @@ class Hub:
         elif isinstance(payload, UserBroadcast):
             event = payload.event
         else:
-            content = plain(payload)
-            event, content = str(content.get("event", "")), content.get("payload")
+            event, content = _looked_into(payload)
         found = Happening(kind, connection, key[0], event, " ".join(words), content, reached)
         self._activity.report(found)
 
     def spaces(self) -> list[tuple[SpaceKey, dict[str, Any]]]:
         """Returns every space with members, and its presence state."""
         return [(key, space.presence.state()) for key, space in self._spaces.items()]
+
+
+def _looked_into(payload: Any) -> tuple[str, Any]:
+    """Returns the event and the content of a broadcast; an onlooker's trouble is nobody else's."""
+    try:
+        found = plain(payload)
+        if isinstance(found, dict):
+            return str(found.get("event", "")), plain(found.get("payload"))
+    except DecodeError:
+        pass
+    return "", payload

@@ -16,6 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
 from ...._wire.envelope import TOPIC_PREFIX
@@ -23,7 +24,7 @@ from ...._wire.json_codec import dumps, loads
 from ....errors import DecodeError
 from ..._machine.outgoing import Fanout
 from ..._machine.server_state import Backend
-from ..broadcast_endpoints import json_response
+from ..broadcast_endpoints import Bodies, json_response
 from .live_view import Inspector, Watched
 
 __all__ = ["EditableRows", "RowRefused", "StatusPage", "new_page_token"]
@@ -79,6 +80,7 @@ class StatusPage:
         self._token = token.encode()
         self._rows = rows
         self._backend = backend
+        self._bodies = Bodies(backend)
         self._inspector = Inspector(backend, sockets)
 
     def add_to(self, app: web.Application) -> None:
@@ -159,49 +161,50 @@ class StatusPage:
     # -- writing -----------------------------------------------------------------------
 
     async def insert(self, request: web.Request) -> web.Response:
-        """``POST /inspector/rows``: insert a row; responds with the row as inserted."""
-        body = await _object(request)
+        """``POST /inspector/rows``: a new row; the answer is the row as inserted."""
+        async with self._bodies.read(request) as data:
+            return await self._insert(_object(data))
+
+    async def _insert(self, body: dict[str, Any]) -> web.Response:
         name = body.get("table")
         if not isinstance(name, str) or not isinstance(body.get("record"), dict):
             raise RefusedAction("a row is a JSON object with the names of columns")
         schema, _, table = name.rpartition(".")
         try:
             row = await self._rows.insert(schema or "public", table, body["record"])
-        except RowRefused as exc:
-            problem = str(exc)
-        else:
             return json_response({"row": row})
+        except (RowRefused, ValueError) as exc:
+            # A row that is nested too deeply cannot be written as JSON.
+            problem = str(exc)
         raise RefusedAction(problem)
 
     async def broadcast(self, request: web.Request) -> web.Response:
-        """``POST /inspector/broadcast``: send a message; responds with the number reached."""
-        body = await _object(request)
+        """``POST /inspector/broadcast``: a message for a topic; the answer is how many got it."""
+        async with self._bodies.read(request) as data:
+            return self._broadcast(_object(data))
+
+    def _broadcast(self, body: dict[str, Any]) -> web.Response:
         topic, event, payload = (body.get(name) for name in ("topic", "event", "payload"))
         if not (isinstance(topic, str) and topic and isinstance(event, str) and event):
             raise RefusedAction("a broadcast has a topic and an event")
         if self._backend.limits.events.tripped:
             raise RefusedAction("Too many messages per second", 429)
-        fanout = Fanout(
-            TOPIC_PREFIX + topic,
-            "broadcast",
-            {"type": "broadcast", "event": event, "payload": payload},
-        )
-        space = topic, body.get("private") is True
         try:
-            if len(dumps(payload)) > self._backend.settings.max_payload_size:
-                raise RefusedAction("the payload is larger than max_payload_size", 422)
-            reached = self._backend.hub.broadcast(space, fanout)
+            encoded = dumps(payload)
         except ValueError as exc:
-            # The payload could be decoded, but inside a message it is nested too deeply to encode.
-            problem = str(exc)
-        else:
-            return json_response({"reached": reached})
-        raise RefusedAction(problem)
+            # JSON, but nested so deeply that it cannot be written again.
+            raise RefusedAction(str(exc)) from None
+        if len(encoded) > self._backend.settings.max_payload_size:
+            raise RefusedAction("the payload is larger than max_payload_size", 422)
+        content = {"type": "broadcast", "event": event, "payload": msgspec.Raw(encoded)}
+        fanout = Fanout(TOPIC_PREFIX + topic, "broadcast", content)
+        reached = self._backend.hub.broadcast((topic, body.get("private") is True), fanout)
+        return json_response({"reached": reached})
 
 
-async def _object(request: web.Request) -> dict[str, Any]:
+def _object(data: bytes) -> dict[str, Any]:
     try:
-        body = loads(await request.read())
+        body = loads(data)
     except DecodeError:
         body = None
     if isinstance(body, dict):
