@@ -19,6 +19,7 @@ from supabase_functions import AsyncFunctionsClient
 
 from .._printable import get_logger
 from .._wire.redirects import is_redirect, redirect_hint
+from .bounded_answers import ask_for_gzip, bounded
 
 __all__ = ["Services"]
 
@@ -171,9 +172,10 @@ class _PerLoop(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if self._transport is None or self._loop is not loop:
             self._loop, self._transport = loop, httpx.AsyncHTTPTransport()
+        ask_for_gzip(request)
         response = await self._transport.handle_async_request(request)
         if not is_redirect(response.status_code):
-            return response
+            return bounded(request, response)
         await response.aclose()
         return _redirected(request, response)
 

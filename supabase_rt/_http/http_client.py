@@ -20,10 +20,12 @@ import yarl
 from .._printable import get_logger
 from .._protocol.reconnect import http_failure
 from .._runtime.http_session import (
+    AnswerTooLarge,
     TransportOptions,
     close_session,
     cut_on_failure,
     open_session,
+    read_answer,
     session_closed,
 )
 from .._runtime.log_fields import facts
@@ -110,7 +112,10 @@ class Rest:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str, bytes]:
-        """Status, reason and body of the answer; raises ``SendError`` for a redirect."""
+        """Status, reason and body of the answer.
+
+        Raises ``SendError`` for a redirect, and for a body beyond ``max_message_size``.
+        """
         # Encoded already, as supabase-js does it; yarl would write %3A as a colon again.
         target = yarl.URL(url, encoded=True)
         headers = {**(headers or {}), **self._headers(content_type)}
@@ -127,7 +132,20 @@ class Rest:
                     if is_redirect(response.status):
                         # Its body is not read: it is a page for people, of any length.
                         raise _redirected(response.status, response.headers.get("Location"), url)
-                    return response.status, response.reason or "", await response.read()
+                    return response.status, response.reason or "", await self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await read_answer(response, self.options.max_message_size)
+        except AnswerTooLarge as exc:
+            problem = str(exc)
+        raise SendError(
+            problem,
+            status=response.status,
+            code="AnswerTooLarge",
+            retryable=False,
+            hint="raise max_message_size, or ask for less: page_size= of a backfill",
+        )
 
     async def post_batch(
         self, sub_topic: str, message: dict[str, Any], private: bool, timeout: float

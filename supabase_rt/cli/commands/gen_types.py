@@ -160,6 +160,8 @@ def _load(path: Path) -> Any:
 async def _fetch(url: str, key: str, schema: str) -> Any:
     import aiohttp
 
+    from ..._runtime.http_session import AnswerTooLarge, read_answer
+
     headers = {"apikey": key, "Authorization": f"Bearer {key}", "Accept-Profile": schema}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     target = f"{url.rstrip('/')}/rest/v1/"
@@ -168,8 +170,11 @@ async def _fetch(url: str, key: str, schema: str) -> Any:
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
             session.get(target, headers=headers, allow_redirects=False) as response,
         ):
-            body = await response.read()
             status, location = response.status, response.headers.get("Location")
+            # What is refused is refused by its status: its body is a page for people.
+            body = await read_answer(response) if status == 200 else b""
+    except AnswerTooLarge as exc:
+        raise CommandFailed(f"{target}: {exc}; is --url the project?") from None
     except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
         raise CommandFailed(f"{target} cannot be reached: {exc or type(exc).__name__}") from None
     if is_redirect(status):
