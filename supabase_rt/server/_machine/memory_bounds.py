@@ -19,6 +19,7 @@ __all__ = [
     "MAX_BINDINGS",
     "MAX_HEADERS",
     "MAX_JOIN",
+    "MOST_ANSWER",
     "MOST_CHANNELS",
     "MOST_CHANNELS_OF_ONE",
     "MOST_DECODED",
@@ -56,6 +57,8 @@ MOST_DECODED_BODY = 64 * MIB
 """The same of a body over HTTP, of which one is handled at a time."""
 MOST_OUTGOING = 64 * MIB
 """What waits for clients to read it; a frame for many is kept once."""
+MOST_ANSWER = 8 * MIB
+"""Of the rows in one answer of ``/rest/v1``, of which several are made at a time."""
 MOST_RECEIVED = 10_000
 MOST_REMEMBERED = 64 * MIB
 """What clients have sent, for tests to look at: the newest 10,000 messages or 64 MiB."""

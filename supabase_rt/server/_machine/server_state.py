@@ -92,8 +92,10 @@ class AskedDatabase(Protocol):
     def client_left(self, client: object) -> None:
         """Cancel what is still asked for a client."""
 
-    async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Rows as JSON; raises ``RestProblem`` or ``DatabaseAway``."""
+    async def read_table(
+        self, token: Token, schema: str, table: str, query: RestQuery
+    ) -> tuple[bytes, int]:
+        """Rows as JSON, and how many; raises ``RestProblem`` or ``DatabaseAway``."""
         ...
 
 

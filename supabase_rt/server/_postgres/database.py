@@ -289,8 +289,13 @@ class Database:
 
         self._spawn(ask(), "replay", client)
 
-    async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Rows as JSON, read in the name of a token; raises ``RestProblem``, ``DatabaseAway``."""
+    async def read_table(
+        self, token: Token, schema: str, table: str, query: RestQuery
+    ) -> tuple[bytes, int]:
+        """Rows as JSON, and how many, read in the name of a token.
+
+        Raises ``RestProblem``, ``DatabaseAway``.
+        """
         if self._reader is None:
             raise DatabaseAway
         try:
