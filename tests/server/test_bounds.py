@@ -216,7 +216,11 @@ class SlowDatabase:
         self.asked: list[tuple[Token, Callable[[Rights | None], None]]] = []
 
     def ask_rights(
-        self, token: Token, sub_topic: str, done: Callable[[Rights | None], None]
+        self,
+        token: Token,
+        sub_topic: str,
+        done: Callable[[Rights | None], None],
+        client: object = None,
     ) -> None:
         self.asked.append((token, done))
 
