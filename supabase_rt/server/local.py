@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from .._wire.envelope import TOPIC_PREFIX
-from ._http.app import SOCKETS, make_app
+from ._http.app import SOCKETS, http_logger, make_app
 from ._http.gate import Gate
 from ._http.listening_socket import Doorway
 from ._http.status_page import MadeUpRows, new_page_token
@@ -134,7 +134,11 @@ class LocalRealtime(Conversing):
         self._app = make_app(self.backend, self._gate, self._page_token, rows or made_up)
         # A body is read as it comes, as by the real server.
         runner = web.AppRunner(
-            self._app, access_log=None, shutdown_timeout=0.1, auto_decompress=False
+            self._app,
+            access_log=None,
+            logger=http_logger,
+            shutdown_timeout=0.1,
+            auto_decompress=False,
         )
         await runner.setup()
         assert runner.server is not None
