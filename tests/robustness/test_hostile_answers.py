@@ -20,7 +20,7 @@ import supabase_rt
 from supabase_rt import RealtimeClient, RealtimeError, SendError, SupabaseClient
 from supabase_rt._backfill.pages import BackfillPage
 from supabase_rt._backfill.postgrest import read_rows
-from supabase_rt._client.bounded_answers import MOST_FILE
+from supabase_rt._client.project_services import MOST_FILE
 from supabase_rt._runtime.http_session import MOST_ANSWER, close_session, open_session
 
 KEY = "the-key-of-the-project"

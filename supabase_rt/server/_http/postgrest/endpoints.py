@@ -43,7 +43,7 @@ class RestApi:
         """``OPTIONS``, asked by browsers first."""
         return web.Response(status=204, headers=CORS)
 
-    async def read(self, request: web.Request) -> web.Response:
+    async def read(self, request: web.Request) -> web.StreamResponse:
         """``GET`` and ``HEAD``."""
         try:
             token = self._token(request)
