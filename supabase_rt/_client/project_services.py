@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -18,6 +19,7 @@ from supabase_auth import AsyncGoTrueClient
 from supabase_functions import AsyncFunctionsClient
 
 from .._printable import get_logger
+from .._runtime.http_session import MOST_ANSWER
 from .._wire.redirects import is_redirect, redirect_hint
 
 __all__ = ["Services"]
@@ -26,6 +28,13 @@ log: Final = get_logger("supabase_rt.services")
 
 TIMEOUT = 60.0
 """Seconds for one request."""
+
+MOST_FILE: Final = 2**30
+"""Bytes of a file of the storage."""
+PIECE: Final = 2**18
+"""Bytes of an answer that are unpacked at once."""
+GZIP: Final = zlib.MAX_WBITS | 16
+FILES: Final = ("/storage/v1/object/", "/storage/v1/render/")
 
 SIGNED_IN = ("SIGNED_IN", "TOKEN_REFRESHED", "INITIAL_SESSION")
 
@@ -156,6 +165,67 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Respo
     return httpx.Response(status, json=found, request=request)
 
 
+def _bounded(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    """The same answer, unpacked, whose body raises ``httpx.RequestError`` beyond its bound.
+
+    httpx unpacks each piece as a whole, and by Brotli or Zstandard too where these are installed.
+    A kilobyte may become gigabytes there. So gzip is all that is asked for, and is unpacked here.
+    """
+    is_file = request.method == "GET" and any(part in request.url.path for part in FILES)
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    headers = [
+        (name, value)
+        for name, value in response.headers.raw
+        if packing == "identity" or name.lower() not in (b"content-encoding", b"content-length")
+    ]
+    body = _Body(request, response, packing, MOST_FILE if is_file else MOST_ANSWER)
+    return httpx.Response(
+        response.status_code, headers=headers, stream=body, extensions=response.extensions
+    )
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(
+        self, request: httpx.Request, response: httpx.Response, packing: str, most: int
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._packing = packing
+        self._most = most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert isinstance(self._response.stream, httpx.AsyncByteStream)
+        gzip = zlib.decompressobj(GZIP) if self._packing in ("gzip", "x-gzip") else None
+        if gzip is None and self._packing != "identity":
+            problem = "the server packed its answer in a way that was not asked for"
+            raise httpx.DecodingError(problem, request=self._request)
+        size = 0
+        async for raw in self._response.stream:
+            for part in (raw,) if gzip is None else self._unpacked(gzip, raw):
+                size += len(part)
+                if size > self._most:
+                    problem = f"the answer is larger than {self._most:,} bytes"
+                    raise httpx.RemoteProtocolError(problem, request=self._request)
+                yield part
+        if gzip is not None:
+            # At most the end of one piece: all that came was unpacked above.
+            yield gzip.flush()
+
+    def _unpacked(self, gzip: Any, raw: bytes) -> Iterator[bytes]:
+        try:
+            while raw and not gzip.eof:
+                yield gzip.decompress(raw, PIECE)
+                raw = gzip.unconsumed_tail
+        except zlib.error:
+            problem = "the server's answer cannot be unpacked"
+        else:
+            return
+        raise httpx.DecodingError(problem, request=self._request)
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
 class _PerLoop(httpx.AsyncBaseTransport):
     """An HTTP transport with connections for each event loop, and without redirects.
 
@@ -171,9 +241,10 @@ class _PerLoop(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if self._transport is None or self._loop is not loop:
             self._loop, self._transport = loop, httpx.AsyncHTTPTransport()
+        request.headers["accept-encoding"] = "gzip"
         response = await self._transport.handle_async_request(request)
         if not is_redirect(response.status_code):
-            return response
+            return _bounded(request, response)
         await response.aclose()
         return _redirected(request, response)
 

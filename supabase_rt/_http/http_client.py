@@ -14,10 +14,12 @@ import yarl
 
 from .._protocol.reconnect import http_failure
 from .._runtime.http_session import (
+    AnswerTooLarge,
     TransportOptions,
     close_session,
     cut_on_failure,
     open_session,
+    read_answer,
     session_closed,
 )
 from .._wire.json_codec import dumps, loads
@@ -78,7 +80,20 @@ class HttpClient:
                     if is_redirect(response.status):
                         # Its body is a page for people, of any length: it is not read.
                         raise _redirected(response.status, response.headers.get("Location"), url)
-                    return response.status, response.reason or "", await response.read()
+                    return response.status, response.reason or "", await self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await read_answer(response, self.options.max_message_size)
+        except AnswerTooLarge as exc:
+            problem = str(exc)
+        raise SendError(
+            problem,
+            status=response.status,
+            code="AnswerTooLarge",
+            retryable=False,
+            hint="raise max_message_size, or ask for less: page_size= of a backfill",
+        )
 
     def _headers(self, content_type: str) -> dict[str, str]:
         headers = {**(self.options.headers or {}), "apikey": self.api_key}

@@ -183,7 +183,12 @@ _elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
 def _decimals_raw(raw: msgspec.Raw, depth: int = MAX_DIMENSIONS) -> Any:
     if bytes(raw)[:1] != b"[" or not depth:
         return _decimal_raw(raw)
-    return [_decimals_raw(element, depth - 1) for element in _elements.decode(raw)]
+    try:
+        elements = _elements.decode(raw)
+    except UNREADABLE:
+        # Nested deeper than the decoder goes from here: the other one reads it, or says so.
+        return decode_raw(raw)
+    return [_decimals_raw(element, depth - 1) for element in elements]
 
 
 _OF_TEXT: Final[dict[str, Convert]] = {

@@ -22,6 +22,8 @@ import aiohttp
 from ..errors import ConnectionFailed, SendError
 
 __all__ = [
+    "MOST_ANSWER",
+    "AnswerTooLarge",
     "HttpSession",
     "Redirected",
     "TransportOptions",
@@ -29,9 +31,12 @@ __all__ = [
     "cut_on_failure",
     "no_redirect",
     "open_session",
+    "read_answer",
     "session_closed",
 ]
 
+MOST_ANSWER: Final = 64 * 2**20
+"""Bytes of one answer over HTTP, where nothing else is said; compressed ones count unpacked."""
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for open connections to close in good order."""
 TURNS: Final = 3
@@ -90,6 +95,33 @@ def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
         _is_guarded.reset(token)
 
 
+# -- answers -----------------------------------------------------------------------------
+
+
+class AnswerTooLarge(Exception):
+    """The body of an answer is larger than it may be; the rest of it was not read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the answer is larger than {most:,} bytes")
+
+
+async def read_answer(response: aiohttp.ClientResponse, most: int = MOST_ANSWER) -> bytes:
+    """Reads the body of an answer; raises ``AnswerTooLarge`` beyond ``most`` bytes.
+
+    ``response.read()`` has no bound, and a compressed body unpacks to a thousand times its size.
+    """
+    parts: list[bytes] = []
+    size = 0
+    # aiohttp unpacks piece by piece, no further than what is read here.
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > most:
+            response.close()
+            raise AnswerTooLarge(most)
+        parts.append(part)
+    return b"".join(parts)
+
+
 # -- sockets -----------------------------------------------------------------------------
 
 # aiohttp closes a connection in good order: it writes what is buffered, then ends TLS. It drops its
@@ -117,7 +149,10 @@ def open_session() -> aiohttp.ClientSession:
             attempt.append(found)
         return found
 
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=make))
+    # A server that sets another cookie at each attempt would fill the memory with them.
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=make), cookie_jar=aiohttp.DummyCookieJar()
+    )
     _sockets[session] = made
     return session
 

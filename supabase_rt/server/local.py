@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from .._wire.envelope import TOPIC_PREFIX
-from ._http.app import SOCKETS, make_app
+from ._http.app import SOCKETS, http_logger, make_app
 from ._http.gate import Gate
 from ._http.listening_socket import Doorway
 from ._http.status_page import MadeUpRows, new_page_token
@@ -139,6 +139,7 @@ class LocalRealtime:
         runner = web.AppRunner(
             self._app,
             access_log=None,
+            logger=http_logger,
             shutdown_timeout=0.1,
             auto_decompress=False,
             lingering_time=LINGERING,

@@ -404,3 +404,16 @@ async def test_trace_gives_nothing_back(server: LocalRealtime) -> None:
     status, answer = await ask(server, *asked, method="TRACE")
     assert status == 405
     assert "hidden1f9q" not in answer
+
+
+@pytest.mark.parametrize(
+    "line", ["apikey: {key}\0", "Host : {key}", "Authorization: Bearer {key}\r\nContent-Length: x"]
+)
+async def test_a_request_that_is_no_http_is_not_logged(
+    server: LocalRealtime, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    # With its key, and for whoever reaches the port as often as it likes.
+    request = f"GET / HTTP/1.1\r\nHost: localhost\r\n{line.format(key='the-key-of-somebody')}"
+    head, _ = await send(server, f"{request}\r\n\r\n")
+    assert "400" in str(head)
+    assert [record for record in caplog.records if record.name != "asyncio"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from supabase_rt.server import LocalRealtime
 from supabase_rt.server._http.postgrest.errors import RestProblem
 from supabase_rt.server._http.postgrest.query import parse_query
+from supabase_rt.server._machine.memory_bounds import MOST_OUTGOING
 
 COLUMNS = {"id": "int8", "room": "text", "n": "int4", "done": "bool", "at": "timestamptz"}
 ROWS: list[dict[str, Any]] = [
@@ -262,3 +264,71 @@ async def test_a_browser_may_ask_from_anywhere(filled: LocalRealtime) -> None:
 def test_any_query_is_read_or_refused(pairs: list[tuple[str, str]], span: str) -> None:
     with contextlib.suppress(RestProblem):
         parse_query(pairs, span)
+
+
+# -- the size of answers -------------------------------------------------------------------
+
+MB = 2**20
+
+
+async def test_an_answer_is_bounded_however_often_a_column_is_asked_for(
+    server: LocalRealtime,
+) -> None:
+    server.table("texts", {"id": "int4", "t": "text"})
+    server.insert("texts", {"id": 1, "t": "x" * MB})
+    status, body, _ = await fetch(server, "texts?select=a:t,b:t")
+    assert (status, len(body[0]["b"])) == (200, MB)
+    select = ",".join(f"a{number}:t" for number in range(9))
+    status, body, _ = await fetch(server, f"texts?select={select}")
+    assert (status, body["code"]) == (413, "54000")
+    for number in range(2, 11):
+        server.insert("texts", {"id": number, "t": "x" * MB})
+    status, body, _ = await fetch(server, "texts")
+    assert (status, body["code"]) == (413, "54000")
+    status, body, headers = await fetch(server, "texts?limit=3&offset=2&order=id")
+    assert (status, [row["id"] for row in body]) == (200, [3, 4, 5])
+    assert headers["Content-Range"] == "2-4/*"
+    assert headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+async def test_answers_that_nobody_reads_are_cut_when_there_are_too_many() -> None:
+    async with LocalRealtime() as server:
+        server.table("texts", {"id": "int4", "t": "text"})
+        server.insert("texts", {"id": 1, "t": "x" * 7 * MB})
+        loop = asyncio.get_running_loop()
+        lazy = []
+        for _ in range(20):
+            found = socket.socket()
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            found.setblocking(False)
+            await loop.sock_connect(found, ("127.0.0.1", server.port))
+            head = f"GET /rest/v1/texts HTTP/1.1\r\nHost: localhost\r\napikey: {server.anon_key}"
+            await loop.sock_sendall(found, f"{head}\r\n\r\n".encode())
+            lazy.append(found)
+            await asyncio.sleep(0.02)
+        # Each of them is a reader until it is read, cut or given up.
+        assert 1 <= len(server.backend.readers) <= MOST_OUTGOING // (7 * MB)
+        assert 7 * MB < server.backend.outgoing.total <= MOST_OUTGOING
+        status, body, _ = await fetch(server, "texts?select=id")
+        assert (status, body) == (200, [{"id": 1}])
+        for found in lazy:
+            found.close()
+        async with asyncio.timeout(5):
+            while server.backend.outgoing.total or server.backend.readers:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_large_answer_comes_whole_and_the_connection_goes_on(
+    server: LocalRealtime,
+) -> None:
+    server.table("texts", {"id": "int4", "t": "text"})
+    server.insert("texts", {"id": 1, "t": "ü" * MB})
+    url, headers = f"{server.url}/rest/v1/texts", {"apikey": server.anon_key}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+        for _ in range(2):
+            async with http.get(url, headers=headers) as response:
+                assert (await response.json())[0]["t"] == "ü" * MB
+            async with http.head(url, headers=headers) as response:
+                assert (response.status, await response.read()) == (200, b"")
+                assert response.headers["Content-Range"] == "0-0/*"
+    assert server.backend.outgoing.total == 0

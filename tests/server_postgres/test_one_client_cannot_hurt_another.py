@@ -104,6 +104,31 @@ async def test_a_filter_that_is_too_complex_is_its_own_channels_problem(
         assert db.missed_changes == 2
 
 
+async def test_a_filter_that_fails_tells_nothing_of_a_row_that_its_channel_may_not_see(
+    db: LocalRealtime,
+) -> None:
+    await make(
+        db,
+        "id int primary key, owner text, v text",
+        "alter table things enable row level security; create policy p on things using "
+        "(owner = auth.jwt() ->> 'who')",
+    )
+    # It fails for a row that begins with an e only: a guess at what it holds.
+    guess = {"table": "things", "filter": "v=like." + "e%" + "%e" * 60_000}
+    mine = {"table": "things", "filter": "v=like.short%"}
+    token = db.token(role="authenticated", who="me")
+    async with joined(db, guess, mine, token=token) as curious:
+        value = "e" * 70_000 + "x"
+        await db.sql("insert into things values (1, 'somebody', %s)", value)
+        await db.sql("insert into things values (2, 'me', 'short')")
+        assert (await change(curious))["record"]["v"] == "short"
+        await db.sql("insert into things values (3, 'somebody', %s), (4, 'me', %s)", value, value)
+        assert "tell of 1 change of public.things: ERROR 54001" in await told_of_a_miss(curious)
+        await db.sql("insert into things values (5, 'me', 'shorter')")
+        assert (await change(curious))["record"]["v"] == "shorter"
+        assert db.missed_changes == 1
+
+
 async def test_with_a_named_slot_a_change_is_tried_for_a_while_only(
     prepared: EmbeddedPostgres, db: LocalRealtime, caplog: pytest.LogCaptureFixture
 ) -> None:

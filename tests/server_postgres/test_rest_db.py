@@ -96,3 +96,14 @@ async def test_policies_and_grants_decide_what_is_read(db: LocalRealtime) -> Non
     # A role that the database does not know.
     status, body, _ = await fetch(db, path, token=db.token(role="nobody"))
     assert (status, body["code"]) == (400, "22023")
+
+
+async def test_an_answer_is_bounded_and_told_with_its_count(db: LocalRealtime) -> None:
+    await db.sql("insert into plain(v) select repeat('x', 1048576) from generate_series(1, 3)")
+    status, body, headers = await fetch(db, "plain?select=v&limit=2&order=id")
+    assert (status, [len(row["v"]) for row in body]) == (200, [2**20] * 2)
+    assert headers["Content-Range"] == "0-1/*"
+    select = ",".join(f"a{number}:v" for number in range(4))
+    status, body, _ = await fetch(db, f"plain?select={select}")
+    assert (status, body["code"]) == (413, "54000")
+    assert "limit" in body["hint"]

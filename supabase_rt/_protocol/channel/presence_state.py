@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from ..._wire.json_codec import dumps
 from ...errors import DecodeError
 
 __all__ = [
@@ -27,6 +28,9 @@ State = dict[str, dict[str, Any]]
 PENDING_LIMIT: Final = 1000
 """Diffs kept until the state comes. A channel that does not use presence receives diffs but never a
 state, and must not grow by them."""
+
+PENDING_BYTES: Final = 8 * 2**20
+"""The same in bytes of JSON: others choose how large a difference is."""
 
 _REFS: Final = frozenset(("phx_ref", "phx_ref_prev", "presence_ref"))
 
@@ -156,6 +160,15 @@ def _checked_diff(value: Any) -> tuple[State, State]:
     return joins, _checked_state(value.get("leaves"), "leaves of a presence diff")
 
 
+def _size(diff: tuple[State, State]) -> int:
+    """The bytes of a difference as JSON."""
+    try:
+        return len(dumps(diff))
+    except (ValueError, RecursionError):
+        # Half a character, or nesting without end: nothing is known, so that it counts as all.
+        return PENDING_BYTES
+
+
 # -- what users see ----------------------------------------------------------------------
 
 
@@ -260,7 +273,8 @@ class PresenceState:
         self._steps: Sequence[_KeyChange] = ()
         self._moment: weakref.ref[_Moment] | None = None
         self._join_ref: str | None = None
-        self._pending: deque[tuple[State, State]] | None = None
+        self._pending: deque[tuple[int, tuple[State, State]]] | None = None
+        self._pending_bytes = 0
         self._pending_ref: str | None = None
 
     def _settled(self) -> State:
@@ -349,11 +363,18 @@ class PresenceState:
     def _keep(self, diff: tuple[State, State], join_ref: str | None) -> None:
         # Diffs of an earlier join would bring back keys that left between the two joins.
         if self._pending is None or join_ref != self._pending_ref:
-            self._pending = deque(maxlen=PENDING_LIMIT)
+            self._pending = deque()
             self._pending_ref = join_ref
+            self._pending_bytes = 0
+        size = _size(diff)
+        self._pending.append((size, diff))
+        self._pending_bytes += size
         # A full queue drops its oldest diff, which the coming state most likely contains.
-        self._pending.append(diff)
+        while len(self._pending) > PENDING_LIMIT or self._pending_bytes > PENDING_BYTES:
+            self._pending_bytes -= self._pending.popleft()[0]
 
     def _pop_pending(self, join_ref: str | None) -> Iterable[tuple[State, State]]:
         taken, self._pending = self._pending, None
-        return taken if taken is not None and join_ref == self._pending_ref else ()
+        if taken is None or join_ref != self._pending_ref:
+            return ()
+        return [diff for _, diff in taken]

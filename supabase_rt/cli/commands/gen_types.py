@@ -17,6 +17,8 @@ from ..command import Command, CommandFailed
 from ..output import Screen, complain
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from ..gen_types import Schema
 
 __all__ = ["COMMAND"]
@@ -31,6 +33,8 @@ SUPABASE_URL, SUPABASE_KEY and SUPABASE_DB_URL in the environment do the same as
 --db. Newer projects show their tables to a secret (service) key only.
 """
 TIMEOUT = 30.0
+MOST = 64 * 2**20
+"""Bytes of a description."""
 DIFF_LINES = 40
 
 
@@ -168,8 +172,9 @@ async def _fetch(url: str, key: str, schema: str) -> Any:
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
             session.get(target, headers=headers, allow_redirects=False) as response,
         ):
-            body = await response.read()
             status, location = response.status, response.headers.get("Location")
+            # What is refused is refused by its status: its body is a page for people.
+            body = await _body(response, target) if status == 200 else b""
     except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
         raise CommandFailed(f"{target} cannot be reached: {exc or type(exc).__name__}") from None
     if is_redirect(status):
@@ -180,6 +185,19 @@ async def _fetch(url: str, key: str, schema: str) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise CommandFailed(f"{target} answers, but not with JSON; is --url the project?") from None
+
+
+async def _body(response: aiohttp.ClientResponse, target: str) -> bytes:
+    """The body, which a server may send without end, or packed to a thousandth of its size."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MOST:
+            problem = f"the answer is larger than {MOST:,} bytes; is --url the project?"
+            raise CommandFailed(f"{target}: {problem}")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _refusal(target: str, status: int, schema: str) -> str:

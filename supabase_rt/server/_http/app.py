@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 import urllib.parse
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from ..._printable import get_logger
 from .._machine.server_state import Backend
 from ..activity import Activity, Happening
 from ..tokens import TokenError
@@ -21,12 +25,29 @@ from .postgrest.endpoints import RestApi
 from .status_page import EditableRows, StatusPage
 from .websocket import Socket
 
-__all__ = ["SOCKETS", "make_app"]
+__all__ = ["SOCKETS", "http_logger", "make_app"]
 
 SOCKETS = web.AppKey("sockets", dict[int, Socket])
 """The open sockets, by connection number."""
 
 MAX_BODY = 8_000_000
+
+
+class _Mistakes(logging.Filter):
+    """Leaves out requests that are no HTTP.
+
+    aiohttp logs each of them with a traceback that quotes the bad line, a key perhaps. Whoever
+    reaches the port could fill a disk with them.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets all pass that is a mistake of the server."""
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+http_logger: Final = get_logger("supabase_rt.server.http")
+"""Takes what aiohttp has to say."""
+http_logger.addFilter(_Mistakes())
 
 
 def make_app(backend: Backend, gate: Gate, page_token: str, rows: EditableRows) -> web.Application:

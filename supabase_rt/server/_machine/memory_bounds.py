@@ -19,6 +19,7 @@ __all__ = [
     "MAX_BINDINGS",
     "MAX_HEADERS",
     "MAX_JOIN",
+    "MOST_ANSWER",
     "MOST_CHANNELS",
     "MOST_CHANNELS_OF_ONE",
     "MOST_DECODED",
@@ -56,6 +57,8 @@ MOST_DECODED_BODY = 64 * MIB
 """Bytes of an HTTP body, when decoded; large bodies are handled one at a time."""
 MOST_OUTGOING = 64 * MIB
 """Bytes that wait for clients to read them; a frame for many clients is kept once."""
+MOST_ANSWER = 8 * MIB
+"""Bytes of the rows in one answer of ``/rest/v1``; several are made at a time."""
 MOST_RECEIVED = 10_000
 MOST_REMEMBERED = 64 * MIB
 """Bytes of the clients' messages kept for tests: the newest 10,000, or 64 MiB of them."""

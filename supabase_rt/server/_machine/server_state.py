@@ -92,8 +92,10 @@ class AskedDatabase(Protocol):
     def client_left(self, client: object) -> None:
         """Cancel the queries of a client."""
 
-    async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Returns rows as JSON; raises ``RestProblem`` or ``DatabaseAway``."""
+    async def read_table(
+        self, token: Token, schema: str, table: str, query: RestQuery
+    ) -> tuple[bytes, int]:
+        """Returns rows as JSON, and their number; raises ``RestProblem`` or ``DatabaseAway``."""
         ...
 
 

@@ -289,8 +289,13 @@ class Database:
 
         self._spawn(ask(), "replay", client)
 
-    async def read_table(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Read rows as JSON in a token's role; raises ``RestProblem`` or ``DatabaseAway``."""
+    async def read_table(
+        self, token: Token, schema: str, table: str, query: RestQuery
+    ) -> tuple[bytes, int]:
+        """Read rows as JSON in a token's role, and their number.
+
+        Raises ``RestProblem`` or ``DatabaseAway``.
+        """
         if self._reader is None:
             raise DatabaseAway
         try:

@@ -181,6 +181,13 @@ def test_not_a_number_is_kept_as_such() -> None:
     assert math.isnan(cell("float8").plain("NaN"))
 
 
+def test_nesting_that_no_decoder_reads_is_a_decode_error() -> None:
+    cell = python_cell("_numeric")
+    assert cell is not None
+    with pytest.raises(DecodeError):
+        cell.raw(msgspec.Raw(b"[" * 100_000 + b"]" * 100_000))
+
+
 def test_nesting_beyond_the_dimensions_of_postgres_is_left_alone() -> None:
     deep: Any = "2026-01-02"
     for _ in range(50):

@@ -419,6 +419,28 @@ def test_waiting_diffs_are_bounded_and_the_latest_stay(monkeypatch: pytest.Monke
     assert list(state.list()) == ["2", "3"]
 
 
+def test_waiting_diffs_are_bounded_in_bytes_too() -> None:
+    # Others choose how large they are: a channel that never asks for the state gets them as well.
+    state = PresenceState()
+    for number in range(40):
+        large = {"metas": [{"phx_ref": str(number), "x": "x" * 2**20}]}
+        state.receive_diff({"joins": {str(number): large}, "leaves": {}}, "1")
+    state.receive_state({}, "1")
+    assert list(state.list()) == [str(number) for number in range(33, 40)]
+
+
+def test_a_waiting_diff_of_unknown_size_is_kept_alone() -> None:
+    state = PresenceState()
+    deep: Any = 1
+    for _ in range(20_000):
+        deep = [deep]
+    for key, value in (("1", "x"), ("2", deep), ("3", "x")):
+        metas = [{"phx_ref": key, "x": value}]
+        state.receive_diff({"joins": {key: {"metas": metas}}, "leaves": {}}, "1")
+    state.receive_state({}, "1")
+    assert list(state.list()) == ["3"]
+
+
 BAD_STATES: list[Any] = [
     None,
     [],

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+import types
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from ...._wire.json_codec import dumps, loads
+from ...._wire.json_codec import dumps
+from ..._machine.memory_bounds import MOST_ANSWER
 from ..._machine.server_state import Backend, DatabaseAway
 from ..._tables.hidden_schemas import is_hidden
+from ..._tables.tables import Row
 from ...tokens import Token, TokenError
 from ..client_left import ClientLeft, while_connected
-from .errors import RestProblem
+from ..large_answers import send_large
+from .errors import RestProblem, too_large
 from .memory_rows import read_rows
 from .query import RestQuery, parse_query
 
@@ -25,6 +30,7 @@ CORS = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Expose-Headers": "Content-Range",
 }
+NONE = types.MappingProxyType[str, str]({})
 
 
 class RestApi:
@@ -37,13 +43,13 @@ class RestApi:
         """``OPTIONS``, which a browser sends first."""
         return web.Response(status=204, headers=CORS)
 
-    async def read(self, request: web.Request) -> web.Response:
+    async def read(self, request: web.Request) -> web.StreamResponse:
         """``GET`` and ``HEAD``."""
         try:
             token = self._token(request)
             schema = _schema(request)
             query = parse_query(request.query.items(), request.headers.get("Range"))
-            body = await self._rows(request, token, schema, query)
+            body, count = await self._rows(request, token, schema, query)
         except RestProblem as exc:
             return _answer(dumps(exc.body), exc.status)
         except ClientLeft:
@@ -53,10 +59,8 @@ class RestApi:
                 503, "PGRST000", "Could not connect with the database. Retrying the connection."
             )
             return _answer(dumps(away.body), 503)
-        response = _answer(body, 200)
-        response.headers["Content-Range"] = _content_range(body, query)
-        response.headers["Content-Profile"] = schema
-        return response
+        headers = {"Content-Range": _content_range(count, query), "Content-Profile": schema}
+        return await send_large(request, self._backend, _answer(body, 200, headers))
 
     def _token(self, request: web.Request) -> Token:
         """Returns the caller's token: the bearer, which PostgREST uses, or else the API key."""
@@ -75,7 +79,7 @@ class RestApi:
 
     async def _rows(
         self, request: web.Request, token: Token, schema: str, query: RestQuery
-    ) -> bytes:
+    ) -> tuple[bytes, int]:
         table = request.match_info["table"]
         database = self._backend.database
         if database is not None:
@@ -85,7 +89,7 @@ class RestApi:
         if found is None:
             message = f"Could not find the table '{schema}.{table}' in the schema cache"
             raise RestProblem(404, "PGRST205", message)
-        return dumps(read_rows(found, query, token.claims))
+        return _written(read_rows(found, query, token.claims))
 
 
 def _schema(request: web.Request) -> str:
@@ -97,12 +101,26 @@ def _schema(request: web.Request) -> str:
     return schema
 
 
-def _content_range(body: bytes, query: RestQuery) -> str:
-    count = len(loads(body))
+def _written(rows: list[Row]) -> tuple[bytes, int]:
+    parts: list[bytes] = []
+    size = 2
+    for row in rows:
+        parts.append(dumps(row))
+        size += len(parts[-1]) + 1
+        if size > MOST_ANSWER:
+            raise too_large()
+    return b"[" + b",".join(parts) + b"]", len(rows)
+
+
+def _content_range(count: int, query: RestQuery) -> str:
     return f"{query.offset}-{query.offset + count - 1}/*" if count else "*/*"
 
 
-def _answer(body: bytes, status: int) -> web.Response:
+def _answer(body: bytes, status: int, headers: Mapping[str, str] = NONE) -> web.Response:
     return web.Response(
-        body=body, status=status, content_type="application/json", charset="utf-8", headers=CORS
+        body=body,
+        status=status,
+        content_type="application/json",
+        charset="utf-8",
+        headers={**CORS, **headers},
     )

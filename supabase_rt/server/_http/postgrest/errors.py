@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["RestProblem", "parse_problem"]
+from ..._machine.memory_bounds import MOST_ANSWER
+
+__all__ = ["RestProblem", "parse_problem", "too_large"]
 
 
 class RestProblem(Exception):
@@ -26,3 +28,9 @@ class RestProblem(Exception):
 def parse_problem(what: str, text: str, details: str) -> RestProblem:
     """Returns the error for a part of the query that cannot be parsed."""
     return RestProblem(400, "PGRST100", f'"failed to parse {what} ({text})"', details)
+
+
+def too_large() -> RestProblem:
+    """More rows than fit into one answer."""
+    hint = "Ask for fewer rows (limit) or columns (select)."
+    return RestProblem(413, "54000", f"the answer is larger than {MOST_ANSWER} bytes", hint=hint)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from ..._http.postgrest.errors import RestProblem
+from ..._http.postgrest.errors import RestProblem, too_large
 from ..._http.postgrest.query import Group, RestQuery, SortKey, Tree
+from ..._machine.memory_bounds import MOST_ANSWER
 from ..._tables.filter_matching import IS_VALUES, Condition
 from ...tokens import Token
 from ..pool import Pool, rolled_back
@@ -31,12 +32,17 @@ class TableReader:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def read(self, token: Token, schema: str, table: str, query: RestQuery) -> bytes:
-        """Returns the rows as JSON; raises ``RestProblem``, or ``DatabaseProblem`` when away."""
+    async def read(
+        self, token: Token, schema: str, table: str, query: RestQuery
+    ) -> tuple[bytes, int]:
+        """Returns the rows as JSON, and their number.
+
+        Raises ``RestProblem``, or ``DatabaseProblem`` if the database is away.
+        """
         statement, values = _statement(schema, table, query)
         problem: RestProblem
 
-        async def ask(conn: psycopg.AsyncConnection) -> bytes:
+        async def ask(conn: psycopg.AsyncConnection) -> tuple[bytes, int]:
             async with rolled_back(conn):
                 if await (await conn.execute(EXISTS, (schema, table))).fetchone() is None:
                     message = f"Could not find the table '{schema}.{table}' in the schema cache"
@@ -45,7 +51,10 @@ class TableReader:
                 await act_as(conn, token.claims)
                 row = await (await conn.execute(statement, values)).fetchone()
                 assert row is not None
-                return str(row[0]).encode()
+                text, count = row
+                if text is None:
+                    raise too_large()
+                return str(text).encode(), int(count)
 
         try:
             return await self._pool.run(ask, token.text)
@@ -98,7 +107,12 @@ def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed,
         parts.append(sql.SQL("offset %s"))
         values.append(query.offset)
     inner = sql.SQL(" ").join(parts)
-    return sql.SQL("select coalesce(json_agg(r), '[]')::text from ({}) r").format(inner), values
+    # What is too large stays in the database: here it would be there several times.
+    whole = sql.SQL(
+        "select case when octet_length(a.rows) <= {} then a.rows end, a.count from"
+        " (select coalesce(json_agg(r), '[]')::text as rows, count(*) as count from ({}) r) a"
+    )
+    return whole.format(sql.Literal(MOST_ANSWER), inner), values
 
 
 def _column(name: str) -> sql.SQL:

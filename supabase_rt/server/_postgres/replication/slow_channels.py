@@ -193,11 +193,8 @@ class SlowChannels:
             for nth, row in enumerate(part.filter_rows())
             if row is not None and part.changes[nth].commit_lsn >= subscription.since
         ]
-        rows, problems = await self._try_all(client, part, wanted, conditions, end)
-        looked_at = [rows.get(nth) for nth in range(len(part.changes))]
-        found = deliveries(shape, part.changes, looked_at, [subscription])
         role = subscription.role
-        asked = [each.nth for each in found if needs_asking(shape, part.changes[each.nth], role)]
+        asked = [nth for nth in wanted if needs_asking(shape, part.changes[nth], role)]
 
         async def see(numbers: Sequence[int]) -> Mapping[int, bool]:
             changes = {nth: part.changes[nth] for nth in numbers}
@@ -206,11 +203,15 @@ class SlowChannels:
             )
             return {nth: nth in seen for nth in numbers}
 
+        # Before the filters: whether one fails, and how long it takes, tells of the row.
         seen, unseen = await piecewise(see, asked, end)
-        return (
-            [each for each in found if seen.get(each.nth, each.nth not in unseen)],
-            problems | unseen,
-        )
+        wanted = [nth for nth in wanted if seen.get(nth, True)]
+        rows, problems = await self._try_all(client, part, wanted, conditions, end)
+        looked_at = [rows.get(nth) for nth in range(len(part.changes))]
+        found = deliveries(shape, part.changes, looked_at, [subscription])
+        concerned = problems.keys() | {each.nth for each in found}
+        problems |= {nth: problem for nth, problem in unseen.items() if nth in concerned}
+        return [each for each in found if each.nth not in unseen], problems
 
     async def _try_all(
         self,

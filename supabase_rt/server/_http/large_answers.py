@@ -1,0 +1,74 @@
+"""Answers over HTTP that wait for their reader, counted with all else that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from .._machine.memory_bounds import size_of
+from .._machine.server_state import Backend
+
+__all__ = ["send_large"]
+
+LARGE = 65_536
+"""Bytes of an answer that is counted, and of a piece of it."""
+_numbers = itertools.count(-1, -1)
+"""Below those of the sockets."""
+
+
+class _Answer:
+    """An answer on its way, as what all clients have yet to read is counted by."""
+
+    def __init__(self, transport: asyncio.Transport, body: bytes) -> None:
+        self._transport = transport
+        self._body = body
+
+    @property
+    def waiting(self) -> int:
+        return size_of(self._body)
+
+    def unread(self) -> Iterable[bytes]:
+        yield self._body
+
+    def cut(self) -> None:
+        self._body = b""
+        self._transport.abort()
+
+
+async def send_large(
+    request: web.Request, backend: Backend, response: web.Response
+) -> web.StreamResponse:
+    """Send an answer, a large one piece by piece.
+
+    In one piece the connection would hold a copy of it. One that is not read counts among what
+    waits for all clients, and is cut where that is too much.
+    """
+    body, transport = response.body, request.transport
+    if (
+        not isinstance(body, bytes)
+        or len(body) <= LARGE
+        or transport is None
+        or request.method == "HEAD"
+    ):
+        return response
+    headers = {**response.headers, "Content-Length": str(len(body))}
+    stream = web.StreamResponse(status=response.status, headers=headers)
+    answer, number = _Answer(transport, body), next(_numbers)
+    size = answer.waiting
+    backend.readers[number] = answer
+    backend.outgoing.add(size)
+    try:
+        await stream.prepare(request)
+        for start in range(0, len(body), LARGE):
+            await stream.write(body[start : start + LARGE])
+        await stream.write_eof()
+    except ConnectionError:
+        # The client is gone, or was cut; aiohttp notices by itself.
+        pass
+    finally:
+        del backend.readers[number]
+        backend.outgoing.take(size)
+    return stream
