@@ -81,10 +81,11 @@ PROGRAMS = {"cli", "examples", "__main__"}
 
 FOR_TOOLS = {
     *(".", "server", "types", "rows", "errors", "enums"),
-    *("_wire.jwt_claims", "_wire.redirects", "_printable"),
+    *("_wire.jwt_claims", "_wire.redirects", "_printable", "_client.signals"),
 }
-"""What a tool may import: what is public, and what must be seen with the client's own eyes: how a
-token is read, what a redirect is, and what a terminal may be shown."""
+"""Modules that a tool may import: the public ones, and four that must behave as in the client.
+
+They read a token, recognize a redirect, escape text for a terminal and handle signals."""
 
 STDLIB = sys.stdlib_module_names
 WAITING = {"asyncio", "threading", "selectors", "socket", "sched", "concurrent"}
@@ -130,7 +131,7 @@ AT_HOME = {
 
 CORE = {"aiohttp", "msgspec", "pyee", "dataclasses_json", "yarl", "typing_extensions"}
 
-VALUE_TYPES = {"Outcome", "CallNext", "JsonEdge", "ErrorReported", "OnceOptions"}
+VALUE_TYPES = {"Outcome", "CallNext", "JsonDataclass", "ErrorReported", "OnceOptions"}
 """Classes of ours that may have subclasses, one level deep."""
 
 LARGEST_ROOT, LARGEST_FOLDER = 14, 20
