@@ -87,7 +87,7 @@ def _listener_of(handlers: tuple[Handler, ...], *, of_changes: bool) -> EventLis
 
 
 class ListenerTable(EventEmitter):
-    """Handlers by key."""
+    """The listener table: handlers by key."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -524,8 +524,8 @@ def test_loggers_are_made_in_one_place() -> None:
     """Commands and the demo only add handlers to the package's logger."""
     made = places("logging.getLogger", "logging.Logger.manager")
     assert made == {
-        "printable.py",
-        "cli/target.py",
+        "_printable.py",
+        "cli/connection_arguments.py",
         "cli/commands/serve.py",
         "examples/demo.py",
     }
@@ -533,7 +533,7 @@ def test_loggers_are_made_in_one_place() -> None:
 
 def test_commands_print_with_the_screen() -> None:
     printing = places("print", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer")
-    assert {path for path in printing if not path.startswith("examples/")} == {"cli/screen.py"}
+    assert {path for path in printing if not path.startswith("examples/")} == {"cli/output.py"}
 
 
 def test_every_own_exception_that_ends_in_a_terminal_escapes_its_message() -> None:
