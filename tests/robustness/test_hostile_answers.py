@@ -97,7 +97,7 @@ async def test_an_http_send_reads_a_bounded_answer(bomb: bytes, packed: bool, st
         assert "max_message_size" in error.hint
         message = {"type": "broadcast", "event": "x", "payload": {}}
         assert await client.channel("room").send(message) == "error"
-        assert server.sent < 2 * (client._parts.rest.options.max_message_size + SLACK)
+        assert server.sent < 2 * (client._parts.http_client.options.max_message_size + SLACK)
 
 
 @KINDS
@@ -106,7 +106,7 @@ async def test_a_backfill_reads_a_bounded_page(bomb: bytes, packed: bool) -> Non
         client = RealtimeClient(server.url, params={"apikey": KEY}, max_message_size=MIB)
         page = BackfillPage("public", "todos", ("id",))
         with pytest.raises(RealtimeError) as caught:
-            await read_rows(client._parts.rest, f"{server.url}/rest/v1", page, 5.0)
+            await read_rows(client._parts.http_client, f"{server.url}/rest/v1", page, 5.0)
         assert (caught.value.code, caught.value.retryable) == ("AnswerTooLarge", False)
         assert server.sent < MIB + SLACK
 

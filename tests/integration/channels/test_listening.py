@@ -204,7 +204,7 @@ def test_on_returns_the_channel_or_is_a_decorator() -> None:
 
     @channel.on("broadcast", {"event": "cursor"})
     def cursor(event: Any) -> None:
-        """Stays the function it was."""
+        """Returned as it is."""
 
     assert cursor.__doc__ == "Returned as it is."
     assert channel.once("system", {}, print) is channel

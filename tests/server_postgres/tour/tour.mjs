@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 
-const need = createRequire(new URL('../../differential/package.json', import.meta.url))
+const need = createRequire(new URL('../../contract/differential/package.json', import.meta.url))
 const { RealtimeClient } = need('@supabase/realtime-js')
 const WebSocket = need('ws')
 
