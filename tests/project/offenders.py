@@ -9,6 +9,7 @@ IMPORTS: set[str] = set()
 PRIVATE_NAMES: set[str] = {
     "_backfill.backfill_runner: change._data",
     "_connection.transport: ws._response",
+    "_payloads.postgres_change: cls(data, 'raw')._with_rows",
     "server._tables.patterns: re2._Regexp",
 }
 """Private names of others that are used."""
