@@ -116,7 +116,7 @@ class DatabaseFeed:
         self._attempts[subscriber] = self._spawn(work, "subscription")
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not, and cancel its tasks."""
+        """Forget a channel and cancel its tasks; an unknown one is ignored."""
         self._subscriptions.pop(subscriber, None)
         self._end_attempt(subscriber)
         self._slow.drop(subscriber)

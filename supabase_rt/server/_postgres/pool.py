@@ -82,8 +82,8 @@ class Pool:
     ) -> T:
         """Call ``work`` with a connection, and once more with a new one if the first is lost.
 
-        The first may be lost to a restart of the database; the second is lost to ``work``
-        itself. ``work`` must leave nothing in the database. Raises as ``use`` does.
+        The first connection may be lost to a restart of the database; the second is lost because of
+        ``work`` itself. ``work`` must leave nothing in the database. Raises as ``use`` does.
         """
         with contextlib.suppress(ConnectionEnded):
             async with self.use(client, limit=limit) as conn:
