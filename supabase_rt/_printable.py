@@ -26,8 +26,8 @@ def printable(text: object, longest: int | None = LONGEST) -> str:
     """Returns the text on one line, cut, with control characters escaped.
 
     Control and format characters, line breaks, bidirectional controls, zero-width characters and
-    lone surrogates become ``\\x1b`` or ``\\u202e``; letters, emoji and spaces of any script stay.
-    A printable text is returned unchanged.
+    lone surrogates become ``\x1b`` or ``\u202e``. Letters, emoji and spaces of any script stay. A
+    printable text is returned unchanged.
     """
     whole = str(text)
     shown = whole if longest is None else whole[: longest + 1]

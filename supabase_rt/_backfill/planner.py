@@ -4,8 +4,8 @@ The runner asks for the next ``Step``, does it and reports the result; live chan
 ``add_live``. So events are handled one at a time and in one order:
 
 1. the changes that came live before the feed was interrupted,
-2. the rows that were missed, read page by page in the order of the cursor,
-3. the changes that came live meanwhile, except those that were read already.
+2. the missed rows, read page by page in the order of the cursor,
+3. the changes that came live meanwhile, except those already read.
 
 A live change for a place that the reading has passed is handled at once: it would be lost if the
 process ended now. When the queue is full, new rows are dropped and read later.
@@ -300,8 +300,8 @@ class Backfiller:
             self._handle_first = len(self._queue) if self._must_read_dropped else None
             return update
         if losses != self._losses:
-            # Changes were lost during the fetch. With these rows the progress would claim more
-            # than is true.
+            # Changes were lost during the fetch. The rows of this page must not move the progress,
+            # since earlier changes may be missing.
             return NO_UPDATE
         start = self.progress.window().after
         page: list[tuple[RowPosition, Mapping[str, Any]]] = []

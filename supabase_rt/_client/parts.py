@@ -1,6 +1,6 @@
 """The parts of one client, which its channels share with it.
 
-Neither ``client`` nor the parts of a channel import each other: both are given this.
+Neither ``client`` nor the parts of a channel import each other: both are given this object.
 """
 
 from __future__ import annotations

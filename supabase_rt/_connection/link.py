@@ -203,7 +203,7 @@ class Link:
             await asyncio.wait([self.task])
 
     async def end(self) -> None:
-        """Stop writing and drop what waits: on the next link the rejoin has to be the first."""
+        """Stop writing and drop waiting frames: the next link must begin with the rejoin."""
         self.transport = None
         self._is_over = True
         self.is_clear = False

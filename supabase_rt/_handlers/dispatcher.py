@@ -69,7 +69,9 @@ class Dispatcher:
     """The ``EventSink`` of a connection, and the owner of all handlers of a client."""
 
     _actions: ClassVar[dict[type, Callable[[Any, Any], None]]]
-    """The method for each event of the machines: one table for all clients, at the end."""
+    """The method for each event of the machines: one table for all clients, built at the end of the
+    file.
+    """
 
     def __init__(
         self,
@@ -97,7 +99,8 @@ class Dispatcher:
         try:
             self._actions[type(event)](self, event)
         except Exception:
-            # A mistake of this package: a lost event is bad, a lost reader would be worse.
+            # A mistake of this package: to lose an event is bad, but to lose the reader would be
+            # worse.
             name = type(event).__name__
             log.exception("could not tell %s", name, extra=facts(event=name))
 
@@ -189,7 +192,8 @@ class Dispatcher:
         self.client_event("reconnected", event.downtime)
 
     def _reconnect_after_failed(self, event: events.ReconnectAfterFailed) -> None:
-        # Logged once for each kind: it is called before every attempt, and fails each time.
+        # Logged once for each kind of error: the function is called before every attempt, and fails
+        # each time.
         kind = f"{type(event.error).__name__}: {event.error}"
         if kind not in self._logged:
             self._logged.add(kind)
@@ -265,7 +269,9 @@ class Dispatcher:
         self.error(error)
 
     def _abandoned(self, handler: Handler, since: float) -> bool:
-        """Reports what a handler did not finish in time; returns True if listeners were told."""
+        """Reports events that a handler did not finish in time; returns True if listeners were
+        told.
+        """
         lost = handler.runner.discard()
         handlers_log.warning(
             "handler %s did not end in time; cancelled, %d events unhandled",

@@ -55,7 +55,7 @@ class Runner(Protocol):
 
     @property
     def queue_survives_shutdown(self) -> bool:
-        """True if what waits when the client stops is handled later."""
+        """True if events that wait when the client stops are handled later."""
 
     def put(self, item: Any) -> None:
         """Handles or queues an event: its arguments, or the coroutine that handles it."""
@@ -149,7 +149,7 @@ class Handler:
         self.executor: Executor | None = None
         """The threads for ``thread=True``; None for those of the loop."""
         self.direct: Callable[[Any], Any] | None = None
-        """The function, while calling it with the payload is all there is to do."""
+        """The function, if an event needs no more than a call with the payload; else None."""
         self._thread = thread
         self._on_end = on_end
         self._once = once
@@ -286,7 +286,7 @@ class Handler:
         try:
             return self.function(*args)
         except StopIteration as exc:
-            # A future cannot carry this exception: whoever awaits it would hang.
+            # A future cannot carry this exception: its awaiter would hang.
             raise RuntimeError("the handler raised StopIteration") from exc
 
 

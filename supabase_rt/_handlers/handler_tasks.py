@@ -20,7 +20,7 @@ log: Final = get_logger("supabase_rt")
 
 
 class _Caller:
-    """The task of a handler, for all that runs in the handler's context."""
+    """The task of a handler, for all code that runs in the handler's context."""
 
     __slots__ = ("task",)
 
@@ -104,8 +104,8 @@ class HandlerTasks:
     def exempt_caller(self) -> Callable[[], None]:
         """Exempts the handler that calls this from ``drain`` until the result is called.
 
-        The caller may be the handler itself, or a task or a thread that it started. Such a
-        handler may wait for the end of the client, which would else wait for the handler.
+        The caller may be the handler itself, or a task or a thread that it started. Such a handler
+        may wait for the end of the client, and the client must not wait for that handler.
         """
         caller = _caller.get()
         task = None if caller is None else caller.task
@@ -147,8 +147,8 @@ class HandlerTasks:
         abandoned = {self._tasks[task]: None for task in late}
         told = [self._on_abandoned(handler, since) for handler in abandoned]
         for task in late:
-            # Not the task itself is awaited: while it is cancelled, the handler may ask for the
-            # end and wait for it.
+            # A future is awaited instead of the task: while the task is cancelled, the handler may
+            # ask for the end and wait for it.
             self._ends[task] = loop.create_future()
             task.cancel()
         if late:

@@ -26,7 +26,7 @@ COLOURS = {
 
 
 LONGEST = 10_000
-"""Characters that are shown of one word on a line for people."""
+"""The most characters that are shown of one word on a line for people."""
 
 
 class _Painted(str):
