@@ -140,4 +140,4 @@ VERIFIED = {f"V{n}": text for n, text in enumerate(_VERIFIED.splitlines(), 1)}
 QUIRKS = {f"Q{n}": text for n, text in enumerate(_QUIRKS.splitlines(), 1)}
 ADDITIONS = {f"A{n}": text for n, text in enumerate(_ADDITIONS.splitlines(), 1)}
 KEPT = {"Q9", "Q11", "Q13", "Q16", "Q17", "Q19"}
-"""Quirks that are kept as they are, so that nothing differs; every other one is a defect."""
+"""Quirks that our client keeps, so that nothing differs; every other quirk is a defect."""

@@ -79,7 +79,7 @@ class Recording:
         return found
 
     def checks(self) -> list[str]:
-        """What the recording script found to be so."""
+        """The checks that the recording script made."""
         return [step.about["what"] for step in self.of("check")]
 
 
