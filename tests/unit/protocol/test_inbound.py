@@ -47,7 +47,7 @@ TODOS = (ListenType.POSTGRES_CHANGES, CHANGES)
 
 
 def raw(value: Any) -> Any:
-    """A payload as the decoder leaves it: not decoded yet."""
+    """A payload in the form in which the decoder returns it: not decoded yet."""
     return msgspec.Raw(msgspec.json.encode(value))
 
 
