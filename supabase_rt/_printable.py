@@ -1,7 +1,7 @@
 """The escaping of foreign text for terminals and logs; no other module does it.
 
-Others choose the text of topics, events, roles, reasons, table names, bodies and tracebacks. An
-escape sequence in it controls a terminal, a line break forges a log record, and a bidirectional
+Others choose the text of topics, events, roles, reasons, table names, bodies and tracebacks. In
+it, an escape sequence controls a terminal and a line break forges a log record. A bidirectional
 control changes the order in which text is shown.
 
 A new output needs no escaping of its own. Loggers come from ``get_logger``, errors from ``errors``,

@@ -345,7 +345,7 @@ class BackfillRunner:
     # -- the store -----------------------------------------------------------------------
 
     async def _load(self) -> bool:
-        """Takes over what the store knows; returns False if the task should end."""
+        """Takes over the notes of the store; returns False if the task should end."""
         await self._wait_for_predecessor()
         source = self._handler.source
         while not self._worker.must_end:

@@ -69,7 +69,7 @@ class Backfiller:
         self._changes_flow = self._is_closed = False
         self._losses = 0
         self._handle_first: int | None = None
-        """The number of queued changes before the reading that is wanted; None if none is."""
+        """The number of queued changes before the wanted reading; None if no reading is wanted."""
         self._must_read_dropped = False
         """True if rows were dropped that no reading in progress will bring."""
         self._is_reading = False
@@ -127,7 +127,7 @@ class Backfiller:
                 self._read_again = True
                 return False
         elif self._must_read_dropped or is_full:
-            # A dropped row and all that follow it are read together, which keeps their order.
+            # A dropped row and all later rows are read together, which keeps their order.
             self._must_read_dropped = True
             self._request_read()
             return False
@@ -171,7 +171,7 @@ class Backfiller:
         self._is_interrupted = self._is_reading
 
     def channel_closed(self) -> None:
-        """No changes follow: what waits is handled without another reading before it."""
+        """No changes follow: queued changes are handled without another reading before them."""
         self.changes_interrupted()
         self._is_closed = True
         self._handle_first = None
@@ -256,7 +256,7 @@ class Backfiller:
         self._overtaken.clear()
         self._rows.clear()
         self.progress.end()
-        # The next reading goes before all that waits, which may lie behind its rows.
+        # The next reading goes before all queued changes, which may lie behind its rows.
         self._handle_first = 0 if again else None
 
     # -- results of steps ------------------------------------------------------------------

@@ -306,7 +306,7 @@ class RealtimeClient:
             finally:
                 stays()
 
-        # Not a background task of the connection: disconnect() waits for those, and this task
+        # Not a background task of the connection: disconnect() waits for such tasks, and this task
         # waits for disconnect().
         task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")
         self._tasks.add(task)

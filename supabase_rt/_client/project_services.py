@@ -1,7 +1,7 @@
 """The other services of a project: auth, tables, storage and functions (``supabase-rt[full]``).
 
-The clients are those of the Supabase packages. Here they get one HTTP connection pool, one set
-of headers and one token. This module needs the extra, so it is imported when first used.
+The clients come from the Supabase packages. Here they get one HTTP connection pool, one set of
+headers and one token. This module needs the extra, so it is imported when first used.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Response:
     """Returns a response that each service reads as a refusal, in place of a redirect.
 
-    It has no Location, so httpx cannot follow it, whatever its client is configured to do.
+    It has no Location, so httpx cannot follow it under any configuration of its client.
     """
     status = response.status_code
     hint = redirect_hint(response.headers.get("location"), str(request.url))

@@ -3,8 +3,8 @@
     flush():  collect frames, write them; collect events, handle them; arm one timer
 
 The same three steps follow a frame that arrived, a deadline that passed and a call from the user.
-Callbacks run inside the second step. What they call comes back into ``flush``: its frames go out at
-once, and its events wait for the outer call. So events are handled in the order in which they
+Callbacks run inside the second step. Their calls come back into ``flush``: the frames go out at
+once, and the events wait for the outer call. So events are handled in the order in which they
 happened.
 
 ``LinkRunner`` opens sockets and reads them, ``Shutdown`` closes for good.

@@ -122,7 +122,7 @@ class Link:
             self._writer = None if writer.done() else writer
 
     async def _write_queue(self) -> None:
-        """Write the queued frames in their order until none is left or the socket ends.
+        """Write the queued frames in their order until the queue is empty or the socket ends.
 
         At its start ``_unfinished`` is the first frame of the queue, which is partly written.
         """

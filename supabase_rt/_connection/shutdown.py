@@ -24,8 +24,8 @@ __all__ = ["CANCEL_GRACE", "Shutdown", "disconnected"]
 CANCEL_GRACE = 1.0
 """Seconds until a cancelled task of ours is replaced.
 
-``asyncio.run`` cancels all tasks just before the loop ends. If the loop still runs after this
-time, somebody cancelled the task alone.
+``asyncio.run`` cancels all tasks just before the loop ends. If the loop still runs after this time,
+only the task was cancelled, and not the loop.
 """
 
 

@@ -154,9 +154,9 @@ class Transport:
     def write(self, frame: str | bytes) -> Unfinished | None:
         """Write one frame at the call; returns the rest of the work, or None if it is done.
 
-        aiohttp writes in a coroutine that waits only if the peer does not read what was written
-        before. So the coroutine is run here up to its first wait, without a task. The caller
-        ends the rest. Raises ``ConnectionLost`` if the socket is closed.
+        aiohttp writes in a coroutine that waits only if the peer has not read earlier frames. So
+        the coroutine is run here up to its first wait, without a task. The caller ends the rest.
+        Raises ``ConnectionLost`` if the socket is closed.
         """
         if self._pong is not None:
             # A busy writer fills the buffer at once; between two frames a pong may still fit.
@@ -176,7 +176,7 @@ class Transport:
         return _lost(self._ws.close_code, "")
 
     def _answer(self, ping: bytes) -> None:
-        """Write a pong, or keep it until the peer has read what was written before.
+        """Write a pong, or keep it until the peer has read the earlier frames.
 
         Only the newest pong is kept: it answers all pings before it (RFC 6455, section 5.5.3).
         So a peer that pings and never reads cannot fill the memory.

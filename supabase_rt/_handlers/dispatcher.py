@@ -121,11 +121,11 @@ class Dispatcher:
         return self.tasks.exempt_caller()
 
     async def drain(self) -> None:
-        """Waits until the handlers have finished what is queued for them."""
+        """Waits until the handlers have finished their queued events."""
         await self.tasks.drain()
 
     def forget_loop(self) -> None:
-        """Drops the tasks of an event loop that is gone; what is queued stays."""
+        """Drops the tasks of an event loop that is gone; queued events stay."""
         self.tasks.forget_loop()
 
     # -- the machines' events ------------------------------------------------------------
@@ -173,7 +173,7 @@ class Dispatcher:
         self.client_event("heartbeat", status, latency)
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
-        # To lose a link is normal; if none can be opened, somebody should look into it.
+        # Losing a link is normal, but if no link can be opened, the user should look into it.
         level, hint = logging.INFO, ""
         if isinstance(event.cause, ConnectionFailed):
             level = logging.WARNING
@@ -226,7 +226,7 @@ class Dispatcher:
     # -- Reports of handlers -------------------------------------------------------------
 
     def start_worker(self, handler: Handler) -> asyncio.Task[None]:
-        """Starts a task that handles what is queued for ``handler``."""
+        """Starts a task that handles the queued events of ``handler``."""
         return self.tasks.start_worker(handler)
 
     async def wait_for(self, fits: Callable[[Handler], bool]) -> None:

@@ -49,9 +49,9 @@ class HandlerTasks:
         self, drain_timeout: float, on_abandoned: Callable[[Handler, float], bool]
     ) -> None:
         self.drain_timeout: float = drain_timeout
-        """Seconds that handlers have to finish what is queued when the client stops."""
+        """Seconds that handlers have to finish their queued events when the client stops."""
         self._on_abandoned = on_abandoned
-        """Reports what a handler did not finish, and since when that was awaited.
+        """Reports the unfinished events of a handler, and the time since when they were awaited.
 
         Returns True if user code was told, which may give handlers new events.
         """
@@ -125,8 +125,10 @@ class HandlerTasks:
             end.set_result(None)
 
     async def drain(self) -> None:
-        """Waits until every handler has finished what is queued; cancels those that take long."""
-        # A report of what was abandoned may be handled by tasks, which are drained in turn.
+        """Waits until every handler has finished its queued events; cancels handlers that take
+        long.
+        """
+        # A report of abandoned events may be handled by tasks, which are drained in turn.
         while await self._drain_once():
             pass
 
@@ -157,7 +159,7 @@ class HandlerTasks:
         return any(told)
 
     def forget_loop(self) -> None:
-        """The loop of the tasks is gone; what is queued is handled in the next one."""
+        """The loop of the tasks is gone; queued events are handled in the next loop."""
         for handler in self._tasks.values():
             handler.runner.forget_loop()
         for gone in (self._tasks, self._exempt, self._ends):

@@ -33,7 +33,9 @@ TEXT_OR_NONE: Final = (str, type(None))
 
 
 class _Brief(reprlib.Repr):
-    """The ``repr`` of a payload, which reads only what it shows: a payload may have megabytes."""
+    """The ``repr`` of a payload, which reads only the parts that it shows: a payload may have
+    megabytes.
+    """
 
     def __init__(self) -> None:
         super().__init__()

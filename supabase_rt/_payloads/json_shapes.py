@@ -36,7 +36,8 @@ class JsonShape:
     @functools.cached_property
     def dataclass(self) -> Any:
         """The dataclass, made at the first use."""
-        # By decorator: with the base class of dataclasses-json a field cannot be called "schema".
+        # The decorator is used, because with the base class of dataclasses-json a field cannot be
+        # called "schema".
         from dataclasses_json import config, dataclass_json
 
         members: list[Any] = []

@@ -265,7 +265,7 @@ class EventSink(Protocol):
         """
 
     async def drain(self) -> None:
-        """Wait until the handlers have finished what is queued for them."""
+        """Wait until the handlers have finished their queued events."""
 
     def forget_loop(self) -> None:
-        """Drop the tasks of an event loop that is gone; what is queued stays."""
+        """Drop the tasks of an event loop that is gone; queued events stay."""

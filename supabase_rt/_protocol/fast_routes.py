@@ -65,7 +65,7 @@ class FastRoute:
         self.changes[key] = listener
 
     def forget(self) -> None:
-        """Drop what is cached: a binding was added or removed, or the join is over."""
+        """Drop the cached listeners: a binding was added or removed, or the join is over."""
         for cached in self.broadcasts.values():
             # The reader may still hold the object.
             cached.listener = None

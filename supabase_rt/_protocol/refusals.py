@@ -1,4 +1,4 @@
-"""The refusals of the server: what the client does next, and a hint for the user.
+"""The refusals of the server: the next step of the client, and a hint for the user.
 
 Texts and codes: docs/protocol.md#refused-joins, docs/protocol.md#4-system-messages and
 docs/protocol.md#refused-subscriptions.

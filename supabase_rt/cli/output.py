@@ -36,7 +36,7 @@ class _Painted(str):
 
 
 class Screen:
-    """One stream of lines. A line stays one harmless line, whatever its words contain.
+    """One stream of lines. A line stays one harmless line with any words in it.
 
     ``failed`` is called if a line cannot be written; then ``say`` does not raise. It is for
     lines that a handler prints, because an exception in a handler ends nothing.

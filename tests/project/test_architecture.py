@@ -1,4 +1,5 @@
-"""The rules of the architecture: which folder may import which, and what must never happen.
+"""The rules of the architecture: the allowed imports of each folder, and other things that must
+never happen.
 
 ``docs/contributing/architecture.md`` describes it. If a rule does not hold everywhere yet,
 ``offenders.py`` lists the exceptions. A new one fails the test, and so does one that was mended.
@@ -137,7 +138,7 @@ VALUE_TYPES = {"Outcome", "CallNext", "JsonDataclass", "ErrorReported", "OnceOpt
 """Classes of ours that may have subclasses, one level deep."""
 
 LARGEST_ROOT, LARGEST_FOLDER = 14, 20
-"""How many modules the root and any other folder may have."""
+"""The most modules that the root and any other folder may have."""
 
 NEVER_FIRST = {"What", "Who", "Whose", "Where", "That", "Of", "Else", "How"}
 """A docstring begins with a verb in the third person or with a noun phrase."""

@@ -14,7 +14,7 @@ TIMEOUT = 20.0
 
 @dataclass
 class Program:
-    """How a program ended and what it printed."""
+    """The exit code and the output of a program."""
 
     code: int
     out: str

@@ -1,7 +1,7 @@
 """Rows as instances of the user's dataclass: ``model=Todo``.
 
 A converter is compiled once for each class. msgspec decodes the JSON of a row into a struct with
-the columns and types of the dataclass, and the dataclass is built from the struct. The field
+the columns and types of the dataclass. Then the dataclass is built from the struct. The field
 configs of dataclasses-json (``field_name``, ``letter_case``, ``decoder``) apply.
 """
 

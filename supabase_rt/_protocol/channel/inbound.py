@@ -65,7 +65,7 @@ class Inbound:
         return bool(self.bindings.of_type(ListenType.PRESENCE))
 
     def joined(self, join_ref: str | None) -> None:
-        """Forget what the server reported about the last join: there is a new one."""
+        """Forget the server's reports about the last join: there is a new one."""
         self._join_ref = join_ref
         self.system_error = None
         self.ready = False

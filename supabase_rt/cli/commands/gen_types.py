@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         return _compare(Path(options.output), text)
     if not options.output:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Python source is UTF-8, whatever the terminal's encoding.
+            # Python source is UTF-8, even if the terminal has another encoding.
             sys.stdout.reconfigure(encoding="utf-8")
         Screen().say_text(text)
         return 0

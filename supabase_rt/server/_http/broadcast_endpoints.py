@@ -276,7 +276,7 @@ def _encoded_payload(message: Any) -> bytes:
 
 
 def _media_type(request: web.Request) -> str | None:
-    """Returns the type of a body, empty if none is given; None for a type of another kind."""
+    """Returns the type of a body, empty if none is given; None for another kind of type."""
     kind = request.content_type if "Content-Type" in request.headers else ""
     return kind if kind in ("", "application/json", "application/octet-stream") else None
 

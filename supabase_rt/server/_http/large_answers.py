@@ -16,7 +16,7 @@ __all__ = ["send_large"]
 LARGE = 65_536
 """An answer above this many bytes is counted, and is sent in pieces of this size."""
 _numbers = itertools.count(-1, -1)
-"""Below those of the sockets."""
+"""Negative, because sockets have positive numbers."""
 
 
 class _Answer:

@@ -23,8 +23,7 @@ __all__ = ["Doorway", "Flow", "attend"]
 SWEEP = 1.0
 """Seconds between two searches for connections that take too long."""
 SPARE_FILES = 64
-"""The number of open files that are not connections: those of the database, the log and the
-program.
+"""Open files that are not connections: files of the database, the log and the program.
 """
 PIECE = 16_384
 """Bytes that are read from a connection at once."""
@@ -76,9 +75,9 @@ class Flow(asyncio.Transport):
         self.received = 0
         """Bytes so far."""
         self.is_blocked = False
-        """Whether the write buffer is above its high-water mark."""
+        """True if the write buffer is above its high-water mark."""
         self.lost = False
-        """Whether the connection is gone."""
+        """True if the connection is gone."""
         self.on_lost: Callable[[], None] | None = None
         """Called when it is."""
         for name in ("is_closing", "write"):
@@ -241,7 +240,7 @@ class _Feeding:
 
 
 class _Guard(asyncio.Protocol):
-    """Stands between a transport and the protocol of aiohttp, and counts what comes."""
+    """Stands between a transport and the protocol of aiohttp, and counts received bytes."""
 
     def __init__(self, inner: asyncio.Protocol, intake: Intake, feeding: _Feeding) -> None:
         self._inner = inner

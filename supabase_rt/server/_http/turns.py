@@ -47,7 +47,7 @@ class Usage:
 
     @property
     def is_known(self) -> bool:
-        """Whether there has been any work for this client."""
+        """True if there has been any work for this client."""
         return self._at > 0
 
     def count(self, seconds: float, now: float) -> None:

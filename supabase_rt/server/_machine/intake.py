@@ -54,9 +54,9 @@ class Inflow:
         """
         self.requests = 0
         self.body_done: Callable[[], bool] = _done
-        """Whether the body of the request has come."""
+        """Returns True if the body of the request has come."""
         self.kept: Callable[[], bool] = _not_kept
-        """Whether the socket has joined a channel."""
+        """Returns True if the socket has joined a channel."""
         self.unfinished = 0
         self.unfinished_since: float = now
         self.latest = 0

@@ -203,9 +203,9 @@ class DatabaseFeed:
     async def deliver(self, changes: Sequence[RowChange]) -> None:
         """Send committed changes to the channels, in order.
 
-        Each table costs a few statements, whatever the number of changes and channels. With row
-        level security each token costs one more. Raises ``DatabaseProblem`` if the database is
-        away; then nothing has been sent.
+        Each table costs a few statements, for any number of changes and channels. With row level
+        security each token costs one more. Raises ``DatabaseProblem`` if the database is away; then
+        nothing has been sent.
         """
         ready: list[ChangeFrame] = []
         late: dict[Subscriber, Job] = {}

@@ -255,7 +255,7 @@ class ChangeFeed:
         done(None)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not."""
+        """Forget a channel; an unknown one is ignored."""
         self._subscriptions.pop(subscriber, None)
 
     def _check(self, binding: ServerBinding) -> None:

@@ -1,4 +1,4 @@
-"""What a scenario is. The steps are data, carried out by python_side.py and by runner.mjs.
+"""The parts of a scenario. The steps are data, carried out by python_side.py and by runner.mjs.
 
 Steps, in both languages:
 

@@ -1,7 +1,7 @@
-"""What the reference on realtime-js marks as verified ([V], sections 0 to 3, in order of
-appearance), its quirk ledger
-(docs/protocol.md#8-presence), and what was added to supabase-js since: what the
-scenarios are to cover."""
+"""The statements that the scenarios are to cover. They are the verified ones of the reference on
+realtime-js ([V], sections 0 to 3, in order of appearance) and its quirk ledger
+(docs/protocol.md#8-presence). Later additions to supabase-js follow.
+"""
 
 from __future__ import annotations
 

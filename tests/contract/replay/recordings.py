@@ -47,7 +47,7 @@ class Recording:
     steps: list[Step] = field(default_factory=list)
 
     def opened(self, conn: str) -> Step:
-        """How a socket was opened."""
+        """The way in which a socket was opened."""
         return next(step for step in self.steps if step.direction == "open" and step.conn == conn)
 
     def vsn(self, conn: str) -> str:

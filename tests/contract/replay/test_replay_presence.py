@@ -34,7 +34,7 @@ class People:
         self.states.append(self.channel.presence_state())
 
     def summary(self) -> list[tuple[Any, ...]]:
-        """What happened, without the refs."""
+        """Returns the presence events without the refs."""
         found: list[tuple[Any, ...]] = []
         for event in self.events:
             if isinstance(event, PresenceSync):

@@ -30,10 +30,14 @@ __all__ = ["BOUND", "Laboratory", "Report", "play"]
 
 ROOMS = 3
 BOUND = 250.0
-"""Seconds within which all is well again once the network is, by the default policy: a stuck
-heartbeat (25 + 25, and 30 more while a join is unanswered), the longest pause between attempts
-(30), a token (10), an attempt (10), a join without an answer (30), the pause after it (30), the
-pause after a rate limit (30) and the joins that follow."""
+"""Seconds from the end of the faults to a full recovery, by the default policy.
+
+It is the sum of the following, with some time for the joins at the end:
+
+* a stuck heartbeat (25 + 25, and 30 more while a join is unanswered)
+* the longest pause between attempts (30), a token (10), and an attempt (10)
+* a join without an answer (30), the pause after it (30), and the pause after a rate limit (30)
+"""
 FAILURES = ("CHANNEL_ERROR", "TIMED_OUT")
 
 

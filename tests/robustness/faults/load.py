@@ -159,7 +159,7 @@ async def run_load(load: Load, say: Callable[[str], None]) -> list[str]:
 
 
 def judge(listener: Listener) -> list[str]:
-    """Returns everything that is wrong, whatever the speed of the machine."""
+    """Returns all faults that do not depend on the speed of the machine."""
     problems = []
     health = listener.client.health()
     for name, value in (
@@ -179,7 +179,7 @@ def judge(listener: Listener) -> list[str]:
 
 
 def judge_pace(listener: Listener, load: Load, memory: list[tuple[float, int]]) -> list[str]:
-    """Returns what is wrong with the pace and the memory of the client."""
+    """Returns the faults in the pace and the memory of the client."""
     problems = []
     warm = [size for age, size in memory if age >= load.seconds * WARM_UP]
     growth = warm[-1] - warm[0]

@@ -117,7 +117,7 @@ def number_of(message: Message) -> int | None:
 
 
 def accepts(joins: Sequence[Join], event: str, got: Sequence[int], live: set[int]) -> bool:
-    """Returns True if a binding that got these numbers got all that it had to.
+    """Returns True if a binding that got these numbers got every event that it had to get.
 
     ``live`` has the links that are still open; on these no event may be missing.
     """

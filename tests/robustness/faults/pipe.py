@@ -16,8 +16,8 @@ UP: Direction = "up"
 DOWN: Direction = "down"
 
 Spoil = Literal["duplicate", "drop", "half", "utf8", "bits", "cut"]
-"""The possible fates of a data frame: written twice; lost; cut in half under its full length;
-invalid UTF-8; reserved bits set; or the connection ends in the middle of it.
+"""The faults of a data frame, in this order: written twice, lost, and cut in half under its full
+length. Then invalid UTF-8, reserved bits, and an end of the connection in the middle of it.
 """
 
 Fate = Literal["whole", "copy", "injected", "spoiled"]

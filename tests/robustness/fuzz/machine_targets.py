@@ -226,7 +226,7 @@ class _Client:
         world.collect()
 
     def check(self) -> None:
-        """Nothing grows, and every request ends, whatever happened."""
+        """Nothing grows, and every request ends in any case."""
         world = self.world
         assert world.client_machine.pending_replies <= 10 * MOST_STEPS
         for channel in self.made:

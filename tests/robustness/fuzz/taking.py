@@ -27,7 +27,7 @@ class Taker:
 
     @property
     def more(self) -> bool:
-        """Whether anything is left."""
+        """True if any input is left."""
         return self._at < len(self._data)
 
     def byte(self) -> int:
@@ -58,7 +58,7 @@ class Taker:
         return self.chunk().decode("utf-8", "surrogateescape")
 
     def value(self, depth: int = 3) -> Any:
-        """What JSON can say."""
+        """Builds any value that JSON can express."""
         kind = self.byte() % (8 if depth else 6)
         if kind == 0:
             return None

@@ -90,7 +90,7 @@ class Tab:
 
 
 class Browser:
-    """A running browser; ``logged`` is what its pages wrote to the console, and errors."""
+    """A running browser; ``logged`` has the console output of its pages, and errors."""
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._ws = ws

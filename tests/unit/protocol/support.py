@@ -342,5 +342,5 @@ def opened(**options: Any) -> World:
 
 
 def joins(world: World) -> int:
-    """How many joins were written."""
+    """Returns the number of joins that were written."""
     return len(world.frames("phx_join"))

@@ -31,7 +31,7 @@ class Rank(enum.IntEnum):
 
 
 def eq(value: object) -> str:
-    """What follows ``c=eq.``"""
+    """Returns the text after ``c=eq.``"""
     return postgres_changes_filter().eq("c", value).build().removeprefix("c=eq.")
 
 

@@ -129,7 +129,7 @@ def test_beyond_the_burst_a_few_join_together() -> None:
         world.joining(f"realtime:{count}")
     world.open()
     world.advance(0.09)
-    # Whatever arrives meanwhile hurries nobody.
+    # Frames that arrive meanwhile do not hurry the joins.
     world.accept(world.client_machine.channels["realtime:0"])
     assert len(world.frames("phx_join")) == 100
     world.advance(0.011)
