@@ -173,7 +173,7 @@ async def close_session(session: aiohttp.ClientSession) -> None:
 
 @contextmanager
 def cut_on_failure() -> Iterator[None]:
-    """Cut the sockets of our own sessions that are made inside, if the block raises."""
+    """If the block raises, cut the sockets that our own sessions opened inside it."""
     made: list[socket.socket] = []
     token = _attempt.set(made)
     try:

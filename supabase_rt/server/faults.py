@@ -42,7 +42,7 @@ class FaultyLink(Protocol):
         """Reset the TCP connection."""
 
     def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
-        """Begin the closing handshake; with ``flush`` after the frames that wait, else before."""
+        """Begin the closing handshake, before the waiting frames or, with ``flush``, after them."""
 
     def stall(self) -> None:
         """Neither read nor write until ``resume``."""

@@ -69,11 +69,13 @@ class Socket:
         self._decided: asyncio.Future[None] | None = None
         """The reader waits for this while a join is undecided."""
         self._whole: asyncio.Event | None = None
-        """Set if no frame is written in part; None if no frame ever was."""
+        """An event that is set while no frame is partly written; None before the first such
+        frame.
+        """
         self._news: asyncio.Future[None] | None = None
         """The writer waits for this while there is nothing to write."""
         self._flowing: asyncio.Event | None = None
-        """Set unless the socket is stalled; None if it never was."""
+        """An event that is set unless the socket is stalled; None before the first stall."""
         self._done: asyncio.Future[None] | None = None
         self._is_over = False
         self._closing = False

@@ -108,7 +108,8 @@ class Pool:
             conn = await self._open()
             limit = limit or self._timeout
             if limit is not None:
-                # Later than the database's own timeout, which keeps the connection usable.
+                # This limit comes later than the database's own timeout, after which the connection
+                # stays usable.
                 later = limit * 1.25 + 0.25
                 guard = asyncio.get_running_loop().call_later(later, self._cut_off, conn)
             try:

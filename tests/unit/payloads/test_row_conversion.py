@@ -421,7 +421,7 @@ def test_a_row_of_python_objects_is_that_of_its_cells(
         expected[key] = decode_raw(undecoded) if cell is None else cell.raw(undecoded)
     found = convert_row(raw(columns(**types)), raw(record.encode()), "python")
     if name == "\ud800":
-        # Only the standard library reads it, and a float has lost digits.
+        # Only the standard library can read it, and its floats lose digits.
         assert found.keys() == expected.keys()
     else:
         assert repr(found) == repr(expected)
