@@ -123,5 +123,5 @@ def _no_name(name: str) -> object:
     raise AttributeError(f"module 'supabase_rt' has no attribute {name!r}")
 
 
-# Not by def: type checkers would take every name for one that is there.
+# Set by name, because ``def`` would make type checkers accept every unknown name.
 globals()["__getattr__"] = _no_name

@@ -1,7 +1,7 @@
 """The escaping of foreign text for terminals and logs; no other module does it.
 
-Others choose the text of topics, events, roles, reasons, table names, bodies and tracebacks. An
-escape sequence in it controls a terminal, a line break forges a log record, and a bidirectional
+Others choose the text of topics, events, roles, reasons, table names, bodies and tracebacks. In
+it, an escape sequence controls a terminal and a line break forges a log record. A bidirectional
 control changes the order in which text is shown.
 
 A new output needs no escaping of its own. Loggers come from ``get_logger``, errors from ``errors``,
@@ -26,8 +26,8 @@ def printable(text: object, longest: int | None = LONGEST) -> str:
     """Returns the text on one line, cut, with control characters escaped.
 
     Control and format characters, line breaks, bidirectional controls, zero-width characters and
-    lone surrogates become ``\\x1b`` or ``\\u202e``; letters, emoji and spaces of any script stay.
-    A printable text is returned unchanged.
+    lone surrogates become ``\x1b`` or ``\u202e``. Letters, emoji and spaces of any script stay. A
+    printable text is returned unchanged.
     """
     whole = str(text)
     shown = whole if longest is None else whole[: longest + 1]

@@ -6,7 +6,7 @@ A literal in a call needs none of these names; a dict that is made elsewhere may
 
     options: ChannelOptions = {"config": {"broadcast": {"self": True}}}
 
-What is not allowed here raises at the call as well, with the right name.
+Values that these types do not allow also raise at the call, with the right name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server, clients that are quick to notice, and the rule that no task is left behind."""
+"""The fixtures of all tests: a server, fast clients, and a check that no task is left."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ pytest_plugins = (
     "tests.support.raw_output",
 )
 
-# Started in the background by a shell, all of us would ignore Ctrl+C, the programs of tests too.
+# A shell that starts the tests in the background makes them ignore Ctrl+C, including programs that
+# tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def no_file_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A state folder of the tests, also for the programs that they start."""
+    """The state folder of the tests and of the programs that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
@@ -40,7 +41,7 @@ def no_file_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(autouse=True)
 def no_task_left_behind(request: pytest.FixtureRequest) -> None:
-    """For tests that run in a loop; the others have nowhere to leave one."""
+    """This check is for tests that run in a loop; other tests cannot leave a task behind."""
     function = getattr(request.node, "function", None)
     if function is not None and inspect.iscoroutinefunction(function):
         request.getfixturevalue("task_watch")
@@ -69,7 +70,7 @@ async def server() -> AsyncIterator[LocalRealtime]:
 
 @pytest.fixture
 async def make_client(server: LocalRealtime) -> AsyncIterator[MakeClient]:
-    """Makes clients of the server; whatever they are doing at the end, they are disconnected."""
+    """Makes clients of the server; at the end they are disconnected in any state."""
     made: list[RealtimeClient] = []
 
     def make(url: str | None = None, **options: Any) -> RealtimeClient:
@@ -95,7 +96,7 @@ async def client(make_client: MakeClient) -> RealtimeClient:
 
 @pytest.fixture
 def settings(server: LocalRealtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a program finds in its environment."""
+    """The environment variables of a program."""
     monkeypatch.setenv("SUPABASE_URL", server.url)
     monkeypatch.setenv("SUPABASE_KEY", server.anon_key)
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")

@@ -47,7 +47,7 @@ Read = Callable[[BackfillPage], Coroutine[Any, Any, Any]]
 
 
 class BackfillReports(Reports, Protocol):
-    """The owner of handlers, with what a backfill needs of it beyond other runners."""
+    """The owner of handlers, with the calls that only a backfill needs."""
 
     def client_event(self, name: str, *args: Any) -> None: ...
     def error(self, error: BaseException, event: Any = None, handler: Any = None) -> None: ...
@@ -77,7 +77,7 @@ class BackfillRunner:
         self._backfill = backfill
         self._read = read
         self._page = page
-        """The page that is asked for first; others differ in where they begin."""
+        """The first page to request; later pages differ only in where they begin."""
         self._event = event.upper()
         """The kind of change that is listened to."""
         self._saved = saved
@@ -131,7 +131,7 @@ class BackfillRunner:
 
     @property
     def start_error(self) -> BaseException | None:
-        """The error because of which that place will never be known; None if there is none."""
+        """The error that keeps the place to begin unknown for ever; None without such an error."""
         return self._start_error
 
     def changes_started(self) -> None:
@@ -162,8 +162,8 @@ class BackfillRunner:
         """No changes follow, and nothing will be read.
 
         Without a store, live changes behind the reading in progress need not wait for it. With a
-        store they do: it would record that no row before them is missing. The next run of the
-        program gets them again.
+        store they wait: the store would record that no row before them is missing. The next run of
+        the program gets them again.
         """
         self.is_closed = True
         if not self._saved.has_store:
@@ -231,7 +231,8 @@ class BackfillRunner:
 
     def _change_from(self, row: Any) -> BackfilledChange:
         """Returns a row that was read as the change that was missed."""
-        # Nobody knows what happened to the row. By a cursor outside the key it was changed.
+        # A row does not show which change was missed. If the cursor is not part of the key, the
+        # change was an update.
         is_new = self._event == "INSERT" or self._planner.progress.by_key
         text = row.text if isinstance(row, ReadRow) else None
         data = PostgresData(
@@ -344,7 +345,7 @@ class BackfillRunner:
     # -- the store -----------------------------------------------------------------------
 
     async def _load(self) -> bool:
-        """Takes over what the store knows; returns False if the task should end."""
+        """Takes over the notes of the store; returns False if the task should end."""
         await self._wait_for_predecessor()
         source = self._handler.source
         while not self._worker.must_end:

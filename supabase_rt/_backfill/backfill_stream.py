@@ -18,7 +18,7 @@ __all__ = ["StreamHandler", "Unhandled", "backfill_stream"]
 
 
 class Unhandled(Exception):
-    """The event did not reach whoever reads the stream; nobody is told of this error."""
+    """The reader of the stream did not get the event, and nobody is told of this error."""
 
 
 class StreamHandler:
@@ -29,7 +29,7 @@ class StreamHandler:
         self._handled: asyncio.Future[None] | None = None
 
     def attach(self, stream: Stream[Any]) -> None:
-        """Names the stream, which somebody else keeps."""
+        """Names the stream, which must be kept alive by its user."""
         self._stream = weakref.ref(stream)
 
     async def __call__(self, payload: Any) -> None:
@@ -38,7 +38,7 @@ class StreamHandler:
             raise Unhandled
         self._handled = handled = asyncio.get_running_loop().create_future()
         stream.put(payload)
-        # While this waits, it must not keep alive a stream whose loop was left by ``break``.
+        # While this waits, it must not keep a stream alive whose loop was left by ``break``.
         del stream
         await handled
 

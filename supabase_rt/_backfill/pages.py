@@ -1,7 +1,7 @@
 """The pages that a backfill reads, and the query strings that ask PostgREST for them.
 
-The filter of a binding has nearly the syntax of PostgREST's query string. Where the two differ,
-it is translated here; a filter that PostgREST cannot express is refused.
+The filter of a binding has nearly the syntax of PostgREST's query string. If the two differ, the
+condition is translated here; a filter that PostgREST cannot express is refused.
 """
 
 from __future__ import annotations

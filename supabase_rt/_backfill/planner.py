@@ -4,8 +4,8 @@ The runner asks for the next ``Step``, does it and reports the result; live chan
 ``add_live``. So events are handled one at a time and in one order:
 
 1. the changes that came live before the feed was interrupted,
-2. the rows that were missed, read page by page in the order of the cursor,
-3. the changes that came live meanwhile, except those that were read already.
+2. the missed rows, read page by page in the order of the cursor,
+3. the changes that came live meanwhile, except those already read.
 
 A live change for a place that the reading has passed is handled at once: it would be lost if the
 process ended now. When the queue is full, new rows are dropped and read later.
@@ -69,7 +69,7 @@ class Backfiller:
         self._changes_flow = self._is_closed = False
         self._losses = 0
         self._handle_first: int | None = None
-        """The number of queued changes before the reading that is wanted; None if none is."""
+        """The number of queued changes before the wanted reading; None if no reading is wanted."""
         self._must_read_dropped = False
         """True if rows were dropped that no reading in progress will bring."""
         self._is_reading = False
@@ -127,7 +127,7 @@ class Backfiller:
                 self._read_again = True
                 return False
         elif self._must_read_dropped or is_full:
-            # A dropped row and all that follow it are read together, which keeps their order.
+            # A dropped row and all later rows are read together, which keeps their order.
             self._must_read_dropped = True
             self._request_read()
             return False
@@ -171,7 +171,7 @@ class Backfiller:
         self._is_interrupted = self._is_reading
 
     def channel_closed(self) -> None:
-        """No changes follow: what waits is handled without another reading before it."""
+        """No changes follow: queued changes are handled without another reading before them."""
         self.changes_interrupted()
         self._is_closed = True
         self._handle_first = None
@@ -256,7 +256,7 @@ class Backfiller:
         self._overtaken.clear()
         self._rows.clear()
         self.progress.end()
-        # The next reading goes before all that waits, which may lie behind its rows.
+        # The next reading goes before all queued changes, which may lie behind its rows.
         self._handle_first = 0 if again else None
 
     # -- results of steps ------------------------------------------------------------------
@@ -300,8 +300,8 @@ class Backfiller:
             self._handle_first = len(self._queue) if self._must_read_dropped else None
             return update
         if losses != self._losses:
-            # Changes were lost during the fetch. With these rows the progress would claim more
-            # than is true.
+            # Changes were lost during the fetch. The rows of this page must not move the progress,
+            # since earlier changes may be missing.
             return NO_UPDATE
         start = self.progress.window().after
         page: list[tuple[RowPosition, Mapping[str, Any]]] = []

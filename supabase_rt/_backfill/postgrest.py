@@ -38,7 +38,7 @@ async def read_postgrest(tables: TableAccess, url: str, page: BackfillPage) -> l
         refused = exc
     flight = tables.refresh_token()
     if flight is None:
-        # Without a source of tokens the next one comes by set_auth, and with it another reading.
+        # Without a source of tokens the next token comes by set_auth, which starts another reading.
         refused.retryable = False
         raise refused
     await asyncio.wait([flight])

@@ -1,15 +1,15 @@
 """The rows of a table that one handler has handled, and the place from which to read again.
 
-A change feed loses what happens while nobody listens. The table does not: rows behind the last
-one that was handled can be read. A row becomes visible when its transaction commits, and commits
-need not follow the order of the rows. So some rows that were handled are read once more, and the
-known ones are dropped. ``rows`` and ``seconds`` say how many; the one that reaches further counts:
+A change feed loses what happens while nobody listens. The table does not lose them: rows behind the
+last handled one can be read. A row becomes visible when its transaction commits, and commits need
+not follow the order of the rows. So some rows that were handled are read once more, and the known
+ones are dropped. ``rows`` and ``seconds`` say how many; the one that reaches further counts:
 
 * ``rows``: finds a row that is committed while at most so many rows behind it are visible.
 * ``seconds``: finds a row that is committed at most so long after the first row behind it.
 
-Handled rows are remembered down to the one that is the oldest needed; nothing below it is read
-again. It is the lower one of two rows:
+Handled rows are remembered down to the oldest one needed; no row below it is read again. It is the
+lower one of two rows:
 
 * the handled row with ``rows`` others behind it;
 * the last row that was handled ``seconds`` before ``heard_until``.
@@ -155,7 +155,7 @@ class Progress:
         return RowPosition(sort_key, values)
 
     def _row_of(self, position: RowPosition) -> SortKey:
-        """Returns which row it is, for every version of it."""
+        """Returns the key of a row, which is the same for every version of it."""
         return position.sort_key if self.by_key else position.sort_key[1:]
 
     # -- where to begin ------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Progress:
         self._read_up_to = position
 
     def page_done(self, read_at: float, *, is_last: bool = False) -> None:
-        """All rows of a page are dealt with, which was read at that moment or later."""
+        """All rows of a page are dealt with; the page was read at that moment or later."""
         assert self._read_up_to is not None
         if is_last or self._read_up_to.sort_key >= self._newest_at_start:
             # Every row that was visible then and lies before this place has been handled.
@@ -300,8 +300,9 @@ class Progress:
         if self._since_pruned < self._prune_every:
             return []
         self._since_pruned = 0
-        # Safe during a reading: it handles no row behind itself, and ``heard_until`` does not
-        # move before it has passed all that was handled. So nothing that it needs is forgotten.
+        # This is safe during a reading, which handles only rows ahead of itself. ``heard_until``
+        # does not move before the reading has passed all handled rows, so no needed row is
+        # forgotten.
         count = bisect.bisect_left(self._order, self._oldest_needed())
         gone = [self._positions.pop(sort_key) for sort_key in self._order[:count]]
         del self._order[:count]

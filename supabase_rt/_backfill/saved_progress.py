@@ -18,7 +18,7 @@ __all__ = ["SavedProgress"]
 T = TypeVar("T")
 
 COLUMNS: Final = "columns"
-"""The key of the column types, which rows that are read after a restart need."""
+"""The key of the column types, which are needed for rows that are read after a restart."""
 
 
 class SavedProgress:
@@ -58,8 +58,8 @@ class SavedProgress:
     async def load(self, progress: Progress) -> None:
         """Gives ``progress`` the notes of the store.
 
-        Raises the error of the store, ``TimedOut`` if the store does not answer, and a final
-        ``RealtimeError`` for notes that do not fit.
+        Raises the error of the store, ``TimedOut`` without an answer, or a final ``RealtimeError``
+        for unsuitable notes.
         """
         assert self._store is not None
         notes = dict(await self._in_time(self._store.load(self.name), "load"))
@@ -90,7 +90,7 @@ class SavedProgress:
         self._put_columns(put)
         if not put and not remove:
             return
-        # Kept when the call is cancelled, too: a restart would bring the event again otherwise.
+        # Kept even when the call is cancelled: otherwise a restart would bring the event again.
         self._unsaved = StoreUpdate(put, remove)
         await self._in_time(self._store.save(self.name, put, remove), "save")
         self._unsaved = StoreUpdate({}, [])
@@ -112,7 +112,7 @@ class SavedProgress:
             return task.result()
         if isinstance(error, Exception):
             raise error
-        # A CancelledError of the store's own would end the worker as if it had been cancelled.
+        # A CancelledError raised by the store would end the worker as if the worker were cancelled.
         text = f"the store raised {type(error).__name__}"
         raise RealtimeError(text, code="StoreFailed", retryable=True)
 

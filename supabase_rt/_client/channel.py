@@ -203,10 +203,10 @@ class RealtimeChannel:
     ) -> Self:
         """Joins the channel, connecting if need be; returns the channel, which is awaitable.
 
-        ``callback(status, error)`` is called for the whole life of the channel. It takes one or
-        two arguments and is plain or ``async``. It is told ``SUBSCRIBED`` after every join,
-        ``CHANNEL_ERROR`` with an exception after every loss or refusal, ``TIMED_OUT``, and
-        ``CLOSED``.
+        ``callback(status, error)`` is called for the whole life of the channel. It takes one or two
+        arguments and is plain or ``async``. The callback is told ``SUBSCRIBED`` after every join
+        and ``CHANNEL_ERROR`` with an exception after every loss or refusal. Its other statuses are
+        ``TIMED_OUT`` and ``CLOSED``.
 
         Awaited, it returns the channel once joined. It raises ``Refused``, ``BindingMismatch``,
         or ``SubscribeError`` if the channel was closed meanwhile. After ``timeout`` seconds (the
@@ -859,7 +859,7 @@ class RealtimeChannel:
         See docs/protocol.md#7-broadcast.
         """
         if opts is None and timeout is None and persist is None:
-            # Asked for here, not in the sender: it saves most broadcasts a call.
+            # This check is here and not in the sender, because it saves most broadcasts a call.
             outcome = self._sender.send_fast(args)
             if outcome is not None:
                 return outcome
@@ -923,8 +923,9 @@ class RealtimeChannel:
 
     # -- methods of PyPI's realtime 2.x --------------------------------------------------
 
-    # They take its arguments in its order, so that a program that moves here need not be
-    # rewritten at once. The payloads are ours: docs/porting-from-supabase-py.md.
+    # These methods take the arguments of that package in the same order, so that a program that
+    # moves here need not be rewritten at once. The payloads are ours:
+    # docs/porting-from-supabase-py.md.
 
     def on_postgres_changes(
         self,

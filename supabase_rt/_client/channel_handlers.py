@@ -56,8 +56,8 @@ def _check_concurrency(concurrency: Any, key: Any, backfill: Any) -> None:
 class ChannelHandlers:
     """The handlers of one channel, each with the binding it listens to.
 
-    ``listeners`` finds and calls the handlers of a binding; ``bound`` has them in the order they
-    were registered, those of streams and ``wait_for`` included.
+    ``listeners`` finds and calls the handlers of a binding. ``bound`` has all of them in the order
+    of registration, including those of streams and ``wait_for``.
     """
 
     __slots__ = ("_machine", "_parts", "_presence_view", "bound", "listeners")
@@ -194,7 +194,7 @@ class ChannelHandlers:
         backfill.page(filter)
 
     def require_open(self) -> None:
-        """Raises ``InvalidState`` on a closed channel, where a stream would wait for ever."""
+        """Raises ``InvalidState`` on a closed channel; a stream there would wait for ever."""
         if self._machine.removed and self._machine.final_error is None:
             raise InvalidState(
                 f"{self._machine.topic} was closed",

@@ -45,8 +45,8 @@ _LOGGED = {
 class ChannelSubscription:
     """The subscription of one channel, and the ``ChannelOwner`` of its machine.
 
-    The public channel has no method that events are brought to, so that nobody calls one by
-    mistake. ``channel`` is that public object: the client finds it by the machine.
+    The public channel itself has no methods for events, so nobody can call one by mistake.
+    ``channel`` is that public object: the client finds the public object by its machine.
     """
 
     __slots__ = (

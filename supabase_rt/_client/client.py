@@ -238,10 +238,10 @@ class RealtimeClient:
         """Returns the channel of ``topic``: the live one, or a new one.
 
         ``opts`` is ``{"config": {"broadcast": {...}, "presence": {...}, "private": True, ...}}``.
-        With ``resubscribe_after`` the channel rejoins whenever no database change came for so
-        many seconds, because a server can lose a subscription without telling.
-        Raises ``ValueError`` for an unknown key, and for replay on a public channel. Also raises
-        it if the live channel of the topic was made with other options.
+        With ``resubscribe_after`` the channel rejoins when no database change came for so many
+        seconds. The reason is that a server can lose a subscription silently. Raises ``ValueError``
+        for an unknown key, and for replay on a public channel. Also raises it if the live channel
+        of the topic was made with other options.
         """
         check_topic(topic)
         check_channel_keywords(topic, unknown)
@@ -306,7 +306,7 @@ class RealtimeClient:
             finally:
                 stays()
 
-        # Not a background task of the connection: disconnect() waits for those, and this task
+        # Not a background task of the connection: disconnect() waits for such tasks, and this task
         # waits for disconnect().
         task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")
         self._tasks.add(task)
@@ -319,8 +319,8 @@ class RealtimeClient:
         """Opens the socket; starts at the call, and does nothing while it is open or opening.
 
         Awaited, it raises ``ConnectionFailed`` if the first attempt fails, and nothing keeps
-        running. Un-awaited, or with a channel subscribed, the failure goes to the log and to
-        ``error`` listeners, and the client keeps trying by its policy.
+        running. If it is not awaited, or a channel is subscribed, a failure goes to the log and to
+        ``error`` listeners. The client then keeps trying by its policy.
         """
         return self._parts.connection.connect()
 
@@ -382,9 +382,9 @@ class RealtimeClient:
         """Connects and runs until SIGINT, SIGTERM or ``disconnect``: the main line of a bot.
 
         At the end every channel is left cleanly. Handlers get ``drain_timeout`` seconds (the
-        client's by default) to finish the events in their queues. Events that are left then are
-        counted, logged and reported by ``gap``. Raises final errors (``ConnectionFailed`` for a
-        wrong key, ``GaveUp``); tries again after all others.
+        client's by default) to finish the events in their queues. Events that are not handled by
+        then are counted, logged and reported by ``gap``. Raises final errors (``ConnectionFailed``
+        for a wrong key, ``GaveUp``); tries again after all others.
 
         A signal that the program handles itself does not end the client, see ``run_forever``.
         """
@@ -398,10 +398,11 @@ class RealtimeClient:
         """Does the same as ``run`` inside an event loop that is running already.
 
         With ``handle_signals=None`` SIGINT and SIGTERM end the client only if the program has no
-        handler for them. The one that ``asyncio.run`` sets for SIGINT counts as none. A handler
-        of the program (of uvicorn, for example) is called as ever; the program then cancels this
-        call. True takes both signals, False takes none. Handlers that were found are put back at
-        the first signal, or at the end. True raises ``RuntimeError`` outside the main thread.
+        handler for them. The handler that ``asyncio.run`` sets for SIGINT does not count as a
+        handler of the program. A handler of the program (of uvicorn, for example) is called as
+        ever; the program then cancels this call. True takes both signals, False takes none. The
+        program's own handlers are put back at the first signal, or at the end. True raises
+        ``RuntimeError`` outside the main thread.
         """
         if drain_timeout is not None:
             self._parts.dispatcher.tasks.drain_timeout = check_drain_timeout(drain_timeout)
@@ -441,8 +442,8 @@ class RealtimeClient:
     def set_auth(self, token: str | None = None) -> Outcome[None]:
         """Uses ``token`` at once for every joined channel and all joins to come.
 
-        None asks the ``access_token`` callback; without one the present token stays. Raises
-        ``TypeError`` or ``ValueError`` for a value that is no token. See
+        With None the ``access_token`` callback is asked; without a callback the present token
+        stays. Raises ``TypeError`` or ``ValueError`` for a value that is no token. See
         docs/protocol.md#a-new-token.
         """
         return self._parts.connection.set_auth(token)

@@ -1,6 +1,6 @@
 """The parts of one client, which its channels share with it.
 
-Neither ``client`` nor the parts of a channel import each other: both are given this.
+Neither ``client`` nor the parts of a channel import each other: both are given this object.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ class ClientParts:
     types: str
     vsn: str
     snapshots: bool
-    """Whether payloads are encoded at the call; False if the user gave an ``encode``."""
+    """True if payloads are encoded at the call; False if the user gave an ``encode``."""
     logger: Any = None
     send_limiter: SendLimiter | None = None
     """The limiter of broadcasts, if the user gave a ``send_limit``."""
     middleware: Chain = field(default_factory=Chain)
     """The functions that run around every handler."""
     fast_path_allowed: bool = field(init=False)
-    """Whether ``send`` may write frames by the fast path: protocol 2.0.0 without ``encode``,
-    ``logger`` and ``send_limit``."""
+    """True if ``send`` may write frames by the fast path: protocol 2.0.0 without ``encode``,
+    ``logger`` and ``send_limit``.
+    """
 
     def __post_init__(self) -> None:
         given = (self.logger, self.send_limiter)
@@ -55,7 +56,7 @@ class ClientParts:
         self.client_machine.context.has_token_source = source is not None
 
     def table_access(self) -> TableAccess:
-        """Returns what a backfill needs to read tables."""
+        """Returns the objects that a backfill needs to read tables."""
         return TableAccess(self.http_client, self.timeout, self._refresh_token)
 
     def _refresh_token(self) -> asyncio.Task[None] | None:

@@ -1,7 +1,7 @@
 """The other services of a project: auth, tables, storage and functions (``supabase-rt[full]``).
 
-The clients are those of the Supabase packages. Here they get one HTTP connection pool, one set
-of headers and one token. This module needs the extra, so it is imported when first used.
+The clients come from the Supabase packages. Here they get one HTTP connection pool, one set of
+headers and one token. This module needs the extra, so it is imported when first used.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Response:
     """Returns a response that each service reads as a refusal, in place of a redirect.
 
-    It has no Location, so httpx cannot follow it, whatever its client is configured to do.
+    It has no Location, so httpx cannot follow it under any configuration of its client.
     """
     status = response.status_code
     hint = redirect_hint(response.headers.get("location"), str(request.url))
@@ -166,10 +166,10 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Respo
 
 
 def _bounded(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-    """The same answer, unpacked, whose body raises ``httpx.RequestError`` beyond its bound.
+    """Returns the same answer, unpacked; its body raises ``httpx.RequestError`` beyond its bound.
 
-    httpx unpacks each piece as a whole, and by Brotli or Zstandard too where these are installed.
-    A kilobyte may become gigabytes there. So gzip is all that is asked for, and is unpacked here.
+    httpx unpacks each piece as a whole, also by Brotli or Zstandard if these are installed. So a
+    kilobyte may become gigabytes in memory. Requests therefore accept gzip only, unpacked here.
     """
     is_file = request.method == "GET" and any(part in request.url.path for part in FILES)
     packing = response.headers.get("content-encoding", "identity").strip().lower()
@@ -208,7 +208,7 @@ class _Body(httpx.AsyncByteStream):
                     raise httpx.RemoteProtocolError(problem, request=self._request)
                 yield part
         if gzip is not None:
-            # At most the end of one piece: all that came was unpacked above.
+            # This exceeds the bound by the end of one piece at most: the rest was unpacked above.
             yield gzip.flush()
 
     def _unpacked(self, gzip: Any, raw: bytes) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ async def run_until_stopped(
         stopped.set()
 
     def stop(number: signal.Signals) -> None:
-        # A signal handler interrupts whatever runs, so nothing else is done in it.
+        # A signal handler interrupts any code, so nothing else is done in it.
         loop.call_soon_threadsafe(log_and_stop, number)
 
     with handle_signals(stop, signals):

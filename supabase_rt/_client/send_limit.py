@@ -18,7 +18,8 @@ _log = get_logger("supabase_rt.channel")
 class QueuedSend:
     """A broadcast that waits for its turn.
 
-    ``send`` starts it, ``sent`` is the outcome of that, ``result`` the outcome the caller has.
+    ``send`` starts the broadcast, ``sent`` is the outcome of ``send``, and ``result`` is the
+    outcome that the caller has.
     """
 
     __slots__ = ("result", "send", "sent")

@@ -20,11 +20,11 @@ Stop: TypeAlias = Callable[[signal.Signals], object]
 
 @contextmanager
 def handle_signals(stop: Stop, wanted: bool | None = None) -> Iterator[None]:
-    """Calls ``stop`` at SIGINT or SIGTERM; what was found is put back at the end.
+    """Calls ``stop`` at SIGINT or SIGTERM; the handlers found before are put back at the end.
 
-    With None only signals are taken that the program does not handle; with True all of them,
-    with False none. A second signal does what it did before: the handlers are put back at the
-    first. ``stop`` runs in the main thread, between any two instructions of the program.
+    With None, only signals are taken that the program does not handle; with True all of them, with
+    False none. The earlier handlers are put back at the first signal, so a second signal has its
+    usual effect. ``stop`` runs in the main thread, between any two instructions of the program.
 
     Raises ``RuntimeError`` for True outside the main thread, where Python sets no handlers.
     """
@@ -43,7 +43,7 @@ def handle_signals(stop: Stop, wanted: bool | None = None) -> Iterator[None]:
 def _take(number: signal.Signals, stop: Stop, wanted: bool | None) -> _EndingHandler | None:
     found = signal.getsignal(number)
     if wanted is False or found is None:
-        # None: it was set by a library in C, and Python could not put it back.
+        # None means that a library in C set the handler, which Python could not put back.
         return None
     if isinstance(found, _EndingHandler):
         # Another client runs in this program; the signal ends both.
@@ -66,7 +66,7 @@ def _is_default(handler: Any) -> bool:
 
 
 class _EndingHandler:
-    """The handler of one signal, for all clients that end by it."""
+    """The handler of one signal, for all clients that end at this signal."""
 
     def __init__(self, number: signal.Signals, found: Any, stop: Stop) -> None:
         self._number = number
@@ -80,7 +80,7 @@ class _EndingHandler:
             stop(self._number)
 
     def release(self, stop: Stop) -> None:
-        """Forgets one client; puts back what was found after the last one."""
+        """Forgets one client; after the last one the earlier handler is put back."""
         if stop in self.stops:
             self.stops.remove(stop)
             if not self.stops:

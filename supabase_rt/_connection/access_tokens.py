@@ -4,8 +4,8 @@ The callback is called before every connect and every rejoin, one call at a time
 ``timeout`` seconds. If it raises, hangs or returns no token, the last token that worked stays in
 use. So a token service that is down does not cost the socket.
 
-A callback may call the client. ``set_auth()`` without a token does not call it again from within,
-which would never end.
+A callback may call the client. ``set_auth()`` without a token, called by the callback itself, does
+not call it again: that would never end.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class AccessTokens:
 
     async def _run(self, callback: Callable[[], Any], generation: int) -> None:
         await self._ask(callback, generation)
-        # Whoever awaits this task wants a token in use, which is now the answer of a newer call.
+        # The awaiting caller wants a token in use, and a newer call now decides which one.
         newer = [task for task, number in self._tasks.items() if number > generation]
         if newer:
             await asyncio.wait(newer)
@@ -120,8 +120,8 @@ class AccessTokens:
                     hint="the last token stays in use; make the callback return a token",
                 )
                 log.error("%s", problem, extra=facts(error))
-                # Before the call counts as over: a listener of ``error`` that calls set_auth()
-                # would otherwise ask a failing callback again and again.
+                # This must come before the call counts as over. Otherwise a listener of ``error``
+                # that calls set_auth() would ask a failing callback again and again.
                 self._report(error)
         finally:
             call.is_over = True

@@ -88,7 +88,9 @@ def _decoded(decode: Function, data: Any) -> Message:
 
 
 def frame_of(codec: Codec, message: Message) -> str | bytes | SendError | None:
-    """Returns the frame of a message, an error where it is too large, or None; both are logged."""
+    """Returns the frame of a message, an error for a frame that is too large, or None; both are
+    logged.
+    """
     try:
         frame = codec.encode(message)
     except Exception:

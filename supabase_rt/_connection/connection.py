@@ -3,8 +3,8 @@
     flush():  collect frames, write them; collect events, handle them; arm one timer
 
 The same three steps follow a frame that arrived, a deadline that passed and a call from the user.
-Callbacks run inside the second step. What they call comes back into ``flush``: its frames go out
-at once, and its events wait for the outer call. So events are handled in the order in which they
+Callbacks run inside the second step. Their calls come back into ``flush``: the frames go out at
+once, and the events wait for the outer call. So events are handled in the order in which they
 happened.
 
 ``LinkRunner`` opens sockets and reads them, ``Shutdown`` closes for good.
@@ -223,7 +223,7 @@ class Connection:
     def connect(self, *, patient: bool = False) -> Outcome[None]:
         """Open the socket; the outcome settles with the first link.
 
-        ``patient``: a failed attempt does not fail the outcome while another one follows.
+        ``patient``: a failed attempt does not fail the outcome if another attempt follows.
         """
         in_loop = self.enter_loop(is_wish=True)
         if self.session.state is ConnectionState.OPEN and self.session.wanted:
@@ -258,8 +258,8 @@ class Connection:
         self.shutdown.closed_when_idle = False
         self.session.disconnect(self.now(), code, reason)
         self.links.waiters.detach().fail(disconnected())
-        # After that line, which ends the exemptions of those who waited for a connection. The
-        # caller may be one of them.
+        # This comes after that line, which ends the exemptions of those who waited for a
+        # connection. The caller may be one of them.
         end_exemption = self._sink.exempt_caller()
         self.links.close(code, reason)
         self.flush()
@@ -331,7 +331,7 @@ class Connection:
         return link is not None and link.refuses()
 
     def idle_link(self) -> Link | None:
-        """Returns the open link if nothing waits to be written, neither here nor there."""
+        """Returns the open link if no frame waits in it or in the outbox."""
         link = self.links.current
         if link is None or not link.is_clear or self._outbox.has_frames:
             return None

@@ -76,7 +76,9 @@ def decoder_for(event: str) -> Callable[[bytes], Any]:
 
 
 def is_utf8(data: bytes) -> bool:
-    """Returns True if the whole frame is UTF-8; decoders skip what they leave undecoded."""
+    """Returns True if the whole frame is UTF-8; decoders do not check the parts that they leave
+    undecoded.
+    """
     if data.isascii():
         return True
     try:

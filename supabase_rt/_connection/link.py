@@ -122,7 +122,7 @@ class Link:
             self._writer = None if writer.done() else writer
 
     async def _write_queue(self) -> None:
-        """Write the queued frames in their order until none is left or the socket ends.
+        """Write the queued frames in their order until the queue is empty or the socket ends.
 
         At its start ``_unfinished`` is the first frame of the queue, which is partly written.
         """
@@ -203,7 +203,7 @@ class Link:
             await asyncio.wait([self.task])
 
     async def end(self) -> None:
-        """Stop writing and drop what waits: on the next link the rejoin has to be the first."""
+        """Stop writing and drop waiting frames: the next link must begin with the rejoin."""
         self.transport = None
         self._is_over = True
         self.is_clear = False

@@ -95,7 +95,8 @@ class LinkRunner:
             await self._connect_and_serve(link, previous)
         finally:
             # The task was cancelled, alone or with the whole loop, or it is garbage-collected.
-            # aiohttp would complain of an open session at the end of a loop, key and all.
+            # aiohttp would report a session left open at the end of a loop, with the key in the
+            # text.
             is_current = self.current is link
             if (is_current or self._shutdown.is_cancelled) and self._loop.is_loop_running:
                 await self._http.aclose()
@@ -167,7 +168,8 @@ class LinkRunner:
         try:
             self._shell.flush()
             if self.current is link:
-                # Otherwise a listener has disconnected: whoever waits now waits for another link.
+                # Otherwise a listener has disconnected, and the present waiters wait for another
+                # link.
                 self.waiters.detach().succeed()
             reader = Reader(self._shell, self._codec, self._sink, loop)
             error = await transport.pump(reader.on_text, reader.on_binary)

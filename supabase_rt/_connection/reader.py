@@ -1,12 +1,12 @@
 """Decodes each frame that arrives and hands its event to a listener.
 
-Most frames are one event for one joined channel, and change nothing else. They take the fast
-path: decoded in one pass, looked up in the routes that the machine keeps, given to the listener
+Most frames are one event for one joined channel, and change nothing else. They take the fast path:
+decoded in one pass and looked up in the routes that the machine keeps. Each goes to the listener
 that the sink named before.
 
-All other frames take the general path through ``receive`` of the machine. That is so for another
-event, another join, an unknown topic, or JSON that only the standard library reads. It is also so
-with a codec or a logger of the user's. The fast path gives up without side effects, so the
+All other frames take the general path through ``receive`` of the machine. That happens for another
+event, another join, an unknown topic, or JSON that only the standard library reads. It also reads
+all frames if the user gave a codec or a logger. The fast path gives up without side effects, so the
 general path starts from the beginning.
 """
 
@@ -92,8 +92,8 @@ class Reader:
 
     def _end_batch(self) -> None:
         self._in_batch = False
-        # Handlers may have been slow, and a deadline of the machine may be due in this turn: it
-        # must see the batch as heard now, not as heard at its start.
+        # Handlers may have been slow, and a deadline of the machine may be due in this turn. The
+        # machine must treat the batch as heard now, not at its start.
         self._context.last_frame_at = self._loop.time()
 
     # -- text ----------------------------------------------------------------------------

@@ -24,8 +24,8 @@ __all__ = ["CANCEL_GRACE", "Shutdown", "disconnected"]
 CANCEL_GRACE = 1.0
 """Seconds until a cancelled task of ours is replaced.
 
-``asyncio.run`` cancels all tasks just before the loop ends. If the loop still runs after this
-time, somebody cancelled the task alone.
+``asyncio.run`` cancels all tasks just before the loop ends. If the loop still runs after this time,
+only the task was cancelled, and not the loop.
 """
 
 
@@ -59,7 +59,7 @@ class Shutdown:
         self._links: list[Link] = []
         """The links still to be closed."""
         self.closed_when_idle: bool = False
-        """True if the last channel left: the next one opens a socket again."""
+        """True if the last channel left: then the next channel opens a socket again."""
         self._closed = asyncio.Event()
         self._closed.set()
         self._task: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class Shutdown:
 
     @property
     def is_cancelled(self) -> bool:
-        """True if somebody cancelled the task that closes."""
+        """True if the task that closes was cancelled from outside."""
         return self._task is not None and self._task.cancelling() > 0
 
     @property
@@ -124,7 +124,8 @@ class Shutdown:
                 self._start_task(tasks, code, reason)
 
         def ended(_: object) -> None:
-            # Somebody else cancelled it, or the loop is ending: the grace period tells which.
+            # The task was cancelled from outside, or the loop is ending; the grace period shows
+            # which.
             if task.cancelled() and self._loop.current is not None:
                 self._loop.current.call_later(CANCEL_GRACE, start_again)
 

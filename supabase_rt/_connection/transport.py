@@ -42,8 +42,8 @@ CLOSE_TIMEOUT = 2.0
 BATCH: Final = 2048
 """Frames read in one turn of the loop.
 
-Reading a buffered frame does not yield. A peer that floods us would otherwise keep every other
-task from running, and the timer that ends the link.
+Reading a buffered frame does not yield. Without this limit a peer that
+floods us would keep all other tasks from running, and also the timer that ends the link.
 """
 PONG_ROOM: Final = 2**16
 """The number of buffered bytes up to which a pong is written; above it, the pong waits."""
@@ -64,8 +64,8 @@ class Transport:
         self._close_by = 0.0
         self._pong: bytes | None = None
         self._pong_later: asyncio.TimerHandle | None = None
-        # aiohttp has no public name for these two. It drops both at a close, which is before the
-        # last byte is sent; that may be never.
+        # aiohttp has no public name for these two. aiohttp drops both at a close, which may come
+        # before the last byte is sent.
         connection = ws._response.connection
         self._wire = connection.transport if connection is not None else None
         protocol = connection.protocol if connection is not None else None
@@ -154,9 +154,9 @@ class Transport:
     def write(self, frame: str | bytes) -> Unfinished | None:
         """Write one frame at the call; returns the rest of the work, or None if it is done.
 
-        aiohttp writes in a coroutine that waits only if the peer does not read what was written
-        before. So the coroutine is run here up to its first wait, without a task. The caller
-        ends the rest. Raises ``ConnectionLost`` if the socket is closed.
+        aiohttp writes in a coroutine that waits only if the peer has not read earlier frames. So
+        the coroutine is run here up to its first wait, without a task. The caller ends the rest.
+        Raises ``ConnectionLost`` if the socket is closed.
         """
         if self._pong is not None:
             # A busy writer fills the buffer at once; between two frames a pong may still fit.
@@ -176,7 +176,7 @@ class Transport:
         return _lost(self._ws.close_code, "")
 
     def _answer(self, ping: bytes) -> None:
-        """Write a pong, or keep it until the peer has read what was written before.
+        """Write a pong, or keep it until the peer has read the earlier frames.
 
         Only the newest pong is kept: it answers all pings before it (RFC 6455, section 5.5.3).
         So a peer that pings and never reads cannot fill the memory.
@@ -206,7 +206,7 @@ class Transport:
         """Close in good order if the peer answers, and by force at the time ``by``.
 
         The code and time of the first call count. That call ends the reader, whose owner then
-        closes too, and aiohttp may write the frame of either call.
+        closes too; aiohttp may write the close frame of either call.
         """
         if self._goodbye is None:
             self._goodbye = code, reason
@@ -269,8 +269,8 @@ class Unfinished:
         """Wait until the frame is written; raises ``ConnectionLost`` if the socket is closed."""
         try:
             while True:
-                # Not awaited directly: a cancelled await would cancel the future, which aiohttp
-                # shares with other writers, such as that of a pong.
+                # Not awaited directly: cancelling the await would cancel the future. aiohttp shares
+                # that future with other writers, such as that of a pong.
                 await asyncio.wait([self._waits_for])
                 self._waits_for = self._writing.send(None)
         except StopIteration:

@@ -165,8 +165,8 @@ class ConcurrentRunner:
                             handler.failed(error, event_of(args))
                     finally:
                         queue.done(key)
-                # A sleeping task must not keep the last event and its error alive. An event that
-                # still waits has a key in use, and the task that uses it goes on with it.
+                # A sleeping task must not keep the last event and its error alive. The key of a
+                # waiting event is in use; the task that uses the key goes on with that event.
                 key = args = error = None
                 if self._is_stopping or handler.has_ended:
                     return
@@ -177,7 +177,7 @@ class ConcurrentRunner:
             self._leave_pool()
 
     def _have_threads(self) -> None:
-        # The loop has few threads (six on two cores), and they are for everybody.
+        # The loop has only few threads (six on two cores), which all code in the process shares.
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._concurrency, "supabase_rt")
             self._handler.executor = self._pool

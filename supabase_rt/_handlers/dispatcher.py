@@ -69,7 +69,9 @@ class Dispatcher:
     """The ``EventSink`` of a connection, and the owner of all handlers of a client."""
 
     _actions: ClassVar[dict[type, Callable[[Any, Any], None]]]
-    """The method for each event of the machines: one table for all clients, at the end."""
+    """The method for each event of the machines: one table for all clients, built at the end of the
+    file.
+    """
 
     def __init__(
         self,
@@ -97,7 +99,8 @@ class Dispatcher:
         try:
             self._actions[type(event)](self, event)
         except Exception:
-            # A mistake of this package: a lost event is bad, a lost reader would be worse.
+            # A mistake of this package: to lose an event is bad, but to lose the reader would be
+            # worse.
             name = type(event).__name__
             log.exception("could not tell %s", name, extra=facts(event=name))
 
@@ -118,11 +121,11 @@ class Dispatcher:
         return self.tasks.exempt_caller()
 
     async def drain(self) -> None:
-        """Waits until the handlers have finished what is queued for them."""
+        """Waits until the handlers have finished their queued events."""
         await self.tasks.drain()
 
     def forget_loop(self) -> None:
-        """Drops the tasks of an event loop that is gone; what is queued stays."""
+        """Drops the tasks of an event loop that is gone; queued events stay."""
         self.tasks.forget_loop()
 
     # -- the machines' events ------------------------------------------------------------
@@ -170,7 +173,7 @@ class Dispatcher:
         self.client_event("heartbeat", status, latency)
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
-        # To lose a link is normal; if none can be opened, somebody should look into it.
+        # Losing a link is normal, but if no link can be opened, the user should look into it.
         level, hint = logging.INFO, ""
         if isinstance(event.cause, ConnectionFailed):
             level = logging.WARNING
@@ -189,7 +192,8 @@ class Dispatcher:
         self.client_event("reconnected", event.downtime)
 
     def _reconnect_after_failed(self, event: events.ReconnectAfterFailed) -> None:
-        # Logged once for each kind: it is called before every attempt, and fails each time.
+        # Logged once for each kind of error: the function is called before every attempt, and fails
+        # each time.
         kind = f"{type(event.error).__name__}: {event.error}"
         if kind not in self._logged:
             self._logged.add(kind)
@@ -222,7 +226,7 @@ class Dispatcher:
     # -- Reports of handlers -------------------------------------------------------------
 
     def start_worker(self, handler: Handler) -> asyncio.Task[None]:
-        """Starts a task that handles what is queued for ``handler``."""
+        """Starts a task that handles the queued events of ``handler``."""
         return self.tasks.start_worker(handler)
 
     async def wait_for(self, fits: Callable[[Handler], bool]) -> None:
@@ -265,7 +269,9 @@ class Dispatcher:
         self.error(error)
 
     def _abandoned(self, handler: Handler, since: float) -> bool:
-        """Reports what a handler did not finish in time; returns True if listeners were told."""
+        """Reports events that a handler did not finish in time; returns True if listeners were
+        told.
+        """
         lost = handler.runner.discard()
         handlers_log.warning(
             "handler %s did not end in time; cancelled, %d events unhandled",

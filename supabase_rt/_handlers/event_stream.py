@@ -93,7 +93,7 @@ class Stream(Generic[P]):
         self._bytes = 0
 
     def end(self, error: BaseException | None) -> None:
-        """The channel has ended: what waits is still handed out, then the iteration ends."""
+        """The channel has ended: waiting events are still handed out, then the iteration ends."""
         if not self._over:
             self._over = True
             self._error = error
@@ -121,7 +121,7 @@ class Stream(Generic[P]):
         return self._pop()
 
     async def aclose(self) -> None:
-        """Stops listening; what waits is dropped."""
+        """Stops listening; waiting events are dropped."""
         self.release()
         if self._handler is not None:
             self._handler.end()
@@ -143,7 +143,7 @@ class Stream(Generic[P]):
 
 
 def weak_handler(stream: Stream[Any]) -> Callable[[Any], None]:
-    """Returns a function that feeds the stream as long as somebody else keeps it."""
+    """Returns a function that feeds the stream as long as its user keeps it."""
     found = weakref.ref(stream)
 
     def feed(payload: Any) -> None:

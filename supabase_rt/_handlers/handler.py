@@ -55,7 +55,7 @@ class Runner(Protocol):
 
     @property
     def queue_survives_shutdown(self) -> bool:
-        """True if what waits when the client stops is handled later."""
+        """True if events that wait when the client stops are handled later."""
 
     def put(self, item: Any) -> None:
         """Handles or queues an event: its arguments, or the coroutine that handles it."""
@@ -70,7 +70,7 @@ class Runner(Protocol):
         """The handler gets no further events."""
 
     def discard(self) -> int:
-        """Forgets what is queued; returns the number of events."""
+        """Forgets the queued events; returns their number."""
 
     def forget_loop(self) -> None:
         """The loop of the task is gone, and with it the event in hand."""
@@ -138,7 +138,7 @@ class Handler:
         self.function: Callable[..., Any] = function
         self.source: str = source
         self.conversion: Any = types
-        """How the rows of its changes are converted: a mode, or the converter of a model."""
+        """The conversion of the rows of its changes: a mode, or the converter of a model."""
         self.arguments_accepted: int = accepted_arguments(function, limit)
         self.reports: Reports = reports
         self.stopwatch: Stopwatch = reports.stopwatch
@@ -147,9 +147,9 @@ class Handler:
         self.needs_queue: bool = thread or is_coroutine_function(function)
         """True if it cannot be handled on the reader's stack."""
         self.executor: Executor | None = None
-        """The threads for ``thread=True``; None for those of the loop."""
+        """The threads for ``thread=True``; with None the threads of the loop are used."""
         self.direct: Callable[[Any], Any] | None = None
-        """The function, while calling it with the payload is all there is to do."""
+        """The function, if an event needs no more than a call with the payload; else None."""
         self._thread = thread
         self._on_end = on_end
         self._once = once
@@ -208,7 +208,7 @@ class Handler:
     # -- on the reader's stack -----------------------------------------------------------
 
     def __call__(self, *args: Any) -> None:
-        """Gives one event to the runner. Never raises what the function raised."""
+        """Gives one event to the runner. Never raises an exception of the function."""
         if self.has_ended:
             return
         if self._once:
@@ -255,7 +255,7 @@ class Handler:
     # -- the end -------------------------------------------------------------------------
 
     def end(self) -> None:
-        """Takes no further events; what is queued already is still handled."""
+        """Takes no further events; events that are queued already are still handled."""
         if not self.has_ended:
             self.has_ended = True
             self.direct = None
@@ -286,14 +286,14 @@ class Handler:
         try:
             return self.function(*args)
         except StopIteration as exc:
-            # A future cannot carry this exception: whoever awaits it would hang.
+            # A future cannot carry this exception: its awaiter would hang.
             raise RuntimeError("the handler raised StopIteration") from exc
 
 
 async def invoke(handler: Handler, item: Any) -> BaseException | None:
     """Has a handler handle one event; returns the exception that it raised, or None.
 
-    ``item`` is what ``Runner.put`` was given. The cancellation of the current task is raised.
+    ``item`` is the argument of ``Runner.put``. The cancellation of the current task is raised.
     """
     try:
         is_call = isinstance(item, tuple)

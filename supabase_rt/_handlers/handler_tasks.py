@@ -20,7 +20,7 @@ log: Final = get_logger("supabase_rt")
 
 
 class _Caller:
-    """The task of a handler, for all that runs in the handler's context."""
+    """The task of a handler, for all code that runs in the handler's context."""
 
     __slots__ = ("task",)
 
@@ -49,9 +49,9 @@ class HandlerTasks:
         self, drain_timeout: float, on_abandoned: Callable[[Handler, float], bool]
     ) -> None:
         self.drain_timeout: float = drain_timeout
-        """Seconds that handlers have to finish what is queued when the client stops."""
+        """Seconds that handlers have to finish their queued events when the client stops."""
         self._on_abandoned = on_abandoned
-        """Reports what a handler did not finish, and since when that was awaited.
+        """Reports the unfinished events of a handler, and the time since when they were awaited.
 
         Returns True if user code was told, which may give handlers new events.
         """
@@ -104,8 +104,8 @@ class HandlerTasks:
     def exempt_caller(self) -> Callable[[], None]:
         """Exempts the handler that calls this from ``drain`` until the result is called.
 
-        The caller may be the handler itself, or a task or a thread that it started. Such a
-        handler may wait for the end of the client, which would else wait for the handler.
+        The caller may be the handler itself, or a task or a thread that it started. Such a handler
+        may wait for the end of the client, and the client must not wait for that handler.
         """
         caller = _caller.get()
         task = None if caller is None else caller.task
@@ -125,8 +125,10 @@ class HandlerTasks:
             end.set_result(None)
 
     async def drain(self) -> None:
-        """Waits until every handler has finished what is queued; cancels those that take long."""
-        # A report of what was abandoned may be handled by tasks, which are drained in turn.
+        """Waits until every handler has finished its queued events; cancels handlers that take
+        long.
+        """
+        # A report of abandoned events may be handled by tasks, which are drained in turn.
         while await self._drain_once():
             pass
 
@@ -147,8 +149,8 @@ class HandlerTasks:
         abandoned = {self._tasks[task]: None for task in late}
         told = [self._on_abandoned(handler, since) for handler in abandoned]
         for task in late:
-            # Not the task itself is awaited: while it is cancelled, the handler may ask for the
-            # end and wait for it.
+            # A future is awaited instead of the task: while the task is cancelled, the handler may
+            # ask for the end and wait for it.
             self._ends[task] = loop.create_future()
             task.cancel()
         if late:
@@ -157,7 +159,7 @@ class HandlerTasks:
         return any(told)
 
     def forget_loop(self) -> None:
-        """The loop of the tasks is gone; what is queued is handled in the next one."""
+        """The loop of the tasks is gone; queued events are handled in the next loop."""
         for handler in self._tasks.values():
             handler.runner.forget_loop()
         for gone in (self._tasks, self._exempt, self._ends):

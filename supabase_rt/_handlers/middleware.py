@@ -2,7 +2,8 @@
 
 A middleware is called with the event and a ``call_next``, which calls the next middleware and
 finally the handler. With plain middleware a plain handler stays on the reader's stack. With an
-``async`` one its events wait in a queue, as those of an ``async`` handler do.
+``async`` middleware, the events of a plain handler wait in a queue, as those of an ``async``
+handler do.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _plain_step(
                 coroutine.close()
             raise
         started = call_next.started
-        # A middleware that goes on more than once returns only one of its coroutines.
+        # A middleware that calls ``call_next`` several times returns only one of the coroutines.
         if inspect.iscoroutine(result) and (len(started) < 2 or result not in started):
             return result
         return _in_turn(started) if started else None

@@ -1,4 +1,6 @@
-"""The bounds of the queues in which events wait: how many events, how many bytes, what goes."""
+"""The bounds of the queues in which events wait: the number of events, their bytes, and which event
+is dropped.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ class OverflowPolicy:
         self.drops: Drops = drops
 
     def is_full(self, queue: BoundedQueue, size: int) -> bool:
-        """Returns True if an event must go before one more of ``size`` bytes may wait."""
+        """Returns True if an event must be dropped before one more of ``size`` bytes may wait."""
         limits, waiting = self._limits, queue.waiting
         if limits.maxsize is not None and waiting >= limits.maxsize:
             return True

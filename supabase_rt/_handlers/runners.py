@@ -1,8 +1,8 @@
 """The two runners of most handlers: at once where events arrive, or one by one in a task.
 
-A plain function runs on the reader's stack. A coroutine function has a bounded queue and one
-task. So has a plain function with ``thread=True``, or one that turns out to return coroutines. A
-task for each event would handle events in any order and without limit.
+A plain function runs on the reader's stack. A coroutine function has a bounded queue and one task.
+A plain function has the same with ``thread=True``, or if it turns out to return coroutines. A task
+for each event would handle events in any order and without limit.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class QueuedRunner:
         return self._worker.is_idle
 
     def put(self, item: Any) -> None:
-        # OverflowPolicy.is_full, inlined: this is the most expensive part of an event's way.
+        # This inlines OverflowPolicy.is_full, the most expensive step for an event.
         queue, size = self._queue, self._stopwatch.size
         if (
             queue

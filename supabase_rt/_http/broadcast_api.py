@@ -50,7 +50,7 @@ class BroadcastApi:
 
         It never raises, as in supabase-js.
         """
-        # A message without a payload stays one: null would be another message.
+        # A message without a payload is sent without one: null would be another message.
         content = {key: message[key] for key in ("event", "payload") if key in message}
         known = {"topic": TOPIC_PREFIX + sub_topic, "event": message.get("event")}
         body = dumps({"messages": [{"topic": sub_topic, **content, "private": private}]})
@@ -116,8 +116,8 @@ class BroadcastApi:
             if status == 202:
                 return {"success": True}
             error = _refusal(status, reason, text)
-        # Raised outside the except blocks: aiohttp's exceptions quote the URL, key included, and
-        # would be the context of this one.
+        # Raised outside the except blocks: aiohttp's exceptions quote the URL with the key, and
+        # would become the context of this one.
         raise error
 
 

@@ -78,7 +78,7 @@ class HttpClient:
                     ) as response,
                 ):
                     if is_redirect(response.status):
-                        # Its body is a page for people, of any length: it is not read.
+                        # Its body is a page for people, of any length, and is not read.
                         raise _redirected(response.status, response.headers.get("Location"), url)
                     return response.status, response.reason or "", await self._read(response)
 

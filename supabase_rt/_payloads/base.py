@@ -33,7 +33,9 @@ TEXT_OR_NONE: Final = (str, type(None))
 
 
 class _Brief(reprlib.Repr):
-    """The ``repr`` of a payload, which reads only what it shows: a payload may have megabytes."""
+    """The ``repr`` of a payload, which reads only the parts that it shows: a payload may have
+    megabytes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class Payload(_Mapping[str, Any]):
     """The replacement of each key that other clients have."""
 
     _optional: ClassVar[str] = ""
-    """The key that is absent, as in supabase-js, while its value is ``None``."""
+    """The key that is absent, as in supabase-js, if its value is ``None``."""
 
     _defaults: ClassVar[dict[str, Any]] = {}
     """The value of each key that ``from_dict`` may lack, and of keys that only JSON has."""
@@ -165,7 +167,7 @@ class Payload(_Mapping[str, Any]):
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
-        # Otherwise a broadcast would inherit that of the struct, which compares by identity.
+        # Otherwise a broadcast would inherit ``!=`` of the struct, which compares by identity.
         return not self == other
 
     def _plain(self) -> dict[str, Any]:
@@ -178,8 +180,8 @@ class Payload(_Mapping[str, Any]):
         Columns are converted as with ``types="js"``. Infinities and NaN become texts. The bytes of
         a binary broadcast become base64, marked by ``"encoding"``.
         """
-        # The same result as that of dataclasses-json, whose import takes a quarter of a second: a
-        # handler that converts its first payload would block the event loop.
+        # The result equals that of dataclasses-json, whose import takes a quarter of a second. A
+        # handler that converts its first payload would block the event loop for that time.
         return self._plain()
 
     def to_json(self) -> str:

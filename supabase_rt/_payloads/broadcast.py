@@ -129,8 +129,8 @@ _broadcast: Final = msgspec.json.Decoder(Broadcast)
 def read_broadcast(payload: Any) -> Broadcast:
     """Read the payload of a broadcast message.
 
-    ``payload`` is ``msgspec.Raw`` (a text frame), ``UserBroadcast`` (a binary one) or plain
-    data. Raises ``DecodeError`` for what is not a JSON object.
+    ``payload`` is ``msgspec.Raw`` (a text frame), ``UserBroadcast`` (a binary one) or plain data.
+    Raises ``DecodeError`` for a payload that is not a JSON object.
     """
     if isinstance(payload, msgspec.Raw):
         try:

@@ -36,7 +36,7 @@ class JsonDataclass:
         """Returns the fields as plain values: tuples become lists, nested objects become dicts."""
         from dataclasses_json import DataClassJsonMixin
 
-        # The method works on any dataclass; to inherit it would need the import at once.
+        # The method works on any dataclass; inheriting it would need the import at once.
         convert: Any = DataClassJsonMixin.to_dict
         found: dict[str, Any] = convert(self)
         return found

@@ -36,7 +36,8 @@ class JsonShape:
     @functools.cached_property
     def dataclass(self) -> Any:
         """The dataclass, made at the first use."""
-        # By decorator: with the base class of dataclasses-json a field cannot be called "schema".
+        # The decorator is used, because with the base class of dataclasses-json a field cannot be
+        # called "schema".
         from dataclasses_json import config, dataclass_json
 
         members: list[Any] = []
@@ -47,8 +48,8 @@ class JsonShape:
                 options["default_factory"] = functools.partial(copy.copy, self._defaults[key])
             if key in self._optional:
                 options["metadata"] = config(exclude=lambda value: value is None)
-            # Any, because dataclasses-json turns values of a wrong type into the declared one
-            # without a word. The payload classes check types themselves.
+            # Any, because dataclasses-json turns values of a wrong type into the declared type
+            # silently. The payload classes check types themselves.
             members.append((key, Any, field(**options)))
         return dataclass_json(make_dataclass(self._name, members, kw_only=True))
 

@@ -186,7 +186,8 @@ def _decimals_raw(raw: msgspec.Raw, depth: int = MAX_DIMENSIONS) -> Any:
     try:
         elements = _elements.decode(raw)
     except UNREADABLE:
-        # Nested deeper than the decoder goes from here: the other one reads it, or says so.
+        # The array is nested too deeply for this decoder; the other decoder reads it or raises an
+        # error.
         return decode_raw(raw)
     return [_decimals_raw(element, depth - 1) for element in elements]
 

@@ -96,7 +96,7 @@ class PostgresChange(_Rows[Row]):
         """The old row: its key, or all of it with REPLICA IDENTITY FULL.
 
         ``{}`` for INSERT, or None with a model. Fields of a model have their default, or None, if
-        the server does not tell the column.
+        the server does not send the column.
         """
         row: Row = self._old
         if row is None:

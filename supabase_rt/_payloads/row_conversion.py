@@ -248,7 +248,7 @@ class _JsPlan:
         found = ((name, _js_convert(type_name)) for name, type_name in types.items())
         self._converts = [(name, convert) for name, convert in found if convert is not None]
         names = [name for name, _ in self._converts]
-        # The first name twice, because itemgetter returns no tuple for a single name.
+        # The first name is repeated, because itemgetter returns no tuple for a single name.
         self._look = itemgetter(*names, names[0]) if names else None
 
     def convert(self, row: dict[str, Any]) -> None:
@@ -417,8 +417,8 @@ def _python_row(columns: Any, record: Any) -> dict[str, Any]:
 def convert_row(columns: Any, record: Any, mode: str) -> dict[str, Any]:
     """Returns a new dict of a row, converted by the types of its columns.
 
-    ``columns`` and ``record`` are undecoded JSON (``msgspec.Raw``), or a list and a dict if only
-    ``json`` could read the frame, or None. A cell of an unlisted column, or of a type without a
+    ``columns`` and ``record`` are undecoded JSON (``msgspec.Raw``) or None. If only ``json`` could
+    read the frame, they are a list and a dict. A cell of an unlisted column, or of a type without a
     conversion, is left unchanged. A listed column that the record lacks is not added.
 
     Raises ``DecodeError`` for malformed columns or records, ``ValueError`` for an unknown mode

@@ -30,8 +30,8 @@ _KEYWORDS: Final = ("null", "true", "false", "unknown")
 # These separate a column from its condition, and one condition from the next.
 _NOT_IN_COLUMN: Final = re.compile(r'[,=()"]')
 _NEEDS_QUOTES: Final = re.compile(r'[,()"\\]')
-# The list of "in" becomes a Postgres array, where braces are structure, an empty element is
-# nothing, and null means NULL.
+# The list of "in" becomes a Postgres array. There braces are structure, an empty element means no
+# element, and null means NULL.
 _QUOTED_IN_LIST: Final = re.compile(r"|null|.*[{}].*", re.IGNORECASE | re.DOTALL)
 _ESCAPED: Final = re.compile(r'(["\\])')
 _EXPONENT: Final = re.compile(r"e([+-])0*")
@@ -154,8 +154,8 @@ def _condition(operator: str, value: Any) -> str:
 class PostgresChangesFilter:
     """Builds the ``filter`` of a postgres_changes binding; each method returns the builder.
 
-    Values are ``str``, ``int``, ``float``, ``bool``, ``None``, ``Decimal``, ``datetime``,
-    ``date``, ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these; others raise
+    Values are ``str``, ``int``, ``float``, ``bool``, ``None``, ``Decimal``, ``datetime``, ``date``,
+    ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these. Other values raise
     ``TypeError``. A column name that a filter cannot express raises ``ValueError``. Pass the
     builder to ``channel.on``, or the result of ``build()``.
     """

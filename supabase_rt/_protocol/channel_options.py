@@ -1,6 +1,6 @@
 """The checks of channel options, listen filters and send options.
 
-A wrong option raises at the call, and an unknown key is answered with the nearest known name.
+A wrong option raises at the call, and the error for an unknown key names the nearest known key.
 supabase-js ignores unknown keys, so a misspelt option fails silently there.
 """
 
@@ -48,7 +48,8 @@ MAXBYTES = 64 * 2**20
 DEFAULT_WAIT = 15_000
 WAIT_GRACE = 10_000
 """Milliseconds, as on the wire. The server delays a join that waits for the change feed by up to
-the first; the client allows the second on top."""
+the first value. The client allows the second value in addition.
+"""
 
 
 def check_keys(what: str, given: Iterable[Any], known: Iterable[str]) -> None:

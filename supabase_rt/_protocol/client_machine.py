@@ -79,7 +79,7 @@ class ClientMachine:
         self._reconnector = Reconnector(context)
         self._token_refresh = TokenRefresh(context)
         self._leaving: dict[str, ChannelMachine] = {}
-        # The phx_close after the reply to a leave is expected: it does not count as stale.
+        # The phx_close after the reply to a leave is expected, so it does not count as stale.
         self._left: deque[str] = deque(maxlen=256)
         self._raw: list[Message] = []
         self._lost_at: float | None = None
@@ -213,8 +213,8 @@ class ClientMachine:
     def receive(self, message: Message, now: float) -> Delivery | None:
         """Apply one message.
 
-        Returns the delivery that it leads to, unless other output must come before it; that
-        delivery is then an event. Raises ``DecodeError`` for an unreadable payload, which changes
+        Returns the delivery that it leads to. If other output must come before it, the delivery
+        becomes an event instead. Raises ``DecodeError`` for an unreadable payload, which changes
         nothing.
         """
         self.context.last_frame_at = now

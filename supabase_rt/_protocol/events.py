@@ -1,7 +1,7 @@
 """The events that the machines report, named in the past tense, and who receives them.
 
-``channel`` is always the ``ChannelMachine``. ``outcome`` is whatever object the caller of a
-request passed in; no machine looks into it.
+``channel`` is always the ``ChannelMachine``. ``outcome`` is any object that the caller of a request
+passed in; no machine looks into it.
 
 The connection acts on events about the socket and gives all others to an ``EventSink``. The sink
 gives events about one channel to its ``ChannelOwner``, the ``owner`` of the machine.
@@ -48,8 +48,9 @@ __all__ = [
 
 
 Delivery = tuple[Any, tuple[int, ...], Any]
-"""A channel, the ids of the bindings, and the payload. A plain tuple, for it is made for each
-frame."""
+"""A channel, the ids of the bindings, and the payload. A plain tuple, because one is made for each
+frame.
+"""
 
 
 class Delivered(NamedTuple):
@@ -187,7 +188,7 @@ class IdleReached:
 
 @dataclass(slots=True)
 class ErrorReported:
-    """Something failed, and no call awaits the error."""
+    """An error was raised, and no call awaits it."""
 
     error: BaseException
     channel: Machine | None = None
@@ -264,7 +265,7 @@ class EventSink(Protocol):
         """
 
     async def drain(self) -> None:
-        """Wait until the handlers have finished what is queued for them."""
+        """Wait until the handlers have finished their queued events."""
 
     def forget_loop(self) -> None:
-        """Drop the tasks of an event loop that is gone; what is queued stays."""
+        """Drop the tasks of an event loop that is gone; queued events stay."""

@@ -3,8 +3,8 @@
 Most frames are broadcasts or changes for a joined channel. For these the general path,
 ``ClientMachine.receive``, gives the same answer each time, so the answer is cached. Each joined
 channel has a ``FastRoute``, with a ``CachedListener`` for each event name seen. The machines drop
-what may be outdated: the route when the channel is no longer joined, its listeners when a binding
-is added or removed. The reader fills in the listeners.
+cached objects that may be outdated. A route is dropped when its channel is no longer joined, its
+listeners when a binding is added or removed. The reader fills in the listeners.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class CachedListener:
 class FastRoute:
     """The listeners of one join; ``channel`` is the machine.
 
-    ``event`` and ``listener`` belong to the last broadcast. Most channels carry one event, and
-    with thousands of channels the cost of a frame is the memory that it touches.
+    ``event`` and ``listener`` belong to the last broadcast. Most channels carry one event. With
+    thousands of channels the cost of a frame is the memory that it touches.
     """
 
     __slots__ = ("broadcasts", "changes", "channel", "event", "join_ref", "listener", "sync")
@@ -65,7 +65,7 @@ class FastRoute:
         self.changes[key] = listener
 
     def forget(self) -> None:
-        """Drop what is cached: a binding was added or removed, or the join is over."""
+        """Drop the cached listeners: a binding was added or removed, or the join is over."""
         for cached in self.broadcasts.values():
             # The reader may still hold the object.
             cached.listener = None

@@ -1,8 +1,8 @@
 """The heartbeat, which finds out that a link is dead (docs/protocol.md#6-heartbeat).
 
 The next heartbeat is sent one interval after the answer to the last one. A link whose answer is
-missing for ``timeout`` seconds is dead. There is one exception: while a join is unanswered the
-server answers nothing else, so the timeout then counts from the last frame received.
+missing for ``timeout`` seconds is dead. There is one exception: while a join is unanswered, the
+server answers nothing else. The timeout then counts from the last frame received.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The queue of channels that wait to be joined on the open link.
 
-The server decides joins one at a time, delays a refusal by 5 s, and closes the socket of a client
-that joins too fast (docs/protocol.md#one-join-at-a-time). So joins are paced by a token bucket,
-and a channel that was refused queues behind those that were not.
+The server decides joins one at a time and delays a refusal by 5 s. It closes the socket of a client
+that joins too fast (docs/protocol.md#one-join-at-a-time). So joins are paced by a token bucket, and
+refused channels queue behind all others.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class JoinQueue:
 
     @property
     def _few(self) -> int:
-        """The number of joins to wait for: a batch, at most what is queued or fits the bucket."""
+        """The number of joins to wait for: a batch, or fewer if fewer are queued or fit the
+        bucket.
+        """
         return min(JOIN_BATCH, len(self._ready), int(self._bucket.burst))
 
     def _wake(self, now: float) -> None:

@@ -168,9 +168,9 @@ def http_failure(
     """Returns the meaning of an unexpected HTTP ``status``: retryable, hint, code.
 
     ``body`` is the text of the response. If it is a text of Realtime, the code is the server's and
-    the hint is more exact. The status alone decides about a retry, because older and newer
-    servers send different bodies for one cause (docs/protocol.md#refused-handshakes).
-    ``location`` is the target of a redirect of ``asked``; the hint names it, nobody follows it.
+    the hint is more exact. The status alone decides about a retry, because older and newer servers
+    send different bodies for one cause (docs/protocol.md#refused-handshakes). ``location`` is the
+    target of a redirect of ``asked``; the hint names the target, but it is never followed.
     """
     retryable, hint = _status(status)
     if is_redirect(status):
@@ -200,7 +200,7 @@ def http_skips_immediate_retry(status: int) -> bool:
 def close_code(code: int | None) -> tuple[bool, bool]:
     """Returns two flags for a close code: retry, and skip the immediate retry.
 
-    None is a link that ended without a close frame. 1000 and 1001 are retryable: only the user's
-    wish ends a connection (docs/protocol.md#11-ends-of-a-socket).
+    None is a link that ended without a close frame. 1000 and 1001 are retryable, because only the
+    user's wish ends a connection (docs/protocol.md#11-ends-of-a-socket).
     """
     return code not in _FINAL_CLOSE_CODES, code in _SLOW_CLOSE_CODES

@@ -1,4 +1,4 @@
-"""The refusals of the server: what the client does next, and a hint for the user.
+"""The refusals of the server: the next step of the client, and a hint for the user.
 
 Texts and codes: docs/protocol.md#refused-joins, docs/protocol.md#4-system-messages and
 docs/protocol.md#refused-subscriptions.
@@ -37,9 +37,9 @@ class Verdict(enum.Enum):
     RETRY_LATER = "retry later"
     """Join again, but not within 30 s: a rate limit is an average over time."""
     AFTER_TOKEN = "after token"
-    """Get another token and join again: this one expired."""
+    """Get another token and join again: the present one expired."""
     FINAL_UNTIL_TOKEN = "final until token"
-    """Stop until the token changes: the server will never accept this one."""
+    """Stop until the token changes: the server will never accept the present one."""
     FINAL = "final"
     """Stop: only a change by the user helps."""
 
@@ -51,7 +51,7 @@ AFTER_TOKEN, FINAL_UNTIL_TOKEN = Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN
 class Rule(NamedTuple):
     """The consequence of one text of the server, which begins with ``text``.
 
-    If the server sent a code, only the rules of that code apply, and the last of them fits every
+    If the server sent a code, only the rules of that code apply; the last of these rules fits every
     text. Otherwise the text is looked up in all rules.
     """
 
@@ -363,7 +363,9 @@ def rule_for(code: str, text: str) -> Rule:
 
 
 def _sort(text: str) -> tuple[str, Rule]:
-    """Returns the code and the rule of a text. Without a code of the server the rule's is used."""
+    """Returns the code and the rule of a text. If the server sent no code, the code of the rule is
+    used.
+    """
     match = _CODE.match(text)
     if match is None:
         rule = rule_for("", text)

@@ -7,8 +7,9 @@ import math
 __all__ = ["TokenBucket"]
 
 _ROUNDING = 1e-6
-"""The rounding error of arithmetic with large times. Without it ``acquire`` could fail at the very
-moment that ``ready_at`` returned, over and over."""
+"""The rounding error of arithmetic with large times. Without it, ``acquire`` could fail again and
+again at the very moment that ``ready_at`` returned.
+"""
 
 
 class TokenBucket:
@@ -33,7 +34,7 @@ class TokenBucket:
         return True
 
     def reserve(self, now: float) -> float:
-        """Take a token that may not be there yet; returns the time at which it is."""
+        """Take a token, which may become free only later; returns the time at which it is free."""
         due = self.ready_at(now)
         self._level -= 1.0
         return due

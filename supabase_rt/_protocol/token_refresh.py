@@ -17,7 +17,7 @@ __all__ = ["AHEAD", "TokenRefresh"]
 AHEAD = 30.0
 """Seconds before the end; for a short-lived token, half of its lifetime."""
 LAST_CALL = 2.0
-"""Seconds before the end after which another request would be too late."""
+"""Seconds before the end; after that moment another request would be too late."""
 
 
 class TokenRefresh:

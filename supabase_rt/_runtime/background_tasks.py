@@ -57,7 +57,9 @@ class BackgroundTasks:
 
 
 class TooLong(TimeoutError):
-    """An awaitable of the user's took too long, unlike a ``TimeoutError`` that it raised itself."""
+    """An awaitable of the user's took too long; a ``TimeoutError`` that it raises itself is
+    different.
+    """
 
 
 async def in_time(work: Awaitable[T], timeout: float, name: str) -> asyncio.Task[T]:

@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:
-    """Wake whoever awaits this future, unless it is done or its loop is closed."""
+    """Wake the awaiter of this future, unless the future is done or its loop is closed."""
     if waiter is not None and not waiter.done() and not waiter.get_loop().is_closed():
         waiter.set_result(None)
 
@@ -56,8 +56,9 @@ class LoopBinding:
         self._forget_loop = forget_loop
         self.current: asyncio.AbstractEventLoop | None = None
         self.context: contextvars.Context = contextvars.Context()
-        """The context of the first use in the loop, for links and timers. They outlive the
-        handler that caused them, and must not inherit its context variables."""
+        """The context of the first use in the loop, for links and timers. They outlive the handler
+        that caused them, and must not inherit its context variables.
+        """
         self._is_of_parent = False
 
     @property
@@ -66,7 +67,9 @@ class LoopBinding:
         return self.current is not None and self.current.is_running()
 
     def now(self) -> float:
-        """Returns seconds by the loop's clock; before there is a loop, by the clock loops use."""
+        """Returns seconds by the loop's clock; before there is a loop, by the clock that loops
+        use.
+        """
         return time.monotonic() if self.current is None else self.current.time()
 
     def enter(self, *, required: str | None = None, is_wish: bool = False) -> bool:
@@ -136,7 +139,7 @@ class LoopBinding:
         self.current = None
 
     def call_in_loop(self, work: Callable[[], object]) -> None:
-        """Call ``work`` in the loop, from whichever thread collects the caller as garbage."""
+        """Call ``work`` in the loop; the garbage collector may run the caller in any thread."""
         loop = self.current
         try:
             is_here = asyncio.get_running_loop() is loop
@@ -164,7 +167,7 @@ def _wanted_without_loop() -> None:
     """Note that a client wants a connection and no loop runs yet."""
     if not (_Process.is_watched or _Process.has_run):
         _Process.is_watched = True
-        # atexit calls the last one registered first, so this one still finds logging at work.
+        # atexit calls the last function registered first, so logging still works in this one.
         atexit.register(_at_exit)
 
 

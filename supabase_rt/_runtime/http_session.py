@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MOST_ANSWER: Final = 64 * 2**20
-"""Bytes of one answer over HTTP, where nothing else is said; compressed ones count unpacked."""
+"""The default limit for one answer over HTTP, in bytes; compressed answers count unpacked."""
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for open connections to close in good order."""
 TURNS: Final = 3
@@ -99,7 +99,7 @@ def no_redirect(session: aiohttp.ClientSession) -> Iterator[None]:
 
 
 class AnswerTooLarge(Exception):
-    """The body of an answer is larger than it may be; the rest of it was not read."""
+    """The body of an answer is larger than allowed; the rest of it was not read."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"the answer is larger than {most:,} bytes")
@@ -112,7 +112,7 @@ async def read_answer(response: aiohttp.ClientResponse, most: int = MOST_ANSWER)
     """
     parts: list[bytes] = []
     size = 0
-    # aiohttp unpacks piece by piece, no further than what is read here.
+    # aiohttp unpacks piece by piece, only as far as this loop reads.
     async for part in response.content.iter_any():
         size += len(part)
         if size > most:
@@ -124,10 +124,10 @@ async def read_answer(response: aiohttp.ClientResponse, most: int = MOST_ANSWER)
 
 # -- sockets -----------------------------------------------------------------------------
 
-# aiohttp closes a connection in good order: it writes what is buffered, then ends TLS. It drops its
-# reference at once, so a peer that reads nothing keeps the socket open for ever. Therefore this
-# module remembers the sockets of our own sessions. After a shutdown of the system's socket, asyncio
-# sees the end of the connection and closes it.
+# aiohttp closes a connection in good order: it writes what is buffered, then ends TLS. aiohttp
+# drops its reference at once, so a peer that reads nothing keeps the socket open for ever.
+# Therefore this module remembers the sockets of our own sessions. After a shutdown of the system's
+# socket, asyncio sees the end of the connection and closes it.
 
 _sockets: Final[WeakKeyDictionary[aiohttp.ClientSession, WeakSet[socket.socket]]] = (
     WeakKeyDictionary()
@@ -173,7 +173,7 @@ async def close_session(session: aiohttp.ClientSession) -> None:
 
 @contextmanager
 def cut_on_failure() -> Iterator[None]:
-    """Cut the sockets of our own sessions that are made inside, if the block raises."""
+    """If the block raises, cut the sockets that our own sessions opened inside it."""
     made: list[socket.socket] = []
     token = _attempt.set(made)
     try:

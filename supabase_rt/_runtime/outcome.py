@@ -154,7 +154,8 @@ class Waiters:
         ``start`` is for a call made before a loop ran: the first await calls it.
         ``on_settled`` is called after all outcomes are settled.
         """
-        # Without ``on_unawaited_failure``: whoever fails these outcomes has reported the error.
+        # No ``on_unawaited_failure`` here: the code that fails these outcomes has reported the
+        # error.
         outcome: Outcome[None] = Outcome() if start is None else DeferredOutcome(start)
         self._outcomes.append(outcome)
         if on_settled is not None:
@@ -172,7 +173,7 @@ class Waiters:
         return any(outcome.is_awaited for outcome in self._outcomes)
 
     def detach(self) -> Waiters:
-        """Returns those who wait now; whoever comes later waits for the next time."""
+        """Returns the present waiters; later callers wait for the next time."""
         detached = Waiters(self._outcomes, self._callbacks)
         self._outcomes, self._callbacks = [], []
         return detached

@@ -13,8 +13,8 @@ BLOCKING_AFTER = 0.1
 class Stopwatch:
     """Times handlers that run one after the other, with one reading of the clock for each.
 
-    A lap ends when a handler returns, and the next lap begins. Our own work between two handlers
-    is short enough to count for the next one. Call ``start`` before the first handler, and after
+    A lap ends when a handler returns, and the next lap begins. Our own work between two handlers is
+    so short that it may count for the next one. Call ``start`` before the first handler, and after
     any longer work in between.
     """
 

@@ -12,8 +12,8 @@ __all__ = ["Timer"]
 class Timer:
     """A timer that is only ever moved forward.
 
-    Set to a later time, it still fires at the earlier one; the owner then finds nothing due and
-    sets it anew. Every request has a deadline and nearly every one is answered before it.
+    If it is set to a later time, it still fires at the earlier one; the owner then finds nothing
+    due and sets it anew. Every request has a deadline and nearly every one is answered before it.
     Cancelling a timer for each of them would cost more than the request.
     """
 

@@ -24,7 +24,7 @@ log: Final = get_logger("supabase_rt.backfill")
 
 PRIVATE: Final = 0o600
 OTHERS: Final = 0o077
-"""The permissions of everybody but the owner."""
+"""The permissions of all users but the owner."""
 
 _making: Final = threading.Lock()
 """Held while a file is made and opened, so that no other store opens it in between."""
@@ -91,7 +91,8 @@ class SqliteStore:
                 found.close()
                 raise
             self._connection = found
-            # Not __del__: when a program ends, Python 3.13 may destroy the connection first.
+            # This is not done in __del__: when a program ends, Python 3.13 may destroy the
+            # connection first.
             self._closing = weakref.finalize(self, found.close)
         return self._connection
 

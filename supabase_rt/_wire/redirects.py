@@ -1,7 +1,7 @@
 """The hint for a redirect. No redirect is followed, because the request carries a key.
 
-The hint names only scheme, host and port of the target: its path and query may repeat secrets of
-the request. The other side chooses the target, so characters beyond ASCII are percent-encoded.
+The hint names only scheme, host and port of the target, since its path and query may repeat secrets
+of the request. The other side chooses the target, so characters beyond ASCII are percent-encoded.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ MASK = "***"
 PAIR = re.compile(r"(\s*([^\s=]+)\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.|\\$)*)", re.DOTALL)
 """A keyword and its value, quoted or not; a backslash escapes the next character."""
 USER = re.compile(r"(://[^/@:]*:).*@", re.DOTALL)
-"""The password in a URL, up to the last ``@``: it may have one that was not percent-encoded."""
+"""The password in a URL, up to the last ``@``: passwords may contain an unencoded ``@``."""
 
 
 def without_password(url: str) -> str:

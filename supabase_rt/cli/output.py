@@ -26,7 +26,7 @@ COLOURS = {
 
 
 LONGEST = 10_000
-"""Characters that are shown of one word on a line for people."""
+"""The most characters that are shown of one word on a line for people."""
 
 
 class _Painted(str):
@@ -36,7 +36,7 @@ class _Painted(str):
 
 
 class Screen:
-    """One stream of lines. A line stays one harmless line, whatever its words contain.
+    """One stream of lines. A line stays one harmless line with any words in it.
 
     ``failed`` is called if a line cannot be written; then ``say`` does not raise. It is for
     lines that a handler prints, because an exception in a handler ends nothing.

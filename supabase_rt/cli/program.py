@@ -76,7 +76,7 @@ def _add(group: Children, name: str, command: Command) -> argparse.ArgumentParse
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for a failure, 2 for wrong words."""
+    """Run a command; returns the exit code: 0, 1 for a failure, 2 for a wrong command line."""
     words = sys.argv[1:] if words is None else words
     name = ""
     _open_streams()
@@ -102,7 +102,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Replace streams that the shell has closed (``>&-``), for which Python has None.
+    """Replace streams that the shell has closed (``>&-``); Python has None in their place.
 
     Events contain any character; those that standard output cannot encode are escaped.
     """

@@ -1,7 +1,7 @@
 """The user's own signing secret, kept in a file so that keys stay valid at the next start.
 
-The owner and the mode of a file are checked before it is read. Another user may have put it
-there to know the secret, or it may be a link to a file that must stay untouched.
+The owner and the mode of a file are checked before it is read. Another user may have put the file
+there to know the secret. Or it may be a link to a file that must not be changed.
 """
 
 from __future__ import annotations

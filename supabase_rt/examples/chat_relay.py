@@ -39,7 +39,8 @@ def relay(source: RealtimeChannel, target: RealtimeChannel) -> None:
 def main(first: str = "lobby", second: str = "kitchen") -> None:
     """Join both rooms and stay until Ctrl+C."""
     supabase = create_client(*project())
-    # With ack, the status is the server's answer; without, only that the message was written.
+    # With ack, the status is the server's answer; without ack, it shows only that the message was
+    # written.
     rooms = [
         supabase.channel(name, {"config": {"broadcast": {"ack": True}}}) for name in (first, second)
     ]

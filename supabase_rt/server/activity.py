@@ -18,10 +18,10 @@ class Happening:
     """One thing that happened.
 
     ``kind`` is ``connect``, ``disconnect``, ``refuse`` (a handshake), ``request`` (over HTTP),
-    ``join``, ``join_refused``, ``leave``, ``broadcast``, ``presence`` or ``change``.
-    ``connection`` is the number of the socket it came from; None for HTTP and the database.
-    ``text`` has a few words of detail. ``content`` is the payload or the row, which only some
-    may see. ``reached`` is the number of channels that got it. No field has a key or a token.
+    ``join``, ``join_refused``, ``leave``, ``broadcast``, ``presence`` or ``change``. ``connection``
+    is the number of the socket it came from; None for HTTP and the database. ``text`` has a few
+    words of detail. ``content`` is the payload or the row, which only some may see. ``reached`` is
+    the number of channels that got it. No field has a key or a token.
     """
 
     kind: str

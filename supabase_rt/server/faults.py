@@ -42,7 +42,7 @@ class FaultyLink(Protocol):
         """Reset the TCP connection."""
 
     def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
-        """Begin the closing handshake; with ``flush`` after the frames that wait, else before."""
+        """Begin the closing handshake, before the waiting frames or, with ``flush``, after them."""
 
     def stall(self) -> None:
         """Neither read nor write until ``resume``."""
@@ -143,7 +143,8 @@ class Faults:
             return None
         if _take(self._corruptions, frame.event):
             half = len(frame.data) // 2
-            # Cut off in the middle: a text frame is not JSON then, a binary one lacks its body.
+            # The frame is cut in the middle. A text frame is then not JSON, and a binary frame
+            # lacks its body.
             if isinstance(frame.data, Text):
                 return Text(frame.data[:half])
             return frame.data[:half] if isinstance(frame.data, str) else frame.data[:3]

@@ -358,8 +358,8 @@ class LocalRealtime:
 
         ``check`` is called with its payload, and a false result passes the message over. Each
         message is returned once, also one that came before the call. The topic may stand without
-        ``realtime:``. Raises ``TimeoutError`` after ``timeout`` seconds; its text lists what came
-        instead.
+        ``realtime:``. Raises ``TimeoutError`` after ``timeout`` seconds; its text lists the
+        messages that came instead.
         """
         return await self._script.expect(topic, event, check, timeout=timeout)
 

@@ -210,7 +210,8 @@ class Tokens:
         try:
             raise problem
         finally:
-            # Else this frame and the exception hold each other, and the callers' large frames.
+            # Otherwise this frame and the exception hold each other, and so the callers' large
+            # frames.
             del problem
 
     def _remember(self, text: str, claims: dict[str, Any]) -> None:
@@ -245,7 +246,9 @@ class Rights:
 
 
 Policy = Callable[[str, Mapping[str, Any], str], Rights | bool]
-"""Called with role, claims and sub-topic; returns the rights, True for all or False for none."""
+"""Called with role, claims and sub-topic; returns the rights, or True for all and False for
+none.
+"""
 
 
 def default_policy(role: str, claims: Mapping[str, Any], sub_topic: str) -> Rights:

@@ -14,11 +14,12 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 def facade(cls: Class) -> Class:
-    """Mark a class whose objects stand in front of an async one, which they keep as ``_inner``.
+    """Mark a class as the facade of an async one; each object keeps its async object as ``_inner``.
 
     Adds a repr, and an error for each name of the async object that is not offered here.
     """
-    # By setattr, so that a type checker sees neither of them, and reports an unknown name.
+    # The methods are set by setattr, so that type checkers do not see them and report unknown
+    # names.
     for name, method in (("__repr__", _describe), ("__getattr__", _refuse)):
         setattr(cls, name, method)
     return cls
@@ -30,7 +31,7 @@ def _describe(self: Any) -> str:
 
 def _refuse(self: Any, name: str) -> Any:
     if name == "_inner":
-        # copy and pickle look for names before the object has any of its own.
+        # copy and pickle look names up before the object has any attributes.
         raise AttributeError(name)
     # The error of the async object gives the Python spelling of a JavaScript name.
     getattr(self._inner, name)

@@ -1,9 +1,9 @@
 """The thread with the event loop of all blocking clients, and the calls into it.
 
-A signal handler can interrupt the main thread at any step, and ``__del__`` any thread. Both may
-call a client. So the code here takes no lock that the interrupted thread could already hold,
-because the loop would wait for it for ever. It uses only atomic steps: one ``_thread`` lock for
-each call, and ``call_soon_threadsafe``.
+A signal handler can interrupt the main thread at any step, and ``__del__`` can interrupt any
+thread. Both may call a client. So the code here takes no lock that the interrupted thread could
+already hold, because the loop would wait for it for ever. It uses only atomic steps: one
+``_thread`` lock for each call, and ``call_soon_threadsafe``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Call(Generic[T]):
             if inspect.isawaitable(result):
                 result = await result
         except asyncio.CancelledError:
-            # If the caller has not cancelled it, the end of the loop has.
+            # If the caller has not cancelled the work, the end of the loop has cancelled it.
             task = asyncio.current_task()
             of_loop = not self._is_cancelled and task is not None and task.cancelling() > 0
             self._end(None, _ended() if of_loop else concurrent.futures.CancelledError())
@@ -144,7 +144,7 @@ class _Background:
     """The loop's thread, started when it is first needed."""
 
     def __init__(self) -> None:
-        # The async clients, not their facades: a connected client lives on after the function
+        # The async clients and not their facades: a connected client lives on after the function
         # that made its facade has returned.
         self.open: weakref.WeakSet[RealtimeClient] = weakref.WeakSet()
         self.is_over: bool = False
@@ -162,7 +162,7 @@ class _Background:
         """Returns the loop, and starts it before the first call."""
         if self._loop is None:
             # An interruption here (Ctrl+C, or a call from a signal handler) may lead to a second
-            # thread. It cannot take the claim, and ends at once.
+            # thread. The second thread cannot take the claim, and ends at once.
             if not self._is_begun:
                 self._begin()
             while self._loop is None and not self.is_over:
@@ -262,8 +262,8 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-# Registered at import, so before the user's atexit handlers. They run in reverse order, and may
-# still call a client.
+# Registered at import, so before the user's atexit handlers. atexit handlers run in reverse order,
+# and may still call a client.
 atexit.register(lambda: _current.stop())
 
 
@@ -321,7 +321,7 @@ class _Guarded:
     """
 
     def __init__(self, function: Callable[..., Any], *, in_thread: bool = False) -> None:
-        # First, because it copies the attributes of a callable object, whatever their names.
+        # This comes first, because it copies the attributes of a callable object under any names.
         functools.update_wrapper(self, function)
         self._function = function
         self._run = functools.partial(_run_in_thread, function) if in_thread else function
@@ -336,7 +336,7 @@ class _Guarded:
         try:
             return await self._run(*args)
         except (KeyboardInterrupt, SystemExit):
-            # Meant for the program; here it would end the loop, and nobody would notice.
+            # The exit is meant for the program; here it would end the loop silently.
             _interrupt()
 
 
@@ -347,11 +347,11 @@ async def _run_in_thread(function: Callable[..., Any], *args: Any) -> Any:
         try:
             return function(*args)
         except (KeyboardInterrupt, SystemExit):
-            # Meant for the program; here it would end the worker thread only.
+            # The exit is meant for the program; here it would end the worker thread only.
             _interrupt()
 
-    # No limit on threads: forty handlers that wait must not stop the forty-first. A thread that
-    # hangs is abandoned when the client ends, and does not keep the program alive.
+    # There is no limit on threads: a fortieth waiting handler must not stop the next one. A thread
+    # that hangs is abandoned when the client ends, and does not keep the program alive.
     result = await anyio.to_thread.run_sync(
         run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
     )

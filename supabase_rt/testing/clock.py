@@ -22,7 +22,7 @@ class FakeClock:
             await clock.advance(60)  # the heartbeat goes unanswered, the client reconnects
 
     Enter it before the client connects. Real time passes too, so that sockets work. Skipped time
-    stays skipped at the exit, because a clock that goes back would stop every timer. Raises
+    stays skipped after the exit, because a clock that goes back would stop every timer. Raises
     ``RuntimeError`` in a loop whose clock cannot be moved (uvloop).
     """
 

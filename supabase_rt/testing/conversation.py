@@ -192,7 +192,7 @@ class Player:
             ) from None
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve a socket: the nth of the client is the nth of the recording."""
+        """Serve a socket; the nth socket of the client plays the nth socket of the recording."""
         ws = web.WebSocketResponse(max_msg_size=0, timeout=0.5)
         await ws.prepare(request)
         name = self._names[len(self._sockets)] if len(self._sockets) < len(self._names) else "?"

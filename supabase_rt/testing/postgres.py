@@ -18,7 +18,7 @@ PAUSE = 0.05
 class TestPostgres:
     """An embedded PostgreSQL; ``start`` raises ``DatabaseProblem`` if none can run."""
 
-    # By its name, pytest would take it for a class of tests.
+    # Because of its name, pytest would take it for a class of tests.
     __test__ = False
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""What the real server and the official client do."""
+"""Tests of the behaviour of the real server and the official client."""

@@ -1,4 +1,4 @@
-"""Every Python block of docs/*.md runs against the local server, those of new pages too.
+"""Every Python block of docs/*.md runs against the local server, including blocks of new pages.
 
 Pieces run one after the other in one namespace. A program (a block that reads its environment) runs
 in a process of its own. A test is called.
@@ -229,7 +229,7 @@ async def test_the_programs_of_a_page(
 async def test_the_tests_of_a_page(page: Path, block: Block) -> None:
     namespace: dict[str, Any] = {}
     await run_block(block, namespace)
-    # Without a timeout of asyncio's own: a test may move the clock of the loop.
+    # No timeout of asyncio is used, because a test may move the clock of the loop.
     for name in block.tests:
         await namespace[name]()
 

@@ -1,1 +1,1 @@
-"""The client against the local server, by what the user does."""
+"""Tests of the client against the local server, sorted by actions of the user."""

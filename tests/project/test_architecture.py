@@ -1,4 +1,5 @@
-"""The rules of the architecture: which folder may import which, and what must never happen.
+"""The rules of the architecture: the allowed imports of each folder, and other things that must
+never happen.
 
 ``docs/contributing/architecture.md`` describes it. If a rule does not hold everywhere yet,
 ``offenders.py`` lists the exceptions. A new one fails the test, and so does one that was mended.
@@ -43,8 +44,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("server",),
     ("otel", "sync", "testing", "examples", "cli", "__main__"),
 )
-"""The folders and modules of the root, from the bottom up. A module may import what lies below
-its own layer; those of one layer know nothing of each other, but for the first one."""
+"""The folders and modules of the root, from the bottom up. A module may import what lies below its
+own layer. Modules of one layer do not import each other, except in the first layer.
+"""
 
 PURE = (
     "errors",
@@ -103,8 +105,9 @@ FOREIGN = {
     "rows": {"dataclasses_json"},
     "types": {"aiohttp"},
 }
-"""The core dependencies, by where they may be imported; yarl is aiohttp's own, and
-typing_extensions only type checkers see. The server and the tools may use what their extra has."""
+"""The core dependencies, by the places that may import them. yarl belongs to aiohttp, and only type
+checkers see typing_extensions. The server and the tools may use what their extra has.
+"""
 
 WIRED = {"postgrest", "storage3", "supabase_auth", "supabase_functions"}
 FOREIGN_OF = {
@@ -127,7 +130,7 @@ AT_HOME = {
     "pytest": ("testing.pytest_supabase_rt",),
     "re2": ("server._tables.patterns",),
 }
-"""Where a package of an extra may be imported above the client: in a folder or a module."""
+"""The folder or module above the client that may import a package of an extra."""
 
 CORE = {"aiohttp", "msgspec", "pyee", "dataclasses_json", "yarl", "typing_extensions"}
 
@@ -135,7 +138,7 @@ VALUE_TYPES = {"Outcome", "CallNext", "JsonDataclass", "ErrorReported", "OnceOpt
 """Classes of ours that may have subclasses, one level deep."""
 
 LARGEST_ROOT, LARGEST_FOLDER = 14, 20
-"""How many modules the root and any other folder may have."""
+"""The most modules that the root and any other folder may have."""
 
 NEVER_FIRST = {"What", "Who", "Whose", "Where", "That", "Of", "Else", "How"}
 """A docstring begins with a verb in the third person or with a noun phrase."""

@@ -1,4 +1,4 @@
-"""No key, token, password or header follows a redirect, whoever of us makes the request."""
+"""No key, token, password or header follows a redirect, for every kind of request that we make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No key, token or password in a log, a warning, an error or a repr, whatever goes wrong."""
+"""No key, token or password is in a log, a warning, an error or a repr, after any failure."""
 
 from __future__ import annotations
 

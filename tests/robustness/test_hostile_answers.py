@@ -31,7 +31,7 @@ SLACK = 8 * MIB
 
 @dataclass
 class Server:
-    """Answers everything with one body; ``sent`` counts its bytes."""
+    """Answers every request with one body; ``sent`` counts its bytes."""
 
     url: str = ""
     status: int = 200
@@ -76,7 +76,7 @@ async def project_of(server: Server, answer: Any = None) -> AsyncIterator[Supaba
 
 @pytest.fixture(scope="module")
 def bomb() -> bytes:
-    """A quarter of a megabyte that unpacks to twice what any answer may be."""
+    """A quarter of a megabyte that unpacks to twice the limit for an answer."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     parts = [packer.compress(bytes(MIB)) for _ in range(2 * MOST_ANSWER // MIB)]
     return b"".join([*parts, packer.flush()])

@@ -37,7 +37,7 @@ WIRES = {"TCP": False, "TLS": True}
 SLACK = 1.5
 """Seconds that a busy machine may add to a bound."""
 FLOOD_SLACK = 3.0
-"""The same while a flood shares the processor with the client."""
+"""The same, for a flood that shares the processor with the client."""
 PING = b"p" * 125
 
 
@@ -127,7 +127,7 @@ def closes_its_reading_side(peer: Foe) -> None:
 def closes_its_writing_side(peer: Foe) -> None:
     peer.handshake()
     time.sleep(0.3)
-    # Of the TCP connection: within TLS there would be a goodbye before it.
+    # Closes the TCP connection only: a close within TLS would send a close_notify first.
     socket.socket.shutdown(peer.conn, socket.SHUT_WR)
     peer.sit()
 
@@ -165,7 +165,7 @@ def trickles_a_frame(peer: Foe) -> None:
 
 
 def answers_the_close_and_never_says_goodbye(peer: Foe) -> None:
-    """It answers the close frame, and never the close_notify of TLS."""
+    """The peer answers the close frame, but never the close_notify of TLS."""
     peer.handshake()
     while peer.recv(2)[:1] != b"\x88":
         pass
@@ -257,7 +257,7 @@ async def test_the_verdict_of_the_heartbeat_cuts_at_once(
         cause = events.of("reconnecting")[0][2]
         assert isinstance(cause, ConnectionLost)
         assert cause.code == "HeartbeatTimeout"
-        # The one of now, and no other that lives on.
+        # Only the socket of the present link may be open.
         await until(lambda: open_sockets(attack.port) <= 1, timeout=2)
 
 
@@ -305,7 +305,7 @@ async def test_a_flood_of_pings_stops_neither_the_reader_nor_fills_the_memory(tl
         assert wire.get_write_buffer_size() < 2**20
         done.set()
         masked = len(last).to_bytes(1, "big")
-        # The newest is answered, when there is room again: a masked pong of its length.
+        # The newest ping is answered once there is room again, by a masked pong of its length.
         await until(lambda: pongs and bytes([0x8A, 0x80 | masked[0]]) in b"".join(pongs))
         assert client.is_connected()
 

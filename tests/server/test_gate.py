@@ -412,7 +412,7 @@ async def test_trace_gives_nothing_back(server: LocalRealtime) -> None:
 async def test_a_request_that_is_no_http_is_not_logged(
     server: LocalRealtime, caplog: pytest.LogCaptureFixture, line: str
 ) -> None:
-    # With its key, and for whoever reaches the port as often as it likes.
+    # The request has the page's key, and comes as often as its sender likes.
     request = f"GET / HTTP/1.1\r\nHost: localhost\r\n{line.format(key='the-key-of-somebody')}"
     head, _ = await send(server, f"{request}\r\n\r\n")
     assert "400" in str(head)

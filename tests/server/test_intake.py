@@ -57,7 +57,7 @@ def test_beyond_the_bound_large_unfinished_messages_are_not_read_and_the_oldest_
     assert [found[10][0].held] == [True]
     intake.sweep(PATIENCE + 1.1)
     assert [port.gone for port, _ in found] == [True, True, *[False] * 9]
-    # Their share is free for the others.
+    # The memory of the two ended connections is free for the others.
     assert [found[10][0].held] == [False]
     assert intake.total == 900 * KIB + SMALL
 
@@ -161,7 +161,7 @@ def test_the_rest_of_a_refused_body_counts_for_nothing_and_has_three_seconds() -
     assert [port.gone, other_port.gone] == [False, False]
     intake.sweep(4.1)
     assert [port.gone, other_port.gone] == [True, False]
-    # Whose body came whole may ask again.
+    # A client whose body came completely may send another request.
     intake.sweep(60.0)
     assert [other_port.gone] == [False]
 
@@ -279,7 +279,7 @@ async def test_the_next_turn_is_that_of_the_client_with_the_least_share() -> Non
 
 
 async def order_of(turns: Turns, *clients: tuple[str, Usage]) -> list[str]:
-    """The order in which clients get the turns that they ask for at the same time."""
+    """The order in which clients get turns that they request at the same time."""
     order = list[str]()
 
     async def work(name: str, usage: Usage) -> None:

@@ -342,7 +342,7 @@ async def test_too_much_over_http() -> None:
                 '{"message":"Too many requests"}',
                 "11",
             )
-        # Counted before the token is checked.
+        # The join is counted before the token is checked.
         assert await get(server, "/api/ping") == (429, '{"message":"Too many requests"}')
 
 

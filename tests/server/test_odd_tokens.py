@@ -123,7 +123,7 @@ def test_a_claim_with_half_a_character_stops_no_change() -> None:
 async def test_the_handshake_the_socket_and_http_answer_an_odd_token(case: str) -> None:
     token, _ = ODD[case]
     if len(token) > 6000:
-        # Too long for a request line, so only a join can have it.
+        # The token is too long for a request line, so only a join can carry it.
         async with LocalRealtime(jwt_secret=SECRET) as server, wire(server) as client:
             join: dict[str, Any] = {"access_token": token, "config": {}}
             reply = await client.ask("1", "1", "realtime:room", "phx_join", join)

@@ -253,7 +253,7 @@ def test_a_crash_of_one_channel_leaves_the_others(caplog: pytest.LogCaptureFixtu
     assert client.push("realtime:a", "presence", {"event": 5}) == [
         ["1", "1", "realtime:a", "phx_error", {"reason": "channel_crash"}]
     ]
-    # Too long a name for a binary frame: the real server's process crashes.
+    # The name is too long for a binary frame: the real server's process crashes.
     other = world.client()
     other.join("realtime:b")
     name = "n" * 300

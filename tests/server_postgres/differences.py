@@ -17,9 +17,10 @@ Kind = tuple[str, str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """``never``: recorded frames that ours does not send, by their line in the file (from 0).
-    ``more``: frames of ours that were not recorded, each as often as it stands here.
-    ``headers``: headers of HTTP answers that are not compared."""
+    """``never``: recorded frames that our server does not send, by their line in the file (from 0).
+    ``more``: frames of our server that were not recorded, each as often as it is listed.
+    ``headers``: headers of HTTP answers that are not compared.
+    """
 
     recordings: tuple[str, ...]
     real: str

@@ -34,8 +34,8 @@ def read_kind_4(data: bytes) -> list[Any]:
 def stream(frame: str | bytes) -> tuple[str, str]:
     """Returns the stream that a frame belongs to; frames of one stream have an order.
 
-    The frames of one channel process are one stream of a topic. Frames that are fanned out
-    take other ways, one for each kind, and the real server does not order these.
+    The frames of one channel process are one stream of a topic. Frames for many receivers take
+    different ways, one for each kind. The real server does not order these ways.
     """
     if isinstance(frame, bytes):
         return str(read_kind_4(frame)[0]), "broadcast"

@@ -253,7 +253,7 @@ def _without_the_end(steps: list[Step]) -> list[Step]:
 
 
 async def play(server: LocalRealtime, name: str, script: Script) -> Player:
-    """Play a whole recording; returns what was compared, and the differences met."""
+    """Play a whole recording; returns the compared steps, and the differences that occurred."""
     recording = load(name)
     async with aiohttp.ClientSession() as session:
         player = Player(server, session, recording)

@@ -1,7 +1,7 @@
 """The console blocks of README.md and docs/*.md, run in a shell in the order of each page.
 
-The environment has a local server with a PostgreSQL. The text below a line on a page must be what
-the line prints; figures may differ.
+The environment has a local server with a PostgreSQL. The output of a line must equal the text below
+it on the page; figures may differ.
 """
 
 from __future__ import annotations

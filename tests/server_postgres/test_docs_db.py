@@ -126,7 +126,7 @@ def test_statements_within_the_text_of_a_page_run(
 async def test_a_channel_is_told_of_a_missed_change_as_a_page_shows(
     untouched: EmbeddedPostgres,
 ) -> None:
-    """A policy that takes longer than the timeout; what is told stands in the page as JSON."""
+    """A policy that takes longer than the timeout; the page shows the resulting message as JSON."""
     async with LocalRealtime(db=untouched.url, statement_timeout=0.5) as server:
         await server.sql(
             "create table notes (id int primary key); alter table notes enable row level security;"

@@ -1,4 +1,4 @@
-"""Rows inserted while the network fails: none is lost on a link that stays open."""
+"""Rows are inserted while the network fails, and no row is lost on a link that stays open."""
 
 from __future__ import annotations
 

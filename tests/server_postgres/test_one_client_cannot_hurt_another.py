@@ -113,7 +113,7 @@ async def test_a_filter_that_fails_tells_nothing_of_a_row_that_its_channel_may_n
         "alter table things enable row level security; create policy p on things using "
         "(owner = auth.jwt() ->> 'who')",
     )
-    # It fails for a row that begins with an e only: a guess at what it holds.
+    # The filter fails only for a row that begins with an e, so it is a guess at the content.
     guess = {"table": "things", "filter": "v=like." + "e%" + "%e" * 60_000}
     mine = {"table": "things", "filter": "v=like.short%"}
     token = db.token(role="authenticated", who="me")

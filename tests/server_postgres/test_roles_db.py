@@ -429,7 +429,7 @@ def test_another_user_of_the_machine_is_not_let_in(postgres: EmbeddedPostgres) -
     sockets = Path(postgres.url.rpartition("=")[2].replace("%2F", "/"))
     assert sockets.stat().st_mode & 0o077 == 0
     assert "Permission denied" in attempt()
-    # Not even if the folder was opened to others.
+    # The folder is refused even if it was opened to others.
     sockets.chmod(0o711)
     try:
         assert "authentication failed" in attempt()

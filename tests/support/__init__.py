@@ -1,1 +1,1 @@
-"""What several test files need: waiting, recording, and peers that misbehave."""
+"""Helpers of several test files: waiting, recording, and misbehaving peers."""

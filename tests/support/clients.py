@@ -1,4 +1,4 @@
-"""How the tests make clients."""
+"""The ways in which tests make clients."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A pytest plugin: no test of the whole suite makes the package say a secret.
+"""A pytest plugin: no test of the whole suite makes the package print a secret.
 
-Every log record and all captured output is searched for tokens, keys, the secrets that sign them
-and those that open the status page. The test that said one fails (and so does one that warns,
-whatever it says). Tokens of all servers and clients are alike (three parts, two of them JSON), and
-the secrets begin alike, so none needs to be known before.
-``@pytest.mark.tells_secrets("why")`` exempts a test in which somebody else says it.
+Every log record and all captured output is searched for tokens, keys, signing secrets and the
+secrets that open the status page. A test that prints a secret fails; so does a test that causes any
+warning. Tokens of all servers and clients have the same form (three parts, two of them JSON), and
+all secrets have known prefixes. So none needs to be known before.
+``@pytest.mark.tells_secrets("why")`` exempts a test in which other code prints a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .watch import Watch
 __all__ = ["LeakWatch", "found_secret", "pytest_configure"]
 
 PLAIN = ("plainkey1f9q", "plaintoken7k2z", "letmein5x8w")
-"""Those that no pattern knows: what tests/project/test_secrets.py uses."""
+"""Secrets without a known form, which tests/project/test_secrets.py uses."""
 PATTERN = re.compile(
     r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{20,}|"
     r"\bsb_(?:secret|publishable)_[A-Za-z0-9_-]{8,}|"
@@ -28,13 +28,13 @@ PATTERN = re.compile(
 
 
 def found_secret(text: str) -> str | None:
-    """What stands before the first secret in ``text``; None where there is none."""
+    """Returns the text before the first secret in ``text``; None if there is no secret."""
     match = PATTERN.search(text)
     return None if match is None else text[max(0, match.start() - 120) : match.start()]
 
 
 class LeakWatch(Watch):
-    """Listens to everything; holds what the present test has told."""
+    """Listens to all loggers; holds the findings of the present test."""
 
     def __init__(self) -> None:
         super().__init__("a secret was told", "tells_secrets")
@@ -46,7 +46,8 @@ class LeakWatch(Watch):
             self.told.append(f"{where}: ...{before}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The record's own arguments too: a handler of the user's may write them as they are.
+        # The record's own arguments are searched too, because a handler of the user's may write
+        # them unchanged.
         self.see("log", f"{self._look.format(record)} {record.args!r}")
 
     def look(self, report: pytest.TestReport) -> None:

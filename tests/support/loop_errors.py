@@ -1,8 +1,8 @@
-"""A pytest plugin: a test fails in which asyncio reports an error that nobody took.
+"""A pytest plugin: a test fails if asyncio reports an unhandled error during it.
 
-"Task exception was never retrieved", "Task was destroyed but it is pending" and "Unhandled
-exception in event loop" are only logged, some of them when the garbage is collected, so that the
-test named may be a later one; what stands in the report tells whose error it is.
+asyncio only logs "Task exception was never retrieved", "Task was destroyed but it is pending" and
+"Unhandled exception in event loop". Some come only at garbage collection, so the named test may be
+a later one. The text in the report shows the owner of the error.
 ``@pytest.mark.loop_errors("why")`` exempts a test that provokes one.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["LoopErrors", "pytest_configure"]
 
 
 class LoopErrors(Watch):
-    """Holds what asyncio has reported during the present test."""
+    """Holds the reports of asyncio during the present test."""
 
     def __init__(self) -> None:
         super().__init__("asyncio reported an error", "loop_errors", logging.ERROR)

@@ -1,4 +1,4 @@
-"""A pytest plugin: who claims a behaviour has to show it."""
+"""A pytest plugin: a test that claims a behaviour has to run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ __all__ = ["pytest_runtest_makereport"]
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test marked with ids that is skipped fails: docs/conformance.md says that it holds."""
+    """A skipped test that is marked with ids fails, because docs/conformance.md claims these
+    ids.
+    """
     report = yield
     if report.skipped and item.get_closest_marker("conformance") is not None:
         report.outcome = "failed"

@@ -1,4 +1,4 @@
-"""Peers that a real server never is: they answer what a test tells them, byte by byte."""
+"""Peers unlike any real server: they send the answers of a test, byte by byte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def closed_port() -> int:
 
 @dataclass
 class HttpPeer:
-    """Answers every request with ``status`` and ``body``; remembers what it was asked."""
+    """Answers every request with ``status`` and ``body``; remembers the requests."""
 
     url: str = ""
     status: int = 202
@@ -102,7 +102,7 @@ class RawPeer:
         raise AssertionError("no websocket key in the request")
 
     def text(self, data: bytes) -> None:
-        """Write a text frame, of whatever bytes."""
+        """Write a text frame with any bytes."""
         self.frame(0x81, data)
 
     def frame(self, first: int, data: bytes) -> None:
@@ -117,7 +117,7 @@ class RawPeer:
         self.writer.write(head + data)
 
     async def eof(self) -> None:
-        """Wait until the client is gone; a close frame of its is answered."""
+        """Wait until the client is gone; its close frame is answered."""
         try:
             while (await self.receive())[0] != 0x88:
                 pass
@@ -127,7 +127,7 @@ class RawPeer:
             pass
 
     async def receive(self) -> tuple[int, bytes]:
-        """The next frame of the client: first byte and content."""
+        """Returns the next frame of the client: first byte and content."""
         first, size = await self.reader.readexactly(2)
         size &= 0x7F
         if size > 125:
@@ -143,7 +143,7 @@ class RawPeer:
 async def raw_peer(
     script: Callable[[RawPeer], Awaitable[None]], **kwargs: Any
 ) -> AsyncIterator[str]:
-    """Run ``script`` for every connection; gives the URL for ``RealtimeClient``."""
+    """Run ``script`` for every connection; yields the URL for ``RealtimeClient``."""
     tasks: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

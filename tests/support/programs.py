@@ -1,4 +1,4 @@
-"""Programs of users, run as they run them: in a process of their own."""
+"""Programs of users, run in a process of their own, as users run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT = 20.0
 
 @dataclass
 class Program:
-    """How a program ended and what it printed."""
+    """The exit code and the output of a program."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ class Program:
 async def run_program(
     text: str, *arguments: str, until: str | None = None, send: signal.Signals | None = None
 ) -> Program:
-    """Run ``text`` as a script; once a line begins or ends with ``until``, send it a signal."""
+    """Run ``text`` as a script, and send it a signal once a line begins or ends with ``until``."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-X",
@@ -55,6 +55,6 @@ async def run_program(
         await process.wait()
         raise
     assert process.returncode is not None
-    # In its debug mode asyncio also tells of steps that took long, as they do on a busy machine.
+    # In its debug mode asyncio also logs slow steps, which are usual on a busy machine.
     told = [line for line in err.decode().splitlines(True) if not line.startswith("Executing <")]
     return Program(process.returncode, (seen + out).decode(), "".join(told))

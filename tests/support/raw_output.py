@@ -1,9 +1,10 @@
-"""A pytest plugin: no test of the whole suite makes the package say what steers a terminal.
+"""A pytest plugin: no test of the whole suite makes the package print text that controls a
+terminal.
 
-Every log record of the package and all captured output is searched for control characters, escape
-sequences, bidirectional controls and lone surrogates; a record's own words may have no line break,
-either. So a new place that says something of others cannot forget to escape it, where any test
-reaches it with such words. ``@pytest.mark.raw_output("why")`` exempts a test.
+Every log record of the package and all captured output is searched. Forbidden are control
+characters, escape sequences, bidirectional controls and lone surrogates, and line breaks in a
+record's own message. So a new output that shows foreign text unescaped fails as soon as a test
+reaches it with such a text. ``@pytest.mark.raw_output("why")`` exempts a test.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from .watch import Watch
 __all__ = ["HOSTILE", "RawOutput", "found_raw", "pytest_configure"]
 
 HOSTILE = "\x1b]0;pwned\x07\x9b31m\r\nERROR forged\u202e\u2066\u2028\u200b\ufeff\x7f\ud800"
-"""A new title of the window, a colour, a forged record, text that runs backwards, and no text."""
+"""Texts that set the window title, set a colour, forge a record, run backwards, or are no valid
+text.
+"""
 
 RAW = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -32,7 +35,7 @@ def found_raw(text: str) -> str | None:
 
 
 class RawOutput(Watch):
-    """Listens to everything; holds what the present test has said raw."""
+    """Listens to all loggers; holds the unescaped texts of the present test."""
 
     def __init__(self) -> None:
         super().__init__("something that steers a terminal was said", "raw_output")

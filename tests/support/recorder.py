@@ -1,4 +1,4 @@
-"""Handlers that remember what they were called with."""
+"""Handlers that remember their arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ClientEvents", "Recorder", "Statuses"]
 
 
 class Recorder:
-    """A handler of one argument; ``seen`` holds what came, in order."""
+    """A handler of one argument; ``seen`` holds the events in order."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -26,7 +26,7 @@ class Recorder:
         return self.seen
 
     def values(self, key: str = "n") -> list[Any]:
-        """One field of the payloads of the broadcasts that came."""
+        """Returns one field of the payloads of the received broadcasts."""
         return [event.payload[key] for event in self.seen]
 
 
@@ -42,7 +42,7 @@ class Statuses:
         self.errors.append(error)
 
     async def are(self, *names: str, timeout: float = 10.0) -> None:
-        """Wait until as many came, and compare."""
+        """Wait until as many statuses came, and compare them."""
         try:
             await until(lambda: len(self.names) >= len(names), timeout)
         except AssertionError:

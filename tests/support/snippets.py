@@ -28,42 +28,42 @@ _FILE = re.compile(r"# (\w+\.py)\n")
 
 @dataclass(frozen=True)
 class Block:
-    """One block: the heading it stands under, and what kind of thing it is."""
+    """One block with its heading and its kind."""
 
     heading: str
     code: str
 
     @property
     def file(self) -> str | None:
-        """Its name, where it is a file of the reader's project: its first line says so."""
+        """The name of the block if it is a file of the reader's project, from its first line."""
         found = _FILE.match(self.code)
         return found[1] if found else None
 
     @property
     def is_program(self) -> bool:
-        """It takes URL and key from its environment, so it stands for itself."""
+        """True if it takes URL and key from its environment, so it runs by itself."""
         return bool(_PROGRAM.search(self.code))
 
     @property
     def is_piece(self) -> bool:
-        """It goes on from the pieces before it, inside a running loop."""
+        """True if it continues the pieces before it, inside a running loop."""
         return not (self.file or self.is_program or self.tests)
 
     @property
     def is_endless(self) -> bool:
-        """A program that stays until it is told to stop."""
+        """True for a program that runs until it is told to stop."""
         return self.is_program and bool(_ENDLESS.search(self.code))
 
     @property
     def tests(self) -> list[str]:
-        """The tests that it defines and that need nothing, to be called as they are."""
+        """The tests that it defines without arguments, to be called directly."""
         if self.file:
             return []
         return re.findall(r"^async def (test_\w+)\(\)", self.code, re.MULTILINE)
 
 
 def blocks_of(page: Path, wanted: str = "python") -> list[Block]:
-    """The blocks of a page in one language, in their order."""
+    """Returns the blocks of a page in one language, in their order."""
     found: list[Block] = []
     heading, language, code = "", None, ""
     for line in page.read_text().splitlines(keepends=True):
@@ -80,7 +80,7 @@ def blocks_of(page: Path, wanted: str = "python") -> list[Block]:
 
 
 def json_of(page: Path) -> list[tuple[str, Any]]:
-    """The JSON values of a page with the headings they stand under; a block may have several."""
+    """Yields the JSON values of a page with their headings; a block may have several."""
     found = []
     for block in blocks_of(page, "json"):
         rest = block.code.strip()
@@ -92,9 +92,9 @@ def json_of(page: Path) -> list[tuple[str, Any]]:
 
 
 async def run_block(block: Block, namespace: dict[str, Any]) -> None:
-    """Run a piece as if it stood inside a running loop."""
+    """Run a piece as if it were inside a running loop."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    # Not with the __future__ of this file, which makes text of the types of a dataclass.
+    # Compiled without the __future__ of this file, which turns the types of a dataclass into texts.
     code = compile(block.code, f"<{block.heading}>", "exec", flags=flags, dont_inherit=True)
     result = eval(code, namespace)
     if inspect.iscoroutine(result):
@@ -103,13 +103,13 @@ async def run_block(block: Block, namespace: dict[str, Any]) -> None:
 
 
 def complaints(err: str) -> list[str]:
-    """Lines on stderr, but for asyncio's remark that the machine is slow."""
+    """Returns the lines on stderr without asyncio's remarks about a slow machine."""
     return [line for line in err.splitlines() if not line.startswith("Executing <")]
 
 
 @contextlib.asynccontextmanager
 async def traffic(server: LocalRealtime) -> AsyncIterator[None]:
-    """Changes and broadcasts all the time, so that no block waits for long."""
+    """Sends changes and broadcasts all the time, so that no block waits for long."""
     server.table("todos", {"id": "int8", "list": "text", "priority": "int4", "due": "timestamptz"})
     server.table("messages", {"id": "int8", "room_id": "int8", "text": "text"})
     server.table("orders", {"id": "int8", "amount": "int4", "status": "text"})

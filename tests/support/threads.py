@@ -15,7 +15,7 @@ __all__ = ["threaded_server"]
 
 @contextmanager
 def threaded_server(**settings: Any) -> Iterator[LocalRealtime]:
-    """Starts and stops it; what is read from it may be read from here."""
+    """Starts and stops a server; its attributes may be read from this thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

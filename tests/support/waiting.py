@@ -32,7 +32,7 @@ async def turns(count: int = 5) -> None:
 
 
 def our_tasks() -> list[str]:
-    """The names of the client's tasks that are alive in this loop."""
+    """Returns the names of the client's living tasks in this loop."""
     return sorted(
         task.get_name()
         for task in asyncio.all_tasks()

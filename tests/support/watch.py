@@ -1,4 +1,4 @@
-"""What pytest plugins share that fail a test for what was logged while it ran."""
+"""The common part of pytest plugins that fail a test because of its log records."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["Watch"]
 
 
 class Watch(logging.Handler):
-    """Listens to a logger; what it put into ``told`` fails the present test.
+    """Listens to a logger; entries in ``told`` fail the present test.
 
-    The report says ``complaint`` before it. Tests with ``marker`` are exempt.
+    The report has ``complaint`` before the entries. Tests with ``marker`` are exempt.
     """
 
     def __init__(self, complaint: str, marker: str, level: int = logging.NOTSET) -> None:
@@ -23,7 +23,7 @@ class Watch(logging.Handler):
         self._marker = marker
 
     def look(self, report: pytest.TestReport) -> None:
-        """A test is over: what else there is to be seen of it."""
+        """Collect further findings at the end of a test."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -40,7 +40,7 @@ class Watch(logging.Handler):
         return report
 
     def register(self, config: pytest.Config, name: str, logger: str | None = None) -> None:
-        """Begin, until the run is over."""
+        """Begin to watch, until the run is over."""
         config.pluginmanager.register(self, name)
         logging.getLogger(logger).addHandler(self)
         config.add_cleanup(lambda: logging.getLogger(logger).removeHandler(self))

@@ -1,7 +1,7 @@
 """Rows as instances of the user's dataclass: ``model=Todo``.
 
 A converter is compiled once for each class. msgspec decodes the JSON of a row into a struct with
-the columns and types of the dataclass, and the dataclass is built from the struct. The field
+the columns and types of the dataclass. Then the dataclass is built from the struct. The field
 configs of dataclasses-json (``field_name``, ``letter_case``, ``decoder``) apply.
 """
 
@@ -318,7 +318,7 @@ def _same(value: Any) -> Any:
 def _decode_type_for(cls: type[Any], hint: Any) -> tuple[Any, Post | None]:
     """Returns the type that msgspec decodes for ``hint``, and the function to apply to it."""
     if hint is bytes:
-        # msgspec reads bytes from base64; Postgres writes hex.
+        # msgspec reads bytes from base64, but Postgres writes hex.
         return str, _bytes
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hint is not cls:
         inner = dataclass_converter(hint)

@@ -21,6 +21,6 @@ class RowConverter(Protocol):
     def old(self, data: PostgresData) -> Any:
         """Returns the known part of the row before the change, or None for an INSERT.
 
-        A column that the server does not tell has its default, or None. Raises ``DecodeError``
-        for a row that does not fit the class.
+        A column that the server does not send has its default, or None. Raises ``DecodeError`` for
+        a row that does not fit the class.
         """

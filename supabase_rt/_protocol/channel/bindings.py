@@ -58,7 +58,7 @@ class Bindings:
         self._routes: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self._broadcasts: dict[str | None, tuple[int, ...]] = {}
         self.route: FastRoute | None = None
-        """The fast path past these tables, while the channel is joined."""
+        """The object that lets frames pass these tables while the channel is joined."""
 
     def add(self, type: ListenType, filter: dict[str, Any]) -> Binding:
         self._count += 1
@@ -123,7 +123,7 @@ class Bindings:
         return found
 
     def broadcast(self, event: str | None) -> tuple[int, ...]:
-        """Returns ``named`` for broadcasts. They have a table of their own, which is quicker."""
+        """Returns ``named`` for broadcasts; a separate table for them is quicker."""
         found = self._broadcasts.get(event)
         if found is None:
             if len(self._broadcasts) >= _TABLE_LIMIT:

@@ -144,7 +144,7 @@ class ChannelMachine:
             self._outbox.deadlines.set((self, "unsent"), now + self.timeout)
 
     def write_join(self, now: float) -> None:
-        """Send the join: the link is open and the queue has come to this channel."""
+        """Send the join: the link is open and the queue has reached this channel."""
         self._outbox.deadlines.cancel((self, "unsent"))
         self._outbox.deadlines.cancel((self, "rejoin"))
         self._move(Input.REJOIN)
@@ -278,7 +278,7 @@ class ChannelMachine:
         self._status(SubscribeStatus.CHANNEL_ERROR, error)
 
     def rejoin_silent(self, now: float) -> None:
-        """Join again because no database changes came for long."""
+        """Join again because no database change came for a long time."""
         # A new token makes the server subscribe again too, but it ignores a token that it knows
         # (docs/protocol.md#a-new-token). A join always works.
         self._leave_unawaited()

@@ -9,9 +9,9 @@ The inputs:
     LEFT        the server answered, or never will   LOST          link lost, phx_error, phx_close
     CLOSE       phx_close with rejoin_closed off     GIVE_UP       the client stops for good
 
-GIVE_UP never meets a channel that is leaving or closed. The client lost its link before, which
-ends every leave, and it closes only channels that were subscribed.
-A pair that is not in the table is a bug of ours: it raises and changes nothing.
+GIVE_UP never meets a channel that is leaving or closed. The client lost its link before, which ends
+every leave; and it closes only subscribed channels. A pair that is not in the table is a bug of
+ours: it raises and changes nothing.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ __all__ = ["READERS", "Inbound"]
 REPLAY_OVERLAP = 30.0
 """Seconds by which a replay begins before the last frame heard: clocks and queues differ."""
 REPLAY_LIMIT = 25
-"""The most broadcasts that the server replays. If this many come, more may be missing."""
+"""The most broadcasts that the server replays. If this many broadcasts come, more may be
+missing.
+"""
 REPLAY_MEMORY = 4096
 """Ids of broadcasts kept, to drop those that a replay sends again."""
 
@@ -63,7 +65,7 @@ class Inbound:
         return bool(self.bindings.of_type(ListenType.PRESENCE))
 
     def joined(self, join_ref: str | None) -> None:
-        """Forget what the server reported about the last join: there is a new one."""
+        """Forget the server's reports about the last join: there is a new one."""
         self._join_ref = join_ref
         self.system_error = None
         self.ready = False
@@ -80,7 +82,9 @@ class Inbound:
         self._feed_down_since = None
 
     def missed(self, since: float, until: float, event: str | None = None) -> None:
-        """Report a gap: between two times came an unreadable frame of this ``event``, or of any."""
+        """Report a gap: an unreadable frame came between two times. It had this ``event``, or an
+        unknown one.
+        """
         if event is not None and event not in READERS:
             return
         since, until = map(self._context.unix_time, (since, until))

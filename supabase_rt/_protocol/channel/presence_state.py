@@ -165,7 +165,8 @@ def _size(diff: tuple[State, State]) -> int:
     try:
         return len(dumps(diff))
     except (ValueError, RecursionError):
-        # Half a character, or nesting without end: nothing is known, so that it counts as all.
+        # The JSON has a lone surrogate or is nested too deeply to measure, so it counts as the
+        # whole limit.
         return PENDING_BYTES
 
 
@@ -214,7 +215,7 @@ class _Moment:
 class PresenceSnapshot:
     """The state at the time of one event, computed only when it is read.
 
-    Copies in advance would cost n times k for a state of n keys and a diff of k, and handlers
+    A copy for each event would cost n times k for a state of n keys and a diff of k. Handlers
     seldom read the state.
     """
 
@@ -306,7 +307,7 @@ class PresenceState:
         """
         before = self._settled()
         joins, leaves = _difference(before, _checked_state(new))
-        # As in supabase-js, handlers see the old state until the new one is complete.
+        # As in supabase-js, handlers see the old state until the new state is complete.
         old = PresenceSnapshot(_Moment(before))
         self._state, steps = _apply(before, joins, leaves)
         events = [_event(step, old) for step in steps]

@@ -19,7 +19,7 @@ __all__ = ["Rejoin"]
 
 RATE_LIMIT_PAUSE = 30.0
 TOKEN_REFUSALS = 3
-"""After this many refusals of one cause in a row a fresh token is no remedy."""
+"""After this many refusals of one cause in a row, a fresh token does not help."""
 
 
 class Rejoin:

@@ -11,7 +11,7 @@ __all__ = ["SilentFeedWatch"]
 
 
 class SilentFeedWatch:
-    """Joins a channel again when no change came for long, by its deadline ``"feed"``."""
+    """Joins a channel again when no change came for a long time, by its deadline ``"feed"``."""
 
     __slots__ = ("_channel", "_deadlines", "after")
 

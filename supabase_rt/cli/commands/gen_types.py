@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         return _compare(Path(options.output), text)
     if not options.output:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Python source is UTF-8, whatever the terminal's encoding.
+            # Python source is UTF-8, even if the terminal has another encoding.
             sys.stdout.reconfigure(encoding="utf-8")
         Screen().say_text(text)
         return 0
@@ -173,7 +173,8 @@ async def _fetch(url: str, key: str, schema: str) -> Any:
             session.get(target, headers=headers, allow_redirects=False) as response,
         ):
             status, location = response.status, response.headers.get("Location")
-            # What is refused is refused by its status: its body is a page for people.
+            # The status tells of a refusal; the body of a refusal is a page for people and is not
+            # read.
             body = await _body(response, target) if status == 200 else b""
     except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
         raise CommandFailed(f"{target} cannot be reached: {exc or type(exc).__name__}") from None

@@ -55,7 +55,9 @@ order by r.attrelid, r.attnum
 
 
 def check_url(url: str) -> None:
-    """Raises ``SchemaError`` for a URL that psycopg misreads, and whose password it would quote."""
+    """Raises ``SchemaError`` for a URL that psycopg misreads; its error would quote the
+    password.
+    """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 

@@ -70,7 +70,7 @@ def _table(
         name,
         columns,
         keys,
-        # A document without paths does not say; then it counts as writable.
+        # A document without paths does not show it; then the table counts as writable.
         writable=not isinstance(path, Mapping) or "post" in path,
         comment=_text(found),
     )

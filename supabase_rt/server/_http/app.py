@@ -34,19 +34,19 @@ MAX_BODY = 8_000_000
 
 
 class _Mistakes(logging.Filter):
-    """Leaves out requests that are no HTTP.
+    """Leaves out records of requests that are not HTTP.
 
-    aiohttp logs each of them with a traceback that quotes the bad line, a key perhaps. Whoever
-    reaches the port could fill a disk with them.
+    aiohttp logs each of them with a traceback that quotes the bad line, a key perhaps. Otherwise
+    anyone who reaches the port could fill a disk with these lines.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets all pass that is a mistake of the server."""
+        """Lets only records of the server's own mistakes pass."""
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 http_logger: Final = get_logger("supabase_rt.server.http")
-"""Takes what aiohttp has to say."""
+"""Logs the messages of aiohttp."""
 http_logger.addFilter(_Mistakes())
 
 
@@ -204,7 +204,7 @@ class _Handshakes:
         try:
             await ws.prepare(request)
         except ConnectionError:
-            # The client is gone already; for aiohttp that would be a failure of the handler.
+            # The client is gone already; aiohttp would treat that as a failure of the handler.
             return web.Response(status=503)
         self._backend.connections += 1
         number = self._backend.connections

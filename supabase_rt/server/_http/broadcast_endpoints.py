@@ -68,7 +68,7 @@ class Bodies:
         try:
             data = await request.read()
         except ConnectionError:
-            # The client left; for aiohttp that would be a failure of the handler.
+            # The client left; aiohttp would treat that as a failure of the handler.
             raise web.HTTPBadRequest from None
         if len(data) <= LARGE:
             yield data
@@ -164,7 +164,7 @@ class HttpApi:
         messages = body.get("messages") if isinstance(body, dict) else None
         if not isinstance(messages, list) or not messages:
             return json_response({"errors": {"messages": [BLANK]}}, 422)
-        # Encoded once: what stands around it may be deeper than the encoder can go.
+        # Encoded once, because the surrounding JSON may be nested deeper than the encoder can go.
         encoded = [_encoded_payload(message) for message in messages]
         problems = [self._problems(*each) for each in zip(messages, encoded, strict=True)]
         if any(problems):
@@ -266,7 +266,7 @@ class HttpApi:
         try:
             self._backend.hub.broadcast((topic, private), fanout)
         except ValueError as exc:
-            # The name is too long for a binary frame, and a member would get one.
+            # The name is too long for a binary frame, which some member would get.
             return json_response({"errors": {"detail": f"Internal Server Error: {exc}"}}, 500)
         return web.Response(status=202)
 
@@ -276,7 +276,7 @@ def _encoded_payload(message: Any) -> bytes:
 
 
 def _media_type(request: web.Request) -> str | None:
-    """Returns the type of a body, empty if none is given; None for a type of another kind."""
+    """Returns the type of a body, empty if none is given; None for another kind of type."""
     kind = request.content_type if "Content-Type" in request.headers else ""
     return kind if kind in ("", "application/json", "application/octet-stream") else None
 
@@ -288,7 +288,9 @@ def _takes_json(request: web.Request) -> bool:
 
 
 def _payload(body: bytes) -> dict[str, Any]:
-    """Returns a JSON body as an object: another value is wrapped, and nothing is an empty one."""
+    """Returns a JSON body as an object: another value is wrapped, an empty body is an empty
+    object.
+    """
     content = loads(body) if body else {}
     return content if isinstance(content, dict) else {"_json": content}
 

@@ -82,8 +82,8 @@ class Gate:
     ) -> Refusal | None:
         """Decide on one request; returns None if it may pass.
 
-        ``target`` is the second word of the request line. ``hosts`` and ``origins`` are the
-        values of all such headers, ``site`` and ``mode`` those of ``Sec-Fetch-Site`` and
+        ``target`` is the second word of the request line. ``hosts`` and ``origins`` are the values
+        of all such headers. ``site`` and ``mode`` are the values of ``Sec-Fetch-Site`` and
         ``Sec-Fetch-Mode``.
         """
         if len(hosts) != 1:
@@ -101,7 +101,7 @@ class Gate:
                 return refusal
         if not origins:
             # Browsers send no Origin for images, scripts and prefetching, which need no permission.
-            # This server has none of these for another site.
+            # This server sends no such content to another site.
             if site.lower() == "cross-site" and mode.lower() != "navigate":
                 return Refusal(403, "another site may not load anything from here")
             return None

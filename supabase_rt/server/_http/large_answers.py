@@ -1,4 +1,4 @@
-"""Answers over HTTP that wait for their reader, counted with all else that waits."""
+"""Answers over HTTP that wait for their reader; they count in the sum of all waiting data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .._machine.server_state import Backend
 __all__ = ["send_large"]
 
 LARGE = 65_536
-"""Bytes of an answer that is counted, and of a piece of it."""
+"""An answer above this many bytes is counted, and is sent in pieces of this size."""
 _numbers = itertools.count(-1, -1)
-"""Below those of the sockets."""
+"""Negative, because sockets have positive numbers."""
 
 
 class _Answer:
-    """An answer on its way, as what all clients have yet to read is counted by."""
+    """An answer on its way, in the form in which waiting data of all clients is counted."""
 
     def __init__(self, transport: asyncio.Transport, body: bytes) -> None:
         self._transport = transport
@@ -43,8 +43,8 @@ async def send_large(
 ) -> web.StreamResponse:
     """Send an answer, a large one piece by piece.
 
-    In one piece the connection would hold a copy of it. One that is not read counts among what
-    waits for all clients, and is cut where that is too much.
+    If it were sent in one piece, the connection would hold a copy of it. An unread answer counts as
+    data that waits for all clients; it is cut if the sum is too large.
     """
     body, transport = response.body, request.transport
     if (

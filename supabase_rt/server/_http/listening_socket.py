@@ -21,9 +21,10 @@ from .turns import Turns, Usage
 __all__ = ["Doorway", "Flow", "attend"]
 
 SWEEP = 1.0
-"""Seconds between two looks at what takes too long."""
+"""Seconds between two searches for connections that take too long."""
 SPARE_FILES = 64
-"""Open files that are no connections: those of the database, the log and the program around."""
+"""Open files that are not connections: files of the database, the log and the program.
+"""
 PIECE = 16_384
 """Bytes that are read from a connection at once."""
 LITTLE = 1_024
@@ -35,16 +36,17 @@ BACKLOG = 4_096
 """Connections that may wait to be accepted; the system allows less. A client that finds no room
 tries again after a second."""
 REQUEST = 0.001
-"""Seconds of a request, about, by which floods of them are recognized."""
+"""The assumed cost of one request in seconds; it makes floods of requests recognizable."""
 FEW_REQUESTS = 0.03
 ALL_REQUESTS = 8
-"""Clients that all requests together are worth when turns are given."""
+"""The weight of all requests together when turns are given, in clients."""
 
 
 class Flow(asyncio.Transport):
     """The transport as aiohttp sees it: it reads only while both sides want it to.
 
-    The two methods on the path of each frame are those of the transport itself.
+    The methods ``write`` and ``is_closing``, called for each frame, are those of the transport
+    itself.
     """
 
     __slots__ = (
@@ -73,9 +75,9 @@ class Flow(asyncio.Transport):
         self.received = 0
         """Bytes so far."""
         self.is_blocked = False
-        """Whether the write buffer is above its high-water mark."""
+        """True if the write buffer is above its high-water mark."""
         self.lost = False
-        """Whether the connection is gone."""
+        """True if the connection is gone."""
         self.on_lost: Callable[[], None] | None = None
         """Called when it is."""
         for name in ("is_closing", "write"):
@@ -183,7 +185,9 @@ class Flow(asyncio.Transport):
             self._intake.upgrade(self.inflow, kept, time.monotonic())
 
     def complete(self, size: int, *, waited: bool, later: int) -> None:
-        """Note that a message of the client was taken, and how many bytes came since it did."""
+        """Note that a message of the client was taken; ``later`` bytes came after it was
+        complete.
+        """
         if self.inflow is not None:
             now = time.monotonic()
             self._intake.complete(self.inflow, size, now, waited=waited, later=later)
@@ -194,15 +198,16 @@ class Flow(asyncio.Transport):
             self._intake.ask(self.inflow, body_done, time.monotonic())
 
     def answer(self, size: int | None) -> None:
-        """Note that a request of ``size`` bytes, None for not known, was answered."""
+        """Note that a request was answered; its ``size`` is in bytes, None if not known."""
         if self.inflow is not None:
             self._intake.answer(self.inflow, time.monotonic(), size)
 
 
 class _Feeding:
-    """Parses what came for a limited time in one turn of the loop, and the rest in the next ones.
+    """Limits the time for parsing received bytes in one turn of the loop; the rest follows in later
+    turns.
 
-    A quarter of a megabyte of empty frames takes aiohttp 100 ms, and everybody would wait.
+    aiohttp takes 100 ms for a quarter of a megabyte of empty frames, and all clients would wait.
     """
 
     def __init__(self) -> None:
@@ -235,7 +240,7 @@ class _Feeding:
 
 
 class _Guard(asyncio.Protocol):
-    """Stands between a transport and the protocol of aiohttp, and counts what comes."""
+    """Stands between a transport and the protocol of aiohttp, and counts received bytes."""
 
     def __init__(self, inner: asyncio.Protocol, intake: Intake, feeding: _Feeding) -> None:
         self._inner = inner
@@ -252,7 +257,7 @@ class _Guard(asyncio.Protocol):
             return
         self._flow = flow
         if hasattr(transport, "max_size"):
-            # Pieces that are parsed in a moment, instead of a quarter of a megabyte.
+            # Small pieces are parsed in a moment; the default is a quarter of a megabyte.
             transport.max_size = PIECE
         self._inner.connection_made(flow)
 
@@ -287,7 +292,7 @@ class _Guard(asyncio.Protocol):
 def attend(turns: Turns) -> Middleware:
     """Tell the intake of each request, and refuse a request whose headers are too large to keep.
 
-    A flood of requests, perhaps by many connections, is answered one by one, the newest first.
+    Floods of requests, perhaps by many connections, are answered one by one, the newest first.
     """
     requests = Usage(ALL_REQUESTS)
 
@@ -365,7 +370,7 @@ class Doorway:
         self._next_sweep = loop.time() + SWEEP
         self._sweeping = loop.call_at(self._next_sweep, self._sweep, loop)
         if late < SWEEP:
-            # A process that stood still must read first what its clients sent meanwhile.
+            # If the process stood still, it must first read what its clients sent meanwhile.
             self._intake.sweep(time.monotonic())
 
 

@@ -10,28 +10,28 @@ import itertools
 __all__ = ["AT_ONCE", "SLICE", "Slices", "Turns", "Usage"]
 
 ALLOWANCE = 0.01
-"""Seconds of work for a client, within about a second, that never wait for a turn."""
+"""Seconds of work for a client, within about a second, that do not have to wait for a turn."""
 TOGETHER = 0.2
-"""The same for all clients together, if there are many."""
+"""The same limit for all clients together, if there are many."""
 QUIET = 0.1
-"""Seconds of work for all clients, within about a second, up to which nobody waits at all."""
+"""Seconds of work for all clients, within about a second; below it no client waits for a turn."""
 HALF_LIFE = 1.0
 SLICE = 0.001
-"""Seconds of one turn; a frame that takes longer is still done."""
+"""Seconds of one turn; a frame that takes longer is still finished."""
 LONGEST_PASS = 0.004
-"""Seconds of work in one turn of the loop after which even a little more waits."""
+"""Seconds of work in one turn of the loop; beyond it even clients with little work wait."""
 NOTICED = 0.001
-"""Seconds of work after which a turn of the loop is told from the next one."""
+"""Seconds of work that are enough to notice that the next turn of the loop has begun."""
 AT_ONCE = 8
 """Slices of large frames that are written in one turn of the loop."""
 GAP = 4
-"""Turns of the loop between two turns: as many as it takes to read, answer and write."""
+"""Turns of the loop from one client's turn to the next: enough to read, answer and write."""
 
 
 class Usage:
     """The work done for one client, or for a group that takes turns as one.
 
-    A group of ``weight`` gets as many turns as that many clients do.
+    A group of ``weight`` gets as many turns as so many single clients.
     """
 
     __slots__ = ("_at", "_used", "_weight", "share", "waiting")
@@ -43,11 +43,11 @@ class Usage:
         self.share: float = 0.0
         """The work done for this client since it began to take turns."""
         self.waiting: list[asyncio.Future[None]] | None = None
-        """The turns that are waited for, if any are."""
+        """The turns that this client waits for; None if it waits for none."""
 
     @property
     def is_known(self) -> bool:
-        """Whether there has been any work for this client."""
+        """True if there has been any work for this client."""
         return self._at > 0
 
     def count(self, seconds: float, now: float) -> None:
@@ -64,7 +64,7 @@ class Usage:
 class Slices:
     """Lets a few slices of large frames be written in one turn of the loop.
 
-    Copying 64 KB for each of 150 sockets takes the system so long that everybody notices.
+    Copying 64 KB for each of 150 sockets takes the system so long that all clients notice.
     """
 
     def __init__(self) -> None:
@@ -98,10 +98,10 @@ class Slices:
 class Turns:
     """Serves clients of little work at once, and all others in turn.
 
-    The next turn goes to the client with the least share. A client that was idle has no turns in
-    advance: its share begins at the least share of the others. If many clients begin at the same
-    time, those that were there before go first, and then the newest: a crowd that comes at once
-    must not be a queue for whoever comes next. Between two turns all other clients are heard.
+    The next turn goes to the client with the least share. A client that was idle saves up no turns:
+    its share begins at the least share of the others. If many clients begin at the same time,
+    earlier clients go first, then the newest of the crowd. So a crowd that comes at once does not
+    delay the next client. Between two turns all other clients are heard.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Turns:
         usage.count(seconds, now)
         self.work.count(seconds, now)
         if not self._waiting:
-            # Work that kept nobody waiting gives the others no advance.
+            # Work that kept nobody waiting gives the other clients no advance.
             self._share = max(self._share, usage.share)
 
     def spend(self, seconds: float) -> None:
@@ -146,7 +146,7 @@ class Turns:
     async def wait(self, usage: Usage) -> None:
         """Wait for a turn, which lasts until the caller waits for something.
 
-        Of several callers that wait for a turn of the same usage the newest goes first.
+        If several callers wait for a turn of the same usage, the newest goes first.
         """
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
@@ -169,7 +169,7 @@ class Turns:
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         again, self._unfinished = self._unfinished, None
         if again is not None:
-            # Only now, when the work of its last turn is counted.
+            # It is queued only now, because the work of its last turn must be counted before.
             self._push(again)
         while self._waiting:
             share, _, _, usage = heapq.heappop(self._waiting)

@@ -24,11 +24,11 @@ from .turns import SLICE, Usage
 __all__ = ["Socket"]
 
 MOST_PONGS = 16
-"""The pings that wait for an answer; of a flood only the latest are answered."""
+"""The most pings that wait for an answer; in a flood only the latest ones are answered."""
 IN_A_ROW = 20
-"""Messages after which a client without a turn gives way to the others."""
+"""The number of messages after which a client without a turn lets the others go first."""
 MESSAGE = 0.00001
-"""Seconds to take a message, beside the work that it asks for."""
+"""Seconds to take a message, without the work that the message causes."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes closing a reset instead of an orderly end."""
 
@@ -39,7 +39,7 @@ _Item: TypeAlias = OutgoingFrame | Close | str | bytes
 class Socket:
     """Reads in the task of the request handler, writes in a task of its own.
 
-    Two tasks, because a client that stops reading must not keep the server from hearing it.
+    Two tasks are needed: if a client stops reading, the server must still read from it.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Socket:
         self._transport = transport
         self._backend = backend
         self._loop = asyncio.get_running_loop()
-        # Much of this is made only when it is needed: most sockets of a server are idle.
+        # Many of these objects are made only when needed, because most sockets of a server are
+        # idle.
         self._queue: collections.deque[tuple[float, _Item]] | None = None
         self._waiting_bytes = 0
         self._pongs: collections.deque[bytes] | None = None
@@ -68,11 +69,13 @@ class Socket:
         self._decided: asyncio.Future[None] | None = None
         """The reader waits for this while a join is undecided."""
         self._whole: asyncio.Event | None = None
-        """Set if no frame is written in part; None if no frame ever was."""
+        """An event that is set while no frame is partly written; None before the first such
+        frame.
+        """
         self._news: asyncio.Future[None] | None = None
         """The writer waits for this while there is nothing to write."""
         self._flowing: asyncio.Event | None = None
-        """Set unless the socket is stalled; None if it never was."""
+        """An event that is set unless the socket is stalled; None before the first stall."""
         self._done: asyncio.Future[None] | None = None
         self._is_over = False
         self._closing = False
@@ -135,7 +138,8 @@ class Socket:
             before = flow.received if flow is not None else 0
             message = await self._ws.receive()
             arrived = flow.received if flow is not None else 0
-            # After the receive: what came while the socket was stalled is not answered yet.
+            # This comes after the receive: messages that came while the socket was stalled are not
+            # answered yet.
             if self._flowing is not None:
                 await self._flowing.wait()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -166,7 +170,7 @@ class Socket:
     async def _decision(self) -> None:
         """Wait while a join is undecided.
 
-        The frames that the client sends meanwhile fill its own buffers, and none of ours.
+        Frames that the client sends meanwhile fill the buffers of the client, and none of ours.
         """
         flow = self._transport
         while self._session.busy and not self._closing:
@@ -197,7 +201,8 @@ class Socket:
         began = self._loop.time()
         text: str | bytes = data
         if kind is WSMsgType.TEXT:
-            # Bad UTF-8 costs the client its frame, not its socket: the decoder finds it.
+            # Bad UTF-8 costs the client only this frame and not its socket, because the decoder
+            # finds it.
             large = len(data) > LARGE
             text = Text(data) if large else data.decode("utf-8", "surrogateescape")
         self._guarded(lambda: self._session.receive(text, time.time()))
@@ -226,7 +231,7 @@ class Socket:
                     await self._whole.wait()
                 await self._ws.close(code=code or 1000, drain=False)
         except TimeoutError:
-            # The client does not read: aiohttp waits for room before it writes a close frame.
+            # The client does not read, and aiohttp waits for room before it writes a close frame.
             self._transport.abort()
 
     def _arm(self) -> None:
@@ -237,7 +242,8 @@ class Socket:
             self._timer = None
         deadline = self._armed = self._session.deadline
         if deadline is not None:
-            # Not the whole way at once: a token of ten years is more than a timer may hold.
+            # The delay is limited: a token may live for ten years, which is more than a timer can
+            # hold.
             delay = min(max(0.0, deadline - time.time()), 3600.0)
             self._timer = self._loop.call_later(delay, self._tick)
 
@@ -255,7 +261,7 @@ class Socket:
         if self._decided is not None and not self._session.busy:
             self._decide()
         if self._session.deadline != self._armed:
-            # The answer of a database comes by itself, and may have set a deadline.
+            # An answer of the database arrives outside of a frame, and may have set a deadline.
             self._arm()
 
     def _put(self, item: _Item) -> None:
@@ -269,11 +275,11 @@ class Socket:
         if self._news is not None:
             self._tell_writer()
         if isinstance(item, Close):
-            # The end does not wait for a client that no longer reads the frames ahead of it.
+            # The socket ends in time even if the client does not read the frames before the close.
             self._hang_up_soon(self._backend.faults.latency)
         if self._waiting_bytes > self._backend.settings.max_buffer_size:
             self.cut()
-        # Last, because it may cut this socket or another.
+        # This comes last, because it may cut this socket or another.
         self._backend.outgoing.add(size)
 
     def _tell_writer(self) -> None:
@@ -311,7 +317,7 @@ class Socket:
         if latency and (delay := since + latency - self._loop.time()) > 0:
             await asyncio.sleep(delay)
         if not queue or queue[0][1] is not item:
-            # Closed while this waited: the queue holds the close frame now.
+            # The socket was closed during the wait, so the queue holds the close frame now.
             return
         if isinstance(item, Close):
             queue.popleft()
@@ -337,8 +343,8 @@ class Socket:
     async def _write_large(self, flow: Flow, data: str | bytes) -> None:
         """Write a frame in slices.
 
-        In one piece each client that does not read would have a copy of it in its buffer, and a
-        frame for a thousand clients would keep all others waiting.
+        In one piece, the buffer of each client that does not read would hold a copy. A frame for a
+        thousand clients would also keep all others waiting.
         """
         first = 0x81 if isinstance(data, str | Text) else 0x82
         content = _encoded(data)
@@ -361,8 +367,8 @@ class Socket:
 
     async def _write_close(self, close: Close) -> None:
         self._closing = True
-        # Not ws.close(): it ends the transport without waiting for the client's answer, and what
-        # the client sent meanwhile would turn the end into a reset that eats the close frame.
+        # ws.close() would end the transport without waiting for the client's answer. Data that the
+        # client sent meanwhile would turn that end into a reset, and the close frame would be lost.
         content = struct.pack("!H", close.code) + close.reason.encode()
         await self._ws.send_frame(content, WSMsgType.CLOSE)
         self._hang_up_soon()
@@ -413,7 +419,7 @@ class Socket:
         self.resume()
 
     def close(self, code: int, reason: str = "", *, flush: bool = False) -> None:
-        """Begin the closing handshake, ahead of what waits to be written, or after it."""
+        """Begin the closing handshake, before the waiting frames or, with ``flush``, after them."""
         if self._closing:
             return
         if not flush:

@@ -1,8 +1,8 @@
-"""What has begun to come and is not complete, of all connections: no sockets and no clock.
+"""The unfinished requests and messages of all connections: no sockets and no clock.
 
-A request that is never finished and a message in fragments cost their sender nothing. So each
-connection has a time for it, and all together have a bound: beyond it the larger ones are not
-read, and the oldest of them end after a while.
+A request that is never finished, or a message in fragments, costs its sender nothing. So each
+connection has a time limit, and all together have a bound. Above the bound, connections with more
+data are not read, and the oldest of them are ended after a while.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from .memory_bounds import MOST_UNFINISHED
 __all__ = ["LINGERING", "Inflow", "Intake"]
 
 SMALL = 16_384
-"""Bytes of an unfinished message that are no reason to stop anybody."""
+"""Bytes of an unfinished message that are too few to stop reading its connection."""
 MAX_HEAD = 131_072
-"""Bytes that may come before a request is understood; parsed, a head takes thrice as much."""
+"""The most bytes of the head of a request; a parsed head takes three times its size."""
 PATIENCE = 10.0
-"""Seconds that an unfinished message may take where there are too many of them."""
+"""Seconds that an unfinished message may take when the bound on all of them is exceeded."""
 LINGERING = 2.0
-"""Seconds for the rest of a body that was refused; an end at once would eat the answer."""
+"""Seconds for the rest of a refused body; if the connection ended at once, the answer would be
+lost.
+"""
 LONGEST_REQUEST = 60.0
-"""Seconds of a request over HTTP with its answer, however slowly it is read."""
+"""Seconds for a request over HTTP including its answer, however slowly the answer is read."""
 
 
 class Inflow:
@@ -47,12 +49,14 @@ class Inflow:
         self.since: float = now
         """When the present state began."""
         self.state = "waiting"
-        """``waiting`` for a request, ``asked`` one, ``refused`` its body, or a ``socket``."""
+        """The state: ``waiting`` for a request, ``asked`` one, ``refused`` its body, or a
+        ``socket``.
+        """
         self.requests = 0
         self.body_done: Callable[[], bool] = _done
-        """Whether the body of the request has come."""
+        """Returns True if the body of the request has come."""
         self.kept: Callable[[], bool] = _not_kept
-        """Whether the socket has joined a channel."""
+        """Returns True if the socket has joined a channel."""
         self.unfinished = 0
         self.unfinished_since: float = now
         self.latest = 0
@@ -60,7 +64,7 @@ class Inflow:
 
 
 class Port(Protocol):
-    """What the intake does to a connection."""
+    """The means of the intake to act on a connection."""
 
     def hold(self) -> None:
         """Stop reading."""
@@ -90,10 +94,10 @@ class Intake:
     # -- connections -------------------------------------------------------------------
 
     def open(self, port: Port, now: float) -> Inflow | None:
-        """Take a new connection; None where there are too many that have joined.
+        """Take a new connection; returns None if too many connections have joined a channel.
 
-        Where there are too many the oldest without a channel makes room: connections that do
-        nothing must not keep out those that want something.
+        If there are too many, the oldest connection without a channel makes room. So connections
+        that do nothing cannot keep out new ones.
         """
         most = self.most_connections
         if most is not None and len(self._flows) >= most:
@@ -107,7 +111,7 @@ class Intake:
         return flow
 
     def close(self, flow: Inflow) -> None:
-        """Forget a connection, known or not."""
+        """Forget a connection; an unknown one is ignored."""
         if self._flows.pop(flow, flow) is None:
             self._held.pop(flow, None)
             self._count(flow, 0)
@@ -135,8 +139,8 @@ class Intake:
     ) -> None:
         """Count a message that is complete and taken; ``later`` bytes came since it was complete.
 
-        ``waited`` says that it was waited for. Then only the rest of its last piece was unfinished
-        when it was complete, whatever the headers of its fragments took.
+        ``waited`` says that the server waited for the message. Then only the rest of its last piece
+        was unfinished when it was complete, however large the headers of its fragments were.
         """
         rest = max(0, flow.unfinished - size - _header(size))
         flow.unfinished_since = now
@@ -177,11 +181,11 @@ class Intake:
     # -- time --------------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """End what takes too long; to be called about once a second."""
+        """End connections that take too long; to be called about once a second."""
         for flow in [flow for flow in self._flows if self._overdue(flow, now)]:
             self._end(flow)
         if self.total > self._most:
-            # Not only those that are held: who sends nothing more keeps the room all the same.
+            # Not only the held ones: a client that sends nothing more still occupies its memory.
             large = [flow for flow in self._flows if flow.unfinished > SMALL]
             for flow in sorted(large, key=lambda each: each.unfinished_since):
                 if self.total <= self._most or now - flow.unfinished_since < PATIENCE:
@@ -206,7 +210,7 @@ class Intake:
             )
         if not flow.requests:
             return lasted > settings.request_timeout
-        # Between two requests nothing has to come; once something has, it is a head like any.
+        # Between two requests no data has to come; once some has come, it is the head of a request.
         if flow.unfinished:
             return now - flow.unfinished_since > settings.request_timeout
         return lasted > settings.idle_timeout

@@ -1,4 +1,4 @@
-"""The bounds on memory for one client and for all together, and the measuring of it.
+"""The bounds on memory, for one client and for all together, and functions that measure it.
 
 A project's limits (``Settings``) count channels, calls and messages, so a few huge ones stay
 below all of them. These bounds are in bytes of memory, so that no client can take the machine
@@ -102,7 +102,7 @@ def size_of(data: str | bytes) -> int:
 
 
 def encoded_size(data: str | bytes) -> int:
-    """Returns about the size of a received frame in bytes, without encoding it again."""
+    """Returns the approximate size of a received frame in bytes, without encoding it again."""
     return len(data) if isinstance(data, bytes) or data.isascii() else 2 * sys.getsizeof(data)
 
 
@@ -124,7 +124,7 @@ class Outgoing:
     """The frames that wait to be read, of all clients together.
 
     Every frame is counted, so counting is one addition. The sum counts a frame for many members
-    once for each of them. Only when it exceeds the limit, the real size is measured.
+    once for each of them. The real size is measured only when the sum exceeds the limit.
     """
 
     def __init__(

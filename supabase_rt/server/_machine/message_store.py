@@ -31,7 +31,7 @@ class StoredMessage:
 
     @classmethod
     def make(cls, event: str, payload: Any, now: float) -> StoredMessage:
-        """Create a message with a new id, which an object without an ``id`` also contains."""
+        """Create a message with a new id, which is also added to an object without an ``id``."""
         message_id = str(uuid.uuid4())
         if isinstance(payload, bytes | bytearray | memoryview):
             payload = bytes(payload)

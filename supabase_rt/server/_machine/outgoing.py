@@ -98,8 +98,8 @@ class Fanout:
             try:
                 payload = broadcast_object(payload)
             except DecodeError:
-                # The real server copies such bytes into the frame, which then is not JSON. No
-                # test of a client of vsn 1.0.0 can want that.
+                # The real server copies such bytes into the frame, which then is not JSON. No test
+                # for a client of vsn 1.0.0 can need that.
                 return None
         return text_frame(vsn, self.topic, self.event, payload)
 

@@ -1,8 +1,8 @@
 """The rate limits of a project, on all its clients together (docs/protocol.md#10-limits).
 
-This module has no clock: the server calls ``tick`` every ``rate_interval`` seconds. Every
-message is counted, so between two ticks a count is one addition, and a check one attribute. So
-a burst that ends before the next tick has no effect, as on the real server.
+This module has no clock: the server calls ``tick`` every ``rate_interval`` seconds. Every message
+is counted. So counting is one addition between two ticks, and a check reads one attribute. So a
+burst that ends before the next tick has no effect, as on the real server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUCKETS = 12
 
 
 class Rate:
-    """An average over the last intervals; with the ``limit`` None it never trips."""
+    """An average over the last intervals; with the ``limit`` None it is never exceeded."""
 
     __slots__ = ("_about", "_buckets", "_interval", "average", "count", "limit", "tripped")
 
@@ -103,7 +103,7 @@ class Limits:
             rate.tick()
 
     def request_headers(self) -> dict[str, str]:
-        """Returns the headers with the rate of requests; none without a limit."""
+        """Returns the headers with the rate of requests; empty without a limit."""
         limit = self.requests.limit
         if limit is None:
             return {}

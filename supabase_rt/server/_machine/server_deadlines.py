@@ -25,7 +25,7 @@ class ServerDeadlines:
         self._refresh()
 
     def drop(self, name: Hashable) -> None:
-        """Forget a deadline, known or not."""
+        """Forget a deadline; an unknown one is ignored."""
         if self._due.pop(name, None) is not None:
             self._refresh()
 

@@ -311,8 +311,8 @@ class ServerSession:
             self._decide(decision)
 
     def _decide(self, decision: _Decision, refused: JoinRefused | None = None) -> None:
-        # Without its traceback, whose frames hold the decision: such a cycle kept megabytes of
-        # a frame until the next full collection.
+        # The traceback is dropped, because its frames hold the decision. Such a cycle kept
+        # megabytes of a frame until the next full collection.
         decision.refused = refused and refused.with_traceback(None)
         delay = self.backend.settings.join_error_delay
         if refused is not None and delay > 0:

@@ -72,7 +72,7 @@ class Hub:
         self._spaces.setdefault(member.space, _Space()).members[member] = None
 
     def leave(self, member: Member) -> None:
-        """Remove a member, known or not, and send the others the presence diff."""
+        """Remove a member and send the others the presence diff; an unknown one is ignored."""
         space = self._spaces.get(member.space)
         if space is None or member not in space.members:
             return
@@ -174,7 +174,7 @@ class Hub:
 
 
 def _looked_into(payload: Any) -> tuple[str, Any]:
-    """Returns the event and the content of a broadcast; an onlooker's trouble is nobody else's."""
+    """Returns the event and the content of a broadcast; a failure here affects watchers only."""
     try:
         found = plain(payload)
         if isinstance(found, dict):

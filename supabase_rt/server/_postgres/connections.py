@@ -20,7 +20,7 @@ SESSION = (
     " -c bytea_output=hex -c extra_float_digits=1"
 )
 
-# libpq says what is wrong; these texts add what to do about it.
+# libpq names the fault; these texts add the remedy.
 REMEDIES = {
     "password authentication failed": "; check user and password in the database URL",
     "no password supplied": "; put the password into the database URL",

@@ -33,7 +33,7 @@ from .setup import MESSAGES_PUBLICATION, PUBLICATION, prepare
 __all__ = ["Database"]
 
 PATIENCE = 10.0
-"""Seconds that a request waits for its turn; then its answer is that the database is away."""
+"""Seconds that a request waits for its turn; after them the answer is that the database is away."""
 GRACE = 0.5
 """Seconds that running tasks get to end by themselves at the stop."""
 

@@ -116,7 +116,7 @@ class DatabaseFeed:
         self._attempts[subscriber] = self._spawn(work, "subscription")
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not, and cancel its tasks."""
+        """Forget a channel and cancel its tasks; an unknown one is ignored."""
         self._subscriptions.pop(subscriber, None)
         self._end_attempt(subscriber)
         self._slow.drop(subscriber)
@@ -203,9 +203,9 @@ class DatabaseFeed:
     async def deliver(self, changes: Sequence[RowChange]) -> None:
         """Send committed changes to the channels, in order.
 
-        Each table costs a few statements, whatever the number of changes and channels. With row
-        level security each token costs one more. Raises ``DatabaseProblem`` if the database is
-        away; then nothing has been sent.
+        Each table costs a few statements, for any number of changes and channels. With row level
+        security each token costs one more. Raises ``DatabaseProblem`` if the database is away; then
+        nothing has been sent.
         """
         ready: list[ChangeFrame] = []
         late: dict[Subscriber, Job] = {}

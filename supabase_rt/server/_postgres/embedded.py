@@ -70,8 +70,8 @@ if [ -n "$doomed" ]; then rm -rf "$doomed"; fi
 class EmbeddedPostgres:
     """A PostgreSQL server with logical WAL, for this process and its user only.
 
-    ``folder`` keeps the data for the next start. By default a temporary folder is used, and
-    removed at the end. The server listens on a Unix socket, on Windows on a free port of
+    ``folder`` keeps the data for the next start. By default the data is in a temporary folder,
+    which is removed at the end. The server listens on a Unix socket, on Windows on a free port of
     127.0.0.1. It ends with this process, also when that is killed.
 
     ``start`` and ``stop`` block for up to two seconds; from asyncio, call them in a thread.

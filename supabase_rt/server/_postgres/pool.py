@@ -82,8 +82,8 @@ class Pool:
     ) -> T:
         """Call ``work`` with a connection, and once more with a new one if the first is lost.
 
-        The first may be lost to a restart of the database; the second is lost to ``work``
-        itself. ``work`` must leave nothing in the database. Raises as ``use`` does.
+        The first connection may be lost to a restart of the database; the second is lost because of
+        ``work`` itself. ``work`` must leave nothing in the database. Raises as ``use`` does.
         """
         with contextlib.suppress(ConnectionEnded):
             async with self.use(client, limit=limit) as conn:
@@ -108,7 +108,8 @@ class Pool:
             conn = await self._open()
             limit = limit or self._timeout
             if limit is not None:
-                # Later than the database's own timeout, which keeps the connection usable.
+                # This limit comes later than the database's own timeout, after which the connection
+                # stays usable.
                 later = limit * 1.25 + 0.25
                 guard = asyncio.get_running_loop().call_later(later, self._cut_off, conn)
             try:

@@ -217,7 +217,7 @@ class ServerFeed(Protocol):
         """Subscribe to all entries or none; ``done`` gets the error text, or None."""
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not."""
+        """Forget a channel; an unknown one is ignored."""
 
 
 class ChangeFeed:
@@ -255,7 +255,7 @@ class ChangeFeed:
         done(None)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not."""
+        """Forget a channel; an unknown one is ignored."""
         self._subscriptions.pop(subscriber, None)
 
     def _check(self, binding: ServerBinding) -> None:

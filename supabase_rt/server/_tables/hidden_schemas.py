@@ -11,5 +11,5 @@ HIDDEN: Final = ("auth", "realtime", "information_schema")
 
 
 def is_hidden(schema: str) -> bool:
-    """Returns True if a schema is refused by its name, whatever rights a role has in it."""
+    """Returns True if a schema is refused by its name, even if a role has rights in it."""
     return schema in HIDDEN or schema.startswith("pg_")

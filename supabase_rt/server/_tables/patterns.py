@@ -137,7 +137,7 @@ def _compile(pattern: str, ignore_case: bool) -> re2._Regexp:
     options.never_capture = True
     options.dot_nl = True
     options.case_sensitive = not ignore_case
-    # re2.compile would keep 128 of them in its own cache, whatever their size.
+    # re2.compile would keep 128 of them in its own cache, without a limit on their size.
     return re2._Regexp(pattern.encode(), options)
 
 

@@ -46,7 +46,7 @@ class Publisher:
         return table
 
     def insert(self, schema: str, name: str, record: Mapping[str, Any], **about: Any) -> int:
-        """Publish a new row; returns the number of channels reached, as all of these do."""
+        """Publish a new row; returns the number of channels reached, like all of these methods."""
         table = self._table(schema, name, record)
         row = table.complete(record)
         table.keep(row)

@@ -1,1 +1,1 @@
-"""What supabase-js does, row by row: the checklist, its tests, and the table of both."""
+"""The behaviour of supabase-js, row by row: the checklist, its tests, and the table of both."""

@@ -1,4 +1,4 @@
-"""The official capability matrix: ``docs/sdk-compliance.yaml``, and whether it is true."""
+"""The official capability matrix: Checks that ``docs/sdk-compliance.yaml`` is true."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CAPABILITIES = _IDS.split()
 
 @cache
 def declared() -> dict[str, Any]:
-    """What the file says of each capability."""
+    """The entries of the file, by capability."""
     found: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))["features"]
     return found
 

@@ -1,8 +1,8 @@
-"""Which tests name which ids, read from the source: nothing is run or imported for it.
+"""Finds the ids that each test names in the source, without running or importing a test.
 
-A marker counts only where the test runs everywhere: one on a test that is marked to be skipped
-or to fail is an error, and one that skips while it runs fails (tests/conftest.py). So what the
-table claims holds whenever the suite is green.
+A marker counts only if the test runs everywhere. A marker on a test that is marked to be skipped or
+to fail is an error. A marked test that skips while it runs fails (tests/conftest.py). So the claims
+of the table hold whenever the suite is green.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Unsure(Exception):
 
 @cache
 def marked(folder: Path = TESTS) -> dict[str, list[str]]:
-    """Tests by the ids that they name, as ``tests/file.py::test``, in the order of the files."""
+    """The tests by the ids that they name, as ``tests/file.py::test``, in the order of the
+    files.
+    """
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
@@ -63,7 +65,7 @@ def _marks(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 
 
 def _module_marks(module: ast.Module) -> set[str]:
-    """What stands in ``pytestmark`` or is called at the top of the file."""
+    """The calls in ``pytestmark`` and at the top of the file."""
     plain = [node for node in module.body if isinstance(node, ast.Assign | ast.Expr)]
     return {_name(found) for node in plain for found in ast.walk(node)}
 

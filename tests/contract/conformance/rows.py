@@ -4,8 +4,8 @@ A row is one behaviour that the test suites of supabase-js and phoenix.js assert
 
     id or ids | P, A or N | behaviour | why Python differs
 
-P: ported as it is; A: adapted, the assertion stood on an idiom of JavaScript; N: makes no sense
-outside of JavaScript. Heading lines begin with ``#``.
+P: ported unchanged; A: adapted, because the assertion used an idiom of JavaScript; N: makes no
+sense outside of JavaScript. Heading lines begin with ``#``.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ to port.
 
 
 def status(row: Row, tests: list[str]) -> str:
-    """What the table says of a row; a row with neither test nor reason is a hole."""
+    """Returns the entry of a row in the table; a row with neither test nor reason is a hole."""
     if row.reason:
         return "differs" if tests else "none"
     return "same" if tests else "MISSING"
@@ -62,7 +62,7 @@ def _implemented(id: str) -> bool:
 
 
 def _summary(found: dict[str, list[str]]) -> list[str]:
-    """How many of the single ids have which status."""
+    """Counts the single ids by status."""
     counts = dict.fromkeys(("same", "differs", "none", "MISSING"), 0)
     for row in rows():
         counts[status(row, found.get(row.id, []))] += len(numbers(row.id))

@@ -1,4 +1,4 @@
-"""Rows about database changes that no other test shows: bindings, filters, mismatches."""
+"""Rows about database changes that no other test covers: bindings, filters, mismatches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def offline() -> RealtimeChannel:
 
 
 def asked(channel: RealtimeChannel) -> list[dict[str, Any]]:
-    """What the channel's join would ask for."""
+    """Returns the bindings that the join of the channel would request."""
     return channel._machine.bindings.postgres_changes()
 
 

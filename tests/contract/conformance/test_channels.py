@@ -1,4 +1,4 @@
-"""Rows about joining, losing and leaving that no other test shows; in virtual time."""
+"""Rows about joining, losing and leaving that no other test covers; in virtual time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(**options: Any) -> World:
 def listening(
     *listeners: tuple[ListenType, dict[str, Any]], opts: Any = None
 ) -> tuple[World, ChannelMachine]:
-    """A joined channel with these bindings; what was told so far is forgotten."""
+    """Returns a joined channel with these bindings; events reported before are forgotten."""
     world = opened()
     channel = world.channel(opts=opts)
     for kind, filter in listeners:
@@ -38,7 +38,7 @@ def listening(
 
 
 def rejoins(world: World, channel: ChannelMachine) -> int:
-    """How many rejoins of the channel are planned; the world is over after that."""
+    """Returns the number of planned rejoins of the channel; the world cannot be used afterwards."""
     return world.deadlines().count((channel, "rejoin"))
 
 

@@ -1,4 +1,4 @@
-"""Rows about a whole client that no other test shows; against the local server."""
+"""Rows about a whole client that no other test covers; against the local server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checklist has no hole, its markers name what exists, and the page is the latest."""
+"""The checklist has no hole, its markers name existing ids, and the page is up to date."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LAST = {
     "PP": 14,
     "NX": 21,
 }
-"""How many behaviours each group has, so that none is lost."""
+"""The number of behaviours in each group, so that none is lost."""
 
 
 def test_every_behaviour_has_its_row_once() -> None:

@@ -1,4 +1,4 @@
-"""Rows about sending and tokens that no other test shows; against the local server."""
+"""Rows about sending and tokens that no other test covers; against the local server."""
 
 from __future__ import annotations
 
@@ -236,8 +236,8 @@ async def test_an_overtaken_asking_that_ends_first_leaves_the_newest_in_place() 
     await until(lambda: len(asked) == 2)
     releases[0].set()
     await turns()
-    assert not first.done()  # whoever waits for it wants a token in use
-    assert source.refresh() is second  # as connect() asks: the newest is still under way
+    assert not first.done()  # the caller waits until a token is in use
+    assert source.refresh() is second  # as by connect(): the newest call is under way
     releases[1].set()
     await asyncio.gather(first, second)
     assert (used, len(asked)) == (["token 1"], 2)

@@ -1,4 +1,4 @@
-"""Two records of one scenario side by side, in a form short enough to be written down."""
+"""Two records of one scenario side by side, in a short text form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ DEFAULTS = {
 
 
 def unexplained(scenario: Scenario, js: Record, ours: Record) -> list[str]:
-    """The differences that the scenario does not explain, and explanations of none."""
+    """The differences that the scenario does not explain, and the explanations that nothing
+    needed.
+    """
     if "failed" in js or "failed" in ours:
         return [f"could not be played: {js.get('failed') or ours.get('failed')}"]
     pairs, idle = differences(scenario, js, ours)
@@ -41,7 +43,9 @@ def unexplained(scenario: Scenario, js: Record, ours: Record) -> list[str]:
 
 
 def differences(scenario: Scenario, js: Record, ours: Record) -> tuple[dict[str, Pair], list[str]]:
-    """What differs after the scenario's rules, by path; and the rules that did nothing."""
+    """Returns the remaining differences by path, and the rules of the scenario that changed
+    nothing.
+    """
     theirs, mine = flat(js, f"/js/{scenario.id}/"), flat(ours, f"/py/{scenario.id}/")
     idle = [name for name in scenario.rules if not RULES[name](theirs, mine)]
     paths = theirs.keys() | mine.keys()
@@ -61,7 +65,7 @@ def flat(record: Record, own: str) -> Record:
     found["logs"] = [[kind, _without(text, own)] for kind, text in record["logs"]]
     seen = record["seen"]
     for frame in seen["frames"]:
-        # How many heartbeats fit into a scenario is a matter of the machine's speed.
+        # The number of heartbeats in a scenario depends on the speed of the machine.
         if frame["event"] != "heartbeat":
             found.setdefault(f"frames.{frame['link']}", []).append(_frame(frame))
     for key in ("requests", "queries", "closes"):
@@ -75,7 +79,9 @@ def _status(status: dict[str, Any]) -> str:
 
 
 def _frame(frame: dict[str, Any]) -> str:
-    """Event, topic if not ``room``, number of the join, payload as far as it is not usual."""
+    """Returns event, topic if not ``room``, number of the join, and the unusual parts of the
+    payload.
+    """
     topic = "" if frame["topic"] == "realtime:room" else f" {frame['topic']}"
     kind = f" kind {frame['kind']}" if "kind" in frame else ""
     ref = "" if frame["has_ref"] else " without ref"
@@ -87,7 +93,7 @@ def _frame(frame: dict[str, Any]) -> str:
 
 
 def _unusual(payload: dict[str, Any]) -> dict[str, Any]:
-    """A join payload without what every join says."""
+    """Returns a join payload without the parts that every join has."""
     rest = dict(payload)
     config = rest.pop("config")
     rest.update({key: value for key, value in config.items() if DEFAULTS.get(key) != value})
@@ -96,7 +102,7 @@ def _unusual(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without(value: Any, own: str) -> Any:
-    """Where each side has its own URL, the part that is common."""
+    """Returns a value with the URL of its own side replaced, so that both sides compare equal."""
     if isinstance(value, dict) and isinstance(value.get("value"), str):
         return {"value": _without(value["value"], own)}
     if isinstance(value, str) and own in value:

@@ -1,4 +1,4 @@
-"""What was skipped here is said where nobody overlooks it."""
+"""A skipped comparison is reported in a visible place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["pytest_terminal_summary"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Two lines in red below the tests; ``-ra`` alone buries it among others."""
+    """Two lines in red below the tests; with ``-ra`` alone the line would be one of many."""
     reasons = [
         report.longrepr[2]
         for report in terminalreporter.getreports("skipped")

@@ -1,7 +1,7 @@
 """Differences that many scenarios meet, each with its reason.
 
-A rule makes the two sides equal where they differ for this reason alone, and returns whether it
-had anything to do. All of them stand in docs/differences.md.
+A rule makes the two sides equal if they differ for this reason alone. It returns True if it changed
+something. All of them are listed in docs/differences.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _rule(name: str) -> Callable[[Callable[[Flat, Flat], bool]], Callable[[Flat,
 
 
 def _rewrite(flat: Flat, pattern: str, by: str) -> bool:
-    """Change every status that fits ``pattern``; returns whether one did."""
+    """Change every status that fits ``pattern``; returns True if one was changed."""
     changed = False
     for path, statuses in flat.items():
         if path.startswith("statuses."):
@@ -45,12 +45,14 @@ def _close_code(js: Flat, ours: Flat) -> bool:
 
 @_rule("mismatch-state")
 def _mismatch_state(js: Flat, _: Flat) -> bool:
-    """The state is ``errored`` by the time we tell of the CLOSED before the mismatch."""
+    """The state is ``errored`` when our CLOSED before the mismatch is reported."""
     return _rewrite(js, "^CLOSED closed$", "CLOSED errored")
 
 
 @_rule("connect-failure-text")
 def _connect_failure_text(_: Flat, ours: Flat) -> bool:
-    """A browser does not tell scripts why a connection failed; we know, and say it."""
+    """A browser does not tell scripts why a connection failed; our client knows the reason and
+    reports it.
+    """
     pattern = "^(CHANNEL_ERROR errored: ).* refused the connection: HTTP 503$"
     return _rewrite(ours, pattern, r"\1channel error: transport failure")

@@ -39,7 +39,7 @@ CALLED = {
     "19": ["log"],
     "23": ["log"],
 }
-"""What is called by an idiom, by its number."""
+"""The names that an idiom calls, by its number."""
 
 
 def pieces() -> list[dict[str, str]]:
@@ -59,7 +59,7 @@ def pieces() -> list[dict[str, str]]:
 
 
 def syntax_errors() -> list[str]:
-    """What Node says of pieces that are no JavaScript; it needs no package for that."""
+    """Node's complaints about pieces that are not JavaScript; this needs no package."""
     given = json.dumps(pieces())
     done = subprocess.run(
         ["node", "-e", PARSER], input=given, capture_output=True, text=True, check=True
@@ -69,8 +69,8 @@ def syntax_errors() -> list[str]:
 
 
 async def play(folder: Path) -> dict[str, Any]:
-    """Run all pieces beside each other, until what is in ``CALLED`` was called."""
-    # All at once, they hear more than one project's clients may.
+    """Run all pieces at the same time, until all names in ``CALLED`` were called."""
+    # Together they receive more than the clients of one project may.
     async with LocalRealtime(max_events_per_second=None) as server:
         return await _play(server, folder)
 

@@ -1,4 +1,4 @@
-"""Runs runner.mjs with Node, after installing what package-lock.json pins."""
+"""Runs runner.mjs with Node, after installing the packages that package-lock.json pins."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NPM = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=e
 
 
 class Missing(Exception):
-    """Node or the packages cannot be had here; the text says which."""
+    """Node or the packages are not available here; the text names the missing one."""
 
 
 def install(folder: Path = HERE) -> None:
-    """Make ``node_modules`` in a folder; does nothing where it is newer than the lock file."""
+    """Make ``node_modules`` in a folder; does nothing if it is newer than the lock file."""
     installed, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
@@ -41,12 +41,12 @@ def install(folder: Path = HERE) -> None:
         raise Missing("npm ci did not end within 30 s: no registry?") from None
     if done.returncode:
         raise Missing(f"npm ci failed: {done.stderr.strip()[-300:]}")
-    # npm keeps the times of its cache; ours says when it was installed.
+    # npm keeps the times of its cache, so this sets the time of the installation.
     installed.touch()
 
 
 async def play_all(scenarios: list[Scenario], base: str, folder: Path) -> dict[str, Any]:
-    """What the official client did in each scenario, by id."""
+    """Returns the record of the official client in each scenario, by id."""
     about = {
         "base": base,
         "scale": SCALE,

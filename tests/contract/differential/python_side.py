@@ -27,11 +27,11 @@ JS = ReconnectPolicy.supabase_js()
 POLICY = dataclasses.replace(
     JS, steps=tuple(step * SCALE for step in JS.steps), initial_backoff=0.1, stable_after=0.0
 )
-"""The delays of supabase-js on the fast clock; its counter starts again with every link."""
+"""The delays of supabase-js on the fast clock; the count starts again with every link."""
 
 
 async def play(scenario: Scenario, base: str, stage: Stage, delay: float) -> dict[str, Any]:
-    """Everything observed while our client played ``scenario``, begun after ``delay`` seconds."""
+    """Returns the record of our client for ``scenario``, begun after ``delay`` seconds."""
     await asyncio.sleep(delay)
     found = Play(scenario, f"{base}/py/{scenario.id}/realtime/v1", stage)
     try:
@@ -81,7 +81,7 @@ class Play:
             "tries": self.tries,
             "logs": self.logs,
         }
-        # A copy: what happens while the client is put away is no part of the scenario.
+        # A copy, because events at the end of the client are not part of the scenario.
         record = dict(json.loads(json.dumps(record, default=_plain)))
         record["seen"] = json.loads(json.dumps(await self.stage.do_seen()))
         for waiter in self.waiters:
@@ -270,7 +270,7 @@ class Play:
         await asyncio.sleep(seconds * SCALE)
 
     def note(self, name: str, work: Callable[[], Any]) -> None:
-        """Keep what ``work`` raises, as a result."""
+        """Keep the exception that ``work`` raises as its result."""
         try:
             work()
         except Exception as exc:
@@ -278,7 +278,7 @@ class Play:
 
 
 def _scaled(options: dict[str, Any]) -> dict[str, Any]:
-    """The durations that supabase-js has by default, on the fast clock."""
+    """The default durations of supabase-js, on the fast clock."""
     return {"timeout": TIMEOUT * SCALE, "heartbeat_interval": 25 * SCALE, **options}
 
 

@@ -1,4 +1,4 @@
-"""What a scenario is. The steps are data, carried out by python_side.py and by runner.mjs.
+"""The parts of a scenario. The steps are data, carried out by python_side.py and by runner.mjs.
 
 Steps, in both languages:
 
@@ -41,12 +41,12 @@ STAGGER = 0.05
 
 
 TIMEOUT = 40.0
-"""The ``timeout`` of scenarios that give none: a slow machine should not look like a fault."""
+"""The ``timeout`` of scenarios that give none, large enough for slow machines."""
 
 
 @dataclass(frozen=True)
 class Differs:
-    """One value that is not the same in both languages, and why.
+    """One value that differs between the languages, and the reason.
 
     ``at`` is the path in the record, such as ``results.r1`` or ``statuses.a``.
     """

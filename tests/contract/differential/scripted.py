@@ -1,8 +1,8 @@
-"""A server that does what a scenario says, for many scenarios at once.
+"""A server that follows a scenario, for many scenarios at once.
 
-Each run of a scenario has a stage of its own, found by the path of the URL. What is not scripted
-is answered the way Supabase does: joins, leaves, heartbeats, presence and acknowledged broadcasts
-with ``ok``. ``hold`` takes an event out of that, so that the scenario answers it itself.
+Each run of a scenario has a stage of its own, found by the path of the URL. Unscripted frames are
+answered as Supabase does: joins, leaves, heartbeats, presence and acknowledged broadcasts get
+``ok``. ``hold`` exempts an event from that, so that the scenario answers it itself.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Stage:
         async for message in socket:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 await self._receive({**decode(message.data), "link": number}, socket)
-        # The client's own code comes back, as from Supabase.
+        # The client's own code is echoed, as by Supabase.
         self.closes.append(socket.close_code)
         self._changed.fire()
         await socket.close(code=socket.close_code or WSCloseCode.OK)
@@ -106,7 +106,7 @@ class Stage:
     # -- requests ------------------------------------------------------------------------
 
     async def http(self, request: web.Request) -> web.StreamResponse:
-        """A broadcast over HTTP, answered as the scenario said."""
+        """Answer a broadcast over HTTP as the scenario says."""
         body = await request.read()
         kind = request.headers["Content-Type"].partition(";")[0]
         self.requests.append(
@@ -146,11 +146,11 @@ class Stage:
         self._refuse = status
 
     async def do_refused(self, count: int) -> bool:
-        """Wait until so many connections were refused in all."""
+        """Wait until this many connections were refused in total."""
         return await self._changed.until(lambda: self._refused >= count)
 
     async def do_answer(self, answer: dict[str, Any]) -> None:
-        """How HTTP requests are answered from now on."""
+        """Set the answer to HTTP requests from now on."""
         self._http = answer
 
     async def do_expect(self, event: str, topic: str | None = None) -> bool:
@@ -173,17 +173,17 @@ class Stage:
         return True
 
     async def do_count(self, event: str, count: int) -> bool:
-        """Wait until so many frames of this event came in all."""
+        """Wait until this many frames of this event came in total."""
         return await self._changed.until(
             lambda: sum(frame["event"] == event for frame in self.frames) >= count
         )
 
     async def do_links(self, count: int) -> bool:
-        """Wait until so many connections were made in all."""
+        """Wait until this many connections were made in total."""
         return await self._changed.until(lambda: len(self.sockets) >= count)
 
     async def do_gone(self, count: int) -> bool:
-        """Wait until so many connections ended in all."""
+        """Wait until this many connections ended in total."""
         return await self._changed.until(lambda: len(self.closes) >= count)
 
     async def do_reply(self, status: str = "ok", response: Any = None) -> None:
@@ -233,7 +233,7 @@ class Stage:
         return ref
 
     async def do_seen(self) -> dict[str, Any]:
-        """All that the client did, with refs and versions made comparable."""
+        """Returns all frames and requests of the client, with refs and versions made comparable."""
         return {
             "frames": [self._plain(frame) for frame in self.frames],
             "requests": self.requests,
@@ -274,7 +274,9 @@ class Stages:
             stage.ended.set()
 
     async def control(self, request: web.Request) -> web.StreamResponse:
-        """The wire of a player in another process: steps come in, what they return goes out."""
+        """The connection to a player in another process, which sends steps and gets their
+        results.
+        """
         socket = web.WebSocketResponse()
         await socket.prepare(request)
 

@@ -1,7 +1,7 @@
-"""What the reference on realtime-js marks as verified ([V], sections 0 to 3, in order of
-appearance), its quirk ledger
-(docs/protocol.md#8-presence), and what was added to supabase-js since: what the
-scenarios are to cover."""
+"""The statements that the scenarios are to cover. They are the verified ones of the reference on
+realtime-js ([V], sections 0 to 3, in order of appearance) and its quirk ledger
+(docs/protocol.md#8-presence). Later additions to supabase-js follow.
+"""
 
 from __future__ import annotations
 
@@ -140,4 +140,4 @@ VERIFIED = {f"V{n}": text for n, text in enumerate(_VERIFIED.splitlines(), 1)}
 QUIRKS = {f"Q{n}": text for n, text in enumerate(_QUIRKS.splitlines(), 1)}
 ADDITIONS = {f"A{n}": text for n, text in enumerate(_ADDITIONS.splitlines(), 1)}
 KEPT = {"Q9", "Q11", "Q13", "Q16", "Q17", "Q19"}
-"""Quirks that are kept as they are, so that nothing differs; every other one is a defect."""
+"""Quirks that our client keeps, so that nothing differs; every other quirk is a defect."""

@@ -14,7 +14,7 @@ MARK = "<!-- the rest is written by python -m tests.contract.differential.table 
 
 
 def with_table(text: str) -> str:
-    """``text`` with the table made anew after the mark."""
+    """Returns ``text`` with a new table after the mark."""
     return text.partition(MARK)[0] + MARK + _tables()
 
 

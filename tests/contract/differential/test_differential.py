@@ -1,4 +1,4 @@
-"""Every scenario goes the same way in both languages, but for the differences it explains."""
+"""Every scenario has the same course in both languages, except for the differences it explains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]
         install()
     except Missing as exc:
         pytest.skip(f"{SKIPPED}: {exc}")
-    # A hundred conversations at once are too many for asyncio's debug mode.
+    # asyncio's debug mode is too slow for a hundred conversations at once.
     return asyncio.run(play_both(SCENARIOS, tmp_path_factory.mktemp("js")), debug=False)
 
 
@@ -49,7 +49,9 @@ def test_the_javascript_of_the_porting_page_is_javascript() -> None:
 async def test_the_javascript_of_the_porting_page_runs_with_the_official_client(
     tmp_path: Path,
 ) -> None:
-    """Here and not with the other pages, because the packages are installed once for this file."""
+    """This test is here and not with the other pages, because the packages are installed once for
+    this file.
+    """
     try:
         await asyncio.to_thread(install)
     except Missing as exc:

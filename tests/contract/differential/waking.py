@@ -1,4 +1,4 @@
-"""Waiting for a condition that changes with something that happens.
+"""Waiting for a condition that changes when something happens.
 
 Polling a hundred scenarios every few milliseconds would slow all of them down.
 """
@@ -11,11 +11,11 @@ from collections.abc import Callable
 __all__ = ["PATIENCE", "Signal"]
 
 PATIENCE = 5.0
-"""Real seconds that a scenario waits for anything."""
+"""Real seconds that a scenario waits for a condition."""
 
 
 class Signal:
-    """Wakes those who wait, each time something happened."""
+    """Wakes all waiters each time something happened."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
@@ -27,7 +27,7 @@ class Signal:
                 future.set_result(None)
 
     async def until(self, condition: Callable[[], bool]) -> bool:
-        """Wait until ``condition()`` holds; False if it does not in time."""
+        """Wait until ``condition()`` holds; returns False if it does not in time."""
         loop = asyncio.get_running_loop()
         end = loop.time() + PATIENCE
         while not condition():

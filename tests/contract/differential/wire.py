@@ -51,7 +51,9 @@ def encode(frame: Frame, vsn: str) -> str:
 
 
 def user_broadcast(topic: str, event: str, payload: Any, meta: Any = None) -> bytes:
-    """Kind 4, what the server sends for a broadcast; ``{"bytes": hex}`` goes as it is."""
+    """Kind 4, the form in which the server sends a broadcast; ``{"bytes": hex}`` stays
+    unchanged.
+    """
     raw = isinstance(payload, dict) and set(payload) == {"bytes"}
     body = bytes.fromhex(payload["bytes"]) if raw else json.dumps(payload).encode()
     texts = [topic.encode(), event.encode(), b"" if meta is None else json.dumps(meta).encode()]

@@ -1,7 +1,7 @@
-"""The wire, read without the package: its own mistakes must not cancel out here.
+"""The frames, read without the package: its own mistakes must not cancel out here.
 
-``read`` takes a frame of a client apart; ``renumber`` puts our refs into a frame of the server
-without touching another byte of it, because numbers must keep their own text.
+``read`` parses a frame of a client. ``renumber`` puts our refs into a frame of the server and
+changes no other byte, because numbers must keep their text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _CUT = re.compile(r'\{"topic":"([^"]*)","event":"([^"]*)",.*\.\.\.\[\d+ chars\]\
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a client. ``payload`` of a binary broadcast is as in a text one."""
+    """One frame of a client. ``payload`` of a binary broadcast has the form of that of a text
+    broadcast.
+    """
 
     topic: str
     event: str
@@ -32,7 +34,7 @@ class Frame:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """By what a frame of ours is found to be the recorded one."""
+        """The key by which a frame of ours is matched with the recorded one."""
         return self.topic, self.event
 
 
@@ -41,7 +43,7 @@ CUT_OFF: Any = object()
 
 
 def read(raw: str | bytes) -> Frame | None:
-    """A client's frame of either vsn; None for what is no message."""
+    """Reads a client's frame of either vsn; returns None if it is not a message."""
     if isinstance(raw, bytes):
         return _read_kind_3(raw)
     cut = _CUT.match(raw)
@@ -84,7 +86,7 @@ def _read_kind_3(raw: bytes) -> Frame:
 
 
 def renumber(text: str, refs: Mapping[str, str]) -> str:
-    """A recorded text frame of the server with our refs; one we do not know stays."""
+    """Returns a recorded text frame of the server with our refs; unknown refs stay."""
 
     def ours(ref: str) -> str:
         return json.dumps(refs.get(json.loads(ref), json.loads(ref)))
@@ -95,17 +97,19 @@ def renumber(text: str, refs: Mapping[str, str]) -> str:
 
 
 def contains(ours: Any, recorded: Any) -> bool:
-    """Whether all of ``recorded`` is in ``ours``: a join may say its defaults aloud."""
+    """Returns True if ``ours`` contains all of ``recorded``: a join may send its defaults
+    explicitly.
+    """
     if isinstance(recorded, dict) and isinstance(ours, dict):
         return all(key in ours and contains(ours[key], recorded[key]) for key in recorded)
     return bool(ours == recorded)
 
 
 def placeholders(ours: Any) -> Any:
-    """``ours`` with tokens as the recordings write them.
+    """Returns ``ours`` with tokens as the recordings write them.
 
-    Two tokens of one role and subject look alike there; a driver tells them apart by what it
-    puts after a ``#``.
+    Two tokens of one role and subject look alike there, so a driver marks them by a text after
+    ``#``.
     """
     if isinstance(ours, dict):
         return {key: placeholders(value) for key, value in ours.items()}

@@ -13,7 +13,7 @@ __all__ = ["Link"]
 
 
 class Link:
-    """One socket: what our client wrote, and our refs beside the recorded ones."""
+    """One socket: the frames of our client, and our refs beside the recorded ones."""
 
     def __init__(self, conn: str, tag: str, news: Callable[[], None]) -> None:
         self.conn = conn
@@ -29,7 +29,7 @@ class Link:
         self._unnamed: deque[str] = deque()
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """Take the socket and read it to its end."""
+        """Accept the socket and read it to its end."""
         ws = web.WebSocketResponse(max_msg_size=0, timeout=1.0)
         await ws.prepare(request)
         self.ws = ws
@@ -49,7 +49,9 @@ class Link:
         self._news()
 
     def match(self, recorded: Frame) -> Frame | None:
-        """Our frame for a recorded one: the first that waits with its topic and event."""
+        """Returns our frame for a recorded one: the first waiting frame with its topic and
+        event.
+        """
         ours = next((frame for frame in self.waiting if frame.kind == recorded.kind), None)
         if ours is None:
             return None
@@ -62,11 +64,13 @@ class Link:
         return ours
 
     async def play(self, raw: str | bytes, ref: str | None) -> None:
-        """Send what the server sent, with our refs; ``ref`` is the recorded one of a reply."""
+        """Send a recorded frame of the server with our refs; ``ref`` is the recorded one of a
+        reply.
+        """
         assert self.ws is not None
         self.played += 1
         if isinstance(raw, bytes):
-            # The only kind that the server was seen to send, and it has no refs.
+            # The server was seen to send only this kind, and it has no refs.
             assert raw[0] == 4
             await self.ws.send_bytes(raw)
             return

@@ -1,13 +1,13 @@
-"""The server of a recording: it says what the real one said, when our client says what the
-recorded client said.
+"""The server of a recording: it sends a recorded frame when our client has sent the recorded frame
+before it.
 
-The steps are taken in the recorded order, over all sockets: a ``send`` waits until our client has
-written a frame of the same topic and event, a ``recv`` is sent with our refs instead of the
+The steps are taken in the recorded order, over all sockets. A ``send`` waits until our client has
+written a frame of the same topic and event. A ``recv`` is sent with our refs in place of the
 recorded ones. Nothing waits for time. So a driver makes the calls of a user in the order of the
-recording; a step that our client never serves fails the test with its number.
+recording. If our client never performs a step, the test fails with the number of that step.
 
-A client says by a header which recorded socket is its own, and reconnects under the same name:
-``A`` becomes ``A2`` where the recording has one.
+A client names its recorded socket by a header, and reconnects under the same name: ``A`` becomes
+``A2`` if the recording has that name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ __all__ = ["AT_ONCE", "NEVER_AGAIN", "Player", "play"]
 T = TypeVar("T")
 
 STEP_TIMEOUT = 5.0
-"""Real seconds that a driver gets for a step; only a mistake takes that long."""
+"""Real seconds that a driver gets for a step; only a fault takes that long."""
 NEVER_AGAIN = ReconnectPolicy(initial_backoff=3600.0, max_backoff=3600.0, jitter=0.0)
-"""A refused channel does not come back by itself while the recording lasts."""
+"""A refused channel does not rejoin by itself during the recording."""
 AT_ONCE = ReconnectPolicy(initial_backoff=0.001, max_backoff=0.01, jitter=0.0)
 
 Skip = Callable[[Step], bool]
@@ -114,11 +114,13 @@ class Player:
         return f"ws://127.0.0.1:{self._port}{path}"
 
     def release(self) -> None:
-        """Go on from the step where the player was told to hold."""
+        """Continue from the step at which the player holds."""
         self._go.set()
 
     async def end(self) -> None:
-        """Wait until all is played and all clients have read it; compare what they wrote."""
+        """Wait until all steps are played and all clients have read them; compare the frames that
+        they wrote.
+        """
         await self._until(lambda: self._at >= len(self._steps) or None, "the end")
         for tag, client in self.clients.items():
             links = [link for link in self.links.values() if link.tag == tag]
@@ -128,11 +130,13 @@ class Player:
         assert not unlike, "\n".join(unlike)
 
     def frames(self, conn: str) -> list[Frame]:
-        """All that our client wrote to a recorded socket, in order."""
+        """Returns all frames that our client wrote to a recorded socket, in order."""
         return list(self.links[conn].arrived)
 
     def extra(self) -> dict[str, list[tuple[str, str]]]:
-        """What our clients wrote to recorded sockets beyond the recording: topics and events."""
+        """Returns topics and events of frames that our clients wrote in addition to the
+        recording.
+        """
         return {
             conn: [frame.kind for frame in link.waiting]
             for conn, link in self.links.items()
@@ -140,7 +144,9 @@ class Player:
         }
 
     def unlike(self) -> list[str]:
-        """Frames of ours whose payload is not the recorded one (a join may hold more)."""
+        """Returns our frames whose payload differs from the recorded one (a join may contain
+        more).
+        """
         found = []
         for link in self.links.values():
             for recorded, ours in link.matched:
@@ -188,9 +194,9 @@ class Player:
         return await found.answer
 
     def _conn_for(self, found: Request) -> str | None:
-        """The next recorded socket of a client that says by a header which it is.
+        """Returns the next recorded socket of a client that names its socket by a header.
 
-        A client that comes back more often than was recorded gets a silent one, ``A+``.
+        A client that reconnects more often than was recorded gets a silent socket, ``A+``.
         """
         if not found.tag:
             return None
@@ -201,7 +207,7 @@ class Player:
         return f"{found.tag}+"
 
     async def _until(self, find: Callable[[], T | None], what: object) -> T:
-        """What ``find`` finds, as soon as it does."""
+        """Returns the result of ``find`` as soon as there is one."""
         try:
             async with asyncio.timeout(STEP_TIMEOUT):
                 while (found := find()) is None:
@@ -304,7 +310,7 @@ def _reply_ref(step: Step) -> str | None:
 
 
 def _kept(steps: Iterable[Step], skip: Skip | None) -> list[Step]:
-    """Without what the public API cannot say, and without the answers to it."""
+    """Drops steps that the public API cannot perform, and the answers to them."""
     kept: list[Step] = []
     skipped: set[tuple[str, str]] = set()
     skipping_response = False
@@ -335,7 +341,7 @@ def _refs(step: Step) -> set[str]:
 
 
 def _without_the_end(steps: list[Step]) -> list[Step]:
-    """Without the farewell of the script: our clients leave as the test likes."""
+    """Drops the final steps of the script: our clients leave as the test likes."""
     while steps and (
         steps[-1].direction == "check"
         or (steps[-1].direction == "closed" and steps[-1].about["code"] in (None, 1005))
@@ -346,11 +352,11 @@ def _without_the_end(steps: list[Step]) -> list[Step]:
 
 @asynccontextmanager
 async def play(name: str, *, skip: Skip | None = None, hold: str = "") -> AsyncIterator[Player]:
-    """Play a recording to the clients made of the player, to its end.
+    """Play a recording to its end, to the clients that the player made.
 
-    ``skip`` says which steps are not to be played, above all the sends and requests that the
-    driver will not make; what answers those is left out too. ``hold`` is a part of a note or
-    check where the player waits for ``release``.
+    ``skip`` selects steps that are not played, such as sends and requests that the driver will not
+    make. Their answers are left out too. ``hold`` is a part of a note or check at which the player
+    waits for ``release``.
     """
     player = Player(name, skip=skip, hold=hold)
     await player.start()
@@ -363,7 +369,7 @@ async def play(name: str, *, skip: Skip | None = None, hold: str = "") -> AsyncI
             finally:
                 task.cancel()
     except BaseExceptionGroup as exc:
-        # One of them is the reason, the others follow from it.
+        # One of them is the cause, and the others follow from it.
         raise exc.exceptions[0] from None
     finally:
         await player.stop()

@@ -47,7 +47,7 @@ class Recording:
     steps: list[Step] = field(default_factory=list)
 
     def opened(self, conn: str) -> Step:
-        """How a socket was opened."""
+        """The way in which a socket was opened."""
         return next(step for step in self.steps if step.direction == "open" and step.conn == conn)
 
     def vsn(self, conn: str) -> str:
@@ -79,7 +79,7 @@ class Recording:
         return found
 
     def checks(self) -> list[str]:
-        """What the recording script found to be so."""
+        """The checks that the recording script made."""
         return [step.about["what"] for step in self.of("check")]
 
 

@@ -1,5 +1,4 @@
-"""Every frame that the server was ever seen to send goes through the decoder, and none is less
-on the other side."""
+"""Every recorded frame of the server passes the decoder, and no part of it is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def exact(text: str | bytes) -> Any:
 
 
 def texts(recording: Recording) -> list[tuple[str, str]]:
-    """Protocol and text frame, of sockets and of what longpoll carried."""
+    """Protocol and text frame, of sockets and of long polling."""
     found = [
         (recording.vsn(step.conn), step.about["text"])
         for step in recording.of("recv")
@@ -137,7 +136,7 @@ def check_change(message: Message, payload: Any, _: PresenceState) -> None:
         **dict.fromkeys(found.data.__struct_fields__),
         **data,
     }
-    # As JSON has it the exact text of a number is gone; "python" reads it.
+    # The exact text of a number is lost in the JSON types; "python" keeps it.
     data = json.loads(json.dumps(data, default=float))
     change = PostgresChange(found.data, "raw")
     assert change == {
@@ -157,7 +156,7 @@ def check_presence_state(message: Message, payload: Any, presence: PresenceState
 
 
 def check_presence_diff(message: Message, payload: Any, presence: PresenceState) -> None:
-    # Those who leave must have been there.
+    # Members that leave must have joined before.
     list(presence.receive_state(payload["leaves"], message.topic))
     events = list(presence.receive_diff(plain(message.payload), message.topic))
     for kind, name in (("join", "joins"), ("leave", "leaves")):

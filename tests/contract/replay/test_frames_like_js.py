@@ -1,8 +1,8 @@
 """Our frames beside those of the official JavaScript client, for the same calls.
 
-They are equal byte for byte once our refs stand in the place of theirs. What is different on
-purpose is listed in docs/differences.md; on the wire that is the numbering of refs and the name
-of the client in a join after a change of token, which this conversation does not have.
+They are equal byte for byte once our refs replace the recorded ones. Differences on purpose are
+listed in docs/differences.md. On the wire they are the numbering of refs and the client's name in a
+join after a token change, which does not occur here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AUTHENTICATED = "JWT:authenticated:sub"
 
 
 def like_js(recorded: Frame, ours: Frame) -> str | bytes:
-    """The recorded frame with our refs: what we should have written."""
+    """Returns the recorded frame with our refs, which our client should have written."""
     if isinstance(recorded.raw, str):
         found: Any = json.loads(recorded.raw)
         if isinstance(found, list):
@@ -53,7 +53,7 @@ def channels(a: RealtimeClient, b: RealtimeClient) -> tuple[RealtimeChannel, Rea
 
 
 class Heard:
-    """What the handlers of one channel were given."""
+    """The payloads that the handlers of one channel received."""
 
     def __init__(self, channel: RealtimeChannel, *, changes: bool) -> None:
         self.broadcasts, self.people, self.rows = Recorder(), Recorder(), Recorder()

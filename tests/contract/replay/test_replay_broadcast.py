@@ -17,7 +17,7 @@ from .recordings import Step
 
 
 def broadcasts(payloads: list[Any]) -> list[dict[str, Any]]:
-    """What handlers are given for recorded text broadcasts, in the order of JS keys."""
+    """The payloads of handlers for recorded text broadcasts, in the order of JS keys."""
     keys = ("type", "event", "payload", "meta")
     return [{key: payload[key] for key in keys if key in payload} for payload in payloads]
 
@@ -101,7 +101,7 @@ async def test_both_protocols_on_one_topic_and_bytes_to_those_who_can_read_them(
 
 
 def not_in_our_api(step: Step) -> bool:
-    """Requests without a key, without messages, without an event, or of a type of their own."""
+    """Requests without a key, messages or an event, or with another content type."""
     if step.direction != "http_req":
         return False
     body = step.about["body"]
@@ -158,7 +158,8 @@ async def test_broadcasts_over_http_are_those_recorded_and_reach_both_protocols(
         elif "/events/" in recorded["path"]:
             assert json.loads(ours.body) == recorded["body"]
         else:
-            # JS always says whether it is private; left out it means False. One message each.
+            # JS always sends the flag for private; if it is left out, it means False. One message
+            # each.
             wanted = {"private": False, **recorded["body"]["messages"][0]}
             assert json.loads(ours.body) == {"messages": [wanted]}
     warnings = [record.getMessage() for record in caplog.records]
@@ -191,7 +192,7 @@ async def test_the_database_broadcasts_and_a_later_member_has_it_replayed() -> N
     def refused_by_our_api(step: Step) -> bool:
         text = step.about.get("text", "")
         written = step.direction == "send" and ("realtime:public" in text or '"since":"x"' in text)
-        # The second of these joins displaces what the socket had joined before.
+        # The second of these joins replaces the earlier join of the socket.
         return written or "phx_close" in text
 
     async with play("db_broadcast_replay", skip=refused_by_our_api) as player:
@@ -241,7 +242,7 @@ async def test_what_the_server_refuses_to_replay_raises_before_it_is_asked() -> 
 
 
 async def test_refused_joins_written_by_hand_leave_the_channel_to_join_again() -> None:
-    """A join over the head of the client: the server closes what was joined before it."""
+    """A join without the client's knowledge: the server closes the channel joined before."""
 
     def not_of_d(step: Step) -> bool:
         return step.conn in ("A", "B", "C")
@@ -271,7 +272,8 @@ async def test_refused_joins_written_by_hand_leave_the_channel_to_join_again() -
                 }
             )
         await player.end()
-        # Two replies to nobody; the phx_close of the channel that the second join displaced.
+        # The two replies have no request; the phx_close is that of the channel that the second join
+        # replaced.
         assert client.health().stale_frames == 2
         assert statuses.names == ["SUBSCRIBED", "CHANNEL_ERROR"]
         assert room.state == "errored"

@@ -23,9 +23,9 @@ MESSAGES = {"schema": "public", "table": "messages"}
 
 
 def row(data: dict[str, Any]) -> dict[str, Any]:
-    """What a handler is given for the recorded ``data`` of a change.
+    """The payload of a handler for the recorded ``data`` of a change.
 
-    The server sends typed JSON, so columns come through unchanged (types="js").
+    The server sends typed JSON, so columns arrive unchanged (types="js").
     """
     return {
         "schema": data["schema"],
@@ -39,7 +39,7 @@ def row(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows(recording: Recording, conn: str, *ids: int) -> list[dict[str, Any]]:
-    """What handlers bound to any of the server's ``ids`` are given, by the recording."""
+    """The payloads of handlers bound to any of the server's ``ids``, according to the recording."""
     return [
         row(found["data"])
         for found in recording.payloads(conn, "postgres_changes")
@@ -98,7 +98,7 @@ async def test_changes_reach_the_handlers_whose_filters_the_server_matched() -> 
         assert player.extra() == {}
         health = client.health()
         assert (health.decode_errors, health.handler_errors, health.unknown_frames) == (0, 0, 0)
-        # The phx_close that follows the reply to our leave is expected: not stale.
+        # The phx_close after the reply to our leave is expected, so it is not stale.
         assert health.stale_frames == 0
 
 

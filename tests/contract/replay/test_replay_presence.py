@@ -21,7 +21,7 @@ def not_of(*conns: str) -> Any:
 
 
 class People:
-    """Hears all presence events, and the state as it is inside each handler."""
+    """Listens to all presence events, and records the state inside each handler."""
 
     def __init__(self, channel: RealtimeChannel) -> None:
         self.channel = channel
@@ -34,7 +34,7 @@ class People:
         self.states.append(self.channel.presence_state())
 
     def summary(self) -> list[tuple[Any, ...]]:
-        """What happened, without the refs."""
+        """Returns the presence events without the refs."""
         found: list[tuple[Any, ...]] = []
         for event in self.events:
             if isinstance(event, PresenceSync):
@@ -93,7 +93,7 @@ async def test_two_members_see_each_other_come_change_and_go() -> None:
 
 
 def check_fields(player: Player, people: People) -> None:
-    """Keys, refs and current presences of what B heard, against the frames that B got."""
+    """Compares keys, refs and presences in the events of B with the frames that B received."""
     (state,) = player.recording.payloads("B", "presence_state")
     came, changed, _ = player.recording.payloads("B", "presence_diff")
     alice, bob, away = (
@@ -118,7 +118,7 @@ def check_fields(player: Player, people: People) -> None:
 
 async def test_refused_calls_end_as_error_and_too_many_close_the_channel() -> None:
     async with play("presence", skip=not_of("A", "B")) as player:
-        # The limit is switched off: the client itself would never send the sixth call.
+        # The limit is switched off, because the client itself would never send the sixth call.
         client = player.client("C", presence_limit=None)
         channel = client.channel("pres2", {"config": {"presence": {"key": ""}}})
         statuses, system = Statuses(), Recorder()
@@ -149,7 +149,7 @@ async def test_refused_calls_end_as_error_and_too_many_close_the_channel() -> No
 
 async def test_the_client_keeps_below_the_limit_by_itself() -> None:
     def later_calls(step: Step) -> bool:
-        """All that the server said and heard after the fifth call."""
+        """All frames of the server after the fifth call, in both directions."""
         return step.conn != "C" or step.number >= 44
 
     async with play("presence", skip=later_calls) as player:

@@ -1,4 +1,6 @@
-"""phoenix_protocol, server_initiated, server_restart, limits, rate_limit: the server decides."""
+"""Recordings in which the server decides: phoenix_protocol, server_initiated, server_restart,
+limits, rate_limit.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ MESSAGES = {"event": "*", "schema": "public", "table": "messages"}
 
 
 def write_recorded(client: RealtimeClient, conn: str, *numbers: int) -> None:
-    """Write recorded frames of a socket, by their recorded refs, over the heads of channels."""
+    """Write recorded frames of a socket with their recorded refs, without the knowledge of its
+    channels.
+    """
     sends = load("phoenix_protocol").of("send", conn)
     frames = {}
     for step in sends:
@@ -33,14 +37,16 @@ def write_recorded(client: RealtimeClient, conn: str, *numbers: int) -> None:
         if found:
             frames[int(found["ref"])] = found
     for number in numbers:
-        # A prefix keeps these refs away from those that the client gives by itself.
+        # A prefix separates these refs from those that the client gives by itself.
         frame = frames[number]
         client.push({**frame, "ref": f"r{number}", "join_ref": f"r{frame.get('join_ref')}"})
 
 
 @pytest.mark.parametrize(("conn", "other"), [("A1", "A2"), ("A2", "A1")], ids=["vsn 1", "vsn 2"])
 async def test_protocol_corners_leave_the_client_in_good_health(conn: str, other: str) -> None:
-    """What the API cannot say is written with ``client.push``, and answered to nobody."""
+    """Frames that the API cannot send are written with ``client.push``, and their answers match no
+    request.
+    """
 
     def of_the_other(step: Step) -> bool:
         return step.conn == other
@@ -93,7 +99,8 @@ async def test_crashed_channels_rejoin_and_closed_sockets_reconnect() -> None:
             channels[conn] = client.channel("srv").on("system", {}, system)
             await channels[conn].subscribe(statuses[conn])
         await statuses["A"].are("SUBSCRIBED", "CHANNEL_ERROR")
-        # What a sender that has not noticed would do; send() itself would go over HTTP by now.
+        # A sender that has not noticed the loss would send this; send() itself would use HTTP by
+        # now.
         player.clients["A"].push(
             {
                 "topic": "realtime:srv",
@@ -114,7 +121,7 @@ async def test_crashed_channels_rejoin_and_closed_sockets_reconnect() -> None:
             ]
             assert events[conn].of("close") == [(1001, ""), (1012, "")]
             assert len(events[conn].of("resumed")) == 2
-            # 1001 is tried again at once; 1012 asks for distance.
+            # After 1001 the client tries again at once; after 1012 it waits.
             first, second = events[conn].of("reconnecting")[:2]
             assert first[:2] == (0, 0.0)
             assert second[0] >= 1
@@ -134,10 +141,10 @@ async def test_a_restart_is_survived_with_one_loss_told_and_changes_flowing_agai
         await channel.subscribe(lost_a)
         people = b.channel("rs").on("presence", {"event": "sync"}, Recorder())
         await people.subscribe(lost_b)
-        # The port is shut now: attempt after attempt fails, and only the log hears of it.
+        # The port is closed now: every attempt fails, and only the log shows it.
         await events.some("reconnecting", 3)
         assert lost_a.names == lost_b.names == ["SUBSCRIBED", "CHANNEL_ERROR"]
-        # 1012 asks for distance: no attempt at once.
+        # After 1012 there is no attempt at once.
         assert events.of("reconnecting")[0][0] == 1
         causes = [args[2] for args in events.of("reconnecting")]
         assert causes[0].close_code == 1012

@@ -1,4 +1,4 @@
-"""access_token, jwt_errors and private_channel: who may, and for how long."""
+"""The recordings access_token, jwt_errors and private_channel: who may join, and for how long."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTES = {"event": "*", "schema": "public", "table": "private_notes"}
 
 
 def of_topic(*topics: str) -> Any:
-    """Play what was said on these topics only."""
+    """Play only the frames on these topics."""
 
     def skip(step: Step) -> bool:
         text = step.about.get("text", "")
@@ -48,7 +48,8 @@ async def test_a_new_token_reaches_the_joined_channel_and_what_it_may_see() -> N
         await channel.subscribe()
         client.set_auth(AUTHENTICATED)
         await notes.count(1)
-        # Neither is answered: the server ignores what is no JWT, and a token it knows.
+        # Neither gets an answer: the server ignores a text that is no JWT, and a token that it
+        # knows.
         client.set_auth("sb_publishable_x")
         client.set_auth(AUTHENTICATED)
         client.set_auth(AUTHENTICATED)
@@ -123,7 +124,7 @@ async def test_a_token_that_runs_out_is_replaced_by_the_callback_before_the_rejo
 
 
 def handshakes() -> list[tuple[str, int]]:
-    """What was wrong, and the status that the server gave it."""
+    """The fault of a token, and the status that the server gave it."""
     found, status = [], 0
     for step in load("jwt_errors").steps:
         if step.direction == "http_resp":
@@ -209,7 +210,7 @@ async def test_a_refused_join_is_raised_with_the_servers_code_and_rests() -> Non
 
 
 async def refusal(channel: RealtimeChannel, statuses: Statuses, code: str, reason: str) -> None:
-    """Subscribe to what the server refuses for good."""
+    """Subscribe to a topic that the server refuses for good."""
     with pytest.raises(Refused) as caught:
         await channel.subscribe(statuses)
     error = caught.value
@@ -236,7 +237,7 @@ async def test_private_channels_admit_relay_and_refuse_by_policy() -> None:
         room_a = a.channel("private-room", {"config": options})
         statuses = Statuses()
         await room_a.subscribe(statuses)
-        # B sends no token: the key of its socket serves as one.
+        # B sends no token, so the key of its socket serves as the token.
         room_b = b.channel("private-room", {"config": {"private": True, "presence": {"key": "b"}}})
         room_b.on("broadcast", {"event": "e"}, heard).on("presence", {"event": "*"}, Recorder())
         await room_b.subscribe()

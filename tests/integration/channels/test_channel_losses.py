@@ -298,7 +298,7 @@ async def test_an_end_that_nobody_could_read_is_found_out(
 async def test_one_whose_turn_to_join_has_not_come_is_told_so_and_joins_later(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last of many channels wait longer than a join may take, which is no failure."""
+    """The last of many channels wait longer than one join may take; this is not a failure."""
     monkeypatch.setattr("supabase_rt._protocol.join_queue.JOIN_BURST", 1.0)
     monkeypatch.setattr("supabase_rt._protocol.join_queue.JOIN_RATE", 1.0)
     client, statuses = make_client(), Statuses()

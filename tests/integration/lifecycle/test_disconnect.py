@@ -296,7 +296,7 @@ async def test_disconnect_from_inside_handlers(
 async def test_a_handler_that_waits_for_a_connection_hears_that_there_is_none(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    """The disconnect that reports it does not wait for the handler."""
+    """The disconnect that reports the handler does not wait for it."""
     policy = ReconnectPolicy(initial_backoff=0.01, jitter=0, max_attempts=1)
     client = make_client(reconnect=policy)
     heard: list[BaseException] = []

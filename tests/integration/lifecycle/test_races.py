@@ -1,4 +1,6 @@
-"""Calls that cross each other: in handlers, in listeners, while closing, while cancelled."""
+"""Calls that cross each other: in handlers and listeners, during a close, and after a
+cancellation.
+"""
 
 from __future__ import annotations
 

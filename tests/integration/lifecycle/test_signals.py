@@ -1,4 +1,4 @@
-"""Signals at a client that runs: ended by them, or left to the program that handles them."""
+"""Signals at a running client: they end it, unless the program handles them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def handlers_of_pytest() -> Iterator[None]:
 
 
 class Host:
-    """A program with a signal handler of its own, as uvicorn has one."""
+    """A program with its own signal handler, as uvicorn has one."""
 
     def __init__(self, number: signal.Signals) -> None:
         self.number = number

@@ -1,8 +1,9 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true, reportUnusedFunction=false
 # pyright: reportUnusedVariable=false, reportUnknownLambdaType=false
-"""What type checkers make of the public API: mypy and pyright read this file, nothing runs it.
+"""The types of the public API for type checkers: mypy and pyright read this file, and nothing runs
+it.
 
-A ``type: ignore`` marks what must be refused; both checkers complain where it is not needed.
+A ``type: ignore`` marks code that must be refused; both checkers complain about an unneeded one.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ def is_todo(row: Todo) -> None: ...
 
 
 def what_a_lambda_is_given_is_known() -> None:
-    """mypy reads a lambda twice, the first time without its context; so no ``assert_type``."""
+    """mypy reads a lambda twice, the first time without its context; so ``assert_type`` cannot be
+    used.
+    """
     channel.on(
         "postgres_changes", {"event": "*", "schema": "public"}, lambda found: is_change(found)
     )

@@ -1,4 +1,4 @@
-"""What pyright says: it knows the type of everything in the package, and reads the cases as meant.
+"""Checks with pyright that the package is fully typed and that the cases are read as meant.
 
 Run by ``make types``. pyright comes from PyPI with a node of its own, so nothing else is needed.
 """
@@ -19,7 +19,7 @@ START = {"start": {"line": 0}}
 
 
 def pyright(*args: str) -> dict[str, Any]:
-    """What pyright found, from outside the source tree: as in the project of a user."""
+    """Returns pyright's findings from outside the source tree, as in the project of a user."""
     environment = {
         **os.environ,
         # It looks for packages where the first python of PATH has them.
@@ -35,7 +35,9 @@ def pyright(*args: str) -> dict[str, Any]:
 
 
 def unknown() -> list[str]:
-    """What has no type that every checker agrees on, with the place."""
+    """Returns symbols whose types are unknown or ambiguous for other checkers, with their
+    places.
+    """
     report = pyright("--verifytypes", "supabase_rt", "--ignoreexternal")["typeCompleteness"]
     if report["completenessScore"] == 1:
         return []
@@ -53,7 +55,9 @@ def place(told: dict[str, Any]) -> str:
 
 
 def misread() -> list[str]:
-    """Where pyright reads ``cases.py`` and ``lambdas.py`` otherwise than they say."""
+    """Returns the places where pyright reads ``cases.py`` and ``lambdas.py`` otherwise than they
+    say.
+    """
     report = pyright(
         "--pythonpath", sys.executable, *map(str, (HERE / "cases.py", HERE / "lambdas.py"))
     )

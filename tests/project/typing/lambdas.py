@@ -1,5 +1,5 @@
 # pyright: strict
-"""What pyright knows of the argument of a lambda, to the letter; mypy cannot be asked that."""
+"""The exact type of a lambda's argument for pyright; mypy cannot be asked for it."""
 
 from dataclasses import dataclass
 from typing import Any, assert_type

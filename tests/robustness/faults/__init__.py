@@ -1,1 +1,3 @@
-"""The fault laboratory: a network that misbehaves on request, and what must hold all the same."""
+"""The fault laboratory: a network that misbehaves on request, and the rules that must still
+hold.
+"""

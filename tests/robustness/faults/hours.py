@@ -1,4 +1,4 @@
-"""Hours of a client in virtual time: it loses a link every 15 minutes, and nothing grows."""
+"""Hours of a client in virtual time: it loses a link every 15 minutes, and no memory grows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One run: a publisher, a server, a network with faults, a client, and the oracle's verdict.
 
-Everything lives in one loop, mostly a virtual one, with the client's default options. ``play``
-raises ``AssertionError`` with seed, schedule and what was wrong.
+Everything runs in one loop, mostly a virtual one, with the client's default options. ``play``
+raises ``AssertionError`` with the seed, the schedule and the fault.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ __all__ = ["BOUND", "Laboratory", "Report", "play"]
 
 ROOMS = 3
 BOUND = 250.0
-"""Seconds within which all is well again once the network is, by the default policy: a stuck
-heartbeat (25 + 25, and 30 more while a join is unanswered), the longest pause between attempts
-(30), a token (10), an attempt (10), a join without an answer (30), the pause after it (30), the
-pause after a rate limit (30) and the joins that follow."""
+"""Seconds from the end of the faults to a full recovery, by the default policy.
+
+It is the sum of the following, with some time for the joins at the end:
+
+* a stuck heartbeat (25 + 25, and 30 more while a join is unanswered)
+* the longest pause between attempts (30), a token (10), and an attempt (10)
+* a join without an answer (30), the pause after it (30), and the pause after a rate limit (30)
+"""
 FAILURES = ("CHANNEL_ERROR", "TIMED_OUT")
 
 
@@ -48,7 +52,7 @@ class Report:
     """Seconds from the end of the faults to the last SUBSCRIBED after it."""
     decode_errors: int = 0
     losses: int = 0
-    """How often a channel was told that it was lost or not joined."""
+    """The number of times that a channel was reported as lost or not joined."""
     hours: float = 0.0
 
 
@@ -214,7 +218,7 @@ class Laboratory:
     # -- running -------------------------------------------------------------------------
 
     async def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Wait by the loop's clock, whatever kind it is."""
+        """Wait by the loop's clock, real or virtual."""
         end = self.clock() + seconds
         while not condition():
             assert self.clock() < end, f"{what}: not within {seconds:g} s"
@@ -334,8 +338,8 @@ class Laboratory:
             or "open" in self.opens[one[2] : two[2]]
         ):
             return False
-        # On one link the next join waits for the policy's first backoff, 0.5 s less its jitter;
-        # without a link there is none.
+        # On one link the next join waits for the policy's first backoff, 0.5 s less its jitter.
+        # Without a link there is no such wait.
         return two[0] - one[0] < 0.37 or self.opens[one[2] - 1] == "close"
 
     def _judge_statuses(self, topic: str, names: list[str]) -> None:
@@ -349,7 +353,7 @@ class Laboratory:
 async def play(seed: int, steps: Sequence[Step] | None = None, **options: Any) -> Report:
     """Run one schedule; a failure says how to play it again."""
     chosen = make_schedule(seed) if steps is None else steps
-    # The jitter of the client's policy: the same seed must bring the same run.
+    # The jitter of the client's policy, seeded because the same seed must bring the same run.
     random.seed(seed)
     try:
         async with Laboratory(seed, **options) as lab:

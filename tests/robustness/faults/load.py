@@ -1,4 +1,4 @@
-"""Minutes of load in real time: the order holds, nothing is lost in silence, memory stays flat."""
+"""Minutes of load in real time: the order holds, no loss is silent, and memory stays flat."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ class Listener:
         stream = Stream()
         self.streams.append(stream)
 
-        # Numbers go round the topics, so the steps are known; where a broadcast gave way to a
-        # change the step is twice as long.
+        # Numbers go round the topics, so the steps are known. The step is twice as long if a change
+        # replaced a broadcast.
         def take(payload: Any) -> None:
             number = payload.payload["n"] if kind == "broadcast" else int(payload.new["n"])
             if kind == "change":
@@ -125,7 +125,7 @@ class Listener:
 
 
 async def run_load(load: Load, say: Callable[[str], None]) -> list[str]:
-    """Listen for the whole time; returns what was wrong."""
+    """Listen for the whole time; returns the faults."""
     async with other_end(load) as (url, key):
         listener = Listener(url, key)
         client = listener.client
@@ -142,7 +142,7 @@ async def run_load(load: Load, say: Callable[[str], None]) -> list[str]:
             problems += judge_pace(listener, load, memory)
         await client.disconnect()
         left = our_tasks()
-    # On a machine that stood still, the last look is all there is.
+    # On a machine that stood still, only the last sample is available.
     warm = [size for age, size in memory if age >= load.seconds * WARM_UP] or [memory[-1][1]]
     count = sum(stream.count for stream in listener.streams)
     say(
@@ -159,7 +159,7 @@ async def run_load(load: Load, say: Callable[[str], None]) -> list[str]:
 
 
 def judge(listener: Listener) -> list[str]:
-    """Returns everything that is wrong, whatever the speed of the machine."""
+    """Returns all faults that do not depend on the speed of the machine."""
     problems = []
     health = listener.client.health()
     for name, value in (
@@ -179,7 +179,7 @@ def judge(listener: Listener) -> list[str]:
 
 
 def judge_pace(listener: Listener, load: Load, memory: list[tuple[float, int]]) -> list[str]:
-    """Returns what is wrong with the pace and the memory of the client."""
+    """Returns the faults in the pace and the memory of the client."""
     problems = []
     warm = [size for age, size in memory if age >= load.seconds * WARM_UP]
     growth = warm[-1] - warm[0]

@@ -1,7 +1,7 @@
 """The other end of the load, in a process of its own: server, publisher and proxy.
 
-Tells its port in the first line; each second it publishes so many numbered events, in small
-portions, and now and then it resets every connection.
+The first line of output has its port. Each second it publishes so many numbered events in small
+portions, and sometimes it resets every connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .proxy import FaultProxy
 
 TOPICS = 4
 PORTIONS = 50
-"""A second is published in so many portions: more would measure the timers."""
+"""The number of portions in a second; with more, the test would measure the timers."""
 ROW_EVERY = 9
 """Every ninth event is a change of a row, the others are broadcasts; so each topic has both."""
 

@@ -1,8 +1,9 @@
-"""What must arrive: read off the wire, right before the client.
+"""Computes which events must arrive from the frames written to the client.
 
-Every numbered event that the proxy wrote unharmed to the client, after the ``ok`` of a join and
-before anything that ends it, is one the client has to deliver: once, in this order, to each
-binding. Only where a link died may a tail be missing: TCP promises a prefix and no more.
+The client must deliver every numbered event that the proxy wrote undamaged after the ``ok`` of a
+join and before any frame that ends it. It must deliver it once, in this order, to each binding.
+Events may be missing at the end only, and only if the link died: TCP promises only that a prefix
+arrives.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ class Join:
     link: int
     ref: str
     may_be_stale: bool
-    """The reply was late: the client may have given up this join, and then delivers nothing."""
+    """The reply was late, so the client may have given up this join; then it delivers nothing."""
     is_sure: bool = True
-    """False after a frame that may have ended it for the client, though not for the server."""
+    """False after a frame that may have ended the join for the client, but not for the server."""
     numbers: dict[str, list[tuple[int, bool]]] = dataclasses.field(default_factory=dict)
     """The numbers by event, each with True if the client must deliver it."""
 
 
 class WireLog:
-    """Listens to a proxy and keeps what the client was sent."""
+    """Records the frames that a proxy wrote to the client."""
 
     def __init__(self, vsn: str) -> None:
         self._vsn = vsn
         self._asked: dict[str, tuple[int, str]] = {}
         """The last join of each topic: link and ref."""
         self._answered: set[str] = set()
-        """Refs of joins that have an answer: the first one counts."""
+        """Refs of joins that have an answer; only the first answer counts."""
         self._joined: dict[str, Join] = {}
         self.joins: dict[str, list[Join]] = {}
         """The joins that the server accepted."""
@@ -69,7 +70,7 @@ class WireLog:
             self._joined.pop(message.topic, None)
 
     def _is_past(self, link: ProxyLink, message: Message) -> bool:
-        """Returns True if this was held back until a later link has asked for a join."""
+        """Returns True if the frame was held back until a later link had requested a join."""
         return message.topic in self._asked and link.number < self._asked[message.topic][0]
 
     def _decode(self, direction: Direction, frame: WsFrame) -> Message:
@@ -102,7 +103,7 @@ class WireLog:
 
 
 def number_of(message: Message) -> int | None:
-    """The number that the publisher put into an event, None for all other messages."""
+    """Returns the publisher's number in an event, None for any other message."""
     found = message.payload
     if isinstance(found, UserBroadcast):
         found = loads(found.body) if found.is_json else None
@@ -116,11 +117,11 @@ def number_of(message: Message) -> int | None:
 
 
 def accepts(joins: Sequence[Join], event: str, got: Sequence[int], live: set[int]) -> bool:
-    """Returns True if a binding that got these numbers got all that it had to.
+    """Returns True if a binding that got these numbers got every event that it had to get.
 
-    ``live``: the links that still stand; there nothing may be missing.
+    ``live`` has the links that are still open; on these no event may be missing.
     """
-    # Where in ``got`` we may be after each join, and whether its link has died by then.
+    # The possible places in ``got`` after each join, each with True if its link had died by then.
     places = {(0, False)}
     link = None
     for join in joins:

@@ -16,15 +16,16 @@ UP: Direction = "up"
 DOWN: Direction = "down"
 
 Spoil = Literal["duplicate", "drop", "half", "utf8", "bits", "cut"]
-"""What can happen to a data frame: written twice; lost; its second half missing, under a true
-length; bytes that are no UTF-8; reserved bits set; the connection ends in the middle of it."""
+"""The faults of a data frame, in this order: written twice, lost, and cut in half under its full
+length. Then invalid UTF-8, reserved bits, and an end of the connection in the middle of it.
+"""
 
 Fate = Literal["whole", "copy", "injected", "spoiled"]
-"""The fate of a frame; a copy is the second one of a duplicate."""
+"""The fate of a frame; ``copy`` marks the second frame of a duplicate."""
 
 RESET = struct.pack("ii", 1, 0)
 DEPTH = 256
-"""Frames under way; more make the sender wait, as full buffers do."""
+"""The most frames under way; beyond it the sender waits, as with full buffers."""
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -56,7 +57,7 @@ _Item = tuple[float, bytes, WsFrame | None, Fate]
 
 
 class Pipe:
-    """Reads in one task and writes in another, so that what is read may wait on its way."""
+    """Reads in one task and writes in another, so that frames can be delayed in between."""
 
     def __init__(
         self,
@@ -102,11 +103,11 @@ class Pipe:
         self._queue.put_nowait(None)
 
     def put(self, frame: WsFrame, fate: Fate = "whole") -> None:
-        """Hand a frame on, behind what is under way."""
+        """Queue a frame behind those under way."""
         self._put(frame.raw, frame, fate)
 
     def end(self) -> None:
-        """End the stream now; what is under way is lost."""
+        """End the stream now; frames under way are lost."""
         self._is_ended = True
         if self._writer.can_write_eof() and not self._writer.is_closing():
             self._writer.write_eof()
@@ -116,7 +117,7 @@ class Pipe:
         self._queue.put_nowait((due, data, frame, fate))
 
     def _take(self, frame: WsFrame) -> None:
-        """A frame of the sender: spoil it, if it is its turn."""
+        """Pass a frame of the sender on, and spoil it if a fault is due."""
         spoils = self._rules.spoils[self._direction]
         how = spoils.pop(0) if spoils and frame.is_data else None
         if how is None or how == "duplicate":

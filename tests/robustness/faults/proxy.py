@@ -1,11 +1,11 @@
-"""A TCP proxy that knows WebSocket frames, and everything a network can do to them.
+"""A TCP proxy that knows WebSocket frames and can simulate all faults of a network.
 
     client  ── up ──▶  proxy  ── up ──▶  server
             ◀─ down ─         ◀─ down ─
 
-What is set on the proxy (latency, bandwidth, stall) holds for each link, now and later; what is
-done (reset, close, inject) happens to the links of the moment. Frames are handed on whole and in
-order, an end of the stream in its turn behind them, unless a fault says otherwise.
+Settings of the proxy (latency, bandwidth, stall) apply to present and later links. Actions (reset,
+close, inject) apply to the present links. Frames are passed on whole and in order, and the end of
+the stream follows them, unless a fault says otherwise.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class ProxyLink:
         self.server: asyncio.StreamWriter | None = None
         self.pipes: dict[Direction, Pipe] = {}
         self.was_slow = False
-        """True if frames ever waited here, so that the two ends may know different things."""
+        """True if frames were delayed here, so that the two ends may have different knowledge."""
 
     async def run(self, reader: asyncio.StreamReader) -> None:
-        """Move bytes both ways until both ends are gone."""
+        """Pass bytes both ways until both ends are gone."""
         upstream, self.server = await asyncio.open_connection("127.0.0.1", self.proxy.port_behind)
         up = Pipe(self, UP, reader, self.server)
         down = Pipe(self, DOWN, upstream, self.client)
@@ -66,7 +66,7 @@ class ProxyLink:
     # -- what can be done to it ----------------------------------------------------------
 
     def reset(self) -> None:
-        """RST to both sides; what was not read is lost."""
+        """Send an RST to both sides; unread data is lost."""
         for pipe in self.pipes.values():
             pipe.flowing.set()
         for writer in (self.client, self.server):
@@ -81,14 +81,14 @@ class ProxyLink:
             reset(self.server)
 
     def close(self, code: int | None, reason: bytes = b"") -> None:
-        """A close frame to the client that the server never sent; then the server is dropped."""
+        """Write a close frame to the client that the server never sent, then drop the server."""
         content = b"" if code is None else struct.pack("!H", code) + reason
         self.inject(DOWN, CLOSE, content)
         if self.server is not None:
             reset(self.server)
 
     def inject(self, direction: Direction, opcode: int, payload: bytes, bits: int = 0) -> None:
-        """Write a frame of our own, after those that are under way."""
+        """Write a frame of our own behind those under way."""
         raw = build(opcode, payload, masked=direction == UP, bits=bits)
         pipe = self.pipes.get(direction)
         if pipe is not None:
@@ -96,7 +96,7 @@ class ProxyLink:
 
 
 class FaultProxy:
-    """Listens on ``port`` and hands everything on to ``port_behind``."""
+    """Listens on ``port`` and passes everything on to ``port_behind``."""
 
     def __init__(self, port_behind: int) -> None:
         self.port_behind = port_behind
@@ -191,7 +191,7 @@ class FaultProxy:
         self.reset()
 
     async def heal(self) -> None:
-        """Everything works from now on; links that are broken stay so."""
+        """End all faults; links that are broken stay broken."""
         for direction in (UP, DOWN):
             self.latency[direction] = self.bandwidth[direction] = 0.0
             self.spoils[direction].clear()
@@ -225,7 +225,9 @@ class FaultProxy:
         self.spoils[direction].append(how)
 
     def stall(self, *directions: Direction, new: bool = True) -> None:
-        """Hand nothing on, both ways or one; sockets stay. ``new``: later links stall, too."""
+        """Pass nothing on, in both directions or in one; sockets stay open. ``new``: later links
+        stall, too.
+        """
         for direction in directions or (UP, DOWN):
             self._is_stalled[direction] = new
             for link in self.links:
@@ -233,7 +235,7 @@ class FaultProxy:
                     link.pipes[direction].flowing.clear()
 
     def resume(self) -> None:
-        """End every stall; what was held is handed on."""
+        """End every stall and pass the held frames on."""
         for direction in (UP, DOWN):
             self._is_stalled[direction] = False
             for link in self.links:

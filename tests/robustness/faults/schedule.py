@@ -27,7 +27,7 @@ JUNK: tuple[Junk, ...] = (
     (BINARY, b"\x09nonsense", 0),
     (PING, b"are you there", 0),
     (PONG, b"nobody asked", 0),
-    # From here on the protocol itself is broken, and so is the link.
+    # From here on the faults break the protocol itself, and so the link.
     (0x3, b"reserved", 0),
     (TEXT, b"bits", 0x40),
     (CLOSE, b"\x03", 0),
@@ -45,7 +45,7 @@ CAUSES = (None, "Too many messages per second", "Something nobody has heard of")
 
 
 class Step(NamedTuple):
-    """After ``pause`` seconds, do what ``LabFaults`` calls ``name``."""
+    """After ``pause`` seconds, call the method ``name`` of ``LabFaults``."""
 
     pause: float
     name: str
@@ -114,7 +114,7 @@ WEIGHTS = {
 
 
 def make_schedule(seed: int) -> list[Step]:
-    """The steps of this seed: 3 to 14, some right after each other, some far apart."""
+    """Returns the steps of this seed: 3 to 14, some close together and some far apart."""
     rng = random.Random(seed)
     names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=rng.randrange(3, 15))
     steps = []

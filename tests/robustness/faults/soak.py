@@ -4,9 +4,9 @@
     [--minutes 10]
         [--rate 2000]
 
-The schedules run in virtual time, one after the other; a failure prints its seed and schedule,
-and ``--first SEED --schedules 1 --hours 0 --minutes 0`` plays it again. The day is virtual, too;
-the load runs in real time.
+The schedules run in virtual time, one after the other. A failure prints its seed and schedule;
+``--first SEED --schedules 1 --hours 0 --minutes 0`` plays it again. The day is virtual, too; the
+load runs in real time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 
 def play_many(first: int, count: int) -> int:
-    """Play the schedules of so many seeds; how many failed."""
+    """Play the schedules of this many seeds; returns the number of failures."""
     reports: list[Report] = []
     failed: list[int] = []
     started = time.monotonic()
@@ -54,7 +54,7 @@ def play_many(first: int, count: int) -> int:
 
 
 def cancel_everything() -> int:
-    """Every public awaitable, cancelled at every turn of the loop; how many failed."""
+    """Cancel every public awaitable at every turn of the loop; returns the number of failures."""
     count = failed = 0
     for work in WORKS:
         try:
@@ -67,7 +67,7 @@ def cancel_everything() -> int:
 
 
 def summary(reports: list[Report], taken: float) -> str:
-    """The figures of all runs that were right."""
+    """Returns the figures of all successful runs."""
     waited = sorted(report.recovery for report in reports)
     last = max(range(len(reports)), key=lambda at: reports[at].recovery)
     return (
@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=2000, help="events a second")
     chosen = parser.parse_args()
-    # Every schedule makes the client complain a hundred times, rightly.
+    # The client logs a hundred justified complaints in every schedule.
     logging.disable(logging.CRITICAL)
     failed = play_many(chosen.first, chosen.schedules) if chosen.schedules else 0
     if chosen.schedules > 1:

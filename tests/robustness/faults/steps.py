@@ -40,7 +40,7 @@ class LabFaults:
         was_open, before = self.lab.client.is_connected(), len(self.lab.opens)
         self.proxy.stall(*ways, new=new)
         await asyncio.sleep(seconds)
-        # Each way the answer to a heartbeat is lost; 30 s more while a join is unanswered.
+        # The faults lose the answer to a heartbeat in different ways; an unanswered join adds 30 s.
         noticed = "close" in self.lab.opens[before:]
         assert noticed or not was_open or seconds < DETECTION, f"unnoticed for {seconds} s"
         self.proxy.resume()

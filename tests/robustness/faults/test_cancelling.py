@@ -1,8 +1,8 @@
-"""Cancel anything at any await: nothing is left behind, and the client goes on or is closed.
+"""Cancelling at any await leaves nothing behind, and the client either goes on or is closed.
 
-Every public awaitable is begun, the loop goes round n times, the task is cancelled; this for
-every n until the awaitable is done before its cancellation (every third here; ``make soak`` takes
-them all).
+Every public awaitable is begun, and its task is cancelled after n turns of the loop. This is
+repeated for every n until the awaitable finishes first. Here every third n is tried; ``make soak``
+tries all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...support.waiting import our_tasks
 from .virtual import VirtualLoop, run_virtual
 
 LAST = 400
-"""More turns than any of these takes."""
+"""More turns than any of these awaitables takes."""
 STRIDE = 3
 BROADCAST = {"type": "broadcast", "event": "x", "payload": {"n": 1}}
 CONFIG: ChannelOptions = {"config": {"broadcast": {"self": True, "ack": True}}}
@@ -158,7 +158,7 @@ async def fresh_client(server: LocalRealtime) -> AsyncIterator[RealtimeClient]:
 
 
 async def check_usable(server: LocalRealtime, client: RealtimeClient) -> None:
-    """After the cancelled call a new call does all it should."""
+    """A new call after the cancelled one works fully."""
     async with asyncio.timeout(60):
         channel = client.channel("afterwards", CONFIG)
         got = channel.wait_for("broadcast", {"event": "x"})

@@ -1,6 +1,7 @@
-"""How long a dead link goes unnoticed, and how long the way back is, by the policy's own figures.
+"""The time until a dead link is noticed, and until the client is back, by the figures of its
+policy.
 
-In virtual time, where every figure is exact: what is measured is the client, not the machine.
+Virtual time makes every figure exact: it measures the client and not the machine.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def test_a_link_that_ends_is_back_at_once_where_it_was_good(fault: str) -> None:
             await lab.until(lambda: len(statuses) == 3 and lab.is_joined(), 5.0, "return")
             return statuses[-1][0] - before
 
-    # By the virtual clock: no pause is made. What is left is the network's own time.
+    # The clock is virtual, so no real time passes. The rest is the time of the network itself.
     assert run_virtual(main(), debug=False) == 0.0
 
 

@@ -245,7 +245,8 @@ async def test_a_forked_child_may_not_use_the_parents_socket(server: LocalRealti
         "ok",
         "ok",
     ]
-    # One socket of the parent and one of the child's own client; the child wrote to no other.
+    # Counts one socket of the parent and one of the child's own client; the child wrote to no
+    # other.
     assert server.connections == 2
     assert server.joins == 2
     assert server.malformed == 0

@@ -1,4 +1,4 @@
-"""Seconds of load; ``make soak`` has minutes, and looks at memory and pace, too."""
+"""Seconds of load; ``make soak`` runs minutes, and also checks memory and pace."""
 
 from __future__ import annotations
 

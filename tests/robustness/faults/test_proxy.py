@@ -1,4 +1,4 @@
-"""The proxy does what it says; otherwise the laboratory would prove nothing."""
+"""The proxy works as documented; otherwise the laboratory would prove nothing."""
 
 from __future__ import annotations
 
@@ -242,7 +242,8 @@ def test_what_else_the_oracle_forgives() -> None:
     assert accepts(joins([1, -2], [3]), "x", [1, -2, 3], {0, 1})
     assert accepts(joins([1, 2], [3], links=(0, 0), stale=(0,)), "x", [3], {0})
     assert not accepts(joins([1, 2], [3], links=(0, 0), stale=(0,)), "x", [1, 3], {0})
-    # Two joins of one dead link: where the first one is cut off, nothing of the second came.
+    # Two joins of one dead link: if the first one is cut off, no event of the second may have
+    # arrived.
     assert not accepts(joins([1, 2], [3], links=(0, 0)), "x", [1, 3], set())
 
 

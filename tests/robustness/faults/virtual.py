@@ -1,9 +1,9 @@
 """An event loop whose clock jumps: hours pass in seconds, over real sockets.
 
-Client, proxy and server live in one loop and talk over loopback, where what was written can be
-read at once. So when no socket has anything and no callback is ready, nothing can happen before
-the next timer, and the clock may as well show that moment. Work in threads is not seen: whoever
-waits for a thread or another process uses a plain loop.
+Client, proxy and server run in one loop over loopback, where written data can be read at once. If
+no socket is readable and no callback is ready, nothing can happen before the next timer. So the
+clock may jump to that moment. Work in threads is not noticed: tests that wait for a thread or
+another process use a plain loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ START = 1000.0
 
 
 class _Selector(selectors.DefaultSelector):
-    """Does not wait: moves ``now`` by the time it was asked to wait for."""
+    """Does not wait, but moves ``now`` by the requested time."""
 
     now = START
     turns_left = 0
@@ -38,19 +38,19 @@ class _Selector(selectors.DefaultSelector):
         found = super().select(0)
         if found or (timeout is not None and timeout <= 0):
             return found
-        # A kernel that hands packets over late gets one more chance before time moves.
+        # A kernel that delivers packets late gets one more turn before time moves.
         os.sched_yield()
         if found := super().select(0):
             return found
         if timeout is None:
-            # No timer at all: only the outside world can end this.
+            # There is no timer, so only an event from outside can end this wait.
             return super().select(None)
         self.now += timeout
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """``time()`` stands still while work is done, and jumps to the next timer when none is left."""
+    """``time()`` stands still during work, and jumps to the next timer when no work is left."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()

@@ -1,1 +1,1 @@
-"""Hostile input: what any bytes at all may do to whoever reads them, which is nothing."""
+"""Hostile input: any bytes at all must have no effect beyond the documented errors."""

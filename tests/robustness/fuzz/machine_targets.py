@@ -1,4 +1,4 @@
-"""Contracts of what keeps a state: any frames in any order, with time, and nothing breaks."""
+"""Contracts of objects with a state: any frames in any order and at any time break nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ MOST_STEPS = 60
 
 
 def presences(data: bytes) -> None:
-    """States and diffs, good and bad: both ways of applying them and the pure ones agree."""
+    """Valid and invalid states and diffs: both ways of applying them agree with the pure
+    functions.
+    """
     taker = Taker(data)
     told, silent = presence_state.PresenceState(), presence_state.PresenceState()
     pure: dict[str, dict[str, Any]] = {}
@@ -91,7 +93,7 @@ def _presences(taker: Taker) -> Any:
 
 
 class _Client:
-    """A session in virtual time, and a server that says anything."""
+    """A session in virtual time, with a server that sends arbitrary frames."""
 
     def __init__(self, taker: Taker) -> None:
         self.taker = taker
@@ -161,7 +163,7 @@ class _Client:
                 world.advance(1.0)
 
     def answer(self) -> None:
-        """The reply to a request that was really made: yes, no, or nonsense."""
+        """The reply to a request that was really made: ok, error, or nonsense."""
         sent = self.world.written[-8:]
         if sent and self.world.context.is_open:
             message = self.taker.choice(sent)
@@ -224,7 +226,7 @@ class _Client:
         world.collect()
 
     def check(self) -> None:
-        """Nothing grows, and whatever happened, all that is owed ends."""
+        """Nothing grows, and every request ends in any case."""
         world = self.world
         assert world.client_machine.pending_replies <= 10 * MOST_STEPS
         for channel in self.made:
@@ -242,7 +244,7 @@ class _Client:
 
 
 def session(data: bytes) -> None:
-    """Users, a network and a server without manners; then the client goes, owing nothing."""
+    """Arbitrary users, network and server; at the end the client leaves no request open."""
     client = _Client(Taker(data))
     for _ in range(MOST_STEPS):
         if not client.taker.more:
@@ -255,7 +257,7 @@ def session(data: bytes) -> None:
 
 
 def server(data: bytes) -> None:
-    """Any frames of a client: the server answers or ignores them, and nobody else notices."""
+    """The server answers or ignores any frames of a client, and other clients notice nothing."""
     taker = Taker(data)
     vsn = taker.choice(serializer.SUPPORTED_VSNS)
     world = ServerWorld(presence_limit=None)

@@ -1,8 +1,8 @@
 """``make fuzz``: every target under atheris, each in a process of its own.
 
-``python -m tests.robustness.fuzz.run [--executions N] [--seed S] [TARGET ...]``. What is found is
-written to ``.fuzz/`` as a file that ``TARGETS`` can be given again; inputs that
-reach new code are kept in ``.fuzz/corpus`` from one run to the next.
+``python -m tests.robustness.fuzz.run [--executions N] [--seed S] [TARGET ...]``. Findings are
+written to ``.fuzz/`` as files that can be given to ``TARGETS`` again. Inputs that reach new code
+are kept in ``.fuzz/corpus`` for the next run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ HERE = Path(__file__).parent
 OUT = Path(".fuzz")
 MACHINES = ("presences", "session", "server")
 FEWER = 10
-"""A machine's input is many frames: it gets a tenth of the executions."""
+"""The input of a machine is many frames, so it gets a tenth of the executions."""
 SECONDS = 10
-"""For one input; and a target may use a gigabyte."""
+"""The limit for one input; a target may use a gigabyte of memory."""
 LONGEST = 768
 
 
@@ -36,7 +36,7 @@ def _start(target: str, folder: Path) -> None:
 
 
 def fuzz(target: str, executions: int, seed: int) -> tuple[int, float, str]:
-    """Run one target: executions done, executions a second, and what went wrong."""
+    """Run one target; returns the executions, their rate, and the failure."""
     grown = OUT / "corpus" / target
     grown.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as started:
@@ -70,7 +70,7 @@ def fuzz(target: str, executions: int, seed: int) -> tuple[int, float, str]:
 
 
 def main() -> None:
-    """Fuzz the targets named, or all of them, and say what came of it."""
+    """Fuzz the named targets, or all of them, and print the result."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--executions", type=int, default=700_000, help="for each target")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Where a fuzzer starts: what a real server said and heard, and one example of each grammar."""
+"""The inputs that a fuzzer starts from: recorded frames, and one example of each grammar."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _of_text(frame: str) -> Iterator[tuple[str, bytes]]:
 
 
 def seeds(target: str) -> list[bytes]:
-    """What ``target`` starts from, without repetition."""
+    """Returns the inputs that ``target`` starts from, without repetition."""
     found = dict.fromkeys(WRITTEN.get(target, ()))
     for direction, frame in _frames():
         if isinstance(frame, str):

@@ -1,4 +1,6 @@
-"""Structured input out of bytes, without a library: a fuzzer, Hypothesis and a file alike."""
+"""Builds structured input from bytes without a library, so that a fuzzer, Hypothesis or a file can
+supply the bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ WORDS = (
 
 
 class Taker:
-    """Takes values from the front of ``data``; beyond its end all is zero and empty."""
+    """Takes values from the front of ``data``; beyond its end all values are zero or empty."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -25,7 +27,7 @@ class Taker:
 
     @property
     def more(self) -> bool:
-        """Whether anything is left."""
+        """True if any input is left."""
         return self._at < len(self._data)
 
     def byte(self) -> int:
@@ -36,7 +38,7 @@ class Taker:
         return values[self.byte() % len(values)]
 
     def chunk(self) -> bytes:
-        """Up to 255 bytes, the first of all saying how many."""
+        """Up to 255 bytes; the first byte tells their number."""
         size = self.byte()
         found = self._data[self._at : self._at + size]
         self._at += size
@@ -48,7 +50,7 @@ class Taker:
         return found
 
     def text(self) -> str:
-        """A word, or any text: lone surrogates included, as JSON may carry them."""
+        """A word or any text, including lone surrogates, which JSON may contain."""
         size = self.byte()
         if size < len(WORDS):
             return WORDS[size]
@@ -56,7 +58,7 @@ class Taker:
         return self.chunk().decode("utf-8", "surrogateescape")
 
     def value(self, depth: int = 3) -> Any:
-        """What JSON can say."""
+        """Builds any value that JSON can express."""
         kind = self.byte() % (8 if depth else 6)
         if kind == 0:
             return None

@@ -1,4 +1,4 @@
-"""All targets by name. A target takes any bytes and raises only where a contract is broken."""
+"""All targets by name. A target takes any bytes and raises only if a contract is broken."""
 
 from __future__ import annotations
 

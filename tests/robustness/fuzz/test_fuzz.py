@@ -1,4 +1,4 @@
-"""The quick half of ``make fuzz``: what was kept from it, and random input anew each time."""
+"""The quick part of ``make fuzz``: the kept inputs, and new random input in each run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IS_MACHINE = {target.__name__ for target in MACHINES}
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Frames that cannot be read are warnings of the server, and these are thousands."""
+    """Unreadable frames are logged as warnings of the server, and these tests send thousands."""
     caplog.set_level(logging.CRITICAL)
 
 
@@ -59,5 +59,7 @@ def test_the_corpus_stays_small() -> None:
 
 @pytest.mark.parametrize("text", ['a=eq.""', 'a=in.(""'], ids=["value", "list"])
 def test_the_time_of_a_filter_grows_with_its_length_only(text: str) -> None:
-    """Found beside the fuzzing: with the square of it, which the time-out of a test would end."""
+    """Found beside the fuzzing: the time grew with the square, which would exceed the time limit of
+    the test.
+    """
     assert len(list(server_filters.segments(text + '"' * 1_000_000))) == 1

@@ -1,4 +1,4 @@
-"""Contracts of what reads one frame, one cell, one filter: each raises only what it documents."""
+"""Contracts of readers of one frame, cell or filter: each raises only documented errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ REFS = (str, int, type(None))
 
 
 STRUCTURED = 128
-"""From this first byte on the input is what a frame is made of; below it is the frame itself."""
+"""If the first byte is at least this, a frame is built from the input; otherwise the input is the
+frame.
+"""
 
 BROADCAST = ("type", "event", "payload", "meta")
 SYSTEM = ("extension", "status", "message", "channel")
@@ -57,7 +59,7 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
 def _tried(documented: Errors, call: Callable[..., Any], *args: Any) -> Any:
-    """What the call gives, or None where it raises what it is documented to raise."""
+    """Returns the result of the call, or None if it raises a documented error."""
     try:
         return call(*args)
     except documented:
@@ -65,7 +67,9 @@ def _tried(documented: Errors, call: Callable[..., Any], *args: Any) -> Any:
 
 
 def _object(taker: Taker, names: Sequence[str]) -> dict[str, Any]:
-    """Mostly what is expected: some keys left out, values often text and sometimes anything."""
+    """Builds mostly expected data: some keys are missing, values are often text and sometimes
+    anything.
+    """
     return {
         name: taker.text() if taker.byte() & 1 else taker.value()
         for name in names
@@ -78,7 +82,7 @@ def _columns(taker: Taker) -> list[Any]:
 
 
 def _content(taker: Taker, kind: str) -> Any:
-    """The payload of a broadcast, a system message or a change, and of nothing in particular."""
+    """The payload of a broadcast, a system message, a change, or arbitrary data."""
     if kind == "broadcast":
         return _object(taker, BROADCAST)
     if kind == "system":
@@ -92,7 +96,7 @@ def _content(taker: Taker, kind: str) -> Any:
 
 
 def _text(value: Any) -> bytes:
-    """JSON; empty where the value is none."""
+    """Returns JSON; empty if the value cannot be written."""
     found: bytes | None = _tried(ValueError, dumps, value)
     return found or b""
 
@@ -139,7 +143,7 @@ def binary(data: bytes) -> None:
 
 
 def roundtrip(data: bytes) -> None:
-    """What a client can write, the server reads as it was meant."""
+    """The server reads everything that a client can write, with the same meaning."""
     taker = Taker(data)
     vsn, topic, name = taker.choice(serializer.SUPPORTED_VSNS), taker.text(), taker.text()
     body: Any = taker.chunk() if taker.byte() & 1 else taker.value()
@@ -164,7 +168,7 @@ def roundtrip(data: bytes) -> None:
 
 
 def short_way(data: bytes) -> None:
-    """A frame that the reader decodes in one pass is the one that is decoded in two."""
+    """A frame gives the same result whether the reader decodes it in one pass or in two."""
     taker = Taker(data)
     first = taker.byte()
     event = (frame_decoders.BROADCAST, frame_decoders.CHANGES, frame_decoders.DIFF)[first % 3]
@@ -199,7 +203,7 @@ def _payload_shown(one: Any) -> str:
 
 
 def payloads(data: bytes) -> None:
-    """What handlers are given can be read, shown and carried over the edge."""
+    """Payloads of handlers can be read, shown and converted."""
     taker = Taker(data)
     first, types = taker.byte(), taker.choice(row_conversion.MODES)
     kind = ("broadcast", "system", "postgres_changes")[first % 3]
@@ -229,7 +233,7 @@ def payloads(data: bytes) -> None:
 
 
 def _restored(kind: type[Broadcast | SystemMessage | PostgresChange[Any]], shown: Any) -> None:
-    """From what was shown the same is made again, or it is refused in so many words."""
+    """The same payload is built again from its shown form, or it is refused with an error."""
     again = _tried(ValueError, kind.from_dict, shown)
     if again is not None:
         assert again.to_dict() == shown
@@ -333,7 +337,7 @@ def _literal(found: Any, delimiter: str) -> str:
 
 
 def filter_builder(data: bytes) -> None:
-    """Whatever a filter was built of, the server reads those conditions and no others."""
+    """The server reads the conditions of a built filter, and no others."""
     taker = Taker(data)
     builder = changes_filter.postgres_changes_filter()
     wanted: list[Any] = []
@@ -363,7 +367,7 @@ def filter_builder(data: bytes) -> None:
 
 
 def filter_parser(data: bytes) -> None:
-    """A filter that somebody wrote by hand: conditions, or the server's own error."""
+    """A filter written by hand gives conditions, or the server's own error."""
     text = data.decode("utf-8", "surrogateescape")
     found = _tried(server_filters.FilterError, server_filters.parse, text)
     for condition in found or ():
@@ -373,7 +377,7 @@ def filter_parser(data: bytes) -> None:
 
 
 def rest_query(data: bytes) -> None:
-    """The query of a PostgREST read: understood, or refused with an HTTP problem."""
+    """The query of a PostgREST read is parsed, or refused with an HTTP error."""
     pairs = _tried(ValueError, parse_qsl, data.decode("utf-8", "surrogateescape"), True)
     if pairs is not None:
         found = _tried(RestProblem, parse_query, pairs)
@@ -381,12 +385,14 @@ def rest_query(data: bytes) -> None:
 
 
 def pgoutput_message(data: bytes) -> None:
-    """A message of logical replication, or ``PgOutputError``."""
+    """A message of logical replication is decoded, or raises ``PgOutputError``."""
     _tried(pgoutput.PgOutputError, pgoutput.decode, data)
 
 
 def token(data: bytes) -> None:
-    """What is told of a token without its key; what would end a header is refused."""
+    """The claims of a token are read without its key; a token that would end a header is
+    refused.
+    """
     found = data.decode("utf-8", "surrogateescape")
     expiry = jwt_claims.expires_at(found)
     assert expiry is None or (jwt_claims.is_jwt(found) and math.isfinite(expiry))
@@ -398,7 +404,7 @@ def token(data: bytes) -> None:
 
 
 def address(data: bytes) -> None:
-    """Any text as URL, topic, event and key: one address without a break in it, or an error."""
+    """Any text as URL, topic, event and key gives one address without a line break, or an error."""
     taker = Taker(data)
     params, topic, event = {"apikey": taker.text()}, taker.text(), taker.text()
     given = taker.rest().decode("utf-8", "surrogateescape")
@@ -415,7 +421,7 @@ def address(data: bytes) -> None:
 
 
 def edge(data: bytes) -> None:
-    """JSON that somebody kept: a payload again, or ``ValueError``."""
+    """Stored JSON becomes a payload again, or raises ``ValueError``."""
     taker = Taker(data)
     kind: Any = taker.choice((Broadcast, SystemMessage, PostgresChange))
     found = taker.rest()

@@ -1,4 +1,4 @@
-"""Our own client, in one room with the other client, whose requests it carries out."""
+"""Our own client in one room with the other client; it carries out the requests of that client."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ async def token() -> object:
     await until("the subscription", lambda: len(system) == 1)
     insert = f"insert into private_notes(owner, note) values ('{about['owner']}', '{room} %s')"
     await ask("sql", insert % "as anon")
-    # Changes come in order. If this one is here, the one before it was filtered out.
+    # Changes come in order. If this event is here, the one before it was filtered out.
     await ask("sql", f"insert into messages(room, body, n) values ('{room}', 'mark', 1)")
     await until("the mark", lambda: marks)
     await one.set_auth(about["member"])

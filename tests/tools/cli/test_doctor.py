@@ -1,4 +1,4 @@
-"""``supabase-rt doctor`` names the fault of each broken set-up, and none of a sound one."""
+"""``supabase-rt doctor`` names the fault of each broken set-up, and no fault of a sound one."""
 
 from __future__ import annotations
 

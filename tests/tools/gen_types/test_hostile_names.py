@@ -249,7 +249,7 @@ def with_names(names: list[str]) -> Schema:
         Column(f"{name}\n", name, nullable=False, is_array=n % 2 == 0, enum=enum)
         for n, (name, enum) in enumerate(zip(names, enums, strict=False))
     ]
-    # In the middle, because a field hides a name from the fields below it.
+    # The column is in the middle, because a field hides a name from the fields below it.
     mine = (*typed[:3], *columns(*names), *typed[3:], *states)
     return Schema(
         (

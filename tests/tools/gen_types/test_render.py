@@ -235,7 +235,7 @@ def columns(draw: st.DrawFn) -> tuple[Column, ...]:
 def test_any_names_and_comments_give_a_module_with_every_column(
     found: list[tuple[str, tuple[Column, ...], str]],
 ) -> None:
-    """Also the names of an attacker who wants to run code where types are generated."""
+    """This includes the names of an attacker who wants to run code where types are generated."""
     tables = [SchemaTable("public", name, columns, comment=about) for name, columns, about in found]
     module = load(*tables)
     rows = {

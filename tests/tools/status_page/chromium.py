@@ -72,7 +72,7 @@ class Tab:
             raise AssertionError(f"never true: {expression}; the page says: {seen}") from None
 
     async def open(self, url: str, ends: str | None = None) -> None:
-        """Open an address; ``ends`` is the one that the page changes it to, if it does."""
+        """Open an address; ``ends`` is the address that the page changes it to, if any."""
         await self.ask("Page.navigate", url=url)
         shown = json.dumps(url if ends is None else ends)
         await self.until(f"location.href === {shown} && document.readyState=='complete'")
@@ -90,7 +90,7 @@ class Tab:
 
 
 class Browser:
-    """A running browser; ``logged`` is what its pages wrote to the console, and errors."""
+    """A running browser; ``logged`` has the console output of its pages, and errors."""
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._ws = ws

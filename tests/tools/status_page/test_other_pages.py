@@ -108,7 +108,7 @@ async def pages() -> AsyncIterator[int]:
 
 
 async def attack(tab: Tab, server: LocalRealtime, url: str) -> list[str]:
-    """Returns what a foreign page gets, although it knows the key."""
+    """Returns the results of a foreign page, although it knows the key."""
     script = ATTACK.replace("SERVER", json.dumps(url)).replace(
         "KEY", json.dumps(server.service_key)
     )

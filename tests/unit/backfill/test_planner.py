@@ -31,7 +31,7 @@ START = 1_700_000_000.0
 
 
 class World(RuleBasedStateMachine):
-    """Time, and a feed that is lost and comes back."""
+    """The time, and a feed that is lost and comes back."""
 
     worker: Backfiller
 

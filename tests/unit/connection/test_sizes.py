@@ -67,7 +67,7 @@ ROOM = 150_000
 
 @pytest.fixture
 def traced() -> Iterator[Callable[[], int]]:
-    """Returns the bytes in use of all memory that was allocated since the test began."""
+    """Returns the used bytes of all memory that was allocated since the test began."""
 
     def now() -> int:
         gc.collect()

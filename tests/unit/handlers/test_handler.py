@@ -300,7 +300,7 @@ async def test_a_blocking_handler_is_named_and_loses_nothing(
 
 
 class Gate:
-    """An async handler that is as slow as the test wants."""
+    """An async handler whose duration the test chooses."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []

@@ -1,4 +1,4 @@
-"""The base of the payloads, by a payload of its own."""
+"""Tests of the base of the payloads, with a payload class of their own."""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ def change(
     columns: dict[str, str] = COLUMNS,
     decoded: bool = False,
 ) -> PostgresChange[Any]:
-    """A change as it comes off the wire; ``decoded`` as where only the standard library reads."""
+    """A change as it comes from the wire; with ``decoded``, as if only the standard library could
+    read it.
+    """
     text = record if isinstance(record, str) else json.dumps(record)
     described = json.dumps([{"name": name, "type": kind} for name, kind in columns.items()])
     frame = (
@@ -165,7 +167,7 @@ def test_decoders_of_the_standard_library_make_what_they_would() -> None:
 
 
 def test_a_generated_row_keeps_every_digit() -> None:
-    """Its decoders are given the number as it was written."""
+    """Its decoders get the number as it was written."""
 
     @dataclass(kw_only=True)
     class Item:
@@ -219,7 +221,7 @@ generated = st.fixed_dictionaries(
 
 @given(generated, st.booleans())
 def test_a_generated_row_is_that_of_its_decoders(row: dict[str, Any], is_number: bool) -> None:
-    """Read at once where that is possible, it is what each decoder makes by itself."""
+    """Rows that are decoded at once equal rows that are decoded field by field."""
     values: dict[str, Any] = {}
     for one in dataclasses.fields(Generated):
         if one.name in row:
@@ -249,7 +251,7 @@ def test_what_does_not_fit_costs_the_other_fields_no_digit() -> None:
 
 
 def test_fields_are_given_as_their_class_takes_them() -> None:
-    """Not by position, where it takes more or less than its fields."""
+    """Fields are not passed by position if the constructor takes more or fewer arguments."""
 
     @dataclass
     class Scaled:
@@ -269,7 +271,7 @@ def test_fields_are_given_as_their_class_takes_them() -> None:
             self.id, self.text = id, text
 
     class Hidden(Own):
-        """One that nobody can look into, as some that are compiled."""
+        """A class whose signature cannot be read, as for some compiled classes."""
 
         __signature__ = "?"
 
@@ -388,9 +390,9 @@ def test_a_decoder_that_fails_and_a_nested_column_name_the_column() -> None:
 
 
 def test_half_a_character_costs_no_more_than_the_field_it_stands_in() -> None:
-    """Found by fuzzing: what msgspec cannot encode it cannot convert either."""
+    """Found by fuzzing: if msgspec cannot encode a value, it cannot convert it either."""
     other = RICH.replace('"photo"', r'"\ud800": "\ud800", "photo"')
-    # The price of a frame that only the standard library reads has come by way of a float.
+    # The standard library reads this frame, so the price was a float in between.
     assert change(Rich, other).new == change(Rich, RICH).new
     nested = change(Rich, RICH.replace('{"a": [1]}', r'{"\ud800": [1]}')).new
     assert nested.extra == {"\ud800": [1]}

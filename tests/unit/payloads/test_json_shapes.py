@@ -47,7 +47,7 @@ def shape_of(name: str) -> JsonShape:
 
 
 def to_dict(shape: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What dataclasses-json makes of the values; payloads make the same without it."""
+    """Payloads return the same values as dataclasses-json, without using it."""
     found: dict[str, Any] = shape_of(shape).dataclass(**values).to_dict()
     return found
 
@@ -126,7 +126,7 @@ def test_numbers_that_json_lacks_become_texts() -> None:
 
 
 def test_a_backfilled_change_travels_as_json_like_any_other() -> None:
-    """Its shape was looked up by the name of its class, which was not in the table."""
+    """Its shape is looked up by the name of its class, which was missing in the table."""
     change = BackfilledChange.from_dict({"eventType": "INSERT", "new": {"id": 1}})
     again = BackfilledChange.from_json(change.to_json())
     assert (type(again), again.new, again.backfilled) == (BackfilledChange, {"id": 1}, True)

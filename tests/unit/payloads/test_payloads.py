@@ -127,7 +127,7 @@ def test_a_payload_equals_its_like_and_its_dict(payload: Payload, plain: Any) ->
     assert payload == type(payload).from_dict(plain)
     assert payload == plain
     assert plain == payload
-    # Both ways: a struct brings a "!=" of its own.
+    # Compared in both directions, because a struct has its own "!=".
     assert (payload != type(payload).from_dict(plain)) is False
     assert (payload != plain) is (plain != payload) is False
     assert payload != {**plain, "event": "other"}
@@ -365,7 +365,7 @@ def test_a_broadcast_that_is_no_json_is_a_decode_error() -> None:
 
 
 def test_a_payload_is_decoded_once_and_only_when_read() -> None:
-    # Decoding at once would raise: what stands there is not UTF-8.
+    # Decoding at once would raise, because the payload is not UTF-8.
     found = read_broadcast(raw(b'{"event":"x","payload":["\xff"]}'))
     assert found.event == "x"
     assert repr(found) == "<Broadcast 'x' unreadable: DecodeError>"
@@ -465,7 +465,7 @@ def test_what_json_cannot_carry_is_converted_by_dataclasses_json() -> None:
 
 
 def test_dataclasses_json_is_loaded_only_to_read_plain_data() -> None:
-    """Loading it takes a quarter of a second, and a handler that converts stops the loop."""
+    """The import takes a quarter of a second, during which a converting handler stops the loop."""
     script = (
         "import sys\n"
         "from supabase_rt._payloads.presence_events import PresenceSync\n"

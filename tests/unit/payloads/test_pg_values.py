@@ -157,7 +157,7 @@ def test_types_without_a_python_object_have_no_cell(type_name: str) -> None:
         (b"-0.000000000000000000000000001", "-1E-27"),
         (b"1e400", "1E+400"),
         (b"9" * 5000, "9" * 5000),
-        # More than a Decimal takes stays a text.
+        # A number beyond the limits of Decimal stays a text.
         (b"1e99999999999999999999", "1e99999999999999999999"),
     ],
 )

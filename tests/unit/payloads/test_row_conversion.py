@@ -396,7 +396,7 @@ texts_of_postgres = st.one_of(
 cell_texts = st.one_of(
     st.decimals(allow_nan=False, allow_infinity=False).map(lambda found: f"{found:f}"),
     texts_of_postgres.map(json.dumps),
-    # An infinity that is no text is no JSON either.
+    # An infinity that is not a text is not JSON either.
     json_values.map(json.dumps).filter(lambda text: "Infinity" not in text),
 )
 
@@ -411,7 +411,7 @@ cell_texts = st.one_of(
 def test_a_row_of_python_objects_is_that_of_its_cells(
     cells: list[tuple[str, str]], name: str
 ) -> None:
-    """Read at once where that is possible, it is what each cell gives by itself."""
+    """Rows that are converted at once equal rows that are converted cell by cell."""
     types = {f"{name}{number}": kind for number, (kind, _) in enumerate(cells)}
     texts = dict(zip(types, (text for _, text in cells), strict=True))
     record = "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in texts.items()) + "}"
@@ -421,7 +421,7 @@ def test_a_row_of_python_objects_is_that_of_its_cells(
         expected[key] = decode_raw(undecoded) if cell is None else cell.raw(undecoded)
     found = convert_row(raw(columns(**types)), raw(record.encode()), "python")
     if name == "\ud800":
-        # Only the standard library reads it, and a float has lost digits.
+        # Only the standard library can read it, and its floats lose digits.
         assert found.keys() == expected.keys()
     else:
         assert repr(found) == repr(expected)

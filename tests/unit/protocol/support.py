@@ -163,7 +163,7 @@ class World:
         self.collect()
 
     def joining(self, topic: str = "realtime:room", opts: Any = None) -> ChannelMachine:
-        """A subscribed channel; its join is written where there is a link."""
+        """Returns a subscribed channel; its join is written if there is a link."""
         channel = self.channel(topic, opts)
         self.subscribe(channel)
         return channel
@@ -233,7 +233,7 @@ class World:
             Message(join_ref, ref, topic, event, payload), self.now
         )
         if delivery is not None:
-            # The short way of the shell: told at once, because nothing waits before it.
+            # The fast path of the connection: delivered at once, because nothing waits before it.
             assert self.context.outbox.is_quiet
             self.told.append(events.Delivered(*delivery))
         self.collect()
@@ -257,7 +257,7 @@ class World:
         self.reply(self.last_join(channel), "error", {"reason": reason})
 
     def close(self, channel: ChannelMachine, reason: str | None = None) -> None:
-        """``phx_close`` of the present join, after a system error where there is a reason."""
+        """Send ``phx_close`` for the present join, after a system error if a reason is given."""
         if reason is not None:
             self.system(channel, reason)
         ref = channel.join_ref
@@ -281,7 +281,7 @@ class World:
     # -- what came out -------------------------------------------------------------------
 
     def frames(self, event: str | None = None, topic: str | None = None) -> list[Message]:
-        """The frames written so far, by event and topic where given."""
+        """Returns the frames written so far, of one event or topic if given."""
         return [
             message
             for message in self.written
@@ -294,7 +294,7 @@ class World:
         return [message.event for message in written]
 
     def take_told(self, kind: type[Any] | tuple[type[Any], ...]) -> list[Any]:
-        """Events of these kinds, told since the last call for any kind."""
+        """Returns the events of these kinds that were reported since the last call."""
         told, self.told = self.told, []
         return [event for event in told if isinstance(event, kind)]
 
@@ -309,7 +309,7 @@ class World:
         ]
 
     def statuses(self, channel: ChannelMachine) -> list[SubscribeStatus]:
-        """Every status told to the channel's callback so far."""
+        """Returns every status that the channel's callback has received so far."""
         return [event.status for event in self.changes(channel)]
 
     def last_error(self, channel: ChannelMachine) -> Any:
@@ -342,5 +342,5 @@ def opened(**options: Any) -> World:
 
 
 def joins(world: World) -> int:
-    """How many joins were written."""
+    """Returns the number of joins that were written."""
     return len(world.frames("phx_join"))

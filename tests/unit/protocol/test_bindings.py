@@ -163,7 +163,7 @@ def test_an_entry_that_says_the_same_agrees(theirs: dict[str, Any]) -> None:
 
 
 def test_selected_columns_are_not_compared() -> None:
-    """Servers before the option do not echo it."""
+    """Servers that do not know the option do not echo it."""
     assert Bindings().reconcile([{**TODOS, "select": ["id"]}], [{**TODOS, "id": 1}]) is None
 
 

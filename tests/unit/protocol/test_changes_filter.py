@@ -31,7 +31,7 @@ class Rank(enum.IntEnum):
 
 
 def eq(value: object) -> str:
-    """What follows ``c=eq.``"""
+    """Returns the text after ``c=eq.``"""
     return postgres_changes_filter().eq("c", value).build().removeprefix("c=eq.")
 
 
@@ -232,7 +232,9 @@ def test_in_quotes_only_the_elements_that_need_it() -> None:
 
 
 def test_in_quotes_what_an_array_of_postgres_takes_for_something_else() -> None:
-    """Found by fuzzing: ``in.()`` is no value at all, ``in.(,a)`` an error, NULL no text."""
+    """Found by fuzzing: Found by fuzzing: ``in.()`` means no value, ``in.(,a)`` is an error, and
+    NULL is not a text.
+    """
     assert in_("") == '("")'
     assert in_("", "a") == '("",a)'
     assert in_("null", "Null", "nullable") == '("null","Null",nullable)'

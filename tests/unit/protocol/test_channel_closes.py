@@ -1,4 +1,4 @@
-"""A close that nobody asked for, and the tokens that are its cause or its cure."""
+"""Closes by the server, and the tokens that cause or cure them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A channel that is left, and the requests that it makes while it lives."""
+"""A channel that is left, and its requests before that."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_channel_that_the_server_does_not_know_is_left_at_once(before: str) ->
 
 
 def test_a_channel_that_is_leaving_cannot_be_subscribed_again() -> None:
-    """Or it would take its topic back from the channel that has it now."""
+    """Otherwise it would take its topic back from the channel that has it now."""
     world = opened()
     channel = world.joined()
     world.unsubscribe(channel)

@@ -1,4 +1,4 @@
-"""The table of channel states, after h11: what is legal, and that nothing else happens."""
+"""The table of channel states, as h11 tests its own: the legal transitions, and no others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ILLEGAL = sorted(
 
 
 def channel_in(state: str) -> ChannelMachine:
-    """A channel brought into ``state`` by what a user and a server do."""
+    """Returns a channel in ``state``, reached by calls of a user and frames of a server."""
     world = World()
     channel = world.channel()
     if state == "closed":

@@ -1,4 +1,4 @@
-"""A day of the session, by the clock that the machines are given."""
+"""A day of a client, by the clock that the machines are given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INTERVAL = 25.0
 
 
 def answer(world: World) -> int:
-    """What a server does with the frames written since the last time."""
+    """Returns the server's answers to the frames written since the last time."""
     written, world.written = world.written, []
     beats = 0
     for message in written:

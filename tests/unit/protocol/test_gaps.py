@@ -1,4 +1,4 @@
-"""What may have been missed is told: the feed, the replay, and a feed that fell silent."""
+"""Possible losses are reported: by the feed, the replay, and a feed that fell silent."""
 
 from __future__ import annotations
 

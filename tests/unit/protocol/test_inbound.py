@@ -28,7 +28,7 @@ REPLAY = {"config": {"private": True, "broadcast": {"replay": {"since": 1000, "l
 def listening(
     *listeners: tuple[ListenType, dict[str, Any]], opts: Any = None
 ) -> tuple[World, ChannelMachine]:
-    """A joined channel with these bindings; what was told so far is forgotten."""
+    """A joined channel with these bindings; events reported before are forgotten."""
     world = World()
     channel = world.channel(opts=opts)
     for type, filter in listeners:
@@ -47,7 +47,7 @@ TODOS = (ListenType.POSTGRES_CHANGES, CHANGES)
 
 
 def raw(value: Any) -> Any:
-    """A payload as the decoder leaves it: not decoded yet."""
+    """A payload in the form in which the decoder returns it: not decoded yet."""
     return msgspec.Raw(msgspec.json.encode(value))
 
 

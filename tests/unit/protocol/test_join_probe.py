@@ -1,4 +1,4 @@
-"""After a frame that nobody could read: is each channel still there on the server?"""
+"""After an unreadable frame, the probes ask if each channel is still joined on the server."""
 
 from __future__ import annotations
 

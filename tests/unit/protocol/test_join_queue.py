@@ -17,7 +17,7 @@ def topics(world: World) -> list[str]:
 
 
 def waiting(world: World, *names: str) -> tuple[JoinQueue, list[ChannelMachine]]:
-    """A queue of its own over channels that want a join."""
+    """Returns a separate queue with channels that want a join."""
     queue, channels = JoinQueue(world.context), []
     for name in names:
         channel = world.channel(name)
@@ -28,7 +28,7 @@ def waiting(world: World, *names: str) -> tuple[JoinQueue, list[ChannelMachine]]
 
 
 def context_is_open_by_hand(world: World) -> None:
-    """A link of which the session's own queue knows nothing."""
+    """An open link that the client's own queue does not know."""
     world.context.is_open = True
 
 
@@ -108,7 +108,7 @@ def test_thousands_of_channels_join_in_their_order() -> None:
 
 
 def test_500_channels_join_at_the_pace_of_the_bucket() -> None:
-    """Beyond its rate the server cuts the socket (docs/protocol.md#10-limits)."""
+    """Beyond its rate limit the server cuts the socket (docs/protocol.md#10-limits)."""
     world = World()
     for count in range(500):
         world.joining(f"realtime:{count}")
@@ -123,13 +123,13 @@ def test_500_channels_join_at_the_pace_of_the_bucket() -> None:
 
 
 def test_beyond_the_burst_a_few_join_together() -> None:
-    """To wake up for each of them costs more than the join."""
+    """A wake-up for each of them would cost more than the joins."""
     world = World()
     for count in range(112):
         world.joining(f"realtime:{count}")
     world.open()
     world.advance(0.09)
-    # Whatever arrives meanwhile hurries nobody.
+    # Frames that arrive meanwhile do not hurry the joins.
     world.accept(world.client_machine.channels["realtime:0"])
     assert len(world.frames("phx_join")) == 100
     world.advance(0.011)
@@ -226,7 +226,7 @@ def test_a_channel_that_left_while_it_waited_is_let_go() -> None:
     queue, (channel,) = waiting(world, "realtime:room")
     queue.discard(channel)
     world.teardown(channel)
-    # The timers have forgotten it then.
+    # By then the timers have forgotten the channel.
     world.advance(11.0)
     gone = weakref.ref(channel)
     del channel, world

@@ -200,7 +200,7 @@ def test_each_event_shows_the_state_of_its_moment(first: Any, diffs: Any) -> Non
 def test_what_is_applied_without_events_ends_in_the_same_state(
     first: Any, diffs: Any, data: st.DataObject
 ) -> None:
-    """Some differences with events and some without, looked at now and then."""
+    """Diffs with and without events, and the state is read now and then."""
     mixed, whole = joined(first), joined(first)
     for joins, leaves in diffs:
         diff = {"joins": joins, "leaves": leaves}
@@ -238,7 +238,7 @@ def test_a_difference_without_events_waits_for_the_state_as_well() -> None:
 
 
 def test_a_difference_costs_no_copy_of_the_state() -> None:
-    """Neither with events nor without: the state is one and the same object all along."""
+    """With and without events, the state stays one and the same object."""
     state = joined({f"u{number}": entry(str(number)) for number in range(50)})
     before = state._state
     for number in range(50, 60):
@@ -420,7 +420,8 @@ def test_waiting_diffs_are_bounded_and_the_latest_stay(monkeypatch: pytest.Monke
 
 
 def test_waiting_diffs_are_bounded_in_bytes_too() -> None:
-    # Others choose how large they are: a channel that never asks for the state gets them as well.
+    # Others choose the size of the diffs, and a channel that never asks for the state gets them
+    # too.
     state = PresenceState()
     for number in range(40):
         large = {"metas": [{"phx_ref": str(number), "x": "x" * 2**20}]}

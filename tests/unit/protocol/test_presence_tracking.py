@@ -23,7 +23,7 @@ def joined(**options: Any) -> tuple[World, ChannelMachine]:
 
 
 def calls(world: World) -> list[Any]:
-    """What the server was told: tracked payloads, None for an untrack."""
+    """Returns the presence calls to the server: tracked payloads, None for an untrack."""
     return [message.payload.get("payload") for message in world.frames("presence")]
 
 
@@ -224,7 +224,7 @@ def test_of_several_tracks_before_the_join_the_latest_is_sent() -> None:
 
 
 def test_a_track_that_waited_too_long_for_the_join_times_out_and_is_sent_all_the_same() -> None:
-    """The caller is told; the wish stays."""
+    """The caller gets the timeout, but the payload is still tracked later."""
     world = World()
     channel = world.joining()
     world.connect()

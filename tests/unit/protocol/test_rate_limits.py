@@ -1,4 +1,4 @@
-"""After every ``...RateLimitReached`` a channel keeps away for 30 s, whatever the link does."""
+"""After every ``...RateLimitReached`` a channel does not join for 30 s, even on a new link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ PAUSE = 30.0
 
 
 def keeps_away(world: World, channel: ChannelMachine, since: float) -> None:
-    """No join before the pause is over, not on a new link either, and one soon after it."""
+    """No join is sent before the pause is over, not even on a new link; one is sent soon after
+    it.
+    """
     before = joins(world)
     for _ in range(3):
         world.flap(down=1.0)

@@ -31,7 +31,7 @@ class Refusing:
         return error
 
     def rejoin_in(self, now: float = NOW) -> float | None:
-        """Seconds until the planned rejoin, None where there is none."""
+        """Returns the seconds until the planned rejoin, None without one."""
         when = self.context.outbox.deadlines.get(("channel", "rejoin"))
         return None if when is None else when - now
 
@@ -131,7 +131,7 @@ def test_a_refusal_for_another_reason_does_not_wait_for_a_token() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN])
 def test_a_token_that_changed_before_the_refusal_came_is_tried(verdict: Verdict) -> None:
-    """The refusal was of the one before; nobody would bring another."""
+    """The refusal was of the earlier token, and no later refusal would come."""
     refusing = Refusing()
     refusing.context.token = "new"
     error = refusing.follow(verdict)

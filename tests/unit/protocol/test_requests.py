@@ -152,7 +152,7 @@ def test_time_going_backwards_gives_a_bucket_nothing() -> None:
 def test_one_who_waits_until_the_bucket_says_ready_gets_a_token(
     start: float, steps: list[float]
 ) -> None:
-    """Or the alarm would ring for nothing, again and again in the same moment."""
+    """Otherwise the timer would fire again and again in the same moment, with nothing to do."""
     bucket, now = TokenBucket(rate=50.0, burst=3.0), start
     for step in steps:
         while bucket.acquire(now):

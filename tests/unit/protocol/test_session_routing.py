@@ -1,4 +1,4 @@
-"""Whom a frame is for: what is stale, and who has a topic."""
+"""The receiver of a frame: which frames are stale, and which channel has a topic."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_end_by_the_server_must_name_the_present_join_where_it_names_one(
 
 @pytest.mark.parametrize("event", ["phx_close", "phx_error"])
 def test_an_end_without_any_ref_is_dropped_while_a_join_is_unanswered(event: str) -> None:
-    """On vsn 1 it may be the end of the join before."""
+    """In vsn 1.0.0 it may be the end of the earlier join."""
     world = opened()
     channel = world.joining()
     world.receive(channel.topic, event, {})

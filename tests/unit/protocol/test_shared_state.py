@@ -69,7 +69,7 @@ async def _is_async(tries: int) -> float:
 def test_a_reconnect_after_that_fails_is_reported_and_the_policy_steps_in(
     reconnect_after: Callable[[int], Any],
 ) -> None:
-    """Or one bad schedule would end every attempt in silence."""
+    """Otherwise one bad schedule would silently end all attempts."""
     context = SharedState(policy=EXACT, reconnect_after=reconnect_after)
     assert context.delay(2) == 1.0
     (event,) = context.outbox.pop_events()

@@ -30,7 +30,7 @@ def opened(lifetime: float = HOUR, **options: Any) -> World:
 
 
 def askings(world: World, seconds: float) -> list[float]:
-    """When the source is asked during so many seconds, from now on."""
+    """Returns the times in the next seconds at which the source is asked."""
     begun, found = world.now, []
     world.take_told(TokenWanted)
     while world.now < begun + seconds:

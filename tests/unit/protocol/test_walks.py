@@ -1,4 +1,4 @@
-"""A client and a server that do anything in any order: what must hold after every step.
+"""A client and a server do anything in any order; the rules must hold after every step.
 
 ``World`` itself checks that nothing is written without a link and that no outcome ends twice.
 """
@@ -72,9 +72,9 @@ class SessionStateMachine(RuleBasedStateMachine):
         self.outcomes: list[int] = []
         self.asked_for: dict[ChannelMachine, int] = {}
         self.live: dict[str, str] = {}
-        """The joins that a server would know of, by topic."""
+        """The joins that a server would know, by topic."""
         self.past: list[Message] = []
-        """Every frame that was ever written."""
+        """Every frame that was written so far."""
         self.history: dict[ChannelMachine, list[SubscribeStatus]] = {}
         self.is_due = False
         self.is_token_wanted = False
@@ -161,7 +161,7 @@ class SessionStateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.channels)
     @rule(index=st.integers(0, 50), timeout=st.sampled_from([1.0, 10.0]), again=st.booleans())
     def unsubscribe(self, index: int, timeout: float, again: bool) -> None:
-        """Any channel, even one that is over."""
+        """Any channel, also a closed one."""
         channel = self.channels[-1 - index % min(4, len(self.channels))]
         for _ in range(1 + again):
             self.outcomes.append(self.world.unsubscribe(channel, timeout))
@@ -213,7 +213,7 @@ class SessionStateMachine(RuleBasedStateMachine):
 
     @rule()
     def all_is_well(self) -> None:
-        """For once: a link, a token, and a server that says yes."""
+        """Now there is a link and a token, and the server accepts the join."""
         self.connect()
         while not self.world.context.is_open:
             self.time_passes(0.5)
@@ -377,7 +377,7 @@ class SessionStateMachine(RuleBasedStateMachine):
         )
 
     def teardown(self) -> None:
-        """When it is over nothing is left: no request without an end, no deadline."""
+        """At the end nothing is left: no request without an end, and no deadline."""
         if not hasattr(self, "world"):
             return
         self.disconnect()

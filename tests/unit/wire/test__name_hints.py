@@ -1,4 +1,4 @@
-"""The hint for names that came along from supabase-js."""
+"""The hint for names that users know from supabase-js."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Properties of both serializers: what is written is read again, and nothing else breaks them."""
+"""Properties of both serializers: written frames are read again, and other input raises only
+documented errors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status page's tables with a database: those of the publication."""
+"""The status page's tables with a database: the tables of the publication."""
 
 from __future__ import annotations
 

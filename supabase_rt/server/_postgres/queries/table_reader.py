@@ -107,7 +107,7 @@ def _statement(schema: str, table: str, query: RestQuery) -> tuple[sql.Composed,
         parts.append(sql.SQL("offset %s"))
         values.append(query.offset)
     inner = sql.SQL(" ").join(parts)
-    # What is too large stays in the database: here it would be there several times.
+    # Large values stay in the database: here they would be in memory several times.
     whole = sql.SQL(
         "select case when octet_length(a.rows) <= {} then a.rows end, a.count from"
         " (select coalesce(json_agg(r), '[]')::text as rows, count(*) as count from ({}) r) a"

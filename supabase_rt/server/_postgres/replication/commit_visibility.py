@@ -14,7 +14,8 @@ import psycopg
 
 __all__ = ["settled"]
 
-# The WAL has the lower 32 bits of a transaction id; the upper ones are those of the present.
+# The WAL has the lower 32 bits of a transaction id; the upper bits come from the database's present
+# id.
 VISIBLE = """
 with present as (
     select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as top

@@ -42,8 +42,8 @@ class Follower:
     """Turns the replication stream into changes and messages.
 
     ``deliver`` is awaited with the changes, in commit order. ``sent`` is called with the messages
-    inserted into ``realtime.messages``. ``skip`` is called with changes that are skipped, and
-    the reason: ``deliver`` failed for them several times while the database was there.
+    inserted into ``realtime.messages``. ``skip`` is called with changes that are skipped, and the
+    reason: ``deliver`` failed for them several times while the database was there.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Follower:
         except PgOutputError:
             raise
         except Exception:
-            # A bug of ours, which would happen again at the next attempt.
+            # A bug of ours, which would occur again at the next attempt.
             logger.exception("a message of the database is skipped")
 
     def _most(self) -> int:

@@ -98,7 +98,7 @@ class SlowChannels:
         return subscriber in self._slow
 
     def drop(self, subscriber: Subscriber) -> None:
-        """Forget a channel, known or not, and cancel its work."""
+        """Forget a channel and cancel its work; an unknown one is ignored."""
         channel = self._slow.pop(subscriber, None)
         if channel is not None and channel.task is not None:
             channel.task.cancel()
@@ -203,7 +203,8 @@ class SlowChannels:
             )
             return {nth: nth in seen for nth in numbers}
 
-        # Before the filters: whether one fails, and how long it takes, tells of the row.
+        # This comes before the filters, because the failure or the time of a filter reveals
+        # something about the row.
         seen, unseen = await piecewise(see, asked, end)
         wanted = [nth for nth in wanted if seen.get(nth, True)]
         rows, problems = await self._try_all(client, part, wanted, conditions, end)

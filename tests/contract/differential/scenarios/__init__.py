@@ -40,7 +40,7 @@ _BOTH = """
     send-with-ack
 """
 ON_BOTH_VERSIONS = _BOTH.split()
-"""Those in which a frame without ``join_ref`` might be taken for another's."""
+"""Scenarios in which a frame without ``join_ref`` might be taken for that of another join."""
 
 
 def _on_vsn_1(scenario: Scenario) -> Scenario:

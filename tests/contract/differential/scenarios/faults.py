@@ -1,4 +1,4 @@
-"""Callbacks and handlers that fail, frames that nobody can read, joins of something else."""
+"""Callbacks and handlers that fail, unreadable frames, and joins of other tables."""
 
 from __future__ import annotations
 

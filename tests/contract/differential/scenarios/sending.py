@@ -1,4 +1,4 @@
-"""Broadcasts that are sent: over the socket and over HTTP."""
+"""Sending broadcasts, over the socket and over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that many scenarios begin with."""
+"""Steps with which many scenarios begin."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def joined(*registrations: Any, opts: Any = None, **about: Any) -> list[Any]:
 
 
 def heard(handler: str, payload: Any, event: str | None = "e") -> dict[str, Any]:
-    """What was called for a broadcast, as a side reports it."""
+    """Returns the handler calls for a broadcast, as a side reports them."""
     content = {"type": "broadcast", "event": event, "payload": payload}
     return {"handler": handler, "payload": content}
