@@ -36,11 +36,16 @@ async def read_postgrest(tables: TableAccess, url: str, page: BackfillPage) -> l
         if exc.code != "HTTP401":
             raise
         refused = exc
-    flight = tables.refresh_token()
-    if flight is None:
-        # Without a source of tokens the next token comes by set_auth, which starts another reading.
-        refused.retryable = False
-        raise refused
+    try:
+        flight = tables.refresh_token()
+        if flight is None:
+            # Without a source of tokens the next one comes by set_auth, and with it another
+            # reading.
+            refused.retryable = False
+            raise refused
+    finally:
+        # Otherwise this frame and the exception hold each other.
+        del refused
     await asyncio.wait([flight])
     return await read_rows(tables.client, url, page, tables.timeout)
 

@@ -127,7 +127,7 @@ class Reader:
                     if listener is not None:
                         self._deliver(listener, payload.data)
                         return
-                elif self._expected is DIFF and self._apply_diff(route, payload):
+                elif self._expected is DIFF and self._apply_diff(route, payload, len(data)):
                     return
         self._use_general_path(self._decode_text, data)
 
@@ -165,7 +165,7 @@ class Reader:
             route.add_change(key, found)
         return found
 
-    def _apply_diff(self, route: FastRoute, diff: Any) -> bool:
+    def _apply_diff(self, route: FastRoute, diff: Any, size: int) -> bool:
         """Apply a presence diff; returns False if the general path has to do it."""
         inbound = route.channel.inbound
         listener = route.sync
@@ -175,7 +175,7 @@ class Reader:
                 return False
             listener = route.sync = self._sink.listener_for(route.channel, ids)
         try:
-            is_due = inbound.apply_diff(diff)
+            is_due = inbound.apply_diff(diff, size)
         except DecodeError:
             return False
         if is_due:

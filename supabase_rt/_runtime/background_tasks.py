@@ -40,7 +40,10 @@ class BackgroundTasks:
         return task
 
     async def end(self) -> None:
-        """End all tasks: patient ones get ``REQUEST_TIMEOUT`` seconds, others are cancelled."""
+        """End all tasks: patient ones get ``REQUEST_TIMEOUT`` seconds, others are cancelled.
+
+        Those that do not end ``GRACE`` seconds after their cancellation are no longer waited for.
+        """
         for task in list(self._impatient):
             task.cancel()
         if self._tasks:
@@ -48,7 +51,8 @@ class BackgroundTasks:
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late)
+                # A hook of the user's HTTP session may swallow the cancellation.
+                await asyncio.wait(late, timeout=GRACE)
 
     def forget_loop(self) -> None:
         """Drop the tasks: their loop is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from supabase_rt.server import LocalRealtime
 from supabase_rt.server._http.postgrest.errors import RestProblem
 from supabase_rt.server._http.postgrest.query import parse_query
 from supabase_rt.server._machine.memory_bounds import MOST_OUTGOING
+from supabase_rt.server.tokens import TokenError
 
 COLUMNS = {"id": "int8", "room": "text", "n": "int4", "done": "bool", "at": "timestamptz"}
 ROWS: list[dict[str, Any]] = [
@@ -249,6 +251,18 @@ async def test_who_is_not_known_reads_nothing(
 async def test_an_expired_token_is_told_as_such(filled: LocalRealtime) -> None:
     status, body, _ = await fetch(filled, "things", token=filled.token(expires_in=-5))
     assert (status, body["code"], body["message"]) == (401, "PGRST303", "JWT expired")
+
+
+async def test_a_refused_token_is_forgotten_without_a_collection(filled: LocalRealtime) -> None:
+    await fetch(filled, "things", token="e30.e30.e30")
+    gc.collect()
+    gc.disable()
+    try:
+        await fetch(filled, "things", token="e30.e30.e30")
+        kept = [each for each in gc.get_objects() if isinstance(each, TokenError | RestProblem)]
+    finally:
+        gc.enable()
+    assert kept == []
 
 
 async def test_a_browser_may_ask_from_anywhere(filled: LocalRealtime) -> None:

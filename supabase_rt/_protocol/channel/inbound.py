@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from ..._payloads.broadcast import read_broadcast
 from ..._payloads.postgres_data import read_postgres_changes
 from ..._payloads.presence_events import PresenceJoin, PresenceLeave, PresenceSync
@@ -152,7 +154,9 @@ class Inbound:
         self._emit_presence(self.presence.receive_state(plain(payload), self._join_ref))
 
     def _presence_diff(self, payload: Any) -> None:
-        self._emit_presence(self.presence.receive_diff(plain(payload), self._join_ref))
+        # A payload that only the standard library reads comes decoded, and its size is not known.
+        size = memoryview(payload).nbytes if isinstance(payload, msgspec.Raw) else None
+        self._emit_presence(self.presence.receive_diff(plain(payload), self._join_ref, size))
 
     def sync_only(self) -> tuple[int, ...] | None:
         """Returns the bindings of ``sync``, or None if there are bindings of joins or leaves."""
@@ -161,9 +165,12 @@ class Inbound:
             return None
         return named(ListenType.PRESENCE, "sync")
 
-    def apply_diff(self, diff: Any) -> bool:
-        """Apply a presence diff without join and leave events. Returns True if ``sync`` is due."""
-        return self.presence.apply_diff(diff, self._join_ref)
+    def apply_diff(self, diff: Any, size: int) -> bool:
+        """Apply a presence diff without join and leave events. Returns True if ``sync`` is due.
+
+        ``size`` is that of its frame. Raises ``DecodeError`` if the general path has to look at it.
+        """
+        return self.presence.apply_diff(diff, self._join_ref, size)
 
     def _emit_presence(self, events: Any) -> None:
         for event in events:

@@ -32,6 +32,21 @@ state, and must not grow by them."""
 PENDING_BYTES: Final = 8 * 2**20
 """The same in bytes of JSON: others choose how large a difference is."""
 
+STATE_LIMIT: Final = 64 * 2**20
+"""Estimated bytes of memory that the state of one channel may take: about 100,000 present."""
+
+OBJECT_BYTES: Final = 232
+"""The memory of a small object beside its text, on a 64-bit machine."""
+
+LIST_BYTES: Final = 64
+"""The same for a list."""
+
+GROWTH: Final = 16
+"""Memory for each byte of JSON, by which the next weighing of the state is planned."""
+
+WEIGH_EVERY: Final = 2**20
+"""Bytes of diffs between two weighings of a state that is almost full: each takes its size."""
+
 _REFS: Final = frozenset(("phx_ref", "phx_ref_prev", "presence_ref"))
 
 
@@ -170,6 +185,39 @@ def _size(diff: tuple[State, State]) -> int:
         return PENDING_BYTES
 
 
+def _weight(state: State) -> int:
+    """Returns an estimate of the memory that a state takes."""
+    try:
+        text = dumps(state)
+    except (ValueError, RecursionError):
+        return _walked_weight(state)
+    return len(text) + OBJECT_BYTES * text.count(b"{") + LIST_BYTES * text.count(b"[")
+
+
+def _walked_weight(value: Any) -> int:
+    """Returns the same estimate for nesting that the encoder refuses."""
+    weight, left = 0, [value]
+    while left:
+        found = left.pop()
+        if isinstance(found, dict):
+            weight += OBJECT_BYTES + sum(map(len, found))
+            left += found.values()
+        elif isinstance(found, list):
+            weight += LIST_BYTES
+            left += found
+        else:
+            weight += len(found) if isinstance(found, str) else 8
+    return weight
+
+
+def _too_large() -> DecodeError:
+    return DecodeError(
+        f"presence of more than {STATE_LIMIT // 2**20} MiB is not kept",
+        code="PresenceTooLarge",
+        hint="presence_state() stays as it was; let fewer clients track in one channel, or less",
+    )
+
+
 # -- what users see ----------------------------------------------------------------------
 
 
@@ -183,14 +231,16 @@ def _own(value: Any) -> Any:
 
 
 def _public_meta(meta: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: value for name, value in meta.items() if name not in _REFS}
+    shown: dict[str, Any] = {"presence_ref": meta["phx_ref"]}
     try:
-        shown = {name: _own(value) for name, value in shown.items()}
+        for name, value in meta.items():
+            if name not in _REFS:
+                shown[name] = _own(value) if isinstance(value, dict | list) else value
     except RecursionError:
         # Another client tracked a payload of absurd depth. It must not break the reader, so this
         # payload is shared with the state instead of copied.
-        pass
-    return {"presence_ref": meta["phx_ref"], **shown}
+        shown |= {name: value for name, value in meta.items() if name not in _REFS}
+    return shown
 
 
 def _public(metas: list[Any]) -> list[dict[str, Any]]:
@@ -267,6 +317,9 @@ class PresenceState:
     The changes of the last diff are put into the state when the next diff comes or when the state
     is read. Until then snapshots combine the old state and the changes. So a diff of k keys costs
     k, however many keys are present.
+
+    The state takes at most about ``STATE_LIMIT`` bytes of memory. The sizes of diffs are summed up,
+    and the state is weighed only when their sum could have filled it.
     """
 
     def __init__(self) -> None:
@@ -277,6 +330,11 @@ class PresenceState:
         self._pending: deque[tuple[int, tuple[State, State]]] | None = None
         self._pending_bytes = 0
         self._pending_ref: str | None = None
+        self._received = 0
+        """Bytes of diffs applied or refused since the state was weighed."""
+        self._weigh_at = STATE_LIMIT // GROWTH
+        self._free = self._weigh_at
+        """Bytes of diffs that need no closer look; negative if the state is full."""
 
     def _settled(self) -> State:
         """Returns the state with all changes in it. Only this class may change it."""
@@ -303,11 +361,18 @@ class PresenceState:
     def receive_state(self, new: Any, join_ref: str | None) -> Sequence[PresenceUpdate]:
         """Apply the whole state of the join ``join_ref``, then the diffs that waited for it.
 
-        Returns the events in the order of supabase-js. Raises ``DecodeError`` before any change.
+        Returns the events in the order of supabase-js. Raises ``DecodeError`` before any change,
+        also for a state that is too large.
         """
+        weight = _weight(_checked_state(new))
+        if self._pending and join_ref == self._pending_ref:
+            weight += sum(_weight(diff[0]) for _, diff in self._pending)
+        if weight > STATE_LIMIT:
+            raise _too_large()
+        self._weighed(weight)
         before = self._settled()
-        joins, leaves = _difference(before, _checked_state(new))
-        # As in supabase-js, handlers see the old state until the new state is complete.
+        joins, leaves = _difference(before, new)
+        # As in supabase-js, handlers see the old state until the new one is complete.
         old = PresenceSnapshot(_Moment(before))
         self._state, steps = _apply(before, joins, leaves)
         events = [_event(step, old) for step in steps]
@@ -317,23 +382,38 @@ class PresenceState:
         events.append(self._sync())
         return events
 
-    def receive_diff(self, diff: Any, join_ref: str | None) -> Sequence[PresenceUpdate]:
-        """Apply a diff, or keep it until the state of this join comes.
+    def receive_diff(
+        self, diff: Any, join_ref: str | None, size: int | None = None
+    ) -> Sequence[PresenceUpdate]:
+        """Apply a diff of ``size`` bytes of JSON, or keep it until the state of this join comes.
 
-        Returns the events in the order of supabase-js. Raises ``DecodeError`` before any change.
+        Returns the events in the order of supabase-js. Raises ``DecodeError`` before any change,
+        also if the state would become too large.
         """
         checked = _checked_diff(diff)
+        if size is None:
+            size = _size(checked)
         if self._join_ref is None or self._join_ref != join_ref:
-            self._keep(checked, join_ref)
+            self._keep(checked, join_ref, size)
             return []
+        self._received += size
+        if self._received > self._free:
+            self._make_room(checked[0])
         return [*self._steps_of_diff(*checked), self._sync()]
 
-    def apply_diff(self, diff: Any, join_ref: str | None) -> bool:
-        """Apply a diff without join and leave events. Returns True if ``sync`` is due."""
+    def apply_diff(self, diff: Any, join_ref: str | None, size: int) -> bool:
+        """Apply a diff without join and leave events. Returns True if ``sync`` is due.
+
+        Raises ``DecodeError`` before any change for a diff that ``receive_diff`` has to look at.
+        """
         joins, leaves = _checked_diff(diff)
         if self._join_ref is None or self._join_ref != join_ref:
-            self._keep((joins, leaves), join_ref)
+            self._keep((joins, leaves), join_ref, size)
             return False
+        received = self._received + size
+        if received > self._free:
+            raise _too_large()
+        self._received = received
         state = self._settled()
         for key, entry in joins.items():
             current = state.get(key)
@@ -349,6 +429,22 @@ class PresenceState:
                 del state[key]
         return True
 
+    def _make_room(self, joins: State) -> None:
+        """Weigh the state if it is time. Raises ``DecodeError`` if ``joins`` do not fit in."""
+        if self._received > self._weigh_at:
+            held = _weight(self._settled())
+            self._weighed(held)
+            if joins and held + _weight(joins) > STATE_LIMIT:
+                raise _too_large()
+        elif joins:
+            # Full when it was last weighed. Leaves are still applied.
+            raise _too_large()
+
+    def _weighed(self, weight: int) -> None:
+        self._received = 0
+        self._weigh_at = max(WEIGH_EVERY, (STATE_LIMIT - weight) // GROWTH)
+        self._free = self._weigh_at if weight <= STATE_LIMIT else -1
+
     def _steps_of_diff(self, joins: State, leaves: State) -> Sequence[PresenceUpdate]:
         self._steps = _steps(self._settled(), joins, leaves)
         moment = self._look()
@@ -361,13 +457,12 @@ class PresenceState:
         moment = None if self._moment is None else self._moment()
         return PresenceUpdate("sync", "", [], [], PresenceSnapshot(moment or self._look()))
 
-    def _keep(self, diff: tuple[State, State], join_ref: str | None) -> None:
+    def _keep(self, diff: tuple[State, State], join_ref: str | None, size: int) -> None:
         # Diffs of an earlier join would bring back keys that left between the two joins.
         if self._pending is None or join_ref != self._pending_ref:
             self._pending = deque()
             self._pending_ref = join_ref
             self._pending_bytes = 0
-        size = _size(diff)
         self._pending.append((size, diff))
         self._pending_bytes += size
         # A full queue drops its oldest diff, which the coming state most likely contains.

@@ -66,7 +66,7 @@ def presences(data: bytes) -> None:
             with contextlib.suppress(DecodeError):
                 events = told.receive_diff(diff, "1")
             with contextlib.suppress(DecodeError):
-                silent.apply_diff(diff, "1")
+                silent.apply_diff(diff, "1", 100)
             with contextlib.suppress(DecodeError):
                 pure = presence_state.sync_diff(pure, diff)[0]
             if events:

@@ -536,6 +536,22 @@ def test_a_payload_that_is_no_json_costs_one_frame(harness: ReaderHarness, body:
     assert harness.session.context.counters.decode_errors == 2
 
 
+def test_invented_presences_do_not_fill_the_memory(harness: ReaderHarness) -> None:
+    synced: list[Any] = []
+    channel = harness.channel("room").on("presence", {"event": "sync"}, lambda: synced.append(1))
+    harness.join(channel)
+    harness.text([None, None, channel.topic, "presence_state", {}])
+    for group in range(8):
+        crowd = {f"{group}-{n}": {"metas": [{"phx_ref": str(n)}]} for n in range(20_000)}
+        diff = {"joins": crowd, "leaves": {}}
+        harness.text([None, None, channel.topic, "presence_diff", diff])
+    kept = len(channel.presence_state()) // 20_000
+    assert 4 <= kept <= 6
+    assert len(synced) == 1 + kept
+    assert harness.session.context.counters.decode_errors == len(harness.seen) == 8 - kept
+    assert all("presence of more than 64 MiB" in text for _, text in harness.seen)
+
+
 def test_invented_names_do_not_fill_the_memory(harness: ReaderHarness) -> None:
     channel = harness.channel("room").on("broadcast", {"event": "*"}, lambda payload: None)
     channel.on("postgres_changes", CHANGES, lambda payload: None)

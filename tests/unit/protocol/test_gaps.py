@@ -66,6 +66,20 @@ def test_an_event_that_cannot_be_read_is_a_gap_of_its_channel_at_that_moment() -
     assert world.frames("probe") == []
 
 
+def test_presence_beyond_the_bound_is_a_gap_of_its_channel() -> None:
+    world = opened()
+    world.joined()
+    world.receive(TOPIC, "presence_state", {})
+    for group in range(5):
+        crowd = {f"{group}-{n}": {"metas": [{"phx_ref": str(n)}]} for n in range(20_000)}
+        world.receive(TOPIC, "presence_diff", {"joins": crowd, "leaves": {}})
+    assert world.take_told(GapFound) == []
+    crowd = {f"more-{n}": {"metas": [{"phx_ref": str(n)}]} for n in range(40_000)}
+    unreadable(world, "presence_diff", {"joins": crowd, "leaves": {}})
+    assert world.take_told(GapFound) == [GapFound(TOPIC, AT, AT, "unreadable")]
+    assert world.context.counters.decode_errors == 1
+
+
 def test_an_answer_that_cannot_be_read_is_no_event_that_was_missed() -> None:
     world = opened()
     world.joined()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
 from typing import Any
@@ -206,7 +207,7 @@ def test_what_is_applied_without_events_ends_in_the_same_state(
         diff = {"joins": joins, "leaves": leaves}
         whole.receive_diff(diff, "1")
         if data.draw(st.booleans()):
-            assert mixed.apply_diff(diff, "1")
+            assert mixed.apply_diff(diff, "1", 100)
         else:
             mixed.receive_diff(diff, "1")
         if data.draw(st.booleans()):
@@ -226,13 +227,13 @@ def test_an_event_that_is_kept_goes_on_showing_its_moment(
         kept += events
         seen += [shown(event.state) for event in events]
         if quietly:
-            state.apply_diff({"joins": leaves, "leaves": joins}, "1")
+            state.apply_diff({"joins": leaves, "leaves": joins}, "1", 100)
     assert [shown(event.state) for event in kept] == seen
 
 
 def test_a_difference_without_events_waits_for_the_state_as_well() -> None:
     state = PresenceState()
-    assert not state.apply_diff({"joins": {"u": entry("1")}, "leaves": {}}, "1")
+    assert not state.apply_diff({"joins": {"u": entry("1")}, "leaves": {}}, "1", 100)
     assert state.list() == {}
     assert told(state.receive_state({}, "1")) == [("join", "u", [], ["1"]), SYNC]
 
@@ -243,7 +244,7 @@ def test_a_difference_costs_no_copy_of_the_state() -> None:
     before = state._state
     for number in range(50, 60):
         diff = {"joins": {f"u{number}": entry(str(number))}, "leaves": {}}
-        state.apply_diff(diff, "1")
+        state.apply_diff(diff, "1", 100)
         state.receive_diff({"joins": {}, "leaves": diff["joins"]}, "1")
     assert len(state.list()) == 50
     assert state._state is before
@@ -440,6 +441,97 @@ def test_a_waiting_diff_of_unknown_size_is_kept_alone() -> None:
         state.receive_diff({"joins": {key: {"metas": metas}}, "leaves": {}}, "1")
     state.receive_state({}, "1")
     assert list(state.list()) == ["3"]
+
+
+def crowd(group: int, count: int = 20_000) -> dict[str, Any]:
+    return {f"{group}-{n}": entry(f"{group}-{n}") for n in range(count)}
+
+
+def size_of(diff: Any) -> int:
+    """About the bytes of its JSON."""
+    return 48 * len(diff["joins"])
+
+
+def test_a_server_that_invents_keys_does_not_fill_the_memory() -> None:
+    state = joined({})
+    errors = []
+    for group in range(8):
+        diff = {"joins": crowd(group), "leaves": {}}
+        try:
+            if group % 2:
+                state.apply_diff(diff, "1", size_of(diff))
+            else:
+                state.receive_diff(diff, "1", size_of(diff))
+        except DecodeError as error:
+            errors.append(error)
+    assert {error.code for error in errors} == {"PresenceTooLarge"}
+    refused = len(errors)
+    assert 80_000 <= len(state.list()) <= 120_000
+    assert len(state.list()) == 20_000 * (8 - refused)
+
+
+def test_small_diffs_do_not_fill_the_memory_either() -> None:
+    state = joined({})
+    refused = 0
+    for group in range(2_000):
+        diff = {"joins": crowd(group, 100), "leaves": {}}
+        try:
+            state.apply_diff(diff, "1", size_of(diff))
+        except DecodeError:
+            with contextlib.suppress(DecodeError):
+                state.receive_diff(diff, "1", size_of(diff))
+                continue
+            refused += 1
+    assert refused > 500
+    assert len(state.list()) < 150_000
+
+
+def test_lists_in_a_meta_count_by_the_memory_that_they_take() -> None:
+    state = joined({"u": entry("1")})
+    lists = {"metas": [meta("2", x=[[]] * 2**21)]}
+    with pytest.raises(DecodeError, match="64 MiB"):
+        state.receive_diff({"joins": {"v": lists}, "leaves": {}}, "1", 2**23)
+    assert shown(state) == {"u": ["1"]}
+
+
+def test_a_full_state_still_lets_leave_and_then_has_room_again() -> None:
+    large = {str(n): {"metas": [meta(str(n), x="x" * 2**20)]} for n in range(63)}
+    state = joined(large)
+    more = {"v": {"metas": [meta("v", x="x" * 2**21)]}}
+    with pytest.raises(DecodeError):
+        state.receive_diff({"joins": more, "leaves": {}}, "1", 2**21)
+    assert state.receive_diff({"joins": {}, "leaves": {"1": large["1"], "2": large["2"]}}, "1", 99)
+    state.receive_diff({"joins": more, "leaves": {}}, "1", 2**21)
+    assert len(state.list()) == 62
+
+
+def test_a_state_beyond_the_bound_changes_nothing() -> None:
+    state = joined({"u": entry("1")})
+    with pytest.raises(DecodeError, match="64 MiB"):
+        state.receive_state(crowd(0, 200_000), "2")
+    assert told(state.receive_diff({"joins": {}, "leaves": {}}, "1")) == [SYNC]
+    assert shown(state) == {"u": ["1"]}
+
+
+def test_a_payload_of_absurd_depth_is_weighed_too() -> None:
+    deep: Any = 1
+    for _ in range(20_000):
+        deep = [deep]
+    state = joined({"u": {"metas": [meta("1", x=deep)]}})
+    diff = {"joins": {"v": entry("2")}, "leaves": {}}
+    for _ in range(10):
+        state.receive_diff(diff, "1", 2**20)
+    assert sorted(state.list()) == ["u", "v"]
+
+
+def test_a_busy_room_is_weighed_seldom() -> None:
+    """Its diffs are small, so that most of them are only added up."""
+    state = joined(crowd(0, 1_000))
+    for number in range(1_000):
+        came = {"v": entry(str(number))}
+        assert state.apply_diff({"joins": came, "leaves": {}}, "1", 300)
+        assert state.apply_diff({"joins": {}, "leaves": came}, "1", 300)
+    assert len(state.list()) == 1_000
 
 
 BAD_STATES: list[Any] = [

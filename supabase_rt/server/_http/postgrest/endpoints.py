@@ -72,10 +72,11 @@ class RestApi:
         try:
             return self._backend.tokens.verify(text, time.time())
         except TokenError as exc:
-            problem = exc
-        if problem.handshake == "Token has expired":
+            # Only texts: a frame and an exception that it keeps would hold each other.
+            reason, details = exc.handshake, str(exc)
+        if reason == "Token has expired":
             raise RestProblem(401, "PGRST303", "JWT expired")
-        raise RestProblem(401, "PGRST301", "JWT could not be verified", str(problem))
+        raise RestProblem(401, "PGRST301", "JWT could not be verified", details)
 
     async def _rows(
         self, request: web.Request, token: Token, schema: str, query: RestQuery

@@ -60,7 +60,11 @@ class TableReader:
             return await self._pool.run(ask, token.text)
         except (psycopg.Error, UnicodeError) as exc:
             problem = _explained(exc, token)
-        raise problem
+        try:
+            raise problem
+        finally:
+            # Otherwise this frame and the exception hold each other.
+            del problem
 
 
 def _explained(error: psycopg.Error | UnicodeError, token: Token) -> RestProblem:
