@@ -103,7 +103,8 @@ class ChannelSubscription:
             self.handlers.rewrap()
         client_machine.subscribe(machine, seconds, now)
         if machine.state is not before:
-            self._callback = registration or self._callback
+            if registration is not None:
+                self._replace_callback(registration)
             self._deadline = now + seconds
             self._end_reason = None
         elif registration is not None:
@@ -126,6 +127,12 @@ class ChannelSubscription:
             limit=2,
             maxsize=None,
         )
+
+    def _replace_callback(self, callback: Handler) -> None:
+        replaced, self._callback = self._callback, callback
+        if replaced is not None:
+            # Its task would sleep until the client closes.
+            replaced.end()
 
     async def wait_joined(self) -> None:
         """Waits until the channel is joined; raises what awaiting ``subscribe`` raises."""

@@ -293,7 +293,7 @@ class RealtimeClient:
         self._parts.connection.enter_loop(required="remove_all_channels")
         stays = self._parts.dispatcher.exempt_caller()
         leaving = [channel.unsubscribe() for channel in self.channels]
-        outcome: Outcome[list[str]] = Outcome(self._parts.dispatcher.on_unawaited_failure)
+        outcome: Outcome[list[str]] = Outcome()
 
         async def finish() -> None:
             try:
@@ -302,15 +302,25 @@ class RealtimeClient:
                     await self.disconnect()
                 outcome.succeed(statuses)
             except Exception as exc:
+                if not outcome.is_awaited:
+                    self._parts.dispatcher.on_unawaited_failure(exc)
                 outcome.fail(exc)
             finally:
                 stays()
 
-        # Not a background task of the connection: disconnect() waits for such tasks, and this task
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                # Not reported if nobody awaits it: perhaps the loop is ending.
+                text = "remove_all_channels was cancelled by somebody else"
+                hint = "the channels are left; call disconnect() to close the socket"
+                outcome.fail(RealtimeError(text, code="Cancelled", hint=hint))
+
+        # Not a background task of the connection: disconnect() waits for those, and this task
         # waits for disconnect().
         task = asyncio.get_running_loop().create_task(finish(), name="supabase_rt:remove_all")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
         return outcome
 
     # -- the socket ----------------------------------------------------------------------

@@ -63,6 +63,9 @@ class Shutdown:
         self._closed = asyncio.Event()
         self._closed.set()
         self._task: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._after_restart: list[Callable[[], None]] = []
+        """The calls that are due when the task that replaces a cancelled one has ended."""
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -99,15 +102,22 @@ class Shutdown:
     def after_newest(self, then: Callable[[], None]) -> None:
         """Call ``then`` when no shutdown is under way, neither this one nor a newer one."""
         task = self._task
-        if task is None or task.done():
+        if task is None or (task.done() and not task.cancelled()):
             then()
+        elif task.cancelled():
+            # Nothing is closed yet: another task goes on, unless the loop ends.
+            self._after_restart.append(then)
         else:
             task.add_done_callback(lambda _: self.after_newest(then))
 
     def forget_loop(self) -> None:
         """Drop the tasks and the event of a loop that is gone."""
         self._task = None
+        self._running.clear()
         self._links.clear()
+        due, self._after_restart = self._after_restart, []
+        for then in due:
+            then()
         # An Event belongs to the loop that first waited for it.
         was_closed, self._closed = self._closed.is_set(), asyncio.Event()
         if was_closed or not self._session.wanted:
@@ -116,8 +126,14 @@ class Shutdown:
     def _start_task(self, tasks: list[asyncio.Task[None]], code: int, reason: str) -> None:
         loop = self._loop.current
         assert loop is not None
-        work = self._run(tasks, self._task, code, reason)
+        # All of them: if the newest is cancelled alone, the one before it may still run.
+        work = self._run(tasks, list(self._running), code, reason)
         task = self._task = loop.create_task(work, name="supabase_rt:close")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        due, self._after_restart = self._after_restart, []
+        for then in due:
+            self.after_newest(then)
 
         def start_again() -> None:
             if self._task is task:
@@ -134,15 +150,32 @@ class Shutdown:
     async def _run(
         self,
         tasks: list[asyncio.Task[None]],
-        previous: asyncio.Task[None] | None,
+        previous: list[asyncio.Task[None]],
         code: int,
         reason: str,
     ) -> None:
         # A loop may run a new task at once (asyncio.eager_task_factory). This one must be known
         # as the newest before it compares itself with it.
         await asyncio.sleep(0)
-        if previous is not None and not previous.done():
-            await asyncio.wait([previous])
+        if previous:
+            await asyncio.wait(previous)
+        try:
+            await self._close(tasks, code, reason)
+        except asyncio.CancelledError:
+            # Perhaps the loop is ending, and aiohttp would complain of an open session.
+            if self._loop.is_loop_running:
+                await self._http.aclose()
+            raise
+        if self._task is not asyncio.current_task():
+            return
+        self._task = self._traffic.connected_since = None
+        if not self._session.wanted:
+            self._session.link_closed()
+            self._flush()
+            if not (self.closed_when_idle or self._session.wanted):
+                self._closed.set()
+
+    async def _close(self, tasks: list[asyncio.Task[None]], code: int, reason: str) -> None:
         for link in list(self._links):
             await link.leave(code, reason)
             self._links.remove(link)
@@ -153,14 +186,5 @@ class Shutdown:
         await self._sink.drain()
         # Handlers that finish their work may have started a request.
         await self._background.end()
-        session = self._session
-        if self._task is asyncio.current_task() and not session.wanted:
+        if self._task is asyncio.current_task() and not self._session.wanted:
             await self._http.aclose()
-        if self._task is not asyncio.current_task():
-            return
-        self._task = self._traffic.connected_since = None
-        if not session.wanted:
-            session.link_closed()
-            self._flush()
-            if not (self.closed_when_idle or session.wanted):
-                self._closed.set()

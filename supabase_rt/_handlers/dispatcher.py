@@ -316,13 +316,16 @@ class Dispatcher:
 
     def set_heartbeat(self, callback: Any) -> None:
         """Sets the one heartbeat callback of supabase-js; None removes it."""
-        if callback is None:
-            self._heartbeat_callback = None
-            return
-        accepted_arguments(callback, 2)
-        self._heartbeat_callback = new_handler(
-            callback, self, source="heartbeat callback", limit=2, maxsize=None
-        )
+        replaced, handler = self._heartbeat_callback, None
+        if callback is not None:
+            accepted_arguments(callback, 2)
+            handler = new_handler(
+                callback, self, source="heartbeat callback", limit=2, maxsize=None
+            )
+        self._heartbeat_callback = handler
+        if replaced is not None:
+            # Its task would sleep until the client closes.
+            replaced.end()
 
 
 def _name_of(payload: Any) -> str | None:

@@ -62,7 +62,10 @@ class HttpClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str, bytes]:
-        """Returns status, reason and body of the answer; raises ``SendError`` for a redirect."""
+        """Returns status, reason and body of the answer.
+
+        Raises ``SendError`` for a redirect, and for a body beyond ``max_message_size``.
+        """
         # The URL is encoded already, as supabase-js does it. yarl would turn %3A back into a colon.
         target = yarl.URL(url, encoded=True)
         headers = {**(headers or {}), **self._headers(content_type)}

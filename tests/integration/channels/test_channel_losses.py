@@ -47,6 +47,29 @@ async def test_a_crashed_channel_rejoins_with_its_payload(
     await got.count(1)
 
 
+async def test_a_replaced_status_callback_leaves_no_task(
+    server: LocalRealtime, make_client: MakeClient
+) -> None:
+    client = make_client(reconnect=ReconnectPolicy(enabled=False))
+    first, second = Statuses(), Statuses()
+
+    async def before(status: Any, error: Any) -> None:
+        first(status, error)
+
+    async def after(status: Any, error: Any) -> None:
+        second(status, error)
+
+    channel = client.channel("room")
+    await channel.subscribe(before)
+    server.faults.phx_error("room")
+    await first.are("SUBSCRIBED", "CHANNEL_ERROR")
+    await channel.subscribe(after)
+    await second.are("SUBSCRIBED")
+    await turns()
+    handlers = [name for name in our_tasks() if name.startswith("supabase_rt:handler")]
+    assert [name.rpartition(".")[2] for name in handlers] == ["after"]
+
+
 async def test_an_unasked_close_is_a_loss(server: LocalRealtime, client: RealtimeClient) -> None:
     statuses = Statuses()
     await client.channel("room").subscribe(statuses)

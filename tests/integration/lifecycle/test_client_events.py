@@ -20,7 +20,7 @@ from supabase_rt.server import LocalRealtime
 from ...support.clients import MakeClient
 from ...support.peers import RawPeer, raw_peer
 from ...support.recorder import ClientEvents
-from ...support.waiting import until
+from ...support.waiting import our_tasks, turns, until
 
 OFFLINE = "wss://x.supabase.co/realtime/v1"
 
@@ -159,6 +159,28 @@ async def test_the_heartbeat_callback_is_told_and_replaced(
     assert (len(first), len(second)) == (3, 2)
     with pytest.raises(TypeError):
         client.on_heartbeat(5)  # type: ignore[arg-type]
+
+
+async def test_a_replaced_heartbeat_callback_leaves_no_task(client: RealtimeClient) -> None:
+    called: list[int] = []
+
+    def numbered(number: int) -> Any:
+        async def callback(status: Any) -> None:
+            called.append(number)
+
+        return callback
+
+    await client.connect()
+    for number in range(5):
+        client.on_heartbeat(numbered(number))
+        await client.send_heartbeat()
+        await until(lambda: client.health().pending_replies == 0)
+        await until(lambda wanted=number: called.count(wanted) == 2)
+    await turns()
+    assert len([name for name in our_tasks() if name.startswith("supabase_rt:handler")]) == 1
+    client.on_heartbeat(None)
+    await turns()
+    assert not [name for name in our_tasks() if name.startswith("supabase_rt:handler")]
 
 
 @pytest.mark.conformance("LC5")

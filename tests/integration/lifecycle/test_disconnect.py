@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from supabase_rt import (
     ConnectionFailed,
     RealtimeClient,
+    RealtimeError,
     ReconnectPolicy,
 )
 from supabase_rt.server import LocalRealtime
@@ -605,3 +607,108 @@ async def test_http_requests_under_way_are_cut_off_at_the_end(
 
 async def _silent(peer: RawPeer) -> None:
     await asyncio.Event().wait()
+
+
+# -- tasks of ours that somebody else cancels --------------------------------------------
+
+
+def _closing() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "supabase_rt:close"]
+
+
+async def test_a_disconnect_whose_task_is_cancelled_settles_when_all_is_closed(
+    server: LocalRealtime, client: RealtimeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supabase_rt._connection.shutdown.CANCEL_GRACE", 0.05)
+
+    started = asyncio.Event()
+
+    async def slow(_: Any) -> None:
+        started.set()
+        await asyncio.sleep(0.02)
+
+    channel = client.channel("room").on("broadcast", {"event": "*"}, slow)
+    await channel.subscribe()
+    server.broadcast("room", "x", {})
+    await started.wait()
+    outcome = client.disconnect()
+    await turns(3)
+    (closing,) = _closing()
+    closing.cancel()
+    assert await outcome == "ok"
+    assert our_tasks() == []
+    assert not client.is_disconnecting()
+
+
+async def test_a_disconnect_whose_task_is_cancelled_settles_after_a_newer_one(
+    client: RealtimeClient,
+) -> None:
+    await client.connect()
+    first = client.disconnect()
+    await turns(3)
+    (closing,) = _closing()
+    closing.cancel()
+    await turns(2)
+    assert await client.disconnect() == "ok"
+    assert await first == "ok"
+    assert our_tasks() == []
+
+
+def test_a_disconnect_whose_task_is_cancelled_with_its_loop_settles_in_the_next_loop() -> None:
+    client = RealtimeClient("ws://127.0.0.1:1/realtime/v1", params={"apikey": "key"})
+    outcomes = []
+
+    async def leave_early() -> None:
+        client.connect()
+        await turns(2)
+        outcomes.append(client.disconnect())
+        await turns(2)
+
+    async def again() -> None:
+        assert await client.disconnect() == "ok"
+        assert outcomes[0].done()
+
+    asyncio.run(leave_early())
+    gc.collect()  # aiohttp complains of a session that was left open
+    asyncio.run(again())
+
+
+async def test_a_shutdown_that_replaces_a_cancelled_one_waits_for_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("supabase_rt._connection.shutdown.CANCEL_GRACE", 0.05)
+    monkeypatch.setattr("supabase_rt._connection.transport.CLOSE_TIMEOUT", 0.3)
+
+    async def never_closes(peer: RawPeer) -> None:
+        await peer.handshake()
+        await asyncio.Event().wait()
+
+    async with raw_peer(never_closes) as url:
+        client = RealtimeClient(url, params={"apikey": "key"})
+        await client.connect()
+        first = client.disconnect()
+        await turns(3)
+        second = client.disconnect()
+        await turns(2)
+        assert len(_closing()) == 2
+        newest = client.__client_parts__.connection.shutdown.task
+        assert newest is not None
+        newest.cancel()
+        assert await first == await second == "ok"
+        assert our_tasks() == []
+        async with asyncio.timeout(1):
+            await client.wait_closed()
+
+
+async def test_remove_all_channels_whose_task_is_cancelled_raises_instead_of_hanging(
+    client: RealtimeClient,
+) -> None:
+    await client.channel("room").subscribe()
+    outcome = client.remove_all_channels()
+    await turns(2)
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "supabase_rt:remove_all"]
+    task.cancel()
+    with pytest.raises(RealtimeError, match="cancelled by somebody else") as caught:
+        async with asyncio.timeout(2):
+            await outcome
+    assert caught.value.code == "Cancelled"
