@@ -19,6 +19,11 @@ __all__ = ["BackfillPage", "ReadRow", "carried_over", "read_page", "read_params"
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_WORD: Final = re.compile(r"[A-Za-z_]+")
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+# The list of "in" is an array literal: a quote may open anywhere in an element.
+_ELEMENT: Final = re.compile(r'(?:^|,)((?:"(?:[^"\\]|\\.)*"|\\.|[^,"\\])*)', re.DOTALL)
+_ARRAY_BLANKS: Final = " \t\n\v\f\r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +82,53 @@ def read_page(body: bytes) -> list[ReadRow] | None:
     return rows
 
 
-def carried_over(filter: str) -> list[tuple[str, str]]:
-    """Returns the conditions of a binding's filter as parameters of PostgREST.
+def carried_over(filter: str) -> list[str]:
+    """Returns the conditions of a binding's filter in the syntax of PostgREST's ``and=(...)``.
 
     Raises ``ValueError`` for a condition that would mean something else there.
     """
-    found = []
-    for part in _split(filter):
-        column, _, condition = part.strip().partition("=")
-        negation = "not." if condition.startswith("not.") else ""
-        op, dot, value = condition[len(negation) :].partition(".")
-        if not column or not dot:
-            raise ValueError(f"the filter {filter!r} cannot be read; write column=operator.value")
-        if op != "in" and _QUOTED.fullmatch(value):
-            value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+    return [_carried_over(part.strip(), filter) for part in _split(filter)]
+
+
+def _carried_over(part: str, filter: str) -> str:
+    column, _, condition = part.partition("=")
+    negation = "not." if condition.startswith("not.") else ""
+    op, dot, value = condition[len(negation) :].partition(".")
+    # Other characters in the operator could end the condition and begin another one.
+    if not column or not dot or not _WORD.fullmatch(op):
+        raise ValueError(f"the filter {filter!r} cannot be read; write column=operator.value")
+    if op == "is":
+        if not _WORD.fullmatch(value):
+            raise ValueError(f"the backfill cannot carry over {part!r}: is takes null, true, false")
+    elif op == "in":
+        value = _list(part, value)
+    else:
+        if _QUOTED.fullmatch(value):
+            value = _ESCAPE.sub(r"\1", value[1:-1])
         if op in ("like", "ilike") and "*" in value:
             raise ValueError(
-                f"the backfill cannot carry over {part.strip()!r}: to PostgREST * is a wildcard"
+                f"the backfill cannot carry over {part!r}: to PostgREST * is a wildcard"
             )
-        found.append((_name(column), f"{negation}{op}.{value}"))
-    return found
+        value = _quote(value)
+    return f"{_name(column)}.{negation}{op}.{value}"
+
+
+def _list(part: str, value: str) -> str:
+    """Returns the list of ``in`` with each element in quotes, which mean the same to both."""
+    if not (value.startswith("(") and value.endswith(")")):
+        raise ValueError(f"the backfill cannot carry over {part!r}: in takes (a,b,c)")
+    elements = []
+    matches = list(_ELEMENT.finditer(value[1:-1]))
+    if "".join(found[0] for found in matches) != value[1:-1]:
+        raise ValueError(f"the backfill cannot carry over {part!r}: its list cannot be read")
+    for found in matches:
+        text = found[1].strip(_ARRAY_BLANKS)
+        if _QUOTED.fullmatch(text):
+            text = text[1:-1]
+        elif text.lower() == "null":
+            raise ValueError(f"the backfill cannot carry over {part!r}: it has NULL in a list")
+        elements.append(_quote(_ESCAPE.sub(r"\1", text)))
+    return f"({','.join(elements)})"
 
 
 def _split(text: str) -> Iterator[str]:
@@ -121,19 +153,24 @@ def _split(text: str) -> Iterator[str]:
 
 
 def read_params(page: BackfillPage) -> list[tuple[str, str]]:
-    """Returns the query string that asks PostgREST for a page."""
+    """Returns the query string that asks PostgREST for a page.
+
+    All conditions are inside ``and=(...)``. As a parameter of its own, a condition on a column
+    called ``order``, ``limit`` or ``select`` would be read as that option.
+    """
     columns = "*" if page.select is None else ",".join(map(_name, page.select))
-    params = [("select", columns)]
-    if page.filter:
-        params += carried_over(page.filter)
     names = [_name(column) for column in page.order]
-    params.append((names[0], "not.is.null"))
+    conditions = carried_over(page.filter) if page.filter else []
+    conditions.append(f"{names[0]}.not.is.null")
     if page.after is not None:
-        params.append(("or", f"({_beyond(names, page.after)})"))
+        conditions.append(f"or({_beyond(names, page.after)})")
     direction = "desc" if page.newest else "asc"
-    params.append(("order", ",".join(f"{name}.{direction}" for name in names)))
-    params.append(("limit", str(page.limit)))
-    return params
+    return [
+        ("select", columns),
+        ("and", f"({','.join(conditions)})"),
+        ("order", ",".join(f"{name}.{direction}" for name in names)),
+        ("limit", str(page.limit)),
+    ]
 
 
 def _beyond(names: list[str], values: tuple[Any, ...]) -> str:

@@ -93,7 +93,8 @@ def _text(value: object) -> str:
         case uuid.UUID():
             return str(value)
         case bytes():
-            return f"\\x{value.hex()}"
+            # The server compares the hex digits that it would send, as text and without "\\x".
+            return value.hex()
     raise TypeError(f"a filter cannot compare with a {type(value).__name__}: {value!r}")
 
 
@@ -117,6 +118,22 @@ def _scalar(value: object) -> str:
     return _quoted(_text(_member(value)))
 
 
+def _refuse_none(column: str, operator: str, value: Any, *, negated: bool) -> None:
+    """Raises ``ValueError`` for a comparison with ``None``, and names the call that tests NULL."""
+    if operator == "is":
+        return
+    if operator == "in":
+        is_none = any(_member(each) is None for each in value)
+        problem = "in a list, None matches no row, and makes its negation match none"
+    else:
+        is_none = _member(value) is None
+        problem = f"to {operator}, None would be the text 'null'"
+    if is_none:
+        wants_null = (operator in ("neq", "isdistinct")) is negated
+        remedy = f"is_({column!r}, None)" if wants_null else f"not_({column!r}, 'is', None)"
+        raise ValueError(f"{problem}; to test for NULL, use {remedy}")
+
+
 def _keyword(value: object) -> str:
     value = _member(value)
     if value is None or isinstance(value, bool):
@@ -134,9 +151,13 @@ def _identity(value: object) -> tuple[str, str]:
     return kind, _text(value)
 
 
-def _list(values: Iterable[object]) -> str:
+def _members(values: object) -> list[object]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise TypeError(f"in_ takes a list of values, not {values!r}")
+    return list(values)
+
+
+def _list(values: list[object]) -> str:
     distinct = dict.fromkeys(_identity(value) for value in values)
     if not distinct:
         raise ValueError("the filter in_ needs at least one value")
@@ -154,10 +175,11 @@ def _condition(operator: str, value: Any) -> str:
 class PostgresChangesFilter:
     """Builds the ``filter`` of a postgres_changes binding; each method returns the builder.
 
-    Values are ``str``, ``int``, ``float``, ``bool``, ``None``, ``Decimal``, ``datetime``, ``date``,
-    ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these. Other values raise
-    ``TypeError``. A column name that a filter cannot express raises ``ValueError``. Pass the
-    builder to ``channel.on``, or the result of ``build()``.
+        Values are ``str``, ``int``, ``float``, ``bool``, ``Decimal``, ``datetime``, ``date``,
+    ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these; others raise ``TypeError``.
+    ``None`` raises ``ValueError`` in all methods but ``is_``, which tests for NULL. So does a
+    column name that a filter cannot express. Pass the builder to ``channel.on``, or the result of
+    ``build()``.
     """
 
     __slots__ = ("_conditions",)
@@ -166,8 +188,11 @@ class PostgresChangesFilter:
         self._conditions: list[str] = []
 
     def _add(self, column: str, operator: str, value: Any, prefix: str = "") -> Self:
+        if operator == "in":
+            value = _members(value)
+        _refuse_none(_column(column), operator, value, negated=bool(prefix))
         condition = _condition(operator, value)
-        self._conditions.append(f"{_column(column)}={prefix}{operator}.{condition}")
+        self._conditions.append(f"{column}={prefix}{operator}.{condition}")
         return self
 
     def eq(self, column: str, value: object) -> Self:

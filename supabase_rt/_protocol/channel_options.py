@@ -282,8 +282,22 @@ def _check_postgres_filter(found: dict[str, Any]) -> None:
         raise ValueError("a postgres_changes filter needs 'schema', 'table' or both")
     if "filter" in found:
         found["filter"] = _written_out(found["filter"])
+        if found["filter"].strip():
+            _require_table(found, "filter")
     if "select" in found:
         found["select"] = _columns(found["select"])
+        if found["select"]:
+            _require_table(found, "select", wildcards=("*",))
+
+
+def _require_table(found: dict[str, Any], key: str, wildcards: tuple[str, ...] = ()) -> None:
+    """Raises ``ValueError`` if schema or table is missing, which the server refuses."""
+    refused = (None, *wildcards)
+    missing = [name for name in ("schema", "table") if found.get(name) in refused]
+    if missing:
+        names = " and ".join(map(repr, missing))
+        example = f'{{"event": "*", "schema": "public", "table": "messages", "{key}": ...}}'
+        raise ValueError(f"{key!r} needs a name as {names} beside it, as in {example}")
 
 
 def _written_out(filter: Any) -> str:

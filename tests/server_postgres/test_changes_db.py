@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from supabase_rt import postgres_changes_filter
 from supabase_rt.server import LocalRealtime
 from tests.server.kit import Wire, wire
 
@@ -290,3 +291,15 @@ async def test_a_thousand_rows_reach_many_channels(db: LocalRealtime) -> None:
             values = [each["data"]["record"]["v"] for each in found]
             assert values == [str(number) for number in range(1, 1001)]
             assert [len(each["ids"]) for each in found[5:8]] == [1, 2, 1]
+
+
+async def test_a_filter_on_bytes_compares_with_the_digits_that_are_sent(
+    db: LocalRealtime, client: Wire
+) -> None:
+    await make(db, "id int primary key, by bytea")
+    written = postgres_changes_filter().eq("by", b"\xde\xad").build()
+    assert written == "by=eq.dead"
+    await subscribe(client, {"table": "things", "filter": written})
+    await db.sql("insert into things values (1, 'dead'), (2, '\\xdead')")
+    assert (await change(client))["record"] == {"id": 2, "by": "dead"}
+    assert await silent(client)

@@ -189,7 +189,8 @@ def _keys(table: SchemaTable) -> str:
 
 
 def _field(column: Column, given: str, names: _Names, optional: bool) -> str:
-    element = kind = names.enums[column.enum] if column.enum else PYTHON.get(column.type, "str")
+    known = "Any" if column.opaque else PYTHON.get(column.type, "str")
+    element = kind = names.enums[column.enum] if column.enum else known
     names.kinds.add(kind)
     # A table may declare more dimensions than Postgres allows.
     for _ in range(min(column.dimensions, DIMENSIONS) if column.is_array else 0):
@@ -200,7 +201,7 @@ def _field(column: Column, given: str, names: _Names, optional: bool) -> str:
     if column.enum is None and column.is_array and element != "Any":
         # An array always needs a converter: dataclasses-json would turn a null element into text.
         arguments.append(_quoted(f"_{column.type}"))
-    elif column.enum is None and column.type in CONVERTED:
+    elif kind != "Any" and column.enum is None and column.type in CONVERTED:
         arguments.append(_quoted(column.type))
     if given != column.name:
         arguments.append(f"name={_quoted(column.name)}")

@@ -41,6 +41,8 @@ class Column:
     """True if an insert must omit it."""
     enum: Enum | None = None
     comment: str = ""
+    opaque: bool = False
+    """True if the source only names the type: a value may be a text, a number or an object."""
 
 
 @dataclasses.dataclass(frozen=True)

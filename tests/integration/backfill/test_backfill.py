@@ -319,6 +319,22 @@ async def test_filter_schema_and_columns_are_carried_over(
     assert seen.changes[0].new == {"id": 1, "kind": "a,b"}
 
 
+@pytest.mark.parametrize("name", ["order", "limit", "offset", "select", "and", "or", "apikey"])
+async def test_a_filter_on_a_column_with_the_name_of_an_option_is_carried_over(
+    server: LocalRealtime, client: RealtimeClient, name: str
+) -> None:
+    server.table("things", {"id": "int8", name: "int8"})
+    seen = Seen()
+    binding = {"event": "INSERT", "schema": "public", "table": "things", "filter": f"{name}=gt.1"}
+    channel = await listen(client, seen, binding)
+    async with away(server, channel):
+        for number in range(1, 5):
+            server.insert("things", {"id": number, name: number % 3})
+    await until(lambda: bool(seen.numbers))
+    server.insert("things", {"id": 5, name: 2})
+    await until(lambda: seen.numbers == [2, 5])
+
+
 async def test_updates_are_read_by_their_time_and_deletes_are_a_gap(
     messages: LocalRealtime, client: RealtimeClient
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from supabase_rt._backfill.pages import BackfillPage, carried_over, read_page, read_params
 from supabase_rt._protocol.changes_filter import postgres_changes_filter
 from supabase_rt.server._http.postgrest.memory_rows import read_rows
-from supabase_rt.server._http.postgrest.query import parse_query
+from supabase_rt.server._http.postgrest.query import Group, parse_query
 from supabase_rt.server._tables.filter_matching import parse, passes
 from supabase_rt.server._tables.tables import Table
 
@@ -87,8 +88,13 @@ def test_columns_and_names_that_need_quotes_get_them() -> None:
     page = BackfillPage("public", "t", ('a "b"', "id"), select=("id", "x.y"), after=("o'\"", 5))
     assert read_params(page) == [
         ("select", 'id,"x.y"'),
-        ('"a \\"b\\""', "not.is.null"),
-        ("or", '("a \\"b\\"".gt."o\'\\"",and("a \\"b\\"".eq."o\'\\"",id.gt.5))'),
+        (
+            "and",
+            (
+                '("a \\"b\\"".not.is.null,'
+                'or("a \\"b\\"".gt."o\'\\"",and("a \\"b\\"".eq."o\'\\"",id.gt.5)))'
+            ),
+        ),
         ("order", '"a \\"b\\"".asc,id.asc'),
         ("limit", "500"),
     ]
@@ -97,6 +103,79 @@ def test_columns_and_names_that_need_quotes_get_them() -> None:
 @pytest.mark.parametrize("filter", ["id", "id=5", "=eq.5", "name=like.a*", "name=not.ilike.*"])
 def test_a_filter_with_another_meaning_in_postgrest_is_refused(filter: str) -> None:
     with pytest.raises(ValueError):
+        carried_over(filter)
+
+
+RESERVED = ("order", "limit", "offset", "select", "and", "or", "not", "columns", "apikey")
+
+
+@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("order", [("id",), None])
+def test_a_column_with_the_name_of_an_option_of_postgrest_is_a_column(
+    name: str, order: tuple[str, ...] | None
+) -> None:
+    found = Table("public", "things", {"id": "int8", name: "int8"}, ("id",))
+    for number in range(6):
+        found.keep({"id": number, name: number % 3})
+    cursor = order or (name, "id")
+    text = postgres_changes_filter().gt(name, 0).in_(name, [0, 2]).is_(name, None).build()
+    shorter = text.rpartition(",")[0]
+    page = BackfillPage("public", "things", cursor, filter=shorter, select=(name, "id"))
+    first, second = read(found, page)
+    assert (first, second) == ({name: 2, "id": 2}, {name: 2, "id": 5})
+    behind = dataclasses.replace(page, after=tuple(first[column] for column in cursor))
+    assert read(found, behind) == [second]
+    assert read(found, dataclasses.replace(page, filter=text)) == []
+
+
+@given(st.lists(TEXT, min_size=1, max_size=3), st.lists(TEXT, min_size=1, max_size=3), TEXT)
+def test_no_value_of_a_filter_ends_its_condition(
+    first: list[str], second: list[str], third: str
+) -> None:
+    build = postgres_changes_filter().in_("a", first).not_("b", "in", second).eq("c", third)
+    text = build.like("d", third).build()
+    (group,) = parse_query(read_params(BackfillPage("public", "t", ("id",), filter=text))).where
+    assert isinstance(group, Group)
+    found = [(each.column, each.values or each.value) for each in group.parts]  # type: ignore[union-attr]
+    assert found == [
+        ("a", tuple(dict.fromkeys(first))),
+        ("b", tuple(dict.fromkeys(second))),
+        ("c", third),
+        ("d", third),
+        ("id", "null"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filter", "found"),
+    [
+        ("n=in.(1, 2)", 'n.in.("1","2")'),
+        ('n=in.(a\\,b,"c,d" )', 'n.in.("a,b","c,d")'),
+        ("n=in.(f(x),b)", 'n.in.("f(x)","b")'),
+        ("n=eq.x)", 'n.eq."x)"'),
+        ("n=is.null", "n.is.null"),
+        ("n=not.is.true", "n.not.is.true"),
+        ("a b=eq.1", '"a b".eq."1"'),
+    ],
+)
+def test_a_filter_written_by_hand_is_carried_over_whole(filter: str, found: str) -> None:
+    assert carried_over(filter) == [found]
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        "n=eq),or(id.gt.0",
+        "n=is.null),or(id.gt.0",
+        "n=in.1",
+        "n=in.(1),or(id.gt.0",
+        "n=in.(1,null)",
+        'n=in.(1,"2)',
+        "id),or(id=gt.0",
+    ],
+)
+def test_a_filter_that_would_read_more_rows_is_refused(filter: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot (be read|carry over)"):
         carried_over(filter)
 
 

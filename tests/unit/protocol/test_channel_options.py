@@ -311,6 +311,9 @@ def test_an_unknown_listen_type_is_named_with_the_nearest(given: Any, advice: st
     assert advice in str(raised.value)
 
 
+TODOS = {"event": "*", "schema": "public", "table": "todos"}
+
+
 @pytest.mark.parametrize(
     ("type", "filter", "found"),
     [
@@ -324,18 +327,52 @@ def test_an_unknown_listen_type_is_named_with_the_nearest(given: Any, advice: st
         (CHANGES, {"event": "insert", "table": "todos"}, {"event": "insert", "table": "todos"}),
         (
             CHANGES,
-            {"event": "*", "schema": "*", "filter": None, "select": ("id", "name")},
-            {"event": "*", "schema": "*", "select": ["id", "name"]},
+            {**TODOS, "filter": None, "select": ("id", "name")},
+            {**TODOS, "select": ["id", "name"]},
         ),
         (
             CHANGES,
-            {"event": "*", "schema": "public", "filter": postgres_changes_filter().eq("id", 1)},
-            {"event": "*", "schema": "public", "filter": "id=eq.1"},
+            {**TODOS, "filter": postgres_changes_filter().eq("id", 1)},
+            {**TODOS, "filter": "id=eq.1"},
+        ),
+        (
+            CHANGES,
+            {"event": "*", "schema": "public", "filter": postgres_changes_filter()},
+            {"event": "*", "schema": "public", "filter": ""},
         ),
     ],
 )
 def test_a_filter_is_checked_and_copied(type: ListenType, filter: Any, found: Any) -> None:
     assert check_filter(type, filter) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [({"schema": "public"}, "'table'"), ({"table": "todos"}, "'schema'")],
+)
+@pytest.mark.parametrize("row_filter", ["id=eq.1", postgres_changes_filter().eq("id", 1)])
+def test_a_row_filter_without_schema_and_table_is_refused_at_the_call(
+    given: dict[str, str], missing: str, row_filter: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"'filter' needs a name as {missing} beside it"):
+        check_filter(CHANGES, {"event": "*", **given, "filter": row_filter})
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"schema": "public"}, "'table'"),
+        ({"table": "todos"}, "'schema'"),
+        ({"schema": "*"}, "'schema' and 'table'"),
+        ({"schema": "public", "table": "*"}, "'table'"),
+    ],
+)
+def test_columns_of_more_than_one_table_are_refused_at_the_call(
+    given: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'select' needs a name as {missing} beside it"):
+        check_filter(CHANGES, {"event": "*", **given, "select": ["id"]})
+    assert check_filter(CHANGES, {"event": "*", **given, "select": []})["select"] == []
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ def condition_sql(condition: Condition, column: str, cast: str, value: str) -> t
     placeholder of the parameter.
     """
     op, kind = condition.op, escaped(cast)
+    if cast == "bytea":
+        # The real server casts the digits that it sends, which lack "\\x".
+        column = f"substr({column}, 3)"
     text = condition.value
     if op == "is":
         found = f"(({column})::{kind} is {text if text in IS_VALUES else 'null'})"
