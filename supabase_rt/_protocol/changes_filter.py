@@ -175,11 +175,11 @@ def _condition(operator: str, value: Any) -> str:
 class PostgresChangesFilter:
     """Builds the ``filter`` of a postgres_changes binding; each method returns the builder.
 
-        Values are ``str``, ``int``, ``float``, ``bool``, ``Decimal``, ``datetime``, ``date``,
-    ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these; others raise ``TypeError``.
-    ``None`` raises ``ValueError`` in all methods but ``is_``, which tests for NULL. So does a
-    column name that a filter cannot express. Pass the builder to ``channel.on``, or the result of
-    ``build()``.
+    Values are ``str``, ``int``, ``float``, ``bool``, ``Decimal``, ``datetime``, ``date``,
+    ``time``, ``UUID``, ``bytes`` or members of an ``Enum`` of these. Other values raise
+    ``TypeError``. ``None`` raises ``ValueError`` in all methods but ``is_``, which tests for NULL.
+    So does a column name that a filter cannot express. Pass the builder to ``channel.on``, or the
+    result of ``build()``.
     """
 
     __slots__ = ("_conditions",)

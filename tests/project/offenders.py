@@ -28,19 +28,13 @@ CITATIONS: set[str] = set()
 
 FIRST_WORDS: set[str] = {
     "examples.command_bot.help",
-    "server._machine.intake",
-    "server._machine.intake.Port",
 }
 """Docstrings that begin with What, Who, Where and the like."""
 
 LONG_SENTENCES: set[str] = {
     "_backfill.planner",
     "_payloads.models.dataclass_models",
-    "_printable",
     "_protocol.channel_options",
-    "_protocol.join_queue",
     "_runtime.http_session",
-    "server._http.websocket.Socket._write_large",
-    "server._machine.intake",
 }
 """Docstrings with a sentence of more than 25 words."""
