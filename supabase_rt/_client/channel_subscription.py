@@ -290,6 +290,9 @@ class ChannelSubscription:
         if final_error is not None and error is not None:
             words = "%s: %s: %s; no rejoin follows (%s)"
             log.error(words, topic, status, error, final_error.hint, extra=known)
+        elif self._machine.rejoin.retries_final and isinstance(error, RealtimeError):
+            words = "%s: %s: %s; the client asks again for a while (%s)"
+            log.error(words, topic, status, error, error.hint, extra=known)
         elif isinstance(error, SubscribeError | AuthError):
             log.warning("%s: %s: %s", topic, status, error, extra=known)
         else:

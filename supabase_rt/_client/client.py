@@ -67,7 +67,7 @@ class RealtimeClient:
         timeout: seconds for a connection attempt, a join, a request.
         heartbeat_interval: seconds between heartbeats.
         heartbeat_timeout: seconds without an answer after which the link counts as dead; None for
-            ``heartbeat_interval``.
+            ``heartbeat_interval``, but at most 10 s.
         heartbeat_callback: called with ``(status, latency)``.
         reconnect: when to try again.
         reconnect_after: ``lambda tries: seconds``, as in supabase-js; wins over ``reconnect``.

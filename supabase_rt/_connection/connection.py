@@ -127,7 +127,7 @@ class Connection:
         # A connect() that no loop has begun yet is no loss: it begins in the new loop.
         if self.session.wanted and was_alive:
             error = ConnectionLost("the event loop of the last connection is gone")
-            self.session.link_lost(error, self.now())
+            self.session.loop_ended(error, self.now())
         self._timer.forget()
         self._http.forget_loop()
         self.background.forget_loop()

@@ -21,7 +21,7 @@ from .._protocol import events
 from .._runtime.log_fields import facts
 from .._runtime.slow_handler import Stopwatch
 from ..enums import HeartbeatStatus, SubscribeStatus
-from ..errors import ConnectionFailed
+from ..errors import ConnectionFailed, RealtimeError
 from .handler import Handler
 from .handler_tasks import HandlerTasks
 from .listener_table import ListenerTable
@@ -91,6 +91,8 @@ class Dispatcher:
         self._in_error = False
         self._logged: set[str] = set()
         self._is_failing = False
+        self._final_hint = ""
+        """The last hint of a failure of the final kind that was logged in this row."""
 
     # -- EventSink -----------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ class Dispatcher:
         if self._is_failing:
             log.info("connected to %s", self._host, extra=facts(host=self._host))
             self._is_failing = False
+            self._final_hint = ""
         self.client_event("open")
 
     def _closed(self, event: events.LinkClosed) -> None:
@@ -174,12 +177,16 @@ class Dispatcher:
 
     def _reconnecting(self, event: events.ReconnectScheduled) -> None:
         # Losing a link is normal, but if no link can be opened, the user should look into it.
-        level, hint = logging.INFO, ""
-        if isinstance(event.cause, ConnectionFailed):
+        cause, level, hint = event.cause, logging.INFO, ""
+        if isinstance(cause, ConnectionFailed):
             level = logging.WARNING
-            self._transport("error", event.cause)
-            hint, self._is_failing = "" if self._is_failing else event.cause.hint, True
-        # The hint is logged once for a row of failures, as all have the same reason.
+            self._transport("error", cause)
+            hint, self._is_failing = "" if self._is_failing else cause.hint, True
+        # The hint is logged once for a row of failures, as all have the same reason. A failure of
+        # the final kind needs somebody; its hint is logged even if another one was before.
+        if event.is_final_kind and isinstance(cause, RealtimeError):
+            level, hint = logging.ERROR, "" if cause.hint == self._final_hint else cause.hint
+            self._final_hint = cause.hint
         words = "%s; trying again in %.1f s (attempt %d)%s"
         advice = f"; {hint}" if hint else ""
         known = facts(event.cause, host=self._host, attempt=event.attempt, delay=event.delay)

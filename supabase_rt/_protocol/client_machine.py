@@ -50,6 +50,7 @@ from .token_refresh import TokenRefresh
 __all__ = ["ClientMachine"]
 
 RAW_BUFFER_LIMIT = 1000
+LONGEST_DEFAULT_HEARTBEAT_TIMEOUT = 10.0
 
 
 class ClientMachine:
@@ -69,7 +70,9 @@ class ClientMachine:
         self.wanted: bool = False
         """True if the user wants a link. Only this decides about reconnecting."""
         self.heartbeat: Heartbeat = Heartbeat(
-            context, heartbeat_interval, heartbeat_timeout or heartbeat_interval
+            context,
+            heartbeat_interval,
+            heartbeat_timeout or min(heartbeat_interval, LONGEST_DEFAULT_HEARTBEAT_TIMEOUT),
         )
         self._idle_after = 2 * heartbeat_interval if idle_after is None else idle_after
         self._outbox = context.outbox
@@ -146,6 +149,20 @@ class ClientMachine:
             self.state = ConnectionState.CONNECTING
         else:
             self.give_up(gave_up)
+
+    def loop_ended(self, error: BaseException, now: float) -> None:
+        """Drop the link, whose event loop ended, and connect at once in the next loop.
+
+        That is neither a loss nor an attempt: nothing failed, and nobody is to wait.
+        """
+        was_open = self.context.is_open
+        self._link_gone(error, now)
+        if not self.wanted:
+            return
+        if was_open:
+            self._lost_at = now
+        self.state = ConnectionState.CONNECTING
+        self._reconnector.loop_ended(now)
 
     def _link_gone(self, error: BaseException, now: float) -> None:
         if self.context.is_open and isinstance(error, ConnectionLost):

@@ -165,6 +165,8 @@ class ReconnectScheduled:
     attempt: int
     delay: float
     cause: BaseException | None
+    is_final_kind: bool = False
+    """True if the cause would have ended a client that never had a link."""
 
 
 @dataclass(slots=True)

@@ -2,10 +2,14 @@
 
 The user's wish decides whether a link is wanted. A close code or an HTTP status only decides on
 the delay, and whether another attempt can succeed at all.
+
+A failure of the final kind ends the client if no link was ever open: the set-up is wrong then. After
+a first success the set-up was right, so the cause may pass, for example a gateway that restarts.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from .._wire.redirects import is_redirect, redirect_hint
@@ -15,7 +19,7 @@ from ..errors import (
     GaveUp,
     RealtimeError,
 )
-from .events import ConnectDue, ReconnectScheduled
+from .events import ConnectDue, ErrorReported, ReconnectScheduled
 from .refusals import (
     UNKNOWN,
     rule_for,
@@ -36,8 +40,16 @@ def skip_immediate_retry(error: BaseException) -> bool:
     return status is not None and http_skips_immediate_retry(status)
 
 
+FAST_ATTEMPTS = 20
+"""The attempts within ``FAST_WINDOW`` after which short-lived links are tried again slowly."""
+FAST_WINDOW = 60.0
+
+
 def is_final(error: BaseException) -> bool:
-    """True if every further attempt would fail too, until the user changes something."""
+    """True if ``error`` is of the final kind: the user must change something.
+
+    ``Reconnector`` tries it again nevertheless once a link has been open.
+    """
     if isinstance(error, ConnectionLost):
         return not close_code(error.close_code)[0]
     if isinstance(error, ConnectionFailed) and error.status is not None:
@@ -53,39 +65,114 @@ class Reconnector:
         self._attempt = 0
         self._made = 0
         self._up_at: float | None = None
+        self._ever_up = False
+        self._away_since: float | None = None
+        """The time at which the last link was lost, or the first attempt failed."""
+        self._final_since: float | None = None
+        """The time since which all failures are of the final kind."""
+        self._begun: deque[float] = deque(maxlen=FAST_ATTEMPTS)
+        """The times at which the last attempts begin."""
+        self._is_counted = False
+        """True if the present attempt is in ``_begun``."""
+        self._died_young = False
+        """True if the last link did not live for ``stable_after``."""
 
     def start(self) -> None:
         """Connect at once, with all attempts left: the user asked for a link."""
         self._attempt = self._made = 0
-        self._up_at = None
+        self._died_young = self._is_counted = False
+        self._final_since = None
+        self.stop()
+        self._context.outbox.emit(ConnectDue())
+
+    def loop_ended(self, now: float) -> None:
+        """Connect at once in the next event loop: that is neither a loss nor an attempt."""
+        if self._up_at is not None:
+            self._end_link(now)
+        self._died_young, self._is_counted = False, True
+        self.stop()
         self._context.outbox.emit(ConnectDue())
 
     def stop(self) -> None:
         self._context.outbox.deadlines.cancel("connect")
-        self._up_at = None
+        self._up_at = self._away_since = None
 
     def link_up(self, now: float) -> None:
+        self._count_attempt(now)
         self._up_at = now
+        self._ever_up = True
+        self._away_since = None
 
     def next_attempt(self, error: BaseException, now: float) -> GaveUp | None:
         """Schedule the next attempt after ``error``, or return the reason for giving up."""
         policy = self._context.policy
-        if self._up_at is None:
-            self._attempt = max(self._attempt, 1)
-        elif now - self._up_at >= policy.stable_after:
-            self._attempt = self._made = 0
-        self._up_at = None
-        if is_final(error) or not policy.allows(self._made):
+        was_up = self._up_at is not None
+        self._count_attempt(now)
+        self._end_link(now)
+        if self._is_over(error, now) or not policy.allows(self._made):
             return self._gave_up(error)
+        is_final_kind = is_final(error)
+        if is_final_kind:
+            self._report(error)
         # supabase-js never tries at once: its table of delays begins with attempt 1.
         first = 1 if self._context.reconnect_after is not None or policy.steps else 0
         attempt = max(self._attempt, 1 if skip_immediate_retry(error) else first)
-        delay = self._context.delay(attempt) if attempt else 0.0
+        delay = self._pause(attempt, now, was_up=was_up)
         self._attempt = attempt + 1
         self._made += 1
-        self._context.outbox.emit(ReconnectScheduled(attempt, delay, error))
+        self._begun.append(now + delay)
+        self._context.outbox.emit(ReconnectScheduled(attempt, delay, error, is_final_kind))
         self._context.outbox.deadlines.set("connect", now + delay)
         return None
+
+    def _count_attempt(self, now: float) -> None:
+        """Count an attempt that the user asked for; its beginning was not told."""
+        if not self._is_counted:
+            self._is_counted = True
+            self._begun.append(now)
+
+    def _end_link(self, now: float) -> None:
+        """Note the end of a link, or of an attempt to open one."""
+        if self._away_since is None:
+            self._away_since = now
+        if self._up_at is None:
+            self._attempt = max(self._attempt, 1)
+            return
+        self._died_young = now - self._up_at < self._context.policy.stable_after
+        if not self._died_young:
+            self._attempt = self._made = 0
+            # A server that opens a link only to refuse it is not "something else".
+            self._final_since = None
+        self._up_at = None
+
+    def _is_over(self, error: BaseException, now: float) -> bool:
+        """Returns True if ``error`` ends the client, because it is final or was so for long."""
+        if not is_final(error):
+            self._final_since = None
+            return False
+        if self._final_since is None:
+            self._final_since = now
+        return not self._ever_up or now - self._final_since >= self._context.policy.final_after
+
+    def _report(self, error: BaseException) -> None:
+        if isinstance(error, RealtimeError):
+            error.retryable = True
+        if isinstance(error, ConnectionLost):
+            error.hint = error.hint or _CLOSE_HINT
+            # The connection itself reports an attempt that failed.
+            self._context.outbox.emit(ErrorReported(error))
+
+    def _pause(self, attempt: int, now: float, *, was_up: bool) -> float:
+        """Returns the seconds before ``attempt``; ``was_up`` is True after the loss of a link."""
+        policy = self._context.policy
+        delay = self._context.delay(attempt) if attempt else 0.0
+        if self._context.reconnect_after is not None or policy.outage_share is None:
+            return delay
+        is_spent = len(self._begun) == FAST_ATTEMPTS and now - self._begun[0] < FAST_WINDOW
+        if self._died_young and is_spent:
+            return max(delay, self._begun[0] + FAST_WINDOW - now) if was_up else delay
+        away = 0.0 if self._away_since is None else now - self._away_since
+        return min(delay, policy.longest_pause(away))
 
     def _gave_up(self, error: BaseException) -> GaveUp:
         hint = error.hint if isinstance(error, RealtimeError) else ""
@@ -103,6 +190,11 @@ class Reconnector:
 _KEY_HINT: Final = (
     "the key was not accepted: it is missing, mistyped, expired or of another project, or it is "
     "an sb_... key sent to a Realtime server without the gateway that exchanges those for JWTs"
+)
+
+_CLOSE_HINT: Final = (
+    "the server closed the connection for its policy: check the key, the token, and that the "
+    "project is not paused"
 )
 
 _STATUSES: Final[dict[int, tuple[bool, str]]] = {

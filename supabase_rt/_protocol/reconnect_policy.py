@@ -47,6 +47,11 @@ class ReconnectPolicy(JsonDataclass):
     ``rejoin_closed``: True if a channel that the server closed by itself is joined again.
     ``steps``: delays in seconds of attempts 1, 2, ...; the last one repeats. They replace the
     exponential delays and are capped at ``max_backoff`` too.
+    ``outage_share``: 0 to 1; a pause is at most this part of the time that the link has been
+    away, but may always last ``initial_backoff``. Links that die before ``stable_after`` get at
+    most 20 attempts a minute. With None, only ``max_backoff`` limits a pause.
+    ``final_after``: seconds for which failures of the final kind are tried again after a first
+    success. The time counts while nothing else comes.
 
     Raises ``ValueError`` that names the field and the allowed values.
     """
@@ -60,6 +65,8 @@ class ReconnectPolicy(JsonDataclass):
     stable_after: float = 5.0
     rejoin_closed: bool = True
     steps: tuple[float, ...] = ()
+    outage_share: float | None = 1 / 3
+    final_after: float = 300.0
 
     def __post_init__(self) -> None:
         _check_flag("enabled", self.enabled)
@@ -74,6 +81,9 @@ class ReconnectPolicy(JsonDataclass):
         _check_number("multiplier", self.multiplier, 1)
         _check_number("jitter", self.jitter, 0, 1)
         _check_number("stable_after", self.stable_after, 0)
+        _check_number("final_after", self.final_after, 0)
+        if self.outage_share is not None:
+            _check_number("outage_share", self.outage_share, 0, 1)
         self._check_max_attempts()
         self._check_steps()
 
@@ -118,6 +128,12 @@ class ReconnectPolicy(JsonDataclass):
             return False
         return self.max_attempts is None or attempts_made < self.max_attempts
 
+    def longest_pause(self, away: float) -> float:
+        """Returns the longest pause before an attempt after ``away`` seconds without a link."""
+        if self.outage_share is None:
+            return math.inf
+        return max(float(self.initial_backoff), self.outage_share * away)
+
     if not TYPE_CHECKING:
 
         def __new__(cls, *_: Any, **given: Any) -> Self:
@@ -132,4 +148,10 @@ class ReconnectPolicy(JsonDataclass):
     @classmethod
     def supabase_js(cls) -> Self:
         """Returns the delays of supabase-js: 1, 2, 5 and then always 10 s, without jitter."""
-        return cls(initial_backoff=1.0, max_backoff=10.0, jitter=0.0, steps=(1.0, 2.0, 5.0, 10.0))
+        return cls(
+            initial_backoff=1.0,
+            max_backoff=10.0,
+            jitter=0.0,
+            steps=(1.0, 2.0, 5.0, 10.0),
+            outage_share=None,
+        )

@@ -246,6 +246,7 @@ class ChannelMachine:
         elif self.state in (JOINING, JOINED):
             self._lose(now)
             self._status(SubscribeStatus.CHANNEL_ERROR, error)
+        self.rejoin.link_lost()
         self._outbox.deadlines.cancel((self, "rejoin"))
 
     def crashed(self, payload: Any, now: float) -> None:

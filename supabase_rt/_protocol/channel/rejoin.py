@@ -3,6 +3,9 @@
 The attempts of a channel are numbered from 1, because attempt 0 has no delay and the channel has
 just failed. After ``final_error`` no attempt follows by itself, either for ever or until the token
 changes.
+
+A refusal of the final kind stops a channel that was never joined. A channel that was joined once is
+tried again for ``final_after`` seconds, because what it asks for was right before.
 """
 
 from __future__ import annotations
@@ -37,26 +40,42 @@ class Rejoin:
         self._failures = 0
         self._paused_until = 0.0
         self._pushed_at: float | None = None
+        self._ever_joined = False
+        self._final_since: float | None = None
+        """The time since which all failures are of the final kind."""
 
     # -- what happened -------------------------------------------------------------------
 
     def allow(self) -> None:
         """Allow joins again after a final error: the user called ``subscribe``."""
-        self.final_error = None
+        self.final_error = self._final_since = None
         self._until_token = False
 
     def joined(self) -> None:
         self.refusals = self._token_refusals = 0
+        self._ever_joined = True
+        self._until_token = False
+
+    def link_lost(self) -> None:
+        """Note a loss of the link, after which refusals of the final kind count anew."""
+        self._final_since = None
 
     def lost(self, lived: float) -> None:
         """Count failures anew if the join that ended had ``lived`` for ``stable_after`` seconds."""
         if lived >= self._context.policy.stable_after:
             self._failures = 0
+            # A server that joins a channel only to close it is not "something else".
+            self._final_since = None
 
     def token_sent(self, token: str | None, pushed_at: float | None = None) -> None:
         """Note the token that was sent with a join or, at ``pushed_at``, into a running one."""
         self.sent_token = token
         self._pushed_at = pushed_at
+
+    @property
+    def retries_final(self) -> bool:
+        """True if the last refusal was of the final kind, and the channel is joined again."""
+        return self._final_since is not None and self.final_error is None
 
     # -- what follows --------------------------------------------------------------------
 
@@ -65,7 +84,7 @@ class Rejoin:
         if verdict in (Verdict.AFTER_TOKEN, Verdict.FINAL_UNTIL_TOKEN):
             self._token_refused(error, verdict, now)
         elif verdict is Verdict.FINAL:
-            self.stop_rejoining(error, until_token=False)
+            self._refused_for_good(error, now, until_token=False)
         else:
             pause = RATE_LIMIT_PAUSE if verdict is Verdict.RETRY_LATER else 0.0
             self.schedule(now, at_least=pause)
@@ -80,8 +99,24 @@ class Rejoin:
         if again and self._context.policy.enabled:
             error.retryable = True
             self.schedule(now)
-        else:
+        elif verdict is Verdict.AFTER_TOKEN:
             self.stop_rejoining(error, until_token=True)
+        else:
+            self._refused_for_good(error, now, until_token=True)
+
+    def _refused_for_good(self, error: RealtimeError, now: float, *, until_token: bool) -> None:
+        """Act on a refusal of the final kind: stop, or try again if the channel was joined once."""
+        policy = self._context.policy
+        since = now if self._final_since is None else self._final_since
+        if not self._ever_joined or not policy.enabled or now - since >= policy.final_after:
+            self.stop_rejoining(error, until_token=until_token)
+            return
+        error.retryable = True
+        self._context.outbox.emit(ErrorReported(error, self._channel))
+        self.schedule(now)
+        self._final_since = since
+        # A new token joins the channel before the pause is over.
+        self._until_token = until_token
 
     def _may_have_crossed(self, now: float) -> bool:
         """Returns True if a valid token was under way when the old one expired."""
@@ -99,6 +134,8 @@ class Rejoin:
 
     def schedule(self, now: float, *, at_least: float = 0.0) -> None:
         """Join again by the policy."""
+        self._final_since = None
+        self._until_token = False
         if not self._context.policy.enabled:
             return
         self._failures += 1

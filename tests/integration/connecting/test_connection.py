@@ -246,7 +246,8 @@ async def test_a_link_that_proved_itself_starts_the_count_anew(
 async def test_a_link_that_flaps_is_slowed_down(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    client = make_client(reconnect=ReconnectPolicy(initial_backoff=0.01, jitter=0, stable_after=60))
+    policy = ReconnectPolicy(initial_backoff=0.01, jitter=0, stable_after=60, outage_share=None)
+    client = make_client(reconnect=policy)
     events = ClientEvents(client)
     await client.connect()
     for number in range(3):

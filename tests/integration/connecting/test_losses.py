@@ -36,7 +36,7 @@ async def test_whatever_the_close_code_the_channel_comes_back(
 async def test_a_final_close_code_ends_the_client(
     server: LocalRealtime, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = make_client()
+    client = make_client(reconnect=ReconnectPolicy(final_after=0.0))
     events, statuses = ClientEvents(client), Statuses()
     await client.channel("room").subscribe(statuses)
     server.faults.close(1008)

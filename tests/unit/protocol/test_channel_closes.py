@@ -152,8 +152,17 @@ def test_a_token_that_crossed_the_close_of_the_old_one_brings_the_channel_back()
     assert channel.state == "joining"
 
 
-def test_a_pushed_token_that_the_server_will_not_have_rests_the_channel() -> None:
+def test_a_pushed_token_that_the_server_will_not_have_is_tried_again() -> None:
     world = opened(token="good")
+    channel = world.joined()
+    world.set_token("bad")
+    world.close(channel, "The token provided is not a valid JWT")
+    world.advance(0.5)
+    assert (channel.final_error, joins(world)) == (None, 2)
+
+
+def test_without_a_time_for_final_refusals_a_pushed_bad_token_rests_the_channel() -> None:
+    world = opened(token="good", policy=ReconnectPolicy(jitter=0.0, final_after=0.0))
     channel = world.joined()
     world.set_token("bad")
     world.close(channel, "The token provided is not a valid JWT")

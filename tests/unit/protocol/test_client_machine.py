@@ -10,6 +10,7 @@ from supabase_rt._protocol.events import (
     HeartbeatReported,
     IdleReached,
     LinkClosed,
+    LinkDied,
     LinkOpened,
     Reconnected,
     ReconnectScheduled,
@@ -85,8 +86,20 @@ def test_a_first_link_is_no_reconnection() -> None:
     assert "LinkClosed" not in told(world)
 
 
-def test_a_long_outage_is_tried_at_the_delays_of_the_policy_for_ten_minutes() -> None:
+def test_by_default_a_dead_link_is_found_within_thirty_five_seconds() -> None:
     world = opened()
+    world.advance(34.9)
+    assert not world.take_told(LinkDied)
+    world.advance(0.1)
+    assert len(world.take_told(LinkDied)) == 1
+
+
+def test_a_short_heartbeat_interval_is_the_timeout_too() -> None:
+    assert opened(heartbeat_interval=4.0).client_machine.heartbeat.timeout == 4.0
+
+
+def test_a_long_outage_is_tried_at_the_delays_of_the_policy_for_ten_minutes() -> None:
+    world = opened(policy=ReconnectPolicy(jitter=0.0, outage_share=None))
     channel = world.joined()
     world.advance(10.0)
     world.link_lost()

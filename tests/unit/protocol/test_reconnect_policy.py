@@ -29,6 +29,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "stable_after": 5.0,
         "rejoin_closed": True,
         "steps": (),
+        "outage_share": 1 / 3,
+        "final_after": 300.0,
     }
 
 
@@ -163,6 +165,12 @@ def test_a_disabled_policy_allows_nothing() -> None:
         ({"max_attempts": -1}, "max_attempts is None or a whole number from 0, not -1"),
         ({"max_attempts": 1.0}, "max_attempts is None or a whole number"),
         ({"max_attempts": True}, "max_attempts is None or a whole number"),
+        ({"final_after": -1}, "final_after is a finite number of at least 0, not -1"),
+        ({"final_after": math.inf}, "final_after is a finite number"),
+        ({"final_after": None}, "final_after is a finite number"),
+        ({"outage_share": 1.1}, "outage_share is a finite number from 0 to 1, not 1.1"),
+        ({"outage_share": -0.1}, "outage_share is a finite number from 0 to 1"),
+        ({"outage_share": True}, "outage_share is a finite number from 0 to 1"),
         ({"steps": [1.0]}, r"steps is a tuple of seconds, not \[1.0\]"),
         ({"steps": (1.0, -1)}, "steps is a finite number of at least 0, not -1"),
     ],
@@ -170,6 +178,19 @@ def test_a_disabled_policy_allows_nothing() -> None:
 def test_a_bad_value_is_refused_by_name(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ReconnectPolicy(**fields)
+
+
+def test_a_pause_is_a_third_of_the_outage_but_may_always_last_the_initial_backoff() -> None:
+    assert [exact().longest_pause(away) for away in (0.0, 1.0, 3.0, 30.0)] == [0.5, 0.5, 1.0, 10.0]
+
+
+def test_without_a_share_of_the_outage_no_pause_is_too_long() -> None:
+    assert exact(outage_share=None).longest_pause(0.0) == math.inf
+    assert ReconnectPolicy.supabase_js().outage_share is None
+
+
+def test_the_delay_of_an_attempt_does_not_know_of_the_outage() -> None:
+    assert exact(outage_share=0.0).delay(9) == exact(outage_share=None).delay(9) == 30.0
 
 
 def test_replace_validates_again() -> None:
@@ -187,7 +208,14 @@ def test_it_cannot_be_changed_and_can_be_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [ReconnectPolicy(), ReconnectPolicy.supabase_js(), ReconnectPolicy(max_attempts=3)]
+    "policy",
+    [
+        ReconnectPolicy(),
+        ReconnectPolicy.supabase_js(),
+        ReconnectPolicy(max_attempts=3),
+        ReconnectPolicy(outage_share=None, final_after=0),
+        ReconnectPolicy(outage_share=0.5, final_after=60.0),
+    ],
 )
 def test_it_survives_the_way_to_json_and_back(policy: ReconnectPolicy) -> None:
     assert ReconnectPolicy.from_dict(policy.to_dict()) == policy

@@ -204,3 +204,73 @@ def test_with_the_policy_disabled_an_expired_token_rests_until_another_comes() -
     error = refusing.follow(Verdict.AFTER_TOKEN)
     assert refusing.rejoin.final_error is error
     assert refusing.rejoin.token_changed()
+
+
+# -- final only before the first join ----------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FINAL, Verdict.FINAL_UNTIL_TOKEN])
+def test_a_channel_that_was_joined_asks_again_for_final_after_and_tells_it(
+    verdict: Verdict,
+) -> None:
+    refusing = Refusing()
+    refusing.rejoin.joined()
+    for now, delay in ((NOW, 0.5), (NOW + 100.0, 1.0), (NOW + 299.9, 2.0)):
+        error = refusing.follow(verdict, now)
+        assert refusing.rejoin_in(now) == delay
+        assert refusing.context.outbox.pop_events() == [ErrorReported(error, "channel")]
+        assert error.retryable
+        assert refusing.rejoin.retries_final
+    last = refusing.follow(verdict, NOW + 300.0)
+    assert refusing.rejoin.final_error is last
+    assert not last.retryable
+    assert not refusing.rejoin.retries_final
+
+
+def test_an_expired_token_waits_for_another_even_after_a_join() -> None:
+    refusing = Refusing()
+    refusing.rejoin.joined()
+    error = refusing.follow(Verdict.AFTER_TOKEN)
+    assert (refusing.rejoin.final_error, refusing.rejoin_in()) == (error, None)
+
+
+def test_a_new_token_joins_before_the_pause_is_over() -> None:
+    refusing = Refusing()
+    refusing.rejoin.joined()
+    refusing.follow(Verdict.FINAL_UNTIL_TOKEN)
+    assert refusing.rejoin.token_changed()
+    refusing.follow(Verdict.FINAL)
+    assert not refusing.rejoin.token_changed()
+
+
+@pytest.mark.parametrize("between", ["another refusal", "a lost link", "a long join"])
+def test_whatever_else_comes_starts_final_after_anew(between: str) -> None:
+    refusing = Refusing()
+    refusing.rejoin.joined()
+    refusing.follow(Verdict.FINAL)
+    if between == "another refusal":
+        refusing.follow(Verdict.RETRY, NOW + 200.0)
+    elif between == "a lost link":
+        refusing.rejoin.link_lost()
+    else:
+        refusing.rejoin.joined()
+        refusing.rejoin.lost(5.0)
+    refusing.follow(Verdict.FINAL, NOW + 301.0)
+    assert refusing.rejoin.final_error is None
+
+
+def test_a_join_that_is_closed_at_once_does_not_start_final_after_anew() -> None:
+    refusing = Refusing()
+    refusing.rejoin.joined()
+    refusing.follow(Verdict.FINAL)
+    refusing.rejoin.joined()
+    refusing.rejoin.lost(4.9)
+    error = refusing.follow(Verdict.FINAL, NOW + 300.0)
+    assert refusing.rejoin.final_error is error
+
+
+def test_with_the_policy_disabled_a_final_refusal_ends_a_joined_channel_too() -> None:
+    refusing = Refusing(policy=ReconnectPolicy.disabled())
+    refusing.rejoin.joined()
+    error = refusing.follow(Verdict.FINAL)
+    assert refusing.rejoin.final_error is error
