@@ -16,6 +16,7 @@ from .._handlers.runners import new_handler
 from .._handlers.signatures import check_asked
 from .._payloads.models import converter_for
 from .._payloads.row_conversion import check_mode
+from .._protocol.changes_filter import PostgresChangesFilter
 from .._protocol.channel.bindings import Binding
 from .._protocol.channel.channel_machine import ChannelMachine
 from .._protocol.channel.channel_states import JOINED, JOINING
@@ -92,7 +93,7 @@ class ChannelHandlers:
         checked = check_filter(listen_type, filter)
         check_queue(maxsize, overflow, maxbytes)
         conversion = self.conversion_for(listen_type, types, model)
-        self.check_backfill(listen_type, checked, backfill)
+        self.check_backfill(listen_type, checked, backfill, filter)
         _check_concurrency(concurrency, key, backfill)
         return self._register_user_handler(
             "on",
@@ -182,8 +183,13 @@ class ChannelHandlers:
             raise ValueError("give types= or model=: the fields of a model say how to convert")
         return converter_for(model)
 
-    def check_backfill(self, type: ListenType, filter: Mapping[str, Any], backfill: Any) -> None:
-        """Raises ``ValueError`` or ``TypeError`` for a backfill that cannot work here."""
+    def check_backfill(
+        self, type: ListenType, filter: Mapping[str, Any], backfill: Any, given: Any
+    ) -> None:
+        """Raises ``ValueError`` or ``TypeError`` for a backfill that cannot work here.
+
+        ``given`` is the filter as the user passed it, and ``filter`` the checked copy.
+        """
         if backfill is None:
             return
         if not isinstance(backfill, Backfill):
@@ -192,6 +198,16 @@ class ChannelHandlers:
         if type is not ListenType.POSTGRES_CHANGES:
             raise ValueError(f"backfill= is for postgres_changes, not for {str(type)!r}")
         backfill.page(filter)
+        row_filter = given.get("filter")
+        columns = (
+            row_filter.columns_of_bytes if isinstance(row_filter, PostgresChangesFilter) else []
+        )
+        if columns and backfill.fetch is None:
+            # Realtime compares hex digits, and PostgREST the bytes: no text means both.
+            raise ValueError(
+                f"the backfill cannot carry over the bytes of {columns[0]!r}: use fetch=, or "
+                "leave the condition out and test the column in the handler"
+            )
 
     def require_open(self) -> None:
         """Raises ``InvalidState`` on a closed channel; a stream there would wait for ever."""

@@ -65,7 +65,7 @@ class ChannelStreams:
         checked = check_filter(listen_type, filter)
         check_queue(maxsize, maxbytes=maxbytes)
         options: dict[str, Any] = {"types": handlers.conversion_for(listen_type, types, model)}
-        handlers.check_backfill(listen_type, checked, backfill)
+        handlers.check_backfill(listen_type, checked, backfill, filter)
         handlers.require_open()
         handlers.require_bound(listen_type, checked)
         reports, topic = self._parts.dispatcher, self._machine.topic

@@ -182,10 +182,11 @@ class PostgresChangesFilter:
     result of ``build()``.
     """
 
-    __slots__ = ("_conditions",)
+    __slots__ = ("_conditions", "columns_of_bytes")
 
     def __init__(self) -> None:
         self._conditions: list[str] = []
+        self.columns_of_bytes: list[str] = []
 
     def _add(self, column: str, operator: str, value: Any, prefix: str = "") -> Self:
         if operator == "in":
@@ -193,6 +194,9 @@ class PostgresChangesFilter:
         _refuse_none(_column(column), operator, value, negated=bool(prefix))
         condition = _condition(operator, value)
         self._conditions.append(f"{column}={prefix}{operator}.{condition}")
+        values = value if operator == "in" else [value]
+        if any(isinstance(_member(each), bytes) for each in values):
+            self.columns_of_bytes.append(column)
         return self
 
     def eq(self, column: str, value: object) -> Self:

@@ -22,6 +22,7 @@ from supabase_rt import (
     RealtimeError,
     SqliteStore,
     TimedOut,
+    postgres_changes_filter,
 )
 from supabase_rt.server import LocalRealtime
 
@@ -333,6 +334,19 @@ async def test_a_filter_on_a_column_with_the_name_of_an_option_is_carried_over(
     await until(lambda: bool(seen.numbers))
     server.insert("things", {"id": 5, name: 2})
     await until(lambda: seen.numbers == [2, 5])
+
+
+async def test_a_condition_on_bytes_that_postgrest_reads_differently_is_refused_at_the_call(
+    client: RealtimeClient,
+) -> None:
+    wanted = postgres_changes_filter().in_("by", [b"\xde\xad"])
+    binding = {"event": "INSERT", "schema": "public", "table": "things", "filter": wanted}
+    channel = client.channel("things")
+    with pytest.raises(ValueError, match="cannot carry over the bytes of 'by'"):
+        channel.on("postgres_changes", binding, print, backfill=Backfill("id"))
+    with pytest.raises(ValueError, match="cannot carry over the bytes of 'by'"):
+        channel.stream("postgres_changes", binding, backfill=Backfill("id"))
+    channel.on("postgres_changes", binding, print)
 
 
 async def test_updates_are_read_by_their_time_and_deletes_are_a_gap(
