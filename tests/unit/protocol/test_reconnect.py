@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -338,9 +338,8 @@ def outage(seconds: float, chance: float) -> tuple[float, list[float]]:
     """Seconds between the end of an outage and the next attempt, and the times of all attempts."""
     harness = ReconnectorHarness(ReconnectPolicy(), random=lambda: chance)
     harness.reconnector.link_up(-100.0)
-    now = 0.0
     begun: list[float] = []
-    error: ConnectionLost | ConnectionFailed = lost()
+    now, error = 0.0, cast("RealtimeError", lost())
     while not begun or begun[-1] < seconds:
         now += harness.fails(error, now)[1]
         begun.append(now)
