@@ -4,12 +4,7 @@ The user's wish decides whether a link is wanted. A close code or an HTTP status
 the delay, and whether another attempt can succeed at all.
 
 A failure of the final kind ends the client if no link was ever open: the set-up is wrong then.
-<<<<<<< HEAD
 After a first success the set-up was right, so the cause may pass: a gateway restarts, for example.
-=======
-After a first success the set-up was right, so the cause may pass, for example a gateway that
-restarts.
->>>>>>> g2
 """
 
 from __future__ import annotations
