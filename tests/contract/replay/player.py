@@ -34,9 +34,11 @@ __all__ = ["AT_ONCE", "NEVER_AGAIN", "Player", "play"]
 T = TypeVar("T")
 
 STEP_TIMEOUT = 5.0
-"""Real seconds that a driver gets for a step; only a fault takes that long."""
-NEVER_AGAIN = ReconnectPolicy(initial_backoff=3600.0, max_backoff=3600.0, jitter=0.0)
-"""A refused channel does not rejoin by itself during the recording."""
+"""Real seconds that a driver gets for a step; only a mistake takes that long."""
+NEVER_AGAIN = ReconnectPolicy(
+    initial_backoff=3600.0, max_backoff=3600.0, jitter=0.0, final_after=0.0
+)
+"""A refused channel does not come back by itself while the recording lasts."""
 AT_ONCE = ReconnectPolicy(initial_backoff=0.001, max_backoff=0.01, jitter=0.0)
 
 Skip = Callable[[Step], bool]
