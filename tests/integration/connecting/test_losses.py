@@ -114,7 +114,9 @@ async def test_a_server_that_is_gone_for_a_while(
 async def test_a_server_that_refuses_for_a_while(
     server: LocalRealtime, make_client: MakeClient
 ) -> None:
-    client = make_client(reconnect=ReconnectPolicy(initial_backoff=0.01, jitter=0.0))
+    client = make_client(
+        reconnect=ReconnectPolicy(initial_backoff=0.01, jitter=0.0, outage_share=None)
+    )
     events, statuses = ClientEvents(client), Statuses()
     await client.channel("room").subscribe(statuses)
     server.faults.refuse(503)

@@ -102,8 +102,12 @@ async def test_expecting_in_the_loop_of_the_client_says_what_is_wrong() -> None:
 async def test_a_minute_of_silence_passes_in_a_moment() -> None:
     """A dead link is found by its heartbeat and replaced, without real waiting."""
     async with FakeClock() as clock, LocalRealtime() as server:
-        policy = ReconnectPolicy(initial_backoff=20.0, jitter=0)
-        supabase = create_client(server.url, server.anon_key, realtime={"reconnect": policy})
+        policy = ReconnectPolicy(initial_backoff=20.0, jitter=0, outage_share=None)
+        supabase = create_client(
+            server.url,
+            server.anon_key,
+            realtime={"reconnect": policy, "heartbeat_timeout": 25.0},
+        )
         told, statuses = ClientEvents(supabase.realtime), Statuses()
         await supabase.channel("room").subscribe(statuses)
         began = time.perf_counter()
