@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -38,6 +38,10 @@ from .traffic import Traffic
 from .transport import Transport
 
 __all__ = ["Connection"]
+
+
+class _EnterLoop(Protocol):
+    def __call__(self, *, required: str | None = None, is_wish: bool = False) -> bool: ...
 
 
 class Connection:
@@ -83,8 +87,8 @@ class Connection:
         self.background: BackgroundTasks = BackgroundTasks()
         self.loop: LoopBinding = LoopBinding(self._is_running, self._forget_loop)
         # Every public call makes these two; an attribute saves a call in between.
-        self.enter_loop = self.loop.enter
-        self.now = self.loop.now
+        self.enter_loop: _EnterLoop = self.loop.enter
+        self.now: Callable[[], float] = self.loop.now
         self.tokens: AccessTokens = AccessTokens(
             access_token, options.timeout, self._use_token, self.report
         )
